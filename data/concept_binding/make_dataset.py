@@ -1,0 +1,122 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Writes the concept binding dataset: one parquet file a split, pictures embedded as PNG, and a dataset card.
+
+    python data/concept_binding/make_dataset.py --config recipes/concept_binding_models/00_dataset.yaml
+
+Each row follows from the seed, its split and its position alone: a longer split begins with the rows of a shorter one,
+and the same arguments give the same bytes (with the same versions of datasets, pyarrow and Pillow; the rows never
+change).
+"""
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Dataset, Features, Value
+from PIL import Image
+from tqdm import tqdm
+from trl import TrlParser
+from world import CARELESS_FRAMES, KINDS, LEXICON, QUESTIONS, SPLITS, WRONG_SHARE, make_example
+
+from leverplus_trl.schema import EXAMPLES
+
+
+STRING = Value("string")
+FEATURES = Features(
+    EXAMPLES
+    | {
+        "kind": STRING,
+        "colour": STRING,
+        "shape": STRING,
+        "texture": STRING,
+        "frame": STRING,
+        "careless": Value("bool"),
+    }
+)
+_CARD = Path(__file__).parent / "templates" / "dataset_card.md"
+
+
+@dataclass
+class DatasetArguments:
+    """Arguments of the dataset's making; the defaults are the committed dataset's."""
+
+    stage: str = field(default="prepare", metadata={"help": "Kind of recipe; always `prepare`."})
+    script: str | None = field(default=None, metadata={"help": "This script's path, for whoever runs the recipe."})
+    output_dir: str = field(
+        default="data/concept_binding",
+        metadata={"help": "Directory that README.md and data/*.parquet are written to."},
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the dataset. The lexicon is always the same."})
+    pool: int = field(default=1000, metadata={"help": "Examples that serve as demonstrations."})
+    train: int = field(default=300, metadata={"help": "Training queries."})
+    validation: int = field(default=100, metadata={"help": "Validation queries."})
+    test: int = field(default=300, metadata={"help": "Test queries."})
+
+    def __post_init__(self):
+        for split in SPLITS:
+            if getattr(self, split) < 1:
+                raise ValueError(f"Split `{split}` has size {getattr(self, split)}: expected 1 or more.")
+
+
+def make_row(seed: int, split: str, index: int) -> dict:
+    """One row of the dataset, with the picture as PNG bytes."""
+    example = make_example(seed, split, index)
+    made = {"image": {"bytes": _png(example.image), "path": None}, "answers": [example.answer]}
+    return {name: made[name] if name in made else getattr(example, name) for name in FEATURES}
+
+
+def _png(pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def dataset_card(args: DatasetArguments) -> str:
+    """The dataset card: what `load_dataset` reads, and what a reader wants to know."""
+    values = {
+        "data_files": "\n".join(f"      - split: {s}\n        path: data/{s}.parquet" for s in SPLITS),
+        "sizes": ", ".join(f"{split} {getattr(args, split)}" for split in SPLITS),
+        "seed": str(args.seed),
+        "flags": " ".join(f"--{name} {getattr(args, name)}" for name in ("seed", *SPLITS)),
+        "careless_frames": " and ".join(f"`{frame}`" for frame in CARELESS_FRAMES),
+        "wrong_share": f"{WRONG_SHARE:.0%}",
+        "questions": "\n".join(f"| {kind} | {', '.join(QUESTIONS[kind])} |" for kind in KINDS),
+        "lexicon": "\n".join(f"| {concept} | {word} |" for concept, word in LEXICON.items()),
+    }
+    card = _CARD.read_text()
+    for key, value in values.items():
+        card = card.replace("{{ " + key + " }}", value)
+    return card
+
+
+def main() -> None:
+    parser = TrlParser(DatasetArguments)
+    (args,) = parser.parse_args_and_config()
+    output_dir = Path(args.output_dir)
+    (output_dir / "data").mkdir(parents=True, exist_ok=True)
+    with tqdm(total=sum(getattr(args, split) for split in SPLITS), desc="examples") as bar:
+        for split in SPLITS:
+            rows = []
+            for index in range(getattr(args, split)):
+                rows.append(make_row(args.seed, split, index))
+                bar.update()
+            Dataset.from_list(rows, features=FEATURES).to_parquet(output_dir / "data" / f"{split}.parquet")
+    (output_dir / "README.md").write_text(dataset_card(args))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Columns and types of every table that passes between stages: the one definition.
+
+Ids are strings and the only way in which tables refer to each other; positions in a candidate pool exist only inside
+tensors.
+`demonstration_ids` always stand in *prompt order*: left to right as on the page, the last one next to the query.
+"""
+
+from datasets import Features, Image, List, Value
+
+
+STRING = Value("string")
+FLOAT = Value("float64")
+SEQUENCE_OF_IDS = List(STRING)
+
+#: The columns every examples table has; a task may need more (`choices`, `context`, ...).
+EXAMPLES = Features(
+    {
+        "id": STRING,
+        "image": Image(),
+        "question": STRING,
+        "answer": STRING,  # the scoring target
+        "answers": List(STRING),  # all annotators
+    }
+)
+
+#: One row a query: the best `B` sequences of a beam search, best first.
+BEAMS = Features(
+    {
+        "query_id": STRING,
+        "split": STRING,
+        "candidate_ids": SEQUENCE_OF_IDS,  # K, in sampler order
+        "demonstration_ids": List(SEQUENCE_OF_IDS),  # B x S
+        "scores": List(FLOAT),  # B, InfoScore of the whole sequence under `objective: cumulative`
+        "step_scores": List(List(FLOAT)),  # B x S, in selection order
+        "zero_shot_score": FLOAT,  # the term that InfoScore subtracts
+    }
+)
+
+#: One row a scored sequence; the zero-shot prompt is the row with no demonstrations.
+LEDGER = Features(
+    {
+        "query_id": STRING,
+        "split": STRING,
+        "demonstration_ids": SEQUENCE_OF_IDS,
+        "answer_logprob": FLOAT,  # sum over the answer's tokens
+        "num_answer_tokens": Value("int32"),
+    }
+)
+
+#: One row an answered prompt.
+PREDICTIONS = Features(
+    {
+        "query_id": STRING,
+        "split": STRING,
+        "method": STRING,
+        "shots": Value("int32"),
+        "seed": Value("int64"),
+        "candidate_ids": SEQUENCE_OF_IDS,
+        "demonstration_ids": SEQUENCE_OF_IDS,
+        "generation": STRING,
+        "prediction": STRING,
+        "accuracy": FLOAT,
+    }
+)

@@ -1,0 +1,51 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+WORLD = ROOT / "data" / "concept_binding"
+
+# Before torch is imported: workers of pytest share few cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def embeddings_dir(tmp_path_factory):
+    """Embeddings of the tests stay out of the user's cache."""
+    return str(tmp_path_factory.mktemp("embeddings"))
+
+
+@pytest.fixture(scope="session")
+def world():
+    """The embedded world as examples: `{split: Dataset}`."""
+    from leverplus_trl.tasks import DataArguments, load_examples
+
+    data_args = DataArguments(dataset=str(WORLD), pool_split="pool")
+    return {split: load_examples(data_args, split) for split in ("pool", "train", "validation", "test")}
+
+
+@pytest.fixture(scope="session")
+def concept_vlm():
+    """The embedded VLM."""
+    from leverplus_trl.tasks import TaskArguments, make_task
+    from leverplus_trl.vlms import VLMArguments, load_vlm
+
+    task = make_task(TaskArguments(task="vqa", metric="exact_match", max_new_tokens=4))
+    return load_vlm(VLMArguments(vlm=str(WORLD / "vlm"), max_batch_tokens=1024), task)
