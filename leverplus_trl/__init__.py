@@ -1,0 +1,75 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Train a small model, the selector, to choose and order the demonstrations in the prompt of a frozen vision-language
+model.
+
+The way of the data, a stage an arrow, a table that anyone can load at every step:
+
+    examples ──beams──► beams + ledger ──sft──► selector ──evaluate──► predictions, results.json ──report──► index.html
+
+- `tasks` bring any dataset to the columns of `schema.EXAMPLES` and say how an example is shown and scored.
+- `retrieval` embeds examples and samples the candidates of each query.
+- `vlms` put a frozen model behind two promises: `answer_logprobs` and `generate`.
+- `beams` search the sequences that help the VLM most, and keep everything that was scored.
+- `selectors` are `PreTrainedModel`s that choose; `trainer` teaches them what the ledger says.
+- `evaluation` answers test queries with every method's choice; `report` draws what came out.
+
+Importing the package registers its Auto classes with transformers, so that `AutoModel.from_pretrained` knows a
+selector.
+"""
+
+import importlib
+
+from .selectors import DemonstrationSelector, PointerSelectorConfig, PointerSelectorModel, PointerSelectorProcessor
+from .vlms import BaseVLM, Request, VLMArguments, load_vlm
+
+
+__version__ = "0.1.0"
+
+#: What is loaded when it is first asked for.
+_LAZY = {
+    "BaseTask": "tasks",
+    "CandidateSampler": "retrieval",
+    "DataArguments": "tasks",
+    "SelectorSFTConfig": "trainer",
+    "SelectorSFTTrainer": "trainer",
+    "TaskArguments": "tasks",
+    "beam_search": "beams",
+    "load_examples": "tasks",
+    "make_task": "tasks",
+}
+
+__all__ = [
+    "BaseVLM",
+    "DemonstrationSelector",
+    "PointerSelectorConfig",
+    "PointerSelectorModel",
+    "PointerSelectorProcessor",
+    "Request",
+    "VLMArguments",
+    "load_vlm",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,59 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The beams and ledger tables: from the units' files to a dataset folder, and back."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from ..schema import BEAMS, LEDGER
+from ..tables import write_tables
+
+
+CARD = """\
+What a frozen VLM makes of ordered demonstrations.
+
+- `beams`: for each query the best sequences of a beam search, best first, with their InfoScores.
+- `ledger`: every sequence that was scored on the way, with the log-probability of the right answer (the row without
+  demonstrations is the zero-shot prompt).
+
+`demonstration_ids` stand in prompt order: left to right, the last one next to the query. Ids are those of the
+examples."""
+
+
+def write_beam_dataset(folder: Path, files: dict[str, list[Path]], provenance: dict) -> None:
+    """
+    Writes the two tables of a search that is complete, and then drops the units' files.
+
+    Args:
+        folder (`Path`):
+            The dataset folder.
+        files (`dict[str, list[Path]]`):
+            The units' files of each split, in query order.
+        provenance (`dict`):
+            What made them.
+    """
+    beams, ledger = {}, {}
+    for split, parts in files.items():
+        rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+        entries = [
+            {"query_id": row["query_id"], "split": split, **entry} for row in rows for entry in row.pop("ledger")
+        ]
+        beams[split] = Dataset.from_list(rows, features=BEAMS)
+        ledger[split] = Dataset.from_list(entries, features=LEDGER)
+    write_tables(folder, {"beams": beams, "ledger": ledger}, "Beams and ledger", CARD, provenance)
+    shutil.rmtree(folder / "units", ignore_errors=True)

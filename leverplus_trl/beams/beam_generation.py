@@ -1,0 +1,203 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From queries and candidates to beams and ledger, unit by unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import Dataset
+
+from ..tasks import Example
+from ..vlms import BaseVLM, Request
+from ..work_units import run_units
+from .beam_search import INSERTIONS, OBJECTIVES, beam_search
+from .info_score import SCORES, answer_score, info_score
+
+
+@dataclass
+class BeamArguments:
+    """
+    The search, and what it is run on.
+
+    Args:
+        output_dir (`str`):
+            Where the beams and ledger tables go.
+        query_splits (`list[str]`, *optional*, defaults to `["train"]`):
+            Splits whose examples are queries.
+        num_queries (`int`, *optional*):
+            Only the first so many of each split.
+        num_shots (`int`, *optional*, defaults to 2):
+            Demonstrations in a sequence (S).
+        beam_size (`int`, *optional*, defaults to 5):
+            Sequences kept for each query (B).
+        insertion (`str`, *optional*, defaults to `"left"`):
+            Where a newly chosen demonstration goes: `"left"` or `"right"`.
+        objective (`str`, *optional*, defaults to `"cumulative"`):
+            `"cumulative"` or `"marginal"`, see [`beam_search`].
+        score (`str`, *optional*, defaults to `"prob"`):
+            Scale of InfoScore, `"prob"` or `"logprob"`.
+        unit_size (`int`, *optional*, defaults to 8):
+            Queries in a unit of work: what is scored together, and what a crash can cost.
+        preflight_seed (`int`, *optional*, defaults to 0):
+            Seed of the sequences that the preflight draws.
+    """
+
+    output_dir: str = field(metadata={"help": "Where the beams and ledger tables go."})
+    query_splits: list[str] = field(
+        default_factory=lambda: ["train"], metadata={"help": "Splits whose examples are queries."}
+    )
+    num_queries: int | None = field(default=None, metadata={"help": "Only the first so many queries of each split."})
+    num_shots: int = field(default=2, metadata={"help": "Demonstrations in a sequence (S)."})
+    beam_size: int = field(default=5, metadata={"help": "Sequences kept for each query (B)."})
+    insertion: str = field(default="left", metadata={"help": "left | right: where a new demonstration goes."})
+    objective: str = field(default="cumulative", metadata={"help": "cumulative | marginal: what beams are ranked by."})
+    score: str = field(default="prob", metadata={"help": "prob | logprob: the scale of InfoScore."})
+    unit_size: int = field(default=8, metadata={"help": "Queries in a unit of work."})
+    preflight_seed: int = field(default=0, metadata={"help": "Seed of the preflight's random sequences."})
+
+    def __post_init__(self):
+        for name, options in {"insertion": INSERTIONS, "objective": OBJECTIVES, "score": SCORES}.items():
+            if getattr(self, name) not in options:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(options)}.")
+        for name in ("num_shots", "beam_size", "unit_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.num_queries is not None and self.num_queries < 1:
+            raise ValueError(f"num_queries is {self.num_queries}; it must be at least 1, or left out for all.")
+
+
+def num_scored_sequences(num_candidates: int, num_shots: int, beam_size: int) -> int:
+    """Prompts that the VLM scores for one query, zero-shot included: the cost of a search before it is run."""
+    total, width = 1, 1
+    for step in range(num_shots):
+        extensions = width * (num_candidates - step)
+        total += extensions
+        width = min(beam_size, extensions)
+    return total
+
+
+def search_unit(
+    queries: Sequence[Example],
+    candidate_ids: Sequence[Sequence[str]],
+    pool: dict[str, Example],
+    vlm: BaseVLM,
+    args: BeamArguments,
+) -> list[dict]:
+    """
+    Searches beams for a few queries together.
+
+    Args:
+        queries (`Sequence[Example]`):
+            The queries.
+        candidate_ids (`Sequence[Sequence[str]]`):
+            Candidates of each.
+        pool (`dict[str, Example]`):
+            At least all candidates, by id.
+        vlm ([`BaseVLM`]):
+            Scores.
+        args ([`BeamArguments`]):
+            The search.
+
+    Returns:
+        `list[dict]`: a row a query with the columns of `schema.BEAMS` (but `split`) and every scored sequence under
+        `ledger`.
+    """
+    zero_shot = vlm.answer_logprobs([Request((), query) for query in queries])
+    ledgers = [
+        [{"demonstration_ids": [], "answer_logprob": z.logprob, "num_answer_tokens": z.num_tokens}] for z in zero_shot
+    ]
+
+    def score(sequences: Sequence[tuple[int, tuple[str, ...]]]) -> list[float]:
+        requests = [Request(tuple(pool[i] for i in sequence), queries[query]) for query, sequence in sequences]
+        values = []
+        for (query, sequence), found in zip(sequences, vlm.answer_logprobs(requests), strict=True):
+            ledgers[query].append(
+                {
+                    "demonstration_ids": list(sequence),
+                    "answer_logprob": found.logprob,
+                    "num_answer_tokens": found.num_tokens,
+                }
+            )
+            values.append(info_score(*found, *zero_shot[query], score=args.score))
+        return values
+
+    beams = beam_search(score, candidate_ids, args.num_shots, args.beam_size, args.insertion, args.objective)
+    rows = []
+    for query, candidates, found, z, ledger in zip(queries, candidate_ids, beams, zero_shot, ledgers, strict=True):
+        rows.append(
+            {
+                "query_id": query["id"],
+                "candidate_ids": list(candidates),
+                "demonstration_ids": [list(sequence) for sequence in found.demonstration_ids],
+                "scores": found.scores,
+                "step_scores": found.step_scores,
+                "zero_shot_score": answer_score(*z, score=args.score),
+                "ledger": ledger,
+            }
+        )
+    return rows
+
+
+def generate_beams(
+    folder: Path,
+    queries: dict[str, Dataset],
+    candidate_ids: dict[str, list[list[str]]],
+    pool: Dataset,
+    vlm: BaseVLM,
+    args: BeamArguments,
+) -> dict[str, list[Path]]:
+    """
+    Searches the beams of all queries of all splits, in units, together with the other processes of the launch.
+
+    Args:
+        folder (`Path`):
+            Where the results of the units are kept.
+        queries (`dict[str, Dataset]`):
+            Examples to ask, by split.
+        candidate_ids (`dict[str, list[list[str]]]`):
+            Candidates of each query, by split.
+        pool (`Dataset`):
+            Examples to demonstrate with.
+        vlm ([`BaseVLM`]):
+            Scores.
+        args ([`BeamArguments`]):
+            The search.
+
+    Returns:
+        `dict[str, list[Path]]`: the units' files of each split, in query order.
+    """
+    position = {identifier: row for row, identifier in enumerate(pool["id"])}
+    spans, sizes = {}, {}
+    for split, examples in queries.items():
+        for number, start in enumerate(range(0, len(examples), args.unit_size)):
+            name = f"{split}-{number:06d}"
+            spans[name] = (split, start, min(start + args.unit_size, len(examples)))
+            sizes[name] = spans[name][2] - start
+
+    def work(name: str) -> pa.Table:
+        split, start, end = spans[name]
+        candidates = candidate_ids[split][start:end]
+        needed = sorted({position[identifier] for ids in candidates for identifier in ids})
+        by_id = {example["id"]: example for example in (pool[row] for row in needed)}
+        rows = search_unit([queries[split][row] for row in range(start, end)], candidates, by_id, vlm, args)
+        return pa.Table.from_pylist([{**row, "split": split} for row in rows])
+
+    files = run_units(folder, sizes, work, "Searching beams")
+    by_split: dict[str, list[Path]] = {split: [] for split in queries}
+    for (split, _, _), file in zip(spans.values(), files, strict=True):
+        by_split[split].append(file)
+    return by_split

@@ -1,0 +1,114 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From a recipe to running processes: which script a stage is, how it is launched, and what each process does
+first."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+
+PACKAGE = Path(__file__).parent
+#: Stages in the order of their recipe numbers; each is a file in `scripts/`.
+STAGES = {"beams": "10", "sft": "20", "evaluate": "50", "report": "60"}
+#: A stage whose recipe names the script that does it, for data and models that must be made first.
+PREPARE = "prepare"
+
+
+def read_recipe(path: str | Path) -> dict:
+    """
+    A recipe as a mapping.
+
+    Raises:
+        `ValueError`: no such file, not a mapping, or a first key that is not `stage`.
+    """
+    try:
+        recipe = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"Can't read the recipe {str(path)!r}: {error}") from error
+    if not isinstance(recipe, dict) or next(iter(recipe)) != "stage":
+        raise ValueError(f"The recipe {str(path)!r} must be a mapping whose first key is `stage`.")
+    if recipe["stage"] not in (*STAGES, PREPARE):
+        raise ValueError(f"{str(path)!r} says `stage: {recipe['stage']}`; stages are {', '.join((PREPARE, *STAGES))}.")
+    return recipe
+
+
+def find_accelerate_config(name: str) -> Path:
+    """
+    The file of an accelerate config: a path, or the name of one in `accelerate_configs/` (here, or of the
+    installation).
+
+    Raises:
+        `ValueError`: there is none; the message lists those there are.
+    """
+    folders = [Path("accelerate_configs"), PACKAGE.parent / "accelerate_configs", PACKAGE / "accelerate_configs"]
+    for file in (Path(name), *(folder / f"{name}.yaml" for folder in folders)):
+        if file.is_file():
+            return file
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    raise ValueError(f"No accelerate config {name!r}: neither a file nor one of {', '.join(known)}.")
+
+
+def stage_command(stage: str, arguments: list[str], recipe: dict, accelerate_config: str | None = None) -> list[str]:
+    """The command that runs a stage: its script, under `accelerate launch` if an accelerate config is asked for."""
+    if stage == PREPARE:
+        if not recipe.get("script"):
+            raise ValueError("A recipe with `stage: prepare` needs `script`, the path of the script that does it.")
+        return [sys.executable, recipe["script"], *arguments]
+    config = accelerate_config or recipe.get("accelerate_config")
+    if config is None:
+        return [sys.executable, "-m", f"leverplus_trl.scripts.{stage}", *arguments]
+    file = str(find_accelerate_config(config))
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", file]
+    return [*launcher, "-m", f"leverplus_trl.scripts.{stage}", *arguments]
+
+
+def run_stage(stage: str, arguments: list[str], recipe: dict, accelerate_config: str | None = None) -> int:
+    """Runs a stage in processes of its own and gives its exit status."""
+    return subprocess.run(stage_command(stage, arguments, recipe, accelerate_config), check=False).returncode
+
+
+def launched_by_accelerate() -> bool:
+    """Whether this process was started by `accelerate launch` or `torchrun`."""
+    return "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_RANK" in os.environ
+
+
+def start_stage(stage_args, stage: str):
+    """
+    What every stage does first: refuses another stage's recipe, joins the other processes, and sets up the log.
+
+    Returns:
+        `accelerate.PartialState`: this process among the others.
+    """
+    import datasets
+    import torch
+    import transformers
+    from accelerate import PartialState
+
+    stage_args.check(stage)
+    if stage_args.num_threads is not None:
+        torch.set_num_threads(stage_args.num_threads)
+    state = PartialState(cpu=not torch.cuda.is_available())
+    level = logging.INFO if state.is_main_process else logging.ERROR
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("leverplus_trl").setLevel(level)
+    # One bar a run: that of the stage's own work.
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    return state

@@ -1,0 +1,90 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Exact match: 1 if the prediction is one of the reference answers, after folding case and whitespace, else 0."""
+
+import datasets
+import evaluate
+
+
+_DESCRIPTION = "Share of predictions that equal one of their reference answers, case and whitespace aside."
+
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions (`list[str]`):
+        One answer per question.
+    references (`list[list[str]]`):
+        The right answers per question.
+    strict (`bool`, *optional*, defaults to `False`):
+        Compare character by character, folding neither case nor whitespace.
+
+Returns:
+    `exact_match` (mean, in 0..1) and `per_example` (list of 0.0 and 1.0).
+
+Example:
+    >>> metric = evaluate.load("leverplus_trl/metrics/exact_match")
+    >>> metric.compute(predictions=[" Hot  dog"], references=[["hot dog", "sausage"]])["exact_match"]
+    1.0
+"""
+
+
+def exact_match(prediction: str, answers: list[str], strict: bool = False) -> float:
+    """
+    Whether a prediction is one of the answers.
+
+    Args:
+        prediction (`str`):
+            The answer to judge.
+        answers (`list[str]`):
+            The right answers.
+        strict (`bool`, *optional*, defaults to `False`):
+            Compare character by character, folding neither case nor whitespace.
+
+    Returns:
+        `float`, 1.0 or 0.0.
+
+    Raises:
+        `ValueError`: there is no answer.
+        `TypeError`: the prediction is not a string, or the answers are one string in place of a list.
+    """
+    if not isinstance(prediction, str) or isinstance(answers, str):
+        raise TypeError(f"Expected a string and a list of strings, got {prediction!r} and {answers!r}.")
+    if len(answers) == 0:
+        raise ValueError(f"No answer to judge the prediction {prediction!r} by; drop such examples.")
+    if strict:
+        return float(prediction in answers)
+    return float(_fold(prediction) in {_fold(answer) for answer in answers})
+
+
+def _fold(answer: str) -> str:
+    return " ".join(answer.lower().split())
+
+
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
+class ExactMatch(evaluate.Metric):
+    """Exact match as an `evaluate.Metric`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        string = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation="",
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=datasets.Features({"predictions": string, "references": datasets.Sequence(string)}),
+        )
+
+    def _compute(self, predictions: list[str], references: list[list[str]], strict: bool = False) -> dict:
+        pairs = zip(predictions, references, strict=True)
+        per_example = [exact_match(prediction, answers, strict) for prediction, answers in pairs]
+        return {"exact_match": sum(per_example) / len(per_example), "per_example": per_example}

@@ -1,0 +1,167 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+VQA accuracy, as the evaluation code of the VQA dataset computes it (https://visualqa.org/evaluation.html).
+
+The rules, quirks included, since published numbers rest on them:
+
+- Line breaks and tabs become spaces and the ends are stripped, always. Nothing else is done when all annotators agree
+  to the letter: then "A dog" does not match ten times "dog". `always_normalize` drops this exception.
+- Otherwise prediction and annotators' answers lose punctuation, case and articles, number words become digits ("none"
+  is 0, too), and the apostrophes of contractions are put back ("dont" becomes "don't").
+- The prediction is held against every set of annotators that leaves one out: it scores min(1, matches / 3) there, and
+  the accuracy is the mean. With ten annotators 1, 2, 3 and 4 matches give 0.3, 0.6, 0.9 and 1. The arithmetic is the
+  same for another number of annotators, so one can never be matched, and two or three can give at most 1/3 or 2/3: use
+  `exact_match` for a dataset with so few.
+"""
+
+import re
+import warnings
+
+import datasets
+import evaluate
+
+
+_DESCRIPTION = "Accuracy of the VQA evaluation: mean over annotators left out of min(1, matching answers / 3)."
+
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions (`list[str]`):
+        One answer per question.
+    references (`list[list[str]]`):
+        All annotators' answers per question (ten in VQA and OK-VQA).
+    always_normalize (`bool`, *optional*, defaults to `False`):
+        Normalise answers even where all annotators agree to the letter, which the official code does not.
+
+Returns:
+    `accuracy` (mean, in 0..1) and `per_example` (list of accuracies, in 0..1).
+
+Example:
+    >>> metric = evaluate.load("leverplus_trl/metrics/vqa_accuracy")
+    >>> metric.compute(predictions=["two"], references=[["2"] * 2 + ["3"] * 8])["accuracy"]
+    0.6
+"""
+
+_CITATION = """
+@inproceedings{antol2015vqa,
+    title={{VQA}: Visual Question Answering},
+    author={Antol, Stanislaw and Agrawal, Aishwarya and Lu, Jiasen and Mitchell, Margaret and Batra, Dhruv
+            and Zitnick, C. Lawrence and Parikh, Devi},
+    booktitle={ICCV},
+    year={2015}
+}
+"""
+
+_PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # neither the apostrophe nor the colon
+_DIGIT_COMMA = re.compile(r"\d,\d")
+_FULL_STOP = re.compile(r"\.(?!\d)")
+_MAX_FULL_STOPS = 32  # the official code passes re.UNICODE, which is 32, where `sub` takes a count
+_ARTICLES = {"a", "an", "the"}
+_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_DIGITS = {"none": "0"} | {word: str(value) for value, word in enumerate(_NUMBERS)}
+
+# A contraction is recognised when exactly one of its apostrophes is missing. The official table leaves out what is a
+# word without it, too ("were", "well", "shell", "id", "its"), and "lets" and "shes", which look like an oversight.
+_CONTRACTIONS = """
+'ow's'at 'twas ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't
+he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't
+needn't not've o'clock oughtn't shan't she'd've should've shouldn't shouldn't've somebody'd've somebody'll somebody's
+someone'd someone'd've someone'll someone's something'd something'd've something'll that's there'd there'd've there're
+there's they'd they'd've they'll they're they've wasn't we'd've we've weren't what'll what're what's what've when's
+where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've
+y'all y'all'd've y'all'll you'd you'd've you'll you're you've
+""".split()  # noqa: SIM905
+_APOSTROPHES = {
+    word[:place] + word[place + 1 :]: word
+    for word in _CONTRACTIONS
+    for place, character in enumerate(word)
+    if character == "'"
+}
+_APOSTROPHES["somebody'd"] = "somebodyd"  # the official table has this pair the wrong way round
+
+
+def vqa_accuracy(prediction: str, answers: list[str], always_normalize: bool = False) -> float:
+    """
+    Accuracy of one answer.
+
+    Args:
+        prediction (`str`):
+            The answer to judge.
+        answers (`list[str]`):
+            Answers of all annotators, repetitions included.
+        always_normalize (`bool`, *optional*, defaults to `False`):
+            Normalise even where all annotators agree to the letter, which the official code does not.
+
+    Returns:
+        `float` in 0..1.
+
+    Raises:
+        `ValueError`: there is no annotator's answer.
+        `TypeError`: the prediction is not a string, or the answers are one string in place of a list.
+    """
+    if not isinstance(prediction, str) or isinstance(answers, str):
+        raise TypeError(f"Expected a string and a list of strings, got {prediction!r} and {answers!r}.")
+    if len(answers) == 0:
+        raise ValueError(f"No annotator's answer to judge the prediction {prediction!r} by; drop such examples.")
+    if len(answers) < 4:
+        warnings.warn(
+            f"With {len(answers)} annotator(s) VQA accuracy can't exceed {len(answers) - 1}/3: use exact_match.",
+            stacklevel=2,
+        )
+    prediction, answers = _unify_whitespace(prediction), [_unify_whitespace(answer) for answer in answers]
+    if always_normalize or len(set(answers)) > 1:
+        prediction, answers = normalize_answer(prediction), [normalize_answer(answer) for answer in answers]
+    matches = [answer == prediction for answer in answers]
+    return sum(min(1.0, (sum(matches) - left_out) / 3) for left_out in matches) / len(matches)
+
+
+def normalize_answer(answer: str) -> str:
+    """Answer without punctuation, case, articles and number words, with the apostrophes of contractions put back."""
+    words = [_DIGITS.get(word, word) for word in _strip_punctuation(answer).lower().split()]
+    return " ".join(_APOSTROPHES.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def _unify_whitespace(answer: str) -> str:
+    return answer.replace("\n", " ").replace("\t", " ").strip()
+
+
+def _strip_punctuation(answer: str) -> str:
+    """Drops a mark that touches a space somewhere, or every mark if a number has a comma; else makes it a space."""
+    stripped = answer
+    has_digit_comma = _DIGIT_COMMA.search(answer) is not None
+    for mark in _PUNCTUATION:
+        dropped = has_digit_comma or f"{mark} " in answer or f" {mark}" in answer
+        stripped = stripped.replace(mark, "" if dropped else " ")
+    return _FULL_STOP.sub("", stripped, count=_MAX_FULL_STOPS)
+
+
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
+class VqaAccuracy(evaluate.Metric):
+    """VQA accuracy as an `evaluate.Metric`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        string = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=datasets.Features({"predictions": string, "references": datasets.Sequence(string)}),
+            reference_urls=["https://visualqa.org/evaluation.html"],
+        )
+
+    def _compute(self, predictions: list[str], references: list[list[str]], always_normalize: bool = False) -> dict:
+        pairs = zip(predictions, references, strict=True)
+        per_example = [vqa_accuracy(prediction, answers, always_normalize) for prediction, answers in pairs]
+        return {"accuracy": sum(per_example) / len(per_example), "per_example": per_example}

@@ -1,0 +1,111 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What made a table: content fingerprints, revisions, versions, and the record that stands beside every output."""
+
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from datasets import Dataset, Image
+
+
+PACKAGES = ("leverplus_trl", "torch", "transformers", "datasets", "accelerate", "trl", "peft", "faiss-cpu", "numpy")
+WEIGHT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".gguf")
+
+
+def digest(value: object) -> str:
+    """Short hash of anything that `json.dumps` takes, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def dataset_fingerprint(dataset: Dataset, columns: list[str] | None = None) -> str:
+    """
+    Hash of what the rows of a dataset say, independent of where it was loaded from and of how it is stored.
+
+    Images are hashed by their encoded bytes; an image kept by reference only, by its path, size and modification time,
+    since reading a whole COCO folder to name a cache entry would cost more than the entry.
+
+    Args:
+        dataset (`Dataset`):
+            Table to fingerprint.
+        columns (`list[str]`, *optional*, defaults to all columns):
+            Columns that count.
+    """
+    columns = sorted(columns or dataset.column_names)
+    plain = dataset.select_columns(columns)
+    for name in columns:
+        if isinstance(dataset.features[name], Image):
+            plain = plain.cast_column(name, Image(decode=False))
+    hasher = hashlib.sha256(json.dumps(columns).encode())
+    for row in plain:
+        for name in columns:
+            hasher.update(_value_bytes(row[name]))
+            hasher.update(b"\x1f")
+    return hasher.hexdigest()[:16]
+
+
+def _value_bytes(value: object) -> bytes:
+    if isinstance(value, dict) and set(value) == {"bytes", "path"}:
+        if value["bytes"] is not None:
+            return hashlib.sha256(value["bytes"]).digest()
+        path = value["path"]
+        stat = os.stat(path) if path and os.path.exists(path) else None
+        return json.dumps([path, stat and stat.st_size, stat and stat.st_mtime_ns]).encode()
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()
+
+
+def model_revision(name_or_path: str, revision: str | None = None) -> str:
+    """
+    What pins a model's weights: the hash of the files for a local folder or file, else the commit of the hub
+    repository.
+
+    Raises:
+        `ValueError`: a hub id whose commit can't be found, because there is neither a connection nor a cached
+        snapshot.
+    """
+    path = Path(name_or_path)
+    if path.exists():
+        files = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix in WEIGHT_SUFFIXES)
+        hasher = hashlib.sha256()
+        for file in files:
+            hasher.update(file.name.encode())
+            with open(file, "rb") as handle:
+                hasher.update(hashlib.file_digest(handle, "sha256").digest())
+        return hasher.hexdigest()[:16]
+    from transformers.utils import cached_file
+    from transformers.utils.hub import extract_commit_hash
+
+    config_file = cached_file(name_or_path, "config.json", revision=revision, _raise_exceptions_for_gated_repo=False)
+    commit = extract_commit_hash(config_file, None)
+    if commit is None:
+        raise ValueError(
+            f"No commit found for the model {name_or_path!r} at revision {revision!r}; name a local folder."
+        )
+    return commit
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages whose numerics or formats an output depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,238 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Which K examples of the pool a query may choose its demonstrations from.
+
+Candidates come in the sampler's order: a random one for `random`, the most similar first for the similarities, and for
+`mix` the random half, then the text-similar quarter, then the image-similar one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from datasets import Dataset
+
+from .embeddings import ExampleEmbeddings, embed_examples
+from .similarity_index import SIMILARITIES, SimilarityIndex, similarity_vectors
+
+
+#: The similarities that each sampler asks for.
+SAMPLERS = {
+    "random": (),
+    **{kind: (kind,) for kind in SIMILARITIES},
+    "mix": ("text_sim", "image_sim"),
+}
+
+
+@dataclass
+class SamplerArguments:
+    """Arguments of candidate sampling and of the encoder behind it."""
+
+    encoder: str | None = field(
+        default=None,
+        metadata={"help": "CLIP model or, for text_sim, sentence encoder that embeds examples: hub id or folder."},
+    )
+    encoder_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of the encoder on the hub."}
+    )
+    sampler: str = field(
+        default="random",
+        metadata={
+            "help": "How candidates are drawn from the pool: random, text_sim, image_sim, image_text_sim (sum of both "
+            "similarities) or mix (half random, a quarter text-similar, a quarter image-similar)."
+        },
+    )
+    num_candidates: int = field(default=64, metadata={"help": "Candidates of each query (K)."})
+    sampler_seed: int = field(default=0, metadata={"help": "Seed of the random part of the candidates."})
+    encoder_batch_size: int = field(default=64, metadata={"help": "Examples that the encoder embeds at once."})
+    embeddings_dir: str | None = field(
+        default=None,
+        metadata={"help": "Where embeddings are kept. Defaults to leverplus_trl/embeddings under HF_HOME."},
+    )
+
+    def __post_init__(self) -> None:
+        check_sampler(self.sampler, self.num_candidates)
+        if self.encoder_batch_size < 1:
+            raise ValueError(f"encoder_batch_size is {self.encoder_batch_size}; expected at least 1.")
+        if SAMPLERS[self.sampler] and not self.encoder:
+            raise ValueError(f"The sampler {self.sampler!r} compares embeddings: set `encoder`, or take 'random'.")
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The embeddings that the sampler compares, of `"image"` and `"text"`."""
+        return sampler_modalities(self.sampler)
+
+
+def sampler_modalities(sampler: str) -> tuple[str, ...]:
+    """The embeddings that a sampler compares, of `"image"` and `"text"`; none for `random`."""
+    return tuple(sorted({modality for kind in SAMPLERS[sampler] for modality in SIMILARITIES[kind]}))
+
+
+def check_sampler(sampler: str, num_candidates: int) -> None:
+    """Raises `ValueError` for an unknown sampler or fewer than one candidate."""
+    if sampler not in SAMPLERS:
+        raise ValueError(f"Unknown sampler {sampler!r}; expected one of {', '.join(SAMPLERS)}.")
+    if num_candidates < 1:
+        raise ValueError(f"num_candidates is {num_candidates}; expected at least 1.")
+
+
+class CandidateSampler:
+    """
+    Draws the candidates of queries from a pool. What a query gets depends on the pool, the sampler, K, the seed and
+    the query alone, never on the other queries or on the process that asks.
+
+    Args:
+        pool ([`ExampleEmbeddings`] or `Sequence[str]`):
+            The examples to draw from. Ids are enough for `random`.
+        sampler (`str`):
+            `"random"`, `"text_sim"`, `"image_sim"`, `"image_text_sim"` (sum of both similarities), or `"mix"`: a
+            quarter of K (rounded down) text-similar, as many image-similar, the rest random. What an earlier part has
+            already is skipped for the next in the part's own order, so that there are always K different candidates.
+        num_candidates (`int`):
+            Candidates of each query (K).
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the random part.
+
+    Raises:
+        `ValueError`: an unknown sampler, a repeated id, fewer examples than K, or missing embeddings.
+    """
+
+    def __init__(
+        self, pool: ExampleEmbeddings | Sequence[str], sampler: str, num_candidates: int, seed: int = 0
+    ) -> None:
+        check_sampler(sampler, num_candidates)
+        self.pool = pool if isinstance(pool, ExampleEmbeddings) else ExampleEmbeddings(list(pool))
+        self.sampler, self.num_candidates, self.seed = sampler, num_candidates, seed
+        self._check_modalities(self.pool, "pool")
+        if num_candidates > len(self.pool.ids):
+            raise ValueError(
+                f"num_candidates is {num_candidates}, but the pool holds {len(self.pool.ids)} examples; lower "
+                "num_candidates or take a larger pool."
+            )
+        self.indexes = {kind: SimilarityIndex(self.pool, kind) for kind in SAMPLERS[sampler]}
+
+    def sample(self, query_ids: Sequence[str], queries: ExampleEmbeddings | None = None) -> list[list[str]]:
+        """
+        Args:
+            query_ids (`Sequence[str]`):
+                The queries. A pool example with the id of the query is the query itself, and never its candidate.
+            queries ([`ExampleEmbeddings`], *optional*):
+                Embeddings that hold the queries, by the encoder that embedded the pool. Not needed for `random`.
+
+        Returns:
+            `list[list[str]]`: K ids for each query, all different.
+
+        Raises:
+            `ValueError`: there are fewer than K other examples for a query, or its embedding is missing.
+        """
+        excluded = [self.pool.positions.get(query_id) for query_id in query_ids]
+        for query_id, position in zip(query_ids, excluded, strict=True):
+            self._check_available(query_id, len(self.pool.ids) - (position is not None))
+        ranked = self._search(query_ids, queries, excluded)
+        quarter = self.num_candidates // 4
+        candidates = []
+        for row, (query_id, position) in enumerate(zip(query_ids, excluded, strict=True)):
+            if self.sampler == "random":
+                chosen = self._draw(query_id, position, self.num_candidates)
+            elif self.sampler == "mix":
+                chosen = self._draw(query_id, position, self.num_candidates - 2 * quarter)
+                for kind in SAMPLERS["mix"]:
+                    chosen += _first_new(ranked[kind][row], chosen, quarter)
+            else:
+                chosen = ranked[self.sampler][row]
+            candidates.append([self.pool.ids[place] for place in chosen])
+        return candidates
+
+    def _search(
+        self, query_ids: Sequence[str], queries: ExampleEmbeddings | None, excluded: list[int | None]
+    ) -> dict[str, np.ndarray]:
+        """The K nearest positions `[Q, K]` by each similarity asked for; `mix` never needs more than K."""
+        if not self.indexes:
+            return {}
+        if queries is None:
+            raise ValueError(f"The sampler {self.sampler!r} needs embeddings of the queries.")
+        self._check_modalities(queries, "queries")
+        rows = queries.rows(query_ids)
+        return {
+            kind: index.search(similarity_vectors(queries, kind)[rows], self.num_candidates, excluded)[0]
+            for kind, index in self.indexes.items()
+        }
+
+    def _draw(self, query_id: str, excluded: int | None, count: int) -> list[int]:
+        """Different positions, uniformly from all but the excluded one."""
+        seed = hashlib.sha256(json.dumps([self.seed, query_id]).encode()).digest()
+        generator = np.random.default_rng(int.from_bytes(seed, "big"))
+        drawn = generator.choice(len(self.pool.ids) - (excluded is not None), size=count, replace=False)
+        return [int(place) + (excluded is not None and place >= excluded) for place in drawn]
+
+    def _check_modalities(self, embeddings: ExampleEmbeddings, name: str) -> None:
+        for modality in sampler_modalities(self.sampler):
+            if getattr(embeddings, modality) is None:
+                other = {"image": "text_sim", "text": "image_sim"}[modality]
+                raise ValueError(
+                    f"The sampler {self.sampler!r} compares {modality} embeddings, but the {name} has none; embed the "
+                    f"{modality}s, or take {other!r} or 'random' for a dataset without any."
+                )
+
+    def _check_available(self, query_id: str, available: int) -> None:
+        if available == 0:
+            raise ValueError(f"The query {query_id!r} has no candidates: the pool holds nothing but the query itself.")
+        if available < self.num_candidates:
+            raise ValueError(
+                f"num_candidates is {self.num_candidates}, but the pool holds {available} examples other than the "
+                f"query {query_id!r}; lower num_candidates or take a larger pool."
+            )
+
+
+def _first_new(ranked: Iterable[int], chosen: list[int], count: int) -> list[int]:
+    taken = set(chosen)
+    return [int(place) for place in ranked if place not in taken][:count]
+
+
+def sample_candidates(args: SamplerArguments, pool: Dataset, queries: Dataset) -> list[list[str]]:
+    """
+    The candidates of each query, by a recipe: embeds what the sampler compares (or reads it, where that was done
+    before) and samples.
+
+    Args:
+        args ([`SamplerArguments`]):
+            Sampler and encoder.
+        pool (`Dataset`):
+            Examples to draw from.
+        queries (`Dataset`):
+            Examples to draw for.
+
+    Returns:
+        `list[list[str]]`: K ids for each query, see [`CandidateSampler.sample`].
+    """
+    if not args.modalities:
+        sampler = CandidateSampler(pool["id"], args.sampler, args.num_candidates, args.sampler_seed)
+        return sampler.sample(queries["id"])
+    pool_embeddings, query_embeddings = (
+        embed_examples(
+            examples,
+            args.encoder,
+            revision=args.encoder_revision,
+            modalities=args.modalities,
+            batch_size=args.encoder_batch_size,
+            embeddings_dir=args.embeddings_dir,
+        )
+        for examples in (pool, queries)
+    )
+    sampler = CandidateSampler(pool_embeddings, args.sampler, args.num_candidates, args.sampler_seed)
+    return sampler.sample(queries["id"], query_embeddings)

@@ -1,0 +1,384 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Embeddings of examples: computed once by a CLIP model or a sentence encoder, then read from a memory-mapped table.
+
+A table holds one modality and is named by a digest of everything that decides its numbers, so that a changed dataset,
+model, revision or preprocessing makes a new table, and nothing stale is ever read.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset, Features, List, Value
+from filelock import FileLock
+from huggingface_hub.constants import HF_HOME
+from PIL import Image
+from tqdm.auto import tqdm
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, CLIPModel
+from transformers.utils import cached_file
+
+from ..provenance import dataset_fingerprint, digest, model_revision, versions
+
+
+MODALITIES = ("image", "text")
+COLUMNS = {"image": "image", "text": "question"}
+SENTENCE_ENCODERS = ("albert", "bert", "deberta-v2", "distilbert", "modernbert", "mpnet", "roberta", "xlm-roberta")
+# Position ids of these start behind the padding id, so that many fewer tokens fit than there are position embeddings.
+OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
+TABLE_FILE = "embeddings.arrow"
+CARD = f"""---
+configs:
+- config_name: embeddings
+  data_files: {TABLE_FILE}
+---
+Unit-length embeddings of examples. What made them stands in provenance.json.
+"""
+
+
+@dataclass
+class ExampleEmbeddings:
+    """
+    Embeddings of the examples of one dataset.
+
+    Args:
+        ids (`list[str]`):
+            Ids of the examples, unique.
+        image (`np.ndarray`, *optional*):
+            `[N, D_image]` float32, rows of unit length.
+        text (`np.ndarray`, *optional*):
+            `[N, D_text]` float32, rows of unit length; what is embedded is the question.
+
+    Raises:
+        `ValueError`: an id comes twice, or there are not as many rows as ids.
+    """
+
+    ids: list[str]
+    image: np.ndarray | None = None
+    text: np.ndarray | None = None
+    positions: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.ids = list(self.ids)
+        self.positions = {}
+        for position, example_id in enumerate(self.ids):
+            if self.positions.setdefault(example_id, position) != position:
+                raise ValueError(f"The id {example_id!r} comes more than once; ids must be unique.")
+        for modality in MODALITIES:
+            rows = getattr(self, modality)
+            if rows is not None and (rows.ndim != 2 or len(rows) != len(self.ids)):
+                raise ValueError(f"Got {modality} embeddings of shape {rows.shape} for {len(self.ids)} ids.")
+
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """
+        Row numbers of some examples.
+
+        Raises:
+            `ValueError`: an id is unknown.
+        """
+        missing = [example_id for example_id in ids if example_id not in self.positions]
+        if missing:
+            raise ValueError(
+                f"No embedding of the example {missing[0]!r} ({len(missing)} such ids): these are the embeddings of "
+                f"{len(self.ids)} other examples. Embed the split that the id comes from."
+            )
+        return np.array([self.positions[example_id] for example_id in ids], dtype=np.int64)
+
+
+class Encoder:
+    """
+    Turns images and texts into unit vectors: a CLIP model (projected features of both towers), or a sentence encoder
+    for texts (mean of the last hidden states over all tokens that are not padding, the default of
+    sentence-transformers). Texts that are too long are cut.
+
+    Weights are read as float32 from safetensors, and no remote code is run.
+
+    Args:
+        name_or_path (`str`):
+            Hub id or folder.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the hub.
+        device (`str`, *optional*, defaults to `"cuda"` where there is one, else `"cpu"`):
+            Where the model runs.
+
+    Raises:
+        `ValueError`: the model is neither a CLIP model nor a known kind of sentence encoder, or pools otherwise.
+    """
+
+    def __init__(self, name_or_path: str, revision: str | None = None, device: str | None = None) -> None:
+        self.name_or_path = name_or_path
+        self.device = device or _default_device()
+        self._source = {"revision": revision, "trust_remote_code": False}
+        self.config = AutoConfig.from_pretrained(name_or_path, **self._source)
+        self.model_type = self.config.model_type
+        if self.model_type != "clip" and self.model_type not in SENTENCE_ENCODERS:
+            raise ValueError(
+                f"The encoder {name_or_path!r} has the model type {self.model_type!r}; expected 'clip' for images and "
+                f"texts, or a sentence encoder for texts only ({', '.join(SENTENCE_ENCODERS)})."
+            )
+        self._check_pooling()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What can be encoded, of `"image"` and `"text"`."""
+        return MODALITIES if self.model_type == "clip" else ("text",)
+
+    def check_modality(self, modality: str) -> None:
+        """Raises `ValueError` if the encoder can't encode this modality."""
+        if modality not in self.modalities:
+            raise ValueError(
+                f"The encoder {self.name_or_path!r} ({self.model_type}) has no {modality} embeddings, only "
+                f"{', '.join(self.modalities)}; name a CLIP model, or compare by text alone."
+            )
+
+    @cached_property
+    def model(self) -> torch.nn.Module:
+        model_class = CLIPModel if self.model_type == "clip" else AutoModel
+        model = model_class.from_pretrained(
+            self.name_or_path, use_safetensors=True, dtype=torch.float32, **self._source
+        )
+        return model.eval().to(self.device)
+
+    @cached_property
+    def tokenizer(self):
+        return AutoTokenizer.from_pretrained(self.name_or_path, **self._source)
+
+    @cached_property
+    def image_processor(self):
+        # Not AutoProcessor, which hands out a bare tokenizer for a folder that it does not understand. By Pillow, so
+        # that pixels are the same with and without torchvision.
+        return AutoImageProcessor.from_pretrained(self.name_or_path, backend="pil", **self._source)
+
+    @property
+    def max_text_length(self) -> int:
+        """Most tokens of a text that the model reads."""
+        config = self.config.text_config if self.model_type == "clip" else self.config
+        offset = config.pad_token_id + 1 if self.model_type in OFFSET_POSITIONS else 0
+        return min(config.max_position_embeddings - offset, self.tokenizer.model_max_length)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """
+        Args:
+            images (`Sequence[Image.Image]`):
+                B images of any mode and size.
+
+        Returns:
+            `np.ndarray`: `[B, D_image]` float32, rows of unit length.
+
+        Raises:
+            `ValueError`: the encoder has no image tower.
+        """
+        self.check_modality("image")
+        inputs = self.image_processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
+        self._check_inputs(inputs, "pixel_values")
+        features = self.model.get_image_features(pixel_values=inputs["pixel_values"].to(self.device)).pooler_output
+        return _unit_rows(features)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """
+        Args:
+            texts (`Sequence[str]`):
+                B texts.
+
+        Returns:
+            `np.ndarray`: `[B, D_text]` float32, rows of unit length.
+        """
+        inputs = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.max_text_length, return_tensors="pt"
+        )
+        self._check_inputs(inputs, "input_ids")
+        inputs = inputs.to(self.device)
+        if self.model_type == "clip":
+            mask = inputs["attention_mask"]
+            features = self.model.get_text_features(input_ids=inputs["input_ids"], attention_mask=mask).pooler_output
+            return _unit_rows(features)
+        hidden = self.model(**inputs).last_hidden_state  # [B, T, D]
+        mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)  # [B, T, 1]
+        return _unit_rows((hidden * mask).sum(dim=1) / mask.sum(dim=1))  # [B, D]
+
+    def _check_pooling(self) -> None:
+        optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+        file = cached_file(self.name_or_path, "1_Pooling/config.json", revision=self._source["revision"], **optional)
+        if file is not None and not json.loads(Path(file).read_text()).get("pooling_mode_mean_tokens", True):
+            raise ValueError(
+                f"The encoder {self.name_or_path!r} was not trained with mean pooling (1_Pooling/config.json), the "
+                "only one offered; take a sentence encoder that was."
+            )
+
+    def _check_inputs(self, inputs: dict, name: str) -> None:
+        if name not in inputs:
+            raise ValueError(f"The processor of {self.name_or_path!r} gave {sorted(inputs)}, but no {name!r}.")
+
+
+def embed_examples(
+    examples: Dataset,
+    encoder: str,
+    revision: str | None = None,
+    modalities: Sequence[str] = MODALITIES,
+    batch_size: int = 64,
+    embeddings_dir: str | None = None,
+    device: str | None = None,
+) -> ExampleEmbeddings:
+    """
+    Embeddings of a dataset, computed if no table holds them yet, else read from it (memory-mapped).
+
+    Several processes may ask for the same embeddings at once: one computes, the others wait and read.
+
+    Args:
+        examples (`Dataset`):
+            Examples with the columns `id` and, by modality, `image` and `question`.
+        encoder (`str`):
+            A CLIP model, or a sentence encoder for texts: hub id or folder.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the hub.
+        modalities (`Sequence[str]`, *optional*, defaults to `("image", "text")`):
+            What to embed.
+        batch_size (`int`, *optional*, defaults to `64`):
+            Examples per forward pass. Part of the table's name, since it decides the last bits.
+        embeddings_dir (`str`, *optional*, defaults to `<HF_HOME>/leverplus_trl/embeddings`):
+            Where tables lie.
+        device (`str`, *optional*, defaults to `"cuda"` where there is one, else `"cpu"`):
+            Where the encoder runs.
+
+    Returns:
+        [`ExampleEmbeddings`], with `None` for what is not in `modalities`.
+
+    Raises:
+        `ValueError`: no examples, a missing column, a repeated id, an example without image or question, an image that
+            can't be read, or an encoder that can't do what is asked.
+    """
+    _check_request(examples, modalities, batch_size)
+    model = Encoder(encoder, revision, device)
+    for modality in modalities:
+        model.check_modality(modality)
+    examples = examples.with_format(None)
+    embeddings = ExampleEmbeddings(list(examples["id"]))
+    directory = Path(embeddings_dir or Path(HF_HOME) / "leverplus_trl" / "embeddings").expanduser()
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = model_revision(encoder, revision)
+    for modality in MODALITIES:
+        if modality in modalities:
+            provenance = _provenance(examples, model, weights, modality, batch_size)
+            table = directory / digest(provenance)
+            with FileLock(f"{table}.lock"):
+                if not table.exists():
+                    rows = _encode_rows(examples, embeddings.ids, model, modality, batch_size)
+                    _write_table(table, embeddings.ids, rows, provenance)
+            setattr(embeddings, modality, _read_table(table))
+    return embeddings
+
+
+def _check_request(examples: Dataset, modalities: Sequence[str], batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
+    if not modalities or not set(modalities) <= set(MODALITIES):
+        raise ValueError(f"modalities is {modalities}; expected some of {MODALITIES}.")
+    if len(examples) == 0:
+        raise ValueError("There are no examples to embed.")
+    for name in ("id", *(COLUMNS[modality] for modality in modalities)):
+        if name not in examples.column_names:
+            raise ValueError(f"The examples lack the column {name!r}; they have {', '.join(examples.column_names)}.")
+
+
+def _provenance(examples: Dataset, model: Encoder, weights: str, modality: str, batch_size: int) -> dict:
+    installed = versions()
+    return {
+        "dataset_fingerprint": dataset_fingerprint(examples, ["id", COLUMNS[modality]]),
+        "encoder": model.name_or_path,
+        "encoder_revision": weights,
+        "modality": modality,
+        "pooling": "projection" if model.model_type == "clip" else "mean",
+        "dtype": "float32",
+        "batch_size": batch_size,
+        "device_type": torch.device(model.device).type,
+        "versions": {name: installed[name] for name in ("torch", "transformers")},
+    }
+
+
+def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: str, batch_size: int) -> np.ndarray:
+    encode = model.encode_images if modality == "image" else model.encode_texts
+    column = examples.select_columns([COLUMNS[modality]])
+    # Equal questions are encoded once: the last bits of a vector depend on its batch, and equal ones must tie exactly.
+    keys = range(len(ids)) if modality == "image" else column[COLUMNS["text"]][:]
+    first_positions = {}
+    for position, key in enumerate(keys):
+        first_positions.setdefault(key, position)
+    firsts, slots = list(first_positions.values()), {key: slot for slot, key in enumerate(first_positions)}
+    rows = []
+    with tqdm(total=len(firsts), desc=f"Embedding {modality}s", unit=modality) as bar:
+        for start in range(0, len(firsts), batch_size):
+            batch = firsts[start : start + batch_size]
+            encoded = encode([_read_value(column, position, ids[position]) for position in batch])  # [B, D]
+            broken = np.flatnonzero(~np.isfinite(encoded).all(axis=1))
+            if broken.size:
+                raise ValueError(f"The {modality} embedding of the example {ids[batch[broken[0]]]!r} is not finite.")
+            rows.append(encoded)
+            bar.update(len(batch))
+    return np.concatenate(rows)[[slots[key] for key in keys]]  # [N, D]
+
+
+def _read_value(column: Dataset, position: int, example_id: str) -> Image.Image | str:
+    """One image or question. Row by row, so that what can't be decoded is known by its id."""
+    (name,) = column.column_names
+    try:
+        value = column[position][name]
+    except Exception as error:  # Pillow's decoders raise errors of many kinds
+        raise ValueError(f"The {name} of the example {example_id!r} can't be read: {error}") from error
+    if value is None:
+        raise ValueError(
+            f"The example {example_id!r} has no {name}, so it can't be embedded; drop it, or compare by "
+            f"{'text' if name == 'image' else 'image'} alone."
+        )
+    return value
+
+
+def _write_table(table: Path, ids: list[str], rows: np.ndarray, provenance: dict) -> None:
+    features = Features({"id": Value("string"), "embedding": List(Value("float32"), length=rows.shape[1])})
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
+    batch = pa.record_batch([pa.array(ids, pa.string()), embedding], schema=features.arrow_schema)
+    with tempfile.TemporaryDirectory(dir=table.parent, prefix="unfinished-") as scratch:
+        unfinished = Path(scratch) / table.name
+        unfinished.mkdir()
+        # All rows in one record batch, so that they can be read as one array without a copy.
+        with pa.OSFile(str(unfinished / TABLE_FILE), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        (unfinished / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        (unfinished / "README.md").write_text(CARD, encoding="utf-8")
+        os.rename(unfinished, table)
+
+
+def _read_table(table: Path) -> np.ndarray:
+    batch = pa.ipc.open_stream(pa.memory_map(str(table / TABLE_FILE))).read_next_batch()
+    embedding = batch.column("embedding")
+    values = embedding.flatten().to_numpy(zero_copy_only=True)  # [N * D]
+    return values.reshape(len(embedding), embedding.type.list_size)  # [N, D]
+
+
+def _unit_rows(features: torch.Tensor) -> np.ndarray:
+    return torch.nn.functional.normalize(features, dim=-1).cpu().numpy()  # [B, D]
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

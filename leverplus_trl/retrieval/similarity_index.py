@@ -1,0 +1,206 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Similarity of examples: cosine similarity of questions, of images, or the sum of both.
+
+faiss only makes a shortlist. Scores are computed again in float64, row by row, so that an order depends neither on the
+number of threads, nor on which queries are asked together, and equal scores always keep the pool's order.
+"""
+
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+
+from .embeddings import ExampleEmbeddings
+
+
+#: What each kind of similarity compares.
+SIMILARITIES = {"text_sim": ("text",), "image_sim": ("image",), "image_text_sim": ("image", "text")}
+SHORTLIST_MARGIN = 8
+FAISS_ERROR = 1e-5  # more than the rounding error of a float32 inner product of unit vectors
+
+
+class SimilarityIndex:
+    """
+    Exact nearest neighbours in a pool, by faiss.
+
+    Args:
+        pool ([`ExampleEmbeddings`]):
+            The N examples to search.
+        kind (`str`):
+            `"text_sim"`, `"image_sim"` or `"image_text_sim"` (the sum of both cosine similarities, which is the inner
+            product of the concatenated unit vectors).
+
+    Raises:
+        `ValueError`: the kind is unknown, or the pool lacks the embeddings it compares.
+    """
+
+    def __init__(self, pool: ExampleEmbeddings, kind: str) -> None:
+        self.vectors = similarity_vectors(pool, kind)  # [N, D]
+        self.index = faiss.IndexFlatIP(self.vectors.shape[1])
+        self.index.add(self.vectors)
+
+    def search(
+        self, vectors: np.ndarray, k: int, excluded: Sequence[int | None] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        The k most similar examples of each query, the most similar first; equal scores keep the pool's order.
+
+        Args:
+            vectors (`np.ndarray`):
+                `[Q, D]` float32, as [`similarity_vectors`] gives them.
+            k (`int`):
+                Number of examples to find.
+            excluded (`Sequence[int | None]`, *optional*):
+                For each query the position in the pool that must not be found, or `None`.
+
+        Returns:
+            `tuple[np.ndarray, np.ndarray]`: positions in the pool `[Q, k]` and scores `[Q, k]` (float64).
+
+        Raises:
+            `ValueError`: the vectors are not as wide as the pool's, or the pool holds fewer than k examples.
+        """
+        excluded = [None] * len(vectors) if excluded is None else excluded
+        size = len(self.vectors)
+        if k > size - any(position is not None for position in excluded):
+            raise ValueError(f"Can't find {k} examples other than the query itself in a pool of {size}.")
+        check_width(vectors, self.vectors)
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        positions, scores = np.empty((len(vectors), k), np.int64), np.empty((len(vectors), k), np.float64)
+        needed = min(k + 1, size)  # one more, in case the excluded example is among them
+        width, pending = min(needed + SHORTLIST_MARGIN, size), np.arange(len(vectors))
+        while pending.size:
+            rough, shortlist = self.index.search(vectors[pending], width)  # [P, width] both
+            # What a shortlist leaves out can't rank first if its last score is clearly below the last one needed.
+            settled = (rough[:, needed - 1] - rough[:, -1] > 2 * FAISS_ERROR) | (width == size)  # [P]
+            for row, found in zip(pending[settled], shortlist[settled], strict=True):
+                kept = np.sort(found[found != excluded[row]] if excluded[row] is not None else found)
+                exact = inner_products(vectors[row], self.vectors[kept])
+                order = np.argsort(-exact, kind="stable")[:k]
+                positions[row], scores[row] = kept[order], exact[order]
+            pending, width = pending[~settled], min(4 * width, size)
+        return positions, scores
+
+
+def similarity_vectors(embeddings: ExampleEmbeddings, kind: str) -> np.ndarray:
+    """
+    Vectors whose inner product is the similarity.
+
+    Returns:
+        `np.ndarray`: `[N, D]` float32.
+
+    Raises:
+        `ValueError`: the kind is unknown, or the embeddings it compares are not there.
+    """
+    if kind not in SIMILARITIES:
+        raise ValueError(f"Unknown similarity {kind!r}; expected one of {', '.join(SIMILARITIES)}.")
+    parts = []
+    for modality in SIMILARITIES[kind]:
+        rows = getattr(embeddings, modality)
+        if rows is None:
+            other = {"image": "text_sim", "text": "image_sim"}[modality]
+            raise ValueError(
+                f"{kind} compares {modality} embeddings, but there are none; embed the {modality}s, or use {other} or "
+                "random for a dataset without any."
+            )
+        parts.append(rows)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)  # [N, D_image + D_text]
+
+
+def inner_products(vector: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Inner products `[N]` of a vector `[D]` and rows `[N, D]` in float64, each the same whatever stands beside it."""
+    return (rows.astype(np.float64) * vector.astype(np.float64)).sum(axis=1)
+
+
+def check_width(queries: np.ndarray, pool: np.ndarray) -> None:
+    """Raises `ValueError` if queries `[Q, D]` and pool `[N, D]` are not of one width, so not from one encoder."""
+    if queries.ndim != 2 or queries.shape[1] != pool.shape[1]:
+        raise ValueError(
+            f"Queries of shape {queries.shape} can't be compared with a pool of shape {pool.shape}; embed both with "
+            "the same encoder."
+        )
+
+
+def similarity(
+    queries: ExampleEmbeddings,
+    query_ids: Sequence[str],
+    pool: ExampleEmbeddings,
+    candidate_ids: Sequence[Sequence[str]],
+    kind: str,
+) -> list[np.ndarray]:
+    """
+    Similarity of each query to its own candidates.
+
+    Args:
+        queries ([`ExampleEmbeddings`]):
+            Embeddings of the queries.
+        query_ids (`Sequence[str]`):
+            The Q queries.
+        pool ([`ExampleEmbeddings`]):
+            Embeddings of the examples that candidates come from.
+        candidate_ids (`Sequence[Sequence[str]]`):
+            The candidates of each query, of any number.
+        kind (`str`):
+            `"text_sim"`, `"image_sim"` or `"image_text_sim"`.
+
+    Returns:
+        `list[np.ndarray]`: Q arrays of scores (float64), in the order of the candidates.
+
+    Raises:
+        `ValueError`: an id or the kind is unknown, or embeddings are missing.
+    """
+    query_vectors, pool_vectors = similarity_vectors(queries, kind), similarity_vectors(pool, kind)
+    check_width(query_vectors, pool_vectors)
+    query_vectors = query_vectors[queries.rows(query_ids)]  # [Q, D]
+    return [
+        inner_products(vector, pool_vectors[pool.rows(candidates)])
+        for vector, candidates in zip(query_vectors, candidate_ids, strict=True)
+    ]
+
+
+def rank_candidates(
+    queries: ExampleEmbeddings,
+    query_ids: Sequence[str],
+    pool: ExampleEmbeddings,
+    candidate_ids: Sequence[Sequence[str]],
+    kind: str,
+) -> list[list[str]]:
+    """
+    The candidates of each query, the most similar first; equal scores keep the pool's order. Takes what [`similarity`]
+    takes.
+    """
+    ranked = []
+    scores = similarity(queries, query_ids, pool, candidate_ids, kind)
+    for candidates, candidate_scores in zip(candidate_ids, scores, strict=True):
+        order = np.lexsort((pool.rows(candidates), -candidate_scores))
+        ranked.append([candidates[position] for position in order])
+    return ranked
+
+
+def rank_pool(
+    queries: ExampleEmbeddings, query_ids: Sequence[str], pool: ExampleEmbeddings, kind: str, k: int
+) -> list[list[str]]:
+    """
+    The k examples of the whole pool that are most similar to each query, the most similar first; equal scores keep the
+    pool's order, and a query never finds itself.
+
+    Raises:
+        `ValueError`: an id or the kind is unknown, embeddings are missing, or the pool is smaller than k.
+    """
+    vectors = similarity_vectors(queries, kind)[queries.rows(query_ids)]  # [Q, D]
+    excluded = [pool.positions.get(query_id) for query_id in query_ids]
+    positions, _ = SimilarityIndex(pool, kind).search(vectors, k, excluded)
+    return [[pool.ids[position] for position in row] for row in positions]

@@ -1,0 +1,111 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Stage `beams`: a frozen VLM scores ordered demonstrations; the best sequences and everything that was scored are
+stored.
+
+```bash
+leverplus beams --config recipes/demo/10_beams.yaml
+```
+"""
+
+import logging
+from dataclasses import asdict
+
+from accelerate import PartialState
+from trl import TrlParser
+
+from ..beams import BeamArguments, generate_beams, num_scored_sequences, write_beam_dataset
+from ..launch import start_stage
+from ..provenance import dataset_fingerprint, model_revision
+from ..retrieval import SamplerArguments, sample_candidates
+from ..run_folder import RunFolder
+from ..tasks import DataArguments, TaskArguments, check_disjoint, load_examples, make_task
+from ..vlms import VLMArguments, load_vlm, preflight
+from .stage_arguments import StageArguments
+
+
+logger = logging.getLogger("leverplus_trl.scripts.beams")  # as a module that is run, __name__ is "__main__"
+
+
+def make_parser() -> TrlParser:
+    return TrlParser(
+        (StageArguments, DataArguments, TaskArguments, VLMArguments, SamplerArguments, BeamArguments),
+        prog="leverplus beams",
+        description="Score ordered demonstrations with a frozen VLM; store the best sequences and the whole ledger.",
+    )
+
+
+def main(
+    stage_args: StageArguments,
+    data_args: DataArguments,
+    task_args: TaskArguments,
+    vlm_args: VLMArguments,
+    sampler_args: SamplerArguments,
+    beam_args: BeamArguments,
+) -> None:
+    state = start_stage(stage_args, "beams")
+    task = make_task(task_args)
+    pool = load_examples(data_args, data_args.pool_split)
+    queries = {}
+    for split in beam_args.query_splits:
+        examples = load_examples(data_args, split)
+        check_disjoint(pool, examples, data_args.pool_split, split)
+        queries[split] = examples.select(range(min(beam_args.num_queries or len(examples), len(examples))))
+    _announce(queries, sampler_args, beam_args, state)
+    if stage_args.dry_run:
+        return
+    recipe = {}
+    for args in (stage_args, data_args, task_args, vlm_args, sampler_args, beam_args):
+        recipe |= asdict(args)
+    facts = {
+        "pool_fingerprint": dataset_fingerprint(pool),
+        "query_fingerprints": {split: dataset_fingerprint(examples) for split, examples in queries.items()},
+        "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
+        "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
+    }
+    run = RunFolder(beam_args.output_dir, "beams", recipe, facts)
+    if (run.path / "README.md").exists():
+        logger.info("%s is complete: nothing to do.", run.path)
+        return
+    candidate_ids = {split: sample_candidates(sampler_args, pool, examples) for split, examples in queries.items()}
+    vlm = load_vlm(vlm_args, task)
+    report = preflight(vlm, pool, next(iter(queries.values())), beam_args.num_shots, beam_args.preflight_seed)
+    logger.info("Preflight passed: %s", asdict(report))
+    files = generate_beams(run.path / "units", queries, candidate_ids, pool, vlm, beam_args)
+    if state.is_main_process:
+        write_beam_dataset(run.path, files, run.provenance)
+        logger.info("Beams and ledger are in %s.", run.path)
+    state.wait_for_everyone()
+
+
+def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArguments, state: PartialState) -> None:
+    each = num_scored_sequences(sampler_args.num_candidates, beam_args.num_shots, beam_args.beam_size)
+    count = sum(len(examples) for examples in queries.values())
+    logger.info(
+        "%d queries (%s), %d candidates each: %d scored prompts a query, %s in all, with up to %d demonstrations, on "
+        "%d processes.",
+        count,
+        ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
+        sampler_args.num_candidates,
+        each,
+        f"{each * count:,}",
+        beam_args.num_shots,
+        state.num_processes,
+    )
+
+
+if __name__ == "__main__":
+    main(*make_parser().parse_args_and_config())

@@ -1,0 +1,142 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tables as ordinary dataset folders: parquet, and a card whose metadata lets `datasets.load_dataset` find them."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import yaml
+from datasets import Dataset, Features
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from .provenance import digest
+
+
+def write_tables(
+    folder: Path, tables: Mapping[str, Mapping[str, Dataset]], title: str, text: str, provenance: dict
+) -> None:
+    """
+    Writes a dataset folder.
+
+    Args:
+        folder (`Path`):
+            Where to; what stands there already is replaced file by file, the card last.
+        tables (`Mapping[str, Mapping[str, Dataset]]`):
+            `{config: {split: table}}`.
+        title (`str`):
+            Heading of the card.
+        text (`str`):
+            What the tables hold, in Markdown.
+        provenance (`dict`):
+            What made them; stands in the card's metadata.
+    """
+    configs = []
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for config, splits in tables.items():
+        data_files = []
+        for split, table in splits.items():
+            temporary = folder / "data" / f".{config}-{split}.{os.getpid()}"
+            table.to_parquet(temporary)
+            # `datasets` names its cache by the folder's last name and the patterns in the card, not by what is in the
+            # files: with the content in the names, another table is another entry.
+            name = f"data/{config}-{split}-{file_digest(temporary)}.parquet"
+            os.replace(temporary, folder / name)
+            data_files.append({"split": split, "path": name})
+        configs.append({"config_name": config, "data_files": data_files})
+    metadata = {"configs": configs, "tags": ["leverplus_trl"], "leverplus_trl": provenance}
+    environment = Environment(
+        loader=PackageLoader("leverplus_trl"), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    card = environment.get_template("dataset_card.md.jinja").render(
+        metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True), title=title, text=text, tables=tables
+    )
+    temporary = folder / f".README.{os.getpid()}"
+    temporary.write_text(card)
+    os.replace(temporary, folder / "README.md")
+
+
+def file_digest(path: Path) -> str:
+    """Short hash of a file's content."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:12]
+
+
+def load_split(path_or_id: str, config: str | None, split: str, **kwargs) -> Dataset:
+    """
+    `datasets.load_dataset` of one split that never gives what another local folder, or an older state of this one,
+    held.
+
+    For a folder with a card the cache of `datasets` does not look at the files (see [`write_tables`]), so each state
+    of a local folder gets a cache of its own.
+    """
+    folder = Path(path_or_id)
+    if folder.is_dir():
+        state = [
+            (str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns)
+            for file in sorted(folder.rglob("*"))
+            if file.is_file()
+        ]
+        key = digest([str(folder.resolve()), state])
+        kwargs["cache_dir"] = os.path.join(datasets.config.HF_DATASETS_CACHE, "leverplus_trl", key)
+    return datasets.load_dataset(path_or_id, config, split=split, **kwargs)
+
+
+def read_table(path_or_id: str, config: str, split: str, features: Features, revision: str | None = None) -> Dataset:
+    """
+    Reads one split of a table from a folder or from the hub, and checks that it is the table it should be.
+
+    Raises:
+        `ValueError`: nothing there, no such split, or a column that the schema names is missing.
+    """
+    try:
+        table = load_split(path_or_id, config, split, revision=revision)
+    except (FileNotFoundError, ValueError, ConnectionError) as error:
+        raise ValueError(f"Can't read the table {config!r} (split {split!r}) of {path_or_id!r}: {error}") from error
+    missing = [name for name in features if name not in table.column_names]
+    if missing:
+        raise ValueError(
+            f"The table {config!r} of {path_or_id!r} has no column {missing[0]!r}; it has {table.column_names}."
+        )
+    return table.select_columns(list(features)).cast(features)
+
+
+def splits_of(path_or_id: str, config: str) -> list[str]:
+    """Names of the splits of a table."""
+    return datasets.get_dataset_split_names(path_or_id, config)
+
+
+def table_provenance(path_or_id: str) -> dict[str, Any]:
+    """
+    What made a table: the entry that [`write_tables`] left in the card's metadata.
+
+    Raises:
+        `ValueError`: no card, or a card without provenance: the table was not made by this project.
+    """
+    card = Path(path_or_id) / "README.md"
+    if not card.exists():
+        if Path(path_or_id).exists():
+            raise ValueError(f"{path_or_id!r} has no README.md, so nothing says what made its tables.")
+        from huggingface_hub import hf_hub_download
+
+        card = Path(hf_hub_download(path_or_id, "README.md", repo_type="dataset"))
+    parts = card.read_text().split("---\n")
+    metadata = yaml.safe_load(parts[1]) if len(parts) > 2 else {}
+    if "leverplus_trl" not in metadata:
+        raise ValueError(f"The card of {path_or_id!r} does not say what made its tables (no `leverplus_trl` entry).")
+    return metadata["leverplus_trl"]

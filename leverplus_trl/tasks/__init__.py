@@ -1,0 +1,42 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from .base_task import BaseTask, Example, TaskArguments
+from .examples import DataArguments, check_disjoint, load_examples
+from .text_classification import TextClassificationTask
+from .vqa import VQATask
+
+
+TASKS = {"vqa": VQATask, "text_classification": TextClassificationTask}
+
+
+def make_task(args: TaskArguments) -> BaseTask:
+    """The task a recipe names."""
+    if args.task not in TASKS:
+        raise ValueError(f"task is {args.task!r}; expected one of {', '.join(TASKS)}.")
+    return TASKS[args.task](args)
+
+
+__all__ = [
+    "TASKS",
+    "BaseTask",
+    "DataArguments",
+    "Example",
+    "TaskArguments",
+    "TextClassificationTask",
+    "VQATask",
+    "check_disjoint",
+    "load_examples",
+    "make_task",
+]

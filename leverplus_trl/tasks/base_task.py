@@ -1,0 +1,110 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a task is: how an example is shown to the VLM, what it should say, how its words become an answer, what that is
+worth."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..metrics.exact_match.exact_match import exact_match
+from ..metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
+
+
+#: Accuracy in 0..1 of one prediction against all annotators' answers.
+METRICS = {"exact_match": exact_match, "vqa_accuracy": vqa_accuracy}
+
+Example = dict[str, Any]
+
+
+@dataclass
+class TaskArguments:
+    """
+    The task and its prompt.
+
+    Args:
+        task (`str`, *optional*, defaults to `"vqa"`):
+            `"vqa"` or `"text_classification"`.
+        metric (`str`, *optional*):
+            Metric that scores an answer; the task's own if not given.
+        question_template (`str`, *optional*):
+            Text shown to the VLM, with `{question}` and any other text column of the example in braces.
+        labels (`list[str]`, *optional*):
+            The classes of a classification task.
+        max_new_tokens (`int`, *optional*, defaults to 10):
+            Longest answer that is generated.
+    """
+
+    task: str = field(default="vqa", metadata={"help": "vqa | text_classification."})
+    metric: str | None = field(default=None, metadata={"help": f"{' | '.join(METRICS)}; default: the task's own."})
+    question_template: str | None = field(default=None, metadata={"help": "Prompt text with {question} in it."})
+    labels: list[str] | None = field(default=None, metadata={"help": "Classes of a classification task."})
+    max_new_tokens: int = field(default=10, metadata={"help": "Longest answer that is generated, in tokens."})
+
+    def __post_init__(self):
+        if self.metric is not None and self.metric not in METRICS:
+            raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(METRICS)}.")
+        if self.question_template is not None and "{question}" not in self.question_template:
+            raise ValueError(f"question_template {self.question_template!r} does not contain {{question}}.")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; an answer has at least one token.")
+
+
+class BaseTask(ABC):
+    """
+    A task turns examples into prompts and generations into scores; it knows nothing of any model.
+
+    Args:
+        args ([`TaskArguments`]):
+            Prompt, metric and the task's own settings.
+    """
+
+    default_template: str
+    default_metric: str
+
+    def __init__(self, args: TaskArguments):
+        self.max_new_tokens = args.max_new_tokens
+        self.template = args.question_template or self.default_template
+        self.metric = args.metric or self.default_metric
+
+    @abstractmethod
+    def content(self, example: Example) -> list[dict[str, Any]]:
+        """The user's turn: a list of `{"type": "image", "image": PIL.Image}` and `{"type": "text", "text": str}`."""
+
+    def target(self, example: Example) -> str:
+        """The words the VLM should answer with; what `answer_logprob` scores, and what a demonstration shows."""
+        return example["answer"].strip()
+
+    @abstractmethod
+    def postprocess(self, generation: str) -> str:
+        """The answer in a raw generation."""
+
+    def accuracy(self, prediction: str, example: Example) -> float:
+        """Worth of an answer in 0..1, by the task's metric, against all annotators."""
+        return METRICS[self.metric](prediction, example["answers"])
+
+    def question_text(self, example: Example) -> str:
+        """
+        The template, filled with the example's columns.
+
+        Raises:
+            `ValueError`: the template names a column the example does not have.
+        """
+        try:
+            return self.template.format(**{name: value for name, value in example.items() if name != "image"})
+        except KeyError as error:
+            raise ValueError(
+                f"question_template {self.template!r} names {error}, which example {example['id']!r} does not have."
+            ) from error

@@ -1,0 +1,228 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Loading examples: any local or hub dataset, brought to the columns of `schema.EXAMPLES` by a mapping in the
+recipe."""
+
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+from accelerate import PartialState
+from datasets import ClassLabel, Dataset, DatasetDict, Image, Value
+
+from ..schema import EXAMPLES
+from ..tables import load_split
+
+
+logger = logging.getLogger(__name__)
+
+ON_BAD_EXAMPLE = ("raise", "skip")
+
+
+@dataclass
+class DataArguments:
+    """
+    Where examples come from and what their columns are called there.
+
+    Args:
+        dataset (`str`):
+            Hub id, local dataset directory (parquet + card, or `save_to_disk`), or builder name with `data_files`.
+        dataset_config (`str`, *optional*):
+            Configuration (subset) of the dataset.
+        dataset_revision (`str`, *optional*):
+            Hub revision.
+        data_files (`dict` or `str`, *optional*):
+            Files for a builder such as `json`, `csv` or `parquet`.
+        columns (`dict[str, str]`, *optional*):
+            `{our name: their name}` for columns called otherwise there.
+        image_dir (`str`, *optional*):
+            Folder that image paths are relative to, where the image column holds paths.
+        pool_split (`str`, *optional*, defaults to `"train"`):
+            Split that demonstrations are taken from.
+        on_bad_example (`str`, *optional*, defaults to `"raise"`):
+            `"raise"` stops at examples that can't be used (an image that can't be decoded, an empty answer), naming
+            them; `"skip"` leaves them out and says so.
+    """
+
+    dataset: str = field(metadata={"help": "Hub id, dataset directory, or builder name together with data_files."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration (subset) of the dataset."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Hub revision of the dataset."})
+    data_files: dict | str | None = field(default=None, metadata={"help": "Files for the json, csv, ... builders."})
+    columns: dict | str | None = field(
+        default=None, metadata={"help": "{our name: their name} of columns, as a mapping."}
+    )
+    image_dir: str | None = field(default=None, metadata={"help": "Folder that image paths are relative to."})
+    pool_split: str = field(default="train", metadata={"help": "Split that demonstrations are taken from."})
+    on_bad_example: str = field(default="raise", metadata={"help": "raise | skip: what to do with unusable examples."})
+
+    def __post_init__(self):
+        if self.on_bad_example not in ON_BAD_EXAMPLE:
+            raise ValueError(
+                f"on_bad_example is {self.on_bad_example!r}; expected one of {', '.join(ON_BAD_EXAMPLE)}."
+            )
+        for name in ("columns", "data_files"):
+            value = getattr(self, name)
+            if isinstance(value, str) and value.startswith("{"):  # a mapping on the command line
+                setattr(self, name, json.loads(value))
+        if self.columns is not None and not isinstance(self.columns, dict):
+            raise ValueError(
+                f"columns is {self.columns!r}; expected a mapping such as {{question: text, answer: label}}."
+            )
+
+
+def load_examples(data_args: DataArguments, split: str) -> Dataset:
+    """
+    Loads one split as an examples table.
+
+    Args:
+        data_args ([`DataArguments`]):
+            Source and column mapping.
+        split (`str`):
+            Split to load; slices such as `"validation[:200]"` work.
+
+    Returns:
+        `datasets.Dataset`: columns `id`, `image`, `question`, `answer`, `answers`, then the source's other columns.
+        Without an id column ids are `"<split>-<row>"`; without an image column images are null; `answers` and `answer`
+        stand in for each other (the most frequent of `answers`, or `[answer]`).
+
+    Raises:
+        `ValueError`: a missing column or split, duplicate ids, or (with `on_bad_example: raise`) examples that can't
+        be used.
+    """
+    state = PartialState()
+    with state.main_process_first():
+        examples = to_examples(_load_split(data_args, split), data_args, split)
+        examples = _handle_bad_examples(examples, data_args.on_bad_example, split)
+    return examples
+
+
+def _load_split(data_args: DataArguments, split: str) -> Dataset:
+    path = Path(data_args.dataset)
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        loaded = datasets.load_from_disk(str(path))
+        if not isinstance(loaded, DatasetDict):
+            return loaded
+        if split not in loaded:
+            raise ValueError(f"{data_args.dataset!r} has no split {split!r}; it has {', '.join(loaded)}.")
+        return loaded[split]
+    try:
+        return load_split(
+            data_args.dataset,
+            data_args.dataset_config,
+            split,
+            revision=data_args.dataset_revision,
+            data_files=data_args.data_files,
+        )
+    except (FileNotFoundError, ValueError, ConnectionError) as error:
+        raise ValueError(f"Can't load split {split!r} of the dataset {data_args.dataset!r}: {error}") from error
+
+
+def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Dataset:
+    """Renames and completes the columns of `dataset` so that it satisfies `schema.EXAMPLES`; see [`load_examples`]."""
+    dataset = _rename_columns(dataset, data_args.columns or {}, split)
+    if isinstance(dataset.features.get("answer"), ClassLabel):
+        dataset = dataset.add_column("answer_", [dataset.features["answer"].int2str(i) for i in dataset["answer"]])
+        dataset = dataset.remove_columns("answer").rename_column("answer_", "answer")
+    present = set(dataset.column_names)
+    if "question" not in present or not present & {"answer", "answers"}:
+        raise ValueError(
+            f"Split {split!r} has the columns {sorted(present)}; an examples table needs `question` and `answer` (or "
+            "`answers`). Map other names in the recipe: `columns: {question: THEIR_NAME, answer: THEIR_NAME}`."
+        )
+    if "id" not in present:
+        logger.info("No id column in split %r: ids are '%s-<row>'.", split, split)
+        dataset = dataset.add_column("id", [f"{split}-{row}" for row in range(len(dataset))])
+    if "answer" not in present:
+        dataset = dataset.add_column("answer", [_most_frequent(answers) for answers in dataset["answers"]])
+    if "answers" not in present:
+        dataset = dataset.add_column("answers", [[str(answer)] for answer in dataset["answer"]])
+    if "image" not in present:
+        dataset = dataset.add_column("image", [None] * len(dataset))
+    elif dataset.features["image"] == Value("string") and data_args.image_dir:
+        folder = Path(data_args.image_dir)
+        dataset = dataset.map(lambda row: {"image": str(folder / row["image"])}, desc="Image paths")
+    for name, feature in EXAMPLES.items():
+        if dataset.features[name] != feature:
+            dataset = dataset.cast_column(name, feature)
+    duplicates = [identifier for identifier, count in Counter(dataset["id"]).items() if count > 1]
+    if duplicates:
+        raise ValueError(
+            f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}. Ids are what tables refer "
+            "to each other by: make them unique, or map another column with `columns: {id: THEIR_NAME}`."
+        )
+    return dataset.select_columns([*EXAMPLES, *(c for c in dataset.column_names if c not in EXAMPLES)])
+
+
+def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Dataset:
+    missing = [theirs for theirs in columns.values() if theirs not in dataset.column_names]
+    if missing:
+        raise ValueError(f"Split {split!r} has no column {missing[0]!r}; its columns are {dataset.column_names}.")
+    in_the_way = [ours for ours, theirs in columns.items() if ours != theirs and ours in dataset.column_names]
+    dataset = dataset.remove_columns(in_the_way)
+    return dataset.rename_columns({theirs: ours for ours, theirs in columns.items() if ours != theirs})
+
+
+def _most_frequent(answers: list[str]) -> str:
+    return Counter(answers).most_common(1)[0][0] if answers else ""
+
+
+def _bad_example(row: dict) -> dict:
+    """Why an example can't be used, or the empty string."""
+    if not (row["question"] or "").strip():
+        return {"problem": "its question is empty"}
+    if not (row["answer"] or "").strip():
+        return {"problem": "its answer is empty"}
+    if row["image"] is not None:
+        try:
+            Image().decode_example(row["image"]).load()
+        except (
+            Exception
+        ) as error:  # PIL raises many kinds for a damaged file; the example is named and none is hidden.
+            return {"problem": f"its image can't be decoded ({type(error).__name__}: {error})"}
+    return {"problem": ""}
+
+
+def _handle_bad_examples(examples: Dataset, on_bad_example: str, split: str) -> Dataset:
+    logger.info("Checking the %d examples of split %r.", len(examples), split)
+    checked = examples.cast_column("image", Image(decode=False)).map(
+        _bad_example, remove_columns=[c for c in examples.column_names if c != "id"], desc=f"Checking {split}"
+    )
+    problems = {row["id"]: row["problem"] for row in checked if row["problem"]}
+    if not problems:
+        return examples
+    named = "; ".join(f"{identifier!r}: {problem}" for identifier, problem in list(problems.items())[:5])
+    if on_bad_example == "raise":
+        raise ValueError(
+            f"{len(problems)} of {len(examples)} examples of split {split!r} can't be used: {named}. Mend them, or "
+            "set `on_bad_example: skip` to leave them out."
+        )
+    logger.warning("Skipping %d of %d examples of split %r: %s", len(problems), len(examples), split, named)
+    return examples.select([row for row, identifier in enumerate(examples["id"]) if identifier not in problems])
+
+
+def check_disjoint(pool: Dataset, queries: Dataset, pool_split: str, split: str) -> None:
+    """Raises `ValueError` if a query of another split shares its id with a pool example: which is which could not be
+    told."""
+    if split == pool_split:
+        return
+    shared = sorted(set(pool["id"]) & set(queries["id"]))
+    if shared:
+        raise ValueError(
+            f"{len(shared)} ids stand in both the pool ({pool_split!r}) and the queries ({split!r}), e.g. "
+            f"{shared[:3]}. An id must name one example: give the splits different ids."
+        )

@@ -1,0 +1,45 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Text classification: a text in, the name of a class out."""
+
+from typing import Any
+
+from .base_task import BaseTask, Example, TaskArguments
+
+
+class TextClassificationTask(BaseTask):
+    """
+    The class is named in words. A generation that starts with the name of a class, whatever the case, is that class;
+    with several such names the longest counts ("symbols other" before "symbols").
+    """
+
+    default_template = "{question}"
+    default_metric = "exact_match"
+
+    def __init__(self, args: TaskArguments):
+        super().__init__(args)
+        if not args.labels:
+            raise ValueError("task: text_classification needs `labels`, the list of the classes' names.")
+        self.labels = sorted(args.labels, key=lambda label: (-len(label), label))
+
+    def content(self, example: Example) -> list[dict[str, Any]]:
+        return [{"type": "text", "text": self.question_text(example)}]
+
+    def postprocess(self, generation: str) -> str:
+        line = generation.strip().split("\n")[0].strip()
+        for label in self.labels:
+            if line.lower().startswith(label.lower()):
+                return label
+        return line

@@ -1,0 +1,39 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Visual question answering: an image and a question in, a few words out."""
+
+from typing import Any
+
+from .base_task import BaseTask, Example
+
+
+class VQATask(BaseTask):
+    """The image stands before the question. The answer is the first line of what the VLM says."""
+
+    default_template = "{question}"
+    default_metric = "vqa_accuracy"
+
+    def content(self, example: Example) -> list[dict[str, Any]]:
+        if example["image"] is None:
+            raise ValueError(
+                f"Example {example['id']!r} has no image, and the task is vqa. Use a text task, or leave it out."
+            )
+        return [
+            {"type": "image", "image": example["image"]},
+            {"type": "text", "text": self.question_text(example)},
+        ]
+
+    def postprocess(self, generation: str) -> str:
+        return generation.strip().split("\n")[0].strip()

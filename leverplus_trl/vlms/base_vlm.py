@@ -1,0 +1,460 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What every VLM promises (`answer_logprobs`, `generate`), and the planning, batching and counting they have in
+common."""
+
+import inspect
+import logging
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..tasks import BaseTask, Example
+from .prompts import ChatPrompt, Piece, PlainPrompt
+
+
+logger = logging.getLogger(__name__)
+
+PROMPT_FORMATS = ("auto", "chat", "plain")
+
+
+@dataclass
+class VLMArguments:
+    """
+    The frozen model that scores and answers.
+
+    Args:
+        vlm (`str`):
+            Hub id or folder of a vision-language model, or of a causal language model for tasks without images.
+        vlm_revision (`str`, *optional*):
+            Hub revision.
+        gguf_file (`str`, *optional*):
+            Name of the gguf file in the folder, for language models stored so.
+        dtype (`str`, *optional*, defaults to `"float32"`):
+            Type the weights are loaded as.
+        attn_implementation (`str`, *optional*, defaults to `"sdpa"`):
+            Attention of transformers.
+        prompt_format (`str`, *optional*, defaults to `"auto"`):
+            `"chat"`: the model's chat template; `"plain"`: lines of text; `"auto"`: chat if there is a template.
+        system_prompt (`str`, *optional*):
+            Text at the start of every prompt.
+        score_end_token (`bool`, *optional*, defaults to `False`):
+            Also score the token that ends the answer, as the reference implementation of Lever-LM does.
+        max_batch_tokens (`int`, *optional*, defaults to 8192):
+            Tokens in one batch, padding included. Part of what makes an output: another value changes the last bits.
+        cache_mb (`int`, *optional*, defaults to 1024):
+            Memory for preprocessed images and tokenised texts.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether code that comes with the model may run.
+    """
+
+    vlm: str = field(metadata={"help": "Hub id or folder of the VLM (or of a causal LM, for tasks without images)."})
+    vlm_revision: str | None = field(default=None, metadata={"help": "Hub revision of the VLM."})
+    gguf_file: str | None = field(default=None, metadata={"help": "gguf file in that folder, if it is stored so."})
+    dtype: str = field(default="float32", metadata={"help": "Type the weights are loaded as."})
+    attn_implementation: str = field(default="sdpa", metadata={"help": "Attention implementation of transformers."})
+    prompt_format: str = field(default="auto", metadata={"help": "auto | chat | plain."})
+    system_prompt: str | None = field(default=None, metadata={"help": "Text at the start of every prompt."})
+    score_end_token: bool = field(default=False, metadata={"help": "Score the token that ends the answer, too."})
+    max_batch_tokens: int = field(default=8192, metadata={"help": "Tokens in one batch, padding included."})
+    cache_mb: int = field(default=1024, metadata={"help": "Memory for preprocessed images and texts, in MB."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Whether code that comes with the model may run."}
+    )
+
+    def __post_init__(self):
+        if self.prompt_format not in PROMPT_FORMATS:
+            raise ValueError(f"prompt_format is {self.prompt_format!r}; expected one of {', '.join(PROMPT_FORMATS)}.")
+        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise ValueError(f"dtype is {self.dtype!r}; expected the name of a torch dtype, e.g. float32 or bfloat16.")
+        if self.max_batch_tokens < 1:
+            raise ValueError(f"max_batch_tokens is {self.max_batch_tokens}; a batch holds at least one token.")
+
+
+class Request(NamedTuple):
+    """One prompt: demonstrations in prompt order (the last stands next to the query), and the query."""
+
+    demonstrations: tuple[Example, ...]
+    query: Example
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (*(example["id"] for example in self.demonstrations), self.query["id"])
+
+
+class AnswerLogprob(NamedTuple):
+    """`logprob`: sum over the answer's tokens of log p(token | all before it); `num_tokens`: how many these are."""
+
+    logprob: float
+    num_tokens: int
+
+
+@dataclass(eq=False)
+class Segment:
+    """
+    A piece of a prompt, ready for the model.
+
+    Args:
+        tokens (`dict[str, list[int]]`):
+            `input_ids` and what else the processor says of each token, of length L each.
+        images (`dict[str, torch.Tensor]`):
+            What the processor (or the vision tower) says of its images; rows of different segments are concatenated.
+        position_ids (`np.ndarray` of shape `(3, L)`, *optional*):
+            Positions counted from the segment's start, for models with more than one position axis.
+    """
+
+    tokens: dict[str, list[int]]
+    images: dict[str, torch.Tensor] = field(default_factory=dict)
+    position_ids: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens["input_ids"])
+
+    @property
+    def num_bytes(self) -> int:
+        return 64 * len(self) + sum(tensor.nbytes for tensor in self.images.values())
+
+
+class SegmentCache:
+    """Segments by key, the least recently used leaving when their bytes exceed the bound."""
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._segments: OrderedDict[tuple, Segment] = OrderedDict()
+
+    def get(self, key: tuple) -> Segment | None:
+        if key in self._segments:
+            self._segments.move_to_end(key)
+        return self._segments.get(key)
+
+    def put(self, key: tuple, segment: Segment) -> None:
+        self._segments[key] = segment
+        self.num_bytes += segment.num_bytes
+        while self.num_bytes > self.max_bytes and len(self._segments) > 1:
+            self.num_bytes -= self._segments.popitem(last=False)[1].num_bytes
+
+
+def num_tokens(row: list[Segment]) -> int:
+    """Length of a prompt."""
+    return sum(len(segment) for segment in row)
+
+
+def _cat_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Rows one after the other, smaller ones padded with zeros: what processors do with images of several sizes."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    padded = []
+    for tensor in tensors:
+        missing = [
+            pad for size, full in zip(tensor.shape[:0:-1], reversed(shape), strict=True) for pad in (0, full - size)
+        ]
+        padded.append(torch.nn.functional.pad(tensor, missing) if any(missing) else tensor)
+    return torch.cat(padded)
+
+
+def plan_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """
+    Positions of `lengths` in batches of near-equal length whose padded size stays within `max_tokens`.
+
+    The plan depends on the lengths alone; ties go by position. An entry longer than the budget is a batch by itself.
+    """
+    batches: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        # Sorted by length, so the newcomer is the longest.
+        if batches and (len(batches[-1]) + 1) * lengths[position] <= max_tokens:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+    return batches
+
+
+class BaseVLM(ABC):
+    """
+    A frozen model behind two promises; callers hand over *many* requests, and the VLM plans the work.
+
+    Args:
+        model (`PreTrainedModel`):
+            The model, on its device, in eval mode.
+        tokenizer (`PreTrainedTokenizerBase`):
+            Its tokenizer.
+        prompt ([`ChatPrompt`] or [`PlainPrompt`]):
+            Renders requests.
+        args ([`VLMArguments`]):
+            Budgets and conventions.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: ChatPrompt | PlainPrompt,
+        args: VLMArguments,
+    ):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.prompt = prompt
+        self.task: BaseTask = prompt.task
+        self.args = args
+        self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.max_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._cache = SegmentCache(args.cache_mb * 2**20)
+        self._header: list[Segment] | None = None  # empty if the prompts have none
+        self._by_segments: bool | None = None  # None until `prepare` has looked
+        self._can_select_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    # ------------------------------------------------------------------ promises
+    def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
+        """
+        Log-probability of each query's answer (`task.target`) behind its prompt.
+
+        Only the answer's own tokens count, wherever the chat template put them.
+
+        Args:
+            requests (`Sequence[Request]`):
+                Prompts; any number.
+
+        Returns:
+            `list[AnswerLogprob]`: one a request, in their order; natural logarithm, float64 sums of float32 terms.
+
+        Raises:
+            `ValueError`: a prompt longer than the model's context, or an answer without tokens; before any is run.
+        """
+        self.prepare(requests)
+        queries = {request.query["id"]: request.query for request in requests}
+        texts = {identifier: self._answer_text(query) for identifier, query in queries.items()}
+        ids = {identifier: self.answer_ids(query) for identifier, query in queries.items()}
+        answers = [ids[request.query["id"]] for request in requests]
+        rows = [self._row(request, texts[request.query["id"]]) for request in requests]
+        lengths = [num_tokens(row) for row in rows]
+        self._check_lengths(requests, lengths)
+        results: list[AnswerLogprob | None] = [None] * len(requests)
+        for batch in plan_batches(lengths, self.args.max_batch_tokens):
+            for position, logprob in zip(batch, self._score(rows, answers, batch), strict=True):
+                results[position] = AnswerLogprob(logprob, len(answers[position]))
+        return results
+
+    def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
+        """
+        What the model says behind each prompt, greedily unless `generation_config` says otherwise.
+
+        Args:
+            requests (`Sequence[Request]`):
+                Prompts; the same one asked twice is answered once.
+            generation_config (`GenerationConfig`, *optional*):
+                Settings of transformers' `generate`; the task's `max_new_tokens` and greedy decoding if not given.
+
+        Returns:
+            `list[str]`: the new text of each, special tokens left out, in the order of the requests.
+
+        Raises:
+            `ValueError`: a prompt that with its answer is longer than the model's context; before any is run.
+        """
+        self.prepare(requests)
+        config = generation_config or GenerationConfig(max_new_tokens=self.task.max_new_tokens, do_sample=False)
+        config.pad_token_id = self.pad_token_id
+        distinct = list({request.key: request for request in requests}.values())
+        config.eos_token_id = self._end_token_ids(distinct[0].query) if distinct else None
+        rows = [self._row(request) for request in distinct]
+        lengths = [num_tokens(row) + config.max_new_tokens for row in rows]
+        self._check_lengths(distinct, lengths)
+        texts: dict[tuple[str, ...], str] = {}
+        for batch in plan_batches(lengths, self.args.max_batch_tokens):
+            inputs = self._collate([rows[position] for position in batch], padding_side="left")
+            with torch.inference_mode():
+                output = self.model.generate(**self._generation_inputs(inputs), generation_config=config)
+            new_ids = output[:, inputs["input_ids"].shape[1] :]
+            for position, text in zip(
+                batch, self.tokenizer.batch_decode(new_ids, skip_special_tokens=True), strict=True
+            ):
+                texts[distinct[position].key] = text
+        return [texts[request.key] for request in requests]
+
+    # ------------------------------------------------------------------ prompts
+    def prepare(self, requests: Sequence[Request]) -> None:
+        """
+        Decides, once, whether prompts are put together from segments that were tokenised one by one.
+
+        They are if that gives what the whole prompt gives, checked on the longest of the requests. If it does not,
+        every prompt is tokenised whole, which is right for any family, and slower, since nothing is shared; that is
+        said once.
+        """
+        if self._by_segments is not None or not requests:
+            return
+        probes = sorted(requests, key=lambda request: -len(request.demonstrations))[:4]
+        self._by_segments = all(self.segments_are_exact(request) for request in probes)
+        if not self._by_segments:
+            logger.warning(
+                "%s: tokenising a prompt piece by piece differs from tokenising it whole, so each prompt is processed "
+                "whole and nothing is reused between prompts.",
+                type(self.model).__name__,
+            )
+
+    def segments_are_exact(self, request: Request) -> bool:
+        """Whether the segments of a request add up to the inputs that its whole prompt gives."""
+        demonstrations = [self.prompt.demonstration(example) for example in request.demonstrations]
+        pieces = [self.prompt.header(request.query), *demonstrations, self.prompt.query(request.query)]
+        parts = self._collate([[self._process(piece) for piece in pieces if piece.text]], "right")
+        reference = self._collate([[self._process(self.prompt.whole(*request))]], "right")
+        return parts.keys() == reference.keys() and all(
+            parts[name].shape == reference[name].shape and torch.allclose(parts[name], reference[name], atol=1e-4)
+            for name in parts
+        )
+
+    def answer_ids(self, query: Example) -> list[int]:
+        """Tokens of the answer behind its query, the end token included only with `score_end_token`."""
+        ids = self._cached("answer", query, lambda: Piece(self._answer_text(query))).tokens["input_ids"]
+        if not ids:
+            raise ValueError(f"The answer {self.task.target(query)!r} of example {query['id']!r} has no tokens.")
+        return ids
+
+    def num_prompt_tokens(self, request: Request) -> int:
+        """Length of a prompt with its answer."""
+        return num_tokens(self._row(request, self._answer_text(request.query)))
+
+    def _answer_text(self, query: Example) -> str:
+        answer, end = self.prompt.answer(query)
+        if not self.args.score_end_token:
+            return answer
+        first = self.tokenizer(end, add_special_tokens=False)["input_ids"][:1]
+        return answer + self.tokenizer.decode(first)
+
+    def _end_token_ids(self, example: Example) -> list[int]:
+        """The model's own end tokens, and the token that ends an answer in the prompt."""
+        ids = self.model.generation_config.eos_token_id
+        ids = list(ids) if isinstance(ids, (list, tuple)) else [ids] if ids is not None else []
+        end = self.tokenizer(self.prompt.answer(example)[1], add_special_tokens=False)["input_ids"][:1]
+        return sorted({*ids, *end})
+
+    def _cached(self, role: str, example: Example, make) -> Segment:
+        key = (role, example["id"])
+        segment = self._cache.get(key)
+        if segment is None:
+            try:
+                segment = self._encode(make())
+            except (OSError, SyntaxError) as error:  # what PIL raises for damaged files
+                raise ValueError(f"The image of example {example['id']!r} can't be used: {error}") from error
+            self._cache.put(key, segment)
+        return segment
+
+    def _segments(self, request: Request) -> list[Segment]:
+        if self._header is None:
+            piece = self.prompt.header(request.query)
+            self._header = [self._encode(piece)] if piece.text else []
+        demonstrations = [
+            self._cached("demonstration", example, lambda example=example: self.prompt.demonstration(example))
+            for example in request.demonstrations
+        ]
+        return [
+            *self._header,
+            *demonstrations,
+            self._cached("query", request.query, lambda: self.prompt.query(request.query)),
+        ]
+
+    def _row(self, request: Request, answer_text: str = "") -> list[Segment]:
+        if self._by_segments:
+            answer = [self._cached("answer", request.query, lambda: Piece(answer_text))] if answer_text else []
+            return self._segments(request) + answer
+        whole = self.prompt.whole(*request)
+        return [self._encode(Piece(whole.text + answer_text, whole.images))]
+
+    def _check_lengths(self, requests: Sequence[Request], lengths: Sequence[int]) -> None:
+        for request, length in zip(requests, lengths, strict=True):
+            if self.max_length is not None and length > self.max_length:
+                raise ValueError(
+                    f"The prompt of query {request.query['id']!r} with {len(request.demonstrations)} demonstrations "
+                    f"has {length} tokens; the context of {type(self.model).__name__} holds {self.max_length}. Use "
+                    "fewer shots, shorter texts or smaller images."
+                )
+
+    # ------------------------------------------------------------------ numbers
+    def _score(self, rows: list[list[Segment]], answers: list[list[int]], batch: list[int]) -> list[float]:
+        """Answer log-probabilities of one batch; halved, and said so, if it does not fit into memory."""
+        try:
+            return self._score_batch([rows[i] for i in batch], [answers[i] for i in batch])
+        except torch.OutOfMemoryError:
+            if len(batch) == 1:
+                raise
+            logger.warning("Out of memory with %d prompts; trying halves. Lower max_batch_tokens.", len(batch))
+        half = len(batch) // 2
+        return self._score(rows, answers, batch[:half]) + self._score(rows, answers, batch[half:])
+
+    def _score_batch(self, rows: list[list[Segment]], answers: list[list[int]]) -> list[float]:
+        # Padding stands on the right: under causal attention it can't touch what is scored, whatever positions a model
+        # uses.
+        inputs = self._collate(rows, padding_side="right")
+        owners, columns, targets = [], [], []
+        for i, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            for step, token in enumerate(answer):
+                owners.append(i)
+                columns.append(num_tokens(row) - len(answer) + step - 1)  # the logits that predict this token
+                targets.append(token)
+        kept = sorted(set(columns))
+        index = {column: i for i, column in enumerate(kept)}
+        with torch.inference_mode():
+            logits = self._logits(inputs, torch.tensor(kept, device=self.model.device))  # [B, C, V]
+            logits = logits[torch.tensor(owners), torch.tensor([index[column] for column in columns])]  # [N, V]
+            logprobs = logits.float().log_softmax(-1)
+            logprobs = logprobs.gather(1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]  # [N]
+        sums = np.zeros(len(rows))
+        np.add.at(sums, owners, logprobs.double().cpu().numpy())
+        return sums.tolist()
+
+    def _logits(self, inputs: dict[str, Any], columns: torch.Tensor) -> torch.Tensor:
+        """Logits at the given columns only, [B, C, V]."""
+        if self._can_select_logits:
+            return self.model(**inputs, use_cache=False, logits_to_keep=columns).logits
+        return self.model(**inputs, use_cache=False).logits[:, columns]
+
+    # ------------------------------------------------------------------ what a family says of itself
+    @abstractmethod
+    def _process(self, piece: Piece) -> Segment:
+        """Tokenises the text and preprocesses the images of a piece, as the family's processor does."""
+
+    def _encode(self, piece: Piece) -> Segment:
+        """[`_process`], and what else can be done once for all the prompts that a piece stands in."""
+        return self._process(piece)
+
+    def _collate(self, rows: list[list[Segment]], padding_side: str) -> dict[str, Any]:
+        """Model inputs of rows, padded; the rows' images one after the other."""
+        lengths = [num_tokens(row) for row in rows]
+        width = max(lengths)
+        names = sorted({name for row in rows for segment in row for name in segment.tokens})
+        inputs = {name: np.zeros((len(rows), width), dtype=np.int64) for name in names}
+        inputs["input_ids"] += self.pad_token_id
+        inputs["attention_mask"] = np.zeros((len(rows), width), dtype=np.int64)
+        for i, row in enumerate(rows):
+            place = slice(0, lengths[i]) if padding_side == "right" else slice(width - lengths[i], width)
+            inputs["attention_mask"][i, place] = 1
+            for name in names:
+                inputs[name][i, place] = [
+                    token for segment in row for token in segment.tokens.get(name) or [0] * len(segment)
+                ]
+        device = self.model.device
+        batch = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+        segments = [segment for row in rows for segment in row if segment.images]
+        for name in segments[0].images if segments else ():
+            tensor = _cat_padded([segment.images[name] for segment in segments]).to(device)
+            batch[name] = tensor.to(self.model.dtype) if tensor.is_floating_point() else tensor
+        return batch
+
+    def _generation_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Inputs for `generate`; a family changes what it must."""
+        return inputs

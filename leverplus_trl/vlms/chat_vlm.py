@@ -1,0 +1,78 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Any `AutoModelForImageTextToText` with a chat template."""
+
+import torch
+from transformers import PreTrainedModel, ProcessorMixin
+
+from ..tasks import BaseTask
+from .base_vlm import BaseVLM, Segment, VLMArguments
+from .prompts import ChatPrompt, Piece
+
+
+class ChatVLM(BaseVLM):
+    """
+    A vision-language model driven through nothing but its processor and its `forward`, so that it is right for any
+    family.
+
+    Args:
+        model (`PreTrainedModel`):
+            A model for image-text-to-text.
+        processor (`ProcessorMixin`):
+            Its processor, with a chat template.
+        task ([`BaseTask`]):
+            Task to make prompts for.
+        args ([`VLMArguments`]):
+            Budgets and conventions.
+
+    Raises:
+        `ValueError`: a processor that can't take images, or has no chat template.
+    """
+
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, task: BaseTask, args: VLMArguments):
+        if getattr(processor, "image_processor", None) is None:
+            raise ValueError(
+                f"{type(processor).__name__} does not take images: AutoProcessor found no processor for {args.vlm!r} "
+                "and gave a bare tokenizer. Check the folder's preprocessor_config.json."
+            )
+        if not processor.chat_template:
+            raise ValueError(
+                f"The processor of {args.vlm!r} has no chat template, which a vision-language prompt needs."
+            )
+        self.processor = processor
+
+        def render(messages: list[dict], add_generation_prompt: bool) -> str:
+            return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+
+        super().__init__(model, processor.tokenizer, ChatPrompt(render, task, args.system_prompt), args)
+
+    def _process(self, piece: Piece) -> Segment:
+        inputs = self.processor(
+            text=[piece.text], images=list(piece.images) or None, return_tensors="pt", add_special_tokens=False
+        )
+        if piece.images and not any(name.startswith("pixel_values") for name in inputs):
+            raise ValueError(
+                f"{type(self.processor).__name__} returned no pixel_values for an image, only {list(inputs)}."
+            )
+        length = inputs["input_ids"].shape[1]
+        tokens, images = {}, {}
+        for name, tensor in inputs.items():
+            if name == "attention_mask":
+                continue
+            if tuple(tensor.shape) == (1, length) and not tensor.is_floating_point():
+                tokens[name] = tensor[0].tolist()
+            else:
+                images[name] = torch.as_tensor(tensor)
+        return Segment(tokens, images)

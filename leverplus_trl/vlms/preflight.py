@@ -1,0 +1,171 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A minute of checks before GPU-weeks: a VLM whose scores can't be trusted is refused before the long job starts."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from datasets import Dataset
+
+from .base_vlm import BaseVLM, Request
+
+
+NUM_SEQUENCES = 64
+NUM_SINGLE = 16
+#: Tolerance on answer log-probabilities between a prompt in a batch and the same prompt alone.
+BATCHING_TOLERANCE = {"float32": 1e-4, "float64": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}
+
+
+@dataclass
+class PreflightReport:
+    """What the preflight measured."""
+
+    batching_error: float  # max |logprob in a batch - logprob alone|, nats
+    info_score_spread: float  # standard deviation of InfoScore over random sequences
+    self_demonstration_gain: float  # mean InfoScore of a query's own solved example as its only demonstration
+    longest_prompt: int  # tokens
+    context: int | None  # tokens
+
+
+def preflight(vlm: BaseVLM, pool: Dataset, queries: Dataset, num_shots: int, seed: int = 0) -> PreflightReport:
+    """
+    Checks a VLM on the data of a job.
+
+    Refused is a VLM for which (1) a prompt scores differently in a batch than alone, (2) the scored tokens do not
+    decode to the answer, (3) InfoScore hardly differs between random sequences: less than 100 times the batching
+    error, (4) the longest prompt does not fit into the context, (5) showing a query its own solution does not raise
+    its score.
+
+    Args:
+        vlm ([`BaseVLM`]):
+            The model.
+        pool (`Dataset`):
+            Examples to demonstrate with.
+        queries (`Dataset`):
+            Examples to ask.
+        num_shots (`int`):
+            Demonstrations in the longest prompt.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the random sequences.
+
+    Raises:
+        `ValueError`: names every check that failed, with its numbers.
+    """
+    rng = np.random.default_rng(seed)
+    picked = [queries[int(i)] for i in rng.choice(len(queries), size=min(NUM_SINGLE, len(queries)), replace=False)]
+    demonstrations = [pool[int(i)] for i in rng.integers(len(pool), size=NUM_SEQUENCES * num_shots)]
+    requests = []
+    for i in range(NUM_SEQUENCES):
+        shots = num_shots if i < NUM_SINGLE else 1 + i % num_shots
+        requests.append(Request(tuple(demonstrations[i * num_shots : i * num_shots + shots]), picked[i % len(picked)]))
+    vlm.prepare(requests)
+    # Context first: a prompt that does not fit can't be scored at all.
+    longest = _longest_prompt(vlm, pool, queries, num_shots)
+    context = vlm.max_length
+    if context is not None and longest.num_tokens > context:
+        raise ValueError(
+            f"Preflight of {vlm.args.vlm!r} failed: the longest prompt has {longest.num_tokens} tokens ({num_shots} "
+            f"demonstrations, query {longest.query_id!r}); the model's context holds {context}. Use fewer shots or "
+            "shorter examples."
+        )
+    together = np.array([score.logprob for score in vlm.answer_logprobs(requests)])
+    alone = np.array([vlm.answer_logprobs([request])[0].logprob for request in requests[:NUM_SINGLE]])
+    info_scores = _info_scores(vlm, requests)
+    own = _info_scores(vlm, [Request((query,), query) for query in picked])
+    report = PreflightReport(
+        batching_error=float(np.abs(together[:NUM_SINGLE] - alone).max()),
+        info_score_spread=float(info_scores.std()),
+        self_demonstration_gain=float(own.mean()),
+        longest_prompt=longest.num_tokens,
+        context=context,
+    )
+    problems = _problems(vlm, report, picked)
+    if problems:
+        raise ValueError(
+            f"Preflight of {vlm.args.vlm!r} failed: " + "; ".join(problems) + f". Measured: {asdict(report)}."
+        )
+    return report
+
+
+def _problems(vlm: BaseVLM, report: PreflightReport, queries: list[dict]) -> list[str]:
+    problems = []
+    tolerance = BATCHING_TOLERANCE[vlm.args.dtype]
+    if report.batching_error > tolerance:
+        problems.append(
+            f"a prompt in a batch and alone differ by {report.batching_error:.2g} nats (at most {tolerance:.0e} "
+            f"allowed for {vlm.args.dtype}): padding leaks into the scores, or the dtype is too coarse"
+        )
+    if not vlm.args.score_end_token:
+        for query in queries:
+            decoded = vlm.tokenizer.decode(vlm.answer_ids(query)).strip()
+            if decoded != vlm.task.target(query):
+                problems.append(
+                    f"the scored tokens of {query['id']!r} decode to {decoded!r}, not {vlm.task.target(query)!r}"
+                )
+                break
+    if report.info_score_spread < 100 * report.batching_error:
+        problems.append(
+            f"InfoScore has a spread of {report.info_score_spread:.2g} over {NUM_SEQUENCES} random sequences, less "
+            f"than 100 times the batching error {report.batching_error:.2g}: a ranking by it would be noise"
+        )
+    if report.self_demonstration_gain <= 0:
+        problems.append(
+            "showing a query its own solved example changes InfoScore by "
+            f"{report.self_demonstration_gain:.2g}, not upwards: the VLM does not use demonstrations, or the wrong "
+            "tokens are scored"
+        )
+    return problems
+
+
+def _info_scores(vlm: BaseVLM, requests: list[Request]) -> np.ndarray:
+    """InfoScore on the probability scale, whatever the job's own."""
+    scores = vlm.answer_logprobs(requests)
+    zero_shot = vlm.answer_logprobs([Request((), request.query) for request in requests])
+    return np.array(
+        [
+            np.exp(s.logprob / s.num_tokens) - np.exp(z.logprob / z.num_tokens)
+            for s, z in zip(scores, zero_shot, strict=True)
+        ]
+    )
+
+
+@dataclass
+class _LongestPrompt:
+    num_tokens: int
+    query_id: str
+
+
+def _longest_prompt(vlm: BaseVLM, pool: Dataset, queries: Dataset, num_shots: int) -> _LongestPrompt:
+    """
+    The query and the demonstrations with the most words, and the largest images, in one prompt.
+
+    Length is additive over segments, so the longest prompt is made of the longest segments; which ones are long is
+    judged by words and pixels, since tokenising and preprocessing a whole pool would take longer than what it guards.
+    """
+
+    def candidates(dataset: Dataset, count: int) -> list[dict]:
+        words = [
+            len(question) + len(answer)
+            for question, answer in zip(dataset["question"], dataset["answer"], strict=True)
+        ]
+        by_words = np.argsort([-w for w in words], kind="stable")[:count]
+        sample = np.random.default_rng(0).permutation(len(dataset))[:32]
+        return [dataset[int(i)] for i in dict.fromkeys([*by_words.tolist(), *sample.tolist()])]
+
+    query = max(candidates(queries, 4), key=lambda example: vlm.num_prompt_tokens(Request((), example)))
+    demonstrations = sorted(
+        candidates(pool, num_shots), key=lambda example: -vlm.num_prompt_tokens(Request((example,), query))
+    )
+    return _LongestPrompt(vlm.num_prompt_tokens(Request(tuple(demonstrations[:num_shots]), query)), query["id"])

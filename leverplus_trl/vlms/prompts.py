@@ -1,0 +1,152 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Prompts as pieces: header, demonstrations, query, answer; for chat templates and for plain text.
+
+A prompt is the header, then each demonstration, then the query; the answer follows directly. A piece never depends on
+what else stands in the prompt, so it is rendered, tokenised and its images are preprocessed once, however many prompts
+it stands in. Whether a family's template and tokenizer really allow that is checked by the VLM, not assumed (see
+`BaseVLM.prepare`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from ..tasks import BaseTask, Example
+
+
+class Piece(NamedTuple):
+    """A part of a prompt: its text, with the placeholders of its images, and those images."""
+
+    text: str
+    images: tuple[Image.Image, ...] = ()
+
+
+def _images(content: list[dict[str, Any]]) -> tuple[Image.Image, ...]:
+    return tuple(part["image"].convert("RGB") for part in content if part["type"] == "image")
+
+
+class ChatPrompt:
+    """
+    A conversation: each demonstration is a user's turn and the assistant's answer, the query is the last user's turn.
+
+    Pieces are found as differences of renderings, so nothing needs to be known of the template. A piece is rendered
+    behind one finished turn, because many templates write something before the first turn only.
+
+    Args:
+        render (`Callable`):
+            `render(messages, add_generation_prompt)` -> `str`, the processor's or tokenizer's chat template.
+        task ([`BaseTask`]):
+            Makes the turns.
+        system_prompt (`str`, *optional*):
+            First message of every conversation.
+    """
+
+    def __init__(self, render: Callable[[list[dict], bool], str], task: BaseTask, system_prompt: str | None = None):
+        self._render = render
+        self.task = task
+        self._system = (
+            [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}] if system_prompt else []
+        )
+
+    def _turns(self, example: Example, answered: bool) -> list[dict[str, Any]]:
+        content = [{"type": "image"} if part["type"] == "image" else part for part in self.task.content(example)]
+        turns = [{"role": "user", "content": content}]
+        if answered:
+            turns.append({"role": "assistant", "content": [{"type": "text", "text": self.task.target(example)}]})
+        return turns
+
+    def _behind_itself(self, example: Example, answered: bool) -> tuple[str, str]:
+        """Rendering of one finished turn, and of what is added by the same example standing behind it."""
+        first = self._system + self._turns(example, answered=True)
+        before = self._render(first, False)
+        whole = self._render(first + self._turns(example, answered), not answered)
+        if not whole.startswith(before):
+            raise ValueError(
+                "The chat template rewrites earlier turns when later ones are added, so demonstrations can't be told "
+                "from the query. Use another template, or `prompt_format: plain`."
+            )
+        return before, whole[len(before) :]
+
+    def header(self, example: Example) -> Piece:
+        """What stands before the first turn; `example` is only a probe and leaves no trace."""
+        before, turn = self._behind_itself(example, answered=True)
+        return Piece(before.removesuffix(turn)) if before.endswith(turn) else Piece("")
+
+    def demonstration(self, example: Example) -> Piece:
+        return Piece(self._behind_itself(example, answered=True)[1], _images(self.task.content(example)))
+
+    def query(self, example: Example) -> Piece:
+        return Piece(self._behind_itself(example, answered=False)[1], _images(self.task.content(example)))
+
+    def answer(self, example: Example) -> tuple[str, str]:
+        """The answer as it stands behind the query (with the space that some templates put before it), and what ends
+        it."""
+        query = self._behind_itself(example, answered=False)[1]
+        turn = self._behind_itself(example, answered=True)[1]
+        target = self.task.target(example)
+        if not turn.startswith(query) or target not in turn[len(query) :]:
+            raise ValueError(
+                f"The chat template does not show the answer {target!r} of example {example['id']!r} where it asks "
+                f"for it: {query!r} is followed by {turn!r}. Use `prompt_format: plain`."
+            )
+        rest = turn[len(query) :]
+        end = rest.index(target) + len(target)
+        return rest[:end], rest[end:]
+
+    def whole(self, demonstrations: Sequence[Example], query: Example) -> Piece:
+        """The prompt in one rendering: what the pieces must add up to."""
+        messages = self._system + [turn for example in demonstrations for turn in self._turns(example, answered=True)]
+        images = tuple(image for example in (*demonstrations, query) for image in _images(self.task.content(example)))
+        return Piece(self._render(messages + self._turns(query, answered=False), True), images)
+
+
+class PlainPrompt:
+    """
+    Lines of text for models without a chat template: `<question> <answer>` and a line break, then the query's
+    question.
+
+    Args:
+        task ([`BaseTask`]):
+            Makes the lines; images can't stand in them.
+        system_prompt (`str`, *optional*):
+            First line of every prompt.
+    """
+
+    separator = "\n"
+
+    def __init__(self, task: BaseTask, system_prompt: str | None = None):
+        self.task = task
+        self._header = Piece(system_prompt + self.separator if system_prompt else "")
+
+    def header(self, example: Example) -> Piece:
+        return self._header
+
+    def query(self, example: Example) -> Piece:
+        content = self.task.content(example)
+        if any(part["type"] != "text" for part in content):
+            raise ValueError(f"Example {example['id']!r} has an image, and a plain text prompt has no place for it.")
+        return Piece("".join(part["text"] for part in content))
+
+    def answer(self, example: Example) -> tuple[str, str]:
+        return " " + self.task.target(example), self.separator
+
+    def demonstration(self, example: Example) -> Piece:
+        return Piece(self.query(example).text + "".join(self.answer(example)))
+
+    def whole(self, demonstrations: Sequence[Example], query: Example) -> Piece:
+        pieces = [self._header, *(self.demonstration(example) for example in demonstrations), self.query(query)]
+        return Piece("".join(piece.text for piece in pieces))

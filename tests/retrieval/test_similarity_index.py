@@ -1,0 +1,113 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import faiss
+import numpy as np
+import pytest
+
+from leverplus_trl.retrieval.embeddings import ExampleEmbeddings
+from leverplus_trl.retrieval.similarity_index import (
+    SimilarityIndex,
+    rank_candidates,
+    rank_pool,
+    similarity,
+    similarity_vectors,
+)
+
+
+def vectors(*angles: float) -> np.ndarray:
+    """Unit vectors in the plane, by their angle in degrees."""
+    radians = np.deg2rad(np.array(angles))
+    return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
+
+
+POOL = ExampleEmbeddings(["a", "b", "c", "d"], image=vectors(0, 60, 90, 180), text=vectors(90, 30, 0, 0))
+QUERIES = ExampleEmbeddings(["q", "b"], image=vectors(0, 60), text=vectors(0, 30))
+
+
+def test_similarity_by_hand():
+    image, text = [1, 0.5, 0, -1], [0, 3**0.5 / 2, 1, 1]
+    for kind, expected in {"image_sim": image, "text_sim": text, "image_text_sim": np.add(image, text)}.items():
+        (scores,) = similarity(QUERIES, ["q"], POOL, [["a", "b", "c", "d"]], kind)
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
+        (reversed_scores,) = similarity(QUERIES, ["q"], POOL, [["d", "b"]], kind)
+        np.testing.assert_array_equal(reversed_scores, scores[[3, 1]])
+
+
+def test_ranks_by_hand():
+    candidates = [["d", "c", "b", "a"]]
+    assert rank_candidates(QUERIES, ["q"], POOL, candidates, "image_sim") == [["a", "b", "c", "d"]]
+    assert rank_candidates(QUERIES, ["q"], POOL, candidates, "text_sim") == [["c", "d", "b", "a"]]  # c = d
+    assert rank_candidates(QUERIES, ["q"], POOL, candidates, "image_text_sim") == [["b", "a", "c", "d"]]
+    assert rank_candidates(QUERIES, ["q", "b"], POOL, [["d", "a"], ["c"]], "image_sim") == [["a", "d"], ["c"]]
+    assert rank_pool(QUERIES, ["q"], POOL, "text_sim", 4) == [["c", "d", "b", "a"]]
+    assert rank_pool(QUERIES, ["q"], POOL, "image_text_sim", 2) == [["b", "a"]]
+    # b is itself in the pool: at 60 degrees c is 30 away, a 60, d 120
+    assert rank_pool(QUERIES, ["b", "q"], POOL, "image_sim", 3) == [["c", "a", "d"], ["a", "b", "c"]]
+
+
+def test_scores_of_a_search():
+    index = SimilarityIndex(POOL, "image_text_sim")
+    positions, scores = index.search(similarity_vectors(QUERIES, "image_text_sim")[:1], 2, [1])
+    assert positions.tolist() == [[0, 2]]
+    np.testing.assert_allclose(scores, [[1, 1]], atol=1e-6)
+
+
+def random_embeddings(seed: int, size: int, distinct: int) -> ExampleEmbeddings:
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(distinct, 24)).astype(np.float32)
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True))[generator.integers(distinct, size=size)]
+    return ExampleEmbeddings([f"{seed}-{number}" for number in range(size)], text=rows)
+
+
+@pytest.mark.parametrize("distinct", [1, 5, 700])
+def test_equal_to_brute_force_with_ties_in_the_order_of_the_pool(distinct):
+    pool, queries = random_embeddings(0, 700, distinct), random_embeddings(1, 40, 40)
+    positions, scores = SimilarityIndex(pool, "text_sim").search(queries.text, 30)
+    for row, vector in enumerate(queries.text):
+        exact = (pool.text.astype(np.float64) * vector.astype(np.float64)).sum(axis=1)
+        expected = sorted(range(700), key=lambda place: (-exact[place], place))[:30]
+        assert positions[row].tolist() == expected
+        np.testing.assert_array_equal(scores[row], exact[expected])
+
+
+def test_order_depends_neither_on_threads_nor_on_the_other_queries():
+    pool, queries = random_embeddings(0, 3000, 300), random_embeddings(1, 60, 60)
+    index = SimilarityIndex(pool, "text_sim")
+    threads = faiss.omp_get_max_threads()
+    together = index.search(queries.text, 20)
+    faiss.omp_set_num_threads(4)
+    try:
+        threaded = index.search(queries.text, 20)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    alone = [index.search(queries.text[row : row + 1], 20) for row in range(60)]
+    for part in range(2):
+        np.testing.assert_array_equal(together[part], threaded[part])
+        np.testing.assert_array_equal(together[part], np.concatenate([result[part] for result in alone]))
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="Unknown similarity 'mix'"):
+        SimilarityIndex(POOL, "mix")
+    with pytest.raises(ValueError, match=r"compares image embeddings.*use text_sim"):
+        SimilarityIndex(random_embeddings(0, 5, 5), "image_text_sim")
+    with pytest.raises(ValueError, match="Can't find 4 examples"):
+        rank_pool(QUERIES, ["b"], POOL, "text_sim", 4)
+    with pytest.raises(ValueError, match="with the same encoder"):
+        rank_pool(random_embeddings(0, 5, 5), ["0-1"], POOL, "text_sim", 2)
+    with pytest.raises(ValueError, match="with the same encoder"):
+        similarity(random_embeddings(0, 5, 5), ["0-1"], POOL, [["a"]], "text_sim")
+    with pytest.raises(ValueError, match="No embedding of the example 'z'"):
+        rank_candidates(QUERIES, ["q"], POOL, [["a", "z"]], "text_sim")

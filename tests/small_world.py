@@ -1,0 +1,63 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A few examples of the embedded world as files of their own, to be damaged by tests, and the settings to search
+them."""
+
+from pathlib import Path
+
+from datasets import Dataset
+
+from leverplus_trl.beams import BeamArguments
+from leverplus_trl.retrieval import SamplerArguments
+from leverplus_trl.scripts.stage_arguments import StageArguments
+from leverplus_trl.tasks import DataArguments, TaskArguments
+from leverplus_trl.vlms import VLMArguments
+
+
+VLM = str(Path(__file__).parent.parent / "data" / "concept_binding" / "vlm")
+
+
+def write_examples(folder: Path, splits: dict[str, Dataset]) -> dict[str, str]:
+    """Writes parquet files and gives what `data_files` takes."""
+    files = {}
+    for name, table in splits.items():
+        files[name] = str(folder / f"{name}.parquet")
+        table.to_parquet(files[name])
+    return files
+
+
+def beam_arguments(data_files: dict[str, str], output_dir: Path, **changes) -> tuple:
+    """Arguments of the beams stage for a small search; `changes` go to whichever dataclass has the field."""
+    made = []
+    defaults = {
+        StageArguments: {"stage": "beams", "num_threads": 1},
+        DataArguments: {"dataset": "parquet", "data_files": data_files, "pool_split": "pool"},
+        TaskArguments: {"task": "vqa", "metric": "exact_match", "max_new_tokens": 4},
+        VLMArguments: {"vlm": VLM, "max_batch_tokens": 1024},
+        SamplerArguments: {"sampler": "random", "num_candidates": 6},
+        BeamArguments: {
+            "output_dir": str(output_dir),
+            "query_splits": ["train", "test"],
+            "num_shots": 2,
+            "beam_size": 2,
+            "unit_size": 2,
+        },
+    }
+    for kind, values in defaults.items():
+        own = {name: value for name, value in changes.items() if name in kind.__dataclass_fields__}
+        made.append(kind(**{**values, **own}))
+    unknown = set(changes) - {name for kind in defaults for name in kind.__dataclass_fields__}
+    assert not unknown, unknown
+    return tuple(made)

@@ -1,0 +1,138 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from conftest import ROOT
+
+from leverplus_trl import __main__ as runner
+from leverplus_trl import cli
+from leverplus_trl.launch import PREPARE, STAGES, find_accelerate_config, read_recipe, stage_command
+
+
+RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
+ACCELERATE_CONFIGS = sorted(ROOT.glob("accelerate_configs/*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT / "recipes")))
+def test_every_recipe_is_understood_by_its_stage(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    recipe = read_recipe(path)
+    if recipe["stage"] == PREPARE:
+        assert Path(recipe["script"]).is_file()
+        return  # the script's own tests parse it
+    if recipe.get("accelerate_config"):
+        assert find_accelerate_config(recipe["accelerate_config"]).is_file()
+    script = importlib.import_module(f"leverplus_trl.scripts.{recipe['stage']}")
+    script.make_parser().parse_args_and_config(["--config", str(path)])
+    assert path.name.startswith(STAGES[recipe["stage"]])
+
+
+@pytest.mark.parametrize("path", ACCELERATE_CONFIGS, ids=lambda path: path.stem)
+def test_every_accelerate_config_says_what_it_is_for_and_parses(path):
+    text = path.read_text()
+    assert text.startswith("# ")
+    config = load_config_from_file(str(path))
+    assert config.num_processes == yaml.safe_load(text)["num_processes"]
+
+
+def test_the_accelerate_configs_are_all_there():
+    assert {path.stem for path in ACCELERATE_CONFIGS} == {"single", "ddp", "ddp_cpu", "zero2", "zero3", "fsdp2"}
+
+
+def test_commands(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    plain = stage_command("beams", ["--config", "r.yaml"], {"stage": "beams"})
+    assert plain[1:] == ["-m", "leverplus_trl.scripts.beams", "--config", "r.yaml"]
+    launched = stage_command("beams", [], {"accelerate_config": "ddp_cpu"})
+    assert launched[1:4] == ["-m", "accelerate.commands.launch", "--config_file"]
+    assert Path(launched[4]).name == "ddp_cpu.yaml" and launched[5:] == ["-m", "leverplus_trl.scripts.beams"]
+    prepared = stage_command(PREPARE, ["--config", "r.yaml"], {"stage": PREPARE, "script": "make.py"})
+    assert prepared[1:] == ["make.py", "--config", "r.yaml"]
+    with pytest.raises(ValueError, match="needs `script`"):
+        stage_command(PREPARE, [], {"stage": PREPARE})
+    with pytest.raises(ValueError, match=r"No accelerate config 'zero9': neither a file nor one of ddp, ddp_cpu"):
+        find_accelerate_config("zero9")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("- a\n", "must be a mapping whose first key is `stage`"),
+        ("dataset: x\nstage: beams\n", "whose first key is `stage`"),
+        ("stage: bemas\n", "says `stage: bemas`; stages are prepare, beams"),
+        ("stage: [", "Can't read the recipe"),
+        ("", "must be a mapping"),
+    ],
+)
+def test_bad_recipes_are_refused(tmp_path, text, message):
+    file = tmp_path / "r.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_recipe(file)
+
+
+def test_recipes_are_read_before_the_first_one_runs(tmp_path, monkeypatch):
+    (tmp_path / "10.yaml").write_text("stage: beams\n")
+    monkeypatch.setattr(runner, "run_stage", lambda *_: pytest.fail("a stage was run"))
+    with pytest.raises(SystemExit, match="Can't read the recipe"):
+        runner.main([str(tmp_path / "10.yaml"), str(tmp_path / "20.yaml")])
+
+
+def test_recipes_run_in_order_and_a_failure_stops(tmp_path, monkeypatch):
+    files = []
+    for stage in ("beams", "sft", "report"):
+        files.append(str(tmp_path / f"{stage}.yaml"))
+        Path(files[-1]).write_text(f"stage: {stage}\n")
+    ran = []
+    monkeypatch.setattr(runner, "run_stage", lambda stage, *_: ran.append(stage) or (stage == "sft"))
+    with pytest.raises(SystemExit, match=r"sft\.yaml failed with status"):
+        runner.main(files)
+    assert ran == ["beams", "sft"]
+    with pytest.raises(SystemExit):
+        runner.main([*files, "--seed", "1"])  # one value can't be meant for all of them
+
+
+def test_the_command_line_refuses_a_recipe_of_another_stage(tmp_path):
+    (tmp_path / "r.yaml").write_text("stage: sft\n")
+    with pytest.raises(SystemExit, match="is a recipe for the stage 'sft', not 'beams'"):
+        cli.main(["beams", "--config", str(tmp_path / "r.yaml")])
+
+
+def test_help_explains_every_field():
+    done = subprocess.run(
+        [sys.executable, "-m", "leverplus_trl.cli", "beams", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    for option in ("--num_candidates", "--insertion", "--max_batch_tokens", "--on_bad_example"):
+        assert option in done.stdout
+    assert "Candidates of each query (K)" in done.stdout
+
+
+def test_a_recipe_under_accelerate_launch_runs_in_the_processes_there_are(tmp_path):
+    (tmp_path / "r.yaml").write_text("stage: beams\ndataset: x\nvlm: y\noutput_dir: z\nbeam_sise: 4\n")
+    command = ["-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_configs" / "single.yaml")]
+    done = subprocess.run(
+        [sys.executable, *command, "-m", "leverplus_trl", str(tmp_path / "r.yaml")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode != 0 and "beam_sise" in done.stderr

@@ -1,0 +1,66 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import datasets
+import pytest
+from datasets import Dataset, Features, List, Value
+
+from leverplus_trl.tables import load_split, read_table, splits_of, table_provenance, write_tables
+
+
+FEATURES = Features({"query_id": Value("string"), "scores": List(Value("float64"))})
+
+
+def write(folder, scores):
+    table = Dataset.from_list([{"query_id": "q", "scores": scores}], features=FEATURES)
+    write_tables(folder, {"beams": {"train": table, "test": table}}, "Beams: a title", "Text.", {"stage": "beams"})
+
+
+def test_a_table_is_an_ordinary_dataset_folder(tmp_path):
+    write(tmp_path / "t", [0.5])
+    assert datasets.load_dataset(str(tmp_path / "t"), "beams", split="test")[0] == {"query_id": "q", "scores": [0.5]}
+    assert read_table(str(tmp_path / "t"), "beams", "train", FEATURES).features == FEATURES
+    assert splits_of(str(tmp_path / "t"), "beams") == ["train", "test"]
+    assert table_provenance(str(tmp_path / "t")) == {"stage": "beams"}
+
+
+def test_folders_of_the_same_name_are_never_mixed_up(tmp_path):
+    """`datasets` caches a local folder by its last name and its card; the names of our files carry their content."""
+    for number in (1, 2):
+        write(tmp_path / str(number) / "same", [float(number)])
+        found = datasets.load_dataset(str(tmp_path / str(number) / "same"), "beams", split="train")
+        assert found["scores"][:] == [[float(number)]]
+
+
+def test_a_local_folder_is_read_as_it_is_now(tmp_path):
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: rows.parquet\n---\n"
+    for number in (1, 2, 3):
+        folder = tmp_path / ("other" if number == 3 else "one") / "rows"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "README.md").write_text(card)
+        Dataset.from_dict({"n": [number] * number}).to_parquet(folder / "rows.parquet")
+        assert load_split(str(folder), None, "train")["n"][:] == [number] * number
+
+
+def test_what_is_not_a_table_is_refused(tmp_path):
+    write(tmp_path / "t", [0.5])
+    with pytest.raises(ValueError, match="has no column 'rewards'"):
+        read_table(str(tmp_path / "t"), "beams", "train", Features({"rewards": Value("float64")}))
+    with pytest.raises(ValueError, match=r"Can't read the table 'beams' \(split 'validation'\)"):
+        read_table(str(tmp_path / "t"), "beams", "validation", FEATURES)
+    with pytest.raises(ValueError, match=r"has no README\.md"):
+        table_provenance(str(tmp_path))
+    (tmp_path / "README.md").write_text("# Nothing\n")
+    with pytest.raises(ValueError, match="does not say what made its tables"):
+        table_provenance(str(tmp_path))

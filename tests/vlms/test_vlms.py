@@ -1,0 +1,274 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import byte_tokenizer, prefix_space_tokenizer, tiny_causal_lm, tiny_idefics3, tiny_llava
+
+from leverplus_trl.tasks import TaskArguments, make_task
+from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, load_vlm
+from leverplus_trl.vlms.base_vlm import Segment, SegmentCache, plan_batches
+
+
+ANSWERS = ["red circle", "blue star", "it"]
+
+
+def picture_examples(count, size=28):
+    generator = np.random.default_rng(0)
+    return [
+        {
+            "id": f"e{i}",
+            "image": Image.fromarray(generator.integers(0, 255, (size, size, 3), dtype=np.uint8)),
+            "question": f"what {'colour' if i % 2 else 'shape'} is it ?",
+            "answer": ANSWERS[i % 3],
+            "answers": [ANSWERS[i % 3]],
+        }
+        for i in range(count)
+    ]
+
+
+def requests_of(examples, seed=0, count=12, most=3):
+    """Random requests of 0 to `most` demonstrations."""
+    generator = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        picks = generator.permutation(len(examples))
+        shots = int(generator.integers(0, most + 1))
+        made.append(Request(tuple(examples[i] for i in picks[:shots]), examples[picks[-1]]))
+    return made
+
+
+def world_requests(world, count=24):
+    examples = [world["pool"][i] for i in range(30)] + [world["train"][i] for i in range(6)]
+    return requests_of(examples, count=count)
+
+
+def plain_logprob(vlm, request):
+    """The definition: one forward over the whole prompt and the answer, through the stock processor."""
+    whole = vlm.prompt.whole(*request)
+    answer, _ = vlm.prompt.answer(request.query)
+
+    def inputs(text):
+        if isinstance(vlm, CausalLM):
+            return dict(vlm.tokenizer(text, add_special_tokens=False, return_tensors="pt"))
+        images = list(whole.images) or None
+        return dict(vlm.processor(text=[text], images=images, return_tensors="pt", add_special_tokens=False))
+
+    full = inputs(whole.text + answer)
+    ids = full["input_ids"][0]
+    start = inputs(whole.text)["input_ids"].shape[1]
+    with torch.no_grad():
+        logprobs = vlm.model(**full).logits[0].log_softmax(-1)
+    return sum(logprobs[i - 1, ids[i]].item() for i in range(start, len(ids))), len(ids) - start
+
+
+@pytest.fixture(params=["llava", "idefics3"])
+def other_vlm(request):
+    model, processor = {"llava": tiny_llava, "idefics3": tiny_idefics3}[request.param]()
+    task = make_task(TaskArguments(metric="exact_match", max_new_tokens=5))
+    return ChatVLM(model, processor, task, VLMArguments(vlm=request.param, max_batch_tokens=1000))
+
+
+@pytest.fixture(params=["plain", "chat", "prefix_space"])
+def text_vlm(request):
+    tokenizer = prefix_space_tokenizer() if request.param == "prefix_space" else byte_tokenizer()
+    task = make_task(TaskArguments(task="text_classification", labels=ANSWERS, max_new_tokens=5))
+    prompt_format = "chat" if request.param == "chat" else "plain"
+    arguments = VLMArguments(vlm=request.param, prompt_format=prompt_format, max_batch_tokens=200)
+    return CausalLM(tiny_causal_lm(tokenizer), tokenizer, task, arguments)
+
+
+def test_only_the_answers_own_tokens_count(concept_vlm, world):
+    requests = world_requests(world)
+    for request, found in zip(requests, concept_vlm.answer_logprobs(requests), strict=True):
+        expected, count = plain_logprob(concept_vlm, request)
+        assert found.logprob == pytest.approx(expected, abs=1e-4)
+        assert found.num_tokens == count == len(request.query["answer"].split())
+
+
+def test_any_family_gives_the_plain_numbers(other_vlm):
+    requests = requests_of(picture_examples(8))
+    for request, found in zip(requests, other_vlm.answer_logprobs(requests), strict=True):
+        expected, count = plain_logprob(other_vlm, request)
+        assert found.logprob == pytest.approx(expected, abs=1e-4)
+        assert found.num_tokens == count
+
+
+def test_text_models_give_the_plain_numbers(text_vlm):
+    requests = requests_of([{**example, "image": None} for example in picture_examples(8)])
+    for request, found in zip(requests, text_vlm.answer_logprobs(requests), strict=True):
+        expected, count = plain_logprob(text_vlm, request)
+        assert found.logprob == pytest.approx(expected, abs=1e-4)
+        assert found.num_tokens == count
+
+
+def test_batched_equals_single(concept_vlm, world):
+    requests = world_requests(world)
+    together = concept_vlm.answer_logprobs(requests)
+    alone = [concept_vlm.answer_logprobs([request])[0] for request in requests]
+    assert np.allclose([s.logprob for s in together], [s.logprob for s in alone], atol=1e-4)
+    assert concept_vlm.generate(requests) == [concept_vlm.generate([request])[0] for request in requests]
+
+
+def test_segments_are_used_where_they_add_up_and_not_elsewhere(concept_vlm, world, caplog):
+    concept_vlm.prepare(world_requests(world))
+    assert concept_vlm._by_segments is True
+    model, processor = tiny_idefics3()  # its pixel values are grouped by prompt: segments can't be put side by side
+    task = make_task(TaskArguments(metric="exact_match"))
+    vlm = ChatVLM(model, processor, task, VLMArguments(vlm="idefics3"))
+    vlm.prepare(requests_of(picture_examples(8)))
+    assert vlm._by_segments is False
+    assert "piece by piece differs" in caplog.text
+
+
+def test_whole_prompts_give_the_numbers_of_segments(concept_vlm, world):
+    requests = world_requests(world)
+    by_segments = concept_vlm.answer_logprobs(requests)
+    concept_vlm._by_segments = False
+    try:
+        whole = concept_vlm.answer_logprobs(requests)
+    finally:
+        concept_vlm._by_segments = True
+    assert np.allclose([s.logprob for s in whole], [s.logprob for s in by_segments], atol=1e-4)
+
+
+def test_generate_says_what_the_model_says(concept_vlm, world):
+    requests = world_requests(world, count=6)
+    for request, text in zip(requests, concept_vlm.generate(requests), strict=True):
+        whole = concept_vlm.prompt.whole(*request)
+        inputs = concept_vlm.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
+        output = concept_vlm.model.generate(**inputs, max_new_tokens=4, do_sample=False)
+        new = output[0, inputs["input_ids"].shape[1] :]
+        assert text == concept_vlm.tokenizer.decode(new, skip_special_tokens=True)
+
+
+def test_each_image_and_text_is_processed_once(world):
+    task = make_task(TaskArguments(metric="exact_match"))
+    vlm = load_vlm(VLMArguments(vlm="data/concept_binding/vlm"), task)
+    requests = world_requests(world, count=40)
+    vlm.prepare(requests)
+    seen = []
+    process = vlm._process
+    vlm._process = lambda piece: seen.append(piece.text) or process(piece)
+    vlm.answer_logprobs(requests)
+    first = len(seen)
+    vlm.answer_logprobs(requests)
+    shown = {example["id"] for request in requests for example in request.demonstrations}
+    asked = {request.query["id"] for request in requests}
+    assert first == len(shown) + 2 * len(asked)  # each demonstration, each query, each answer
+    assert len(seen) == first
+
+
+def test_positions_of_segments_are_those_of_the_whole_prompt(concept_vlm, world):
+    requests = [r for r in world_requests(world) if r.demonstrations]
+    rows = [concept_vlm._segments(request) for request in requests]
+    found = concept_vlm._collate(rows, "right")
+    for i, request in enumerate(requests):
+        whole = concept_vlm.prompt.whole(*request)
+        inputs = concept_vlm.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
+        expected, _ = concept_vlm.model.model.get_rope_index(
+            inputs["input_ids"], inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
+        )
+        length = inputs["input_ids"].shape[1]
+        assert torch.equal(found["position_ids"][:, i, :length], expected[:, 0])
+
+
+def test_the_end_token_is_scored_only_on_request(world):
+    task = make_task(TaskArguments(metric="exact_match"))
+    request = Request((), world["train"][0])
+    counts = []
+    for score_end_token in (False, True):
+        arguments = VLMArguments(vlm="data/concept_binding/vlm", score_end_token=score_end_token)
+        counts.append(load_vlm(arguments, task).answer_logprobs([request])[0].num_tokens)
+    assert counts[1] == counts[0] + 1
+
+
+def test_a_prompt_beyond_the_context_is_named(concept_vlm, world):
+    query = world["train"][0]
+    many = tuple(world["pool"][i] for i in range(200))
+    with pytest.raises(ValueError, match=rf"query '{query['id']}' with 200 demonstrations has \d+ tokens"):
+        concept_vlm.answer_logprobs([Request(many, query)])
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(concept_vlm, world, caplog, monkeypatch):
+    requests = world_requests(world)
+    expected = concept_vlm.answer_logprobs(requests)
+    score_batch = concept_vlm._score_batch
+
+    def scarce(rows, answers):
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError("no more")
+        return score_batch(rows, answers)
+
+    monkeypatch.setattr(concept_vlm, "_score_batch", scarce)
+    found = concept_vlm.answer_logprobs(requests)
+    assert np.allclose([s.logprob for s in found], [s.logprob for s in expected], atol=1e-4)
+    assert "Out of memory" in caplog.text
+
+
+def test_batches_depend_on_lengths_alone_and_keep_the_budget():
+    lengths = [5, 3, 9, 3, 30, 5]
+    batches = plan_batches(lengths, 20)
+    assert batches == [[1, 3, 0, 5], [2], [4]]
+    assert sorted(i for batch in batches for i in batch) == list(range(6))
+
+
+def test_the_cache_keeps_its_bound():
+    cache = SegmentCache(max_bytes=3000)
+    for i in range(10):
+        cache.put((i,), Segment({"input_ids": [0]}, {"pixels": torch.zeros(250)}))  # 64 + 1000 bytes each
+    assert cache.num_bytes <= 3000
+    assert cache.get((9,)) is not None and cache.get((0,)) is None
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"prompt_format": "poem"}, "prompt_format is 'poem'"),
+        ({"dtype": "float33"}, "dtype is 'float33'"),
+        ({"max_batch_tokens": 0}, "at least one token"),
+    ],
+)
+def test_nonsense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        VLMArguments(vlm="x", **arguments)
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    tokenizer = byte_tokenizer()
+    model = tiny_causal_lm(tokenizer)
+    model.config.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    task = make_task(TaskArguments(task="text_classification", labels=ANSWERS))
+    with pytest.raises(ValueError, match="no safetensors weights"):
+        load_vlm(VLMArguments(vlm=str(tmp_path)), task)
+
+
+def test_an_answer_without_tokens_is_named(text_vlm):
+    query = {"id": "q7", "image": None, "question": "what ?", "answer": " ", "answers": [" "]}
+    text_vlm._by_segments = True
+    if text_vlm.args.vlm == "plain":
+        text_vlm.prompt.answer = lambda example: ("", "\n")
+        with pytest.raises(ValueError, match="example 'q7' has no tokens"):
+            text_vlm.answer_logprobs([Request((), query)])
+
+
+def test_an_image_for_a_language_model_is_refused(text_vlm):
+    task = make_task(TaskArguments(metric="exact_match"))
+    vlm = CausalLM(text_vlm.model, text_vlm.tokenizer, task, text_vlm.args)
+    with pytest.raises(ValueError, match="image"):
+        vlm.answer_logprobs([Request((), picture_examples(1)[0])])
