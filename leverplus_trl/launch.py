@@ -19,6 +19,7 @@ import logging
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import yaml
@@ -57,7 +58,8 @@ def find_accelerate_config(name: str) -> Path:
     Raises:
         `ValueError`: there is none; the message lists those there are.
     """
-    folders = [Path("accelerate_configs"), PACKAGE.parent / "accelerate_configs", PACKAGE / "accelerate_configs"]
+    installed = Path(sysconfig.get_path("data"), "share", "leverplus_trl")
+    folders = [folder / "accelerate_configs" for folder in (Path(), PACKAGE.parent, installed)]
     for file in (Path(name), *(folder / f"{name}.yaml" for folder in folders)):
         if file.is_file():
             return file

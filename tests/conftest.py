@@ -13,13 +13,10 @@
 # limitations under the License.
 
 import os
-from pathlib import Path
 
 import pytest
+from paths import WORLD
 
-
-ROOT = Path(__file__).parent.parent
-WORLD = ROOT / "data" / "concept_binding"
 
 # Before torch is imported: workers of pytest share few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -18,6 +18,7 @@ them."""
 from pathlib import Path
 
 from datasets import Dataset
+from paths import WORLD
 
 from leverplus_trl.beams import BeamArguments
 from leverplus_trl.retrieval import SamplerArguments
@@ -26,7 +27,7 @@ from leverplus_trl.tasks import DataArguments, TaskArguments
 from leverplus_trl.vlms import VLMArguments
 
 
-VLM = str(Path(__file__).parent.parent / "data" / "concept_binding" / "vlm")
+VLM = str(WORLD / "vlm")
 
 
 def write_examples(folder: Path, splits: dict[str, Dataset]) -> dict[str, str]:

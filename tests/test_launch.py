@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from conftest import ROOT
+from paths import ROOT
 
 from leverplus_trl import __main__ as runner
 from leverplus_trl import cli

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import byte_tokenizer, prefix_space_tokenizer, tiny_causal_lm, tiny_idefics3, tiny_llava
+from vlms.tiny_models import byte_tokenizer, prefix_space_tokenizer, tiny_causal_lm, tiny_idefics3, tiny_llava
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, load_vlm

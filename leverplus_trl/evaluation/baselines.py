@@ -1,0 +1,166 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What every method puts into the prompt: the selector, the heuristics it has to beat, and the oracle it can't."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+
+from ..beams import info_score
+from ..retrieval import SIMILARITIES, ExampleEmbeddings, rank_candidates, rank_pool
+from .evaluation import ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, ZERO_SHOT
+
+
+MIX = "mix"
+#: Shares of the sources that `mix` draws from, as the sampler of that name.
+MIX_SOURCES = {RANDOM: 0.5, "text_sim": 0.25, "image_sim": 0.25}
+#: Everything but the selector and the oracle, which choose by what they have learnt or seen.
+BASELINES = (RANDOM, *SIMILARITIES, MIX, *(name + POOL_SUFFIX for name in (RANDOM, *SIMILARITIES)))
+METHODS = (ZERO_SHOT, *BASELINES, SELECTOR, ORACLE)
+
+
+@dataclass
+class Choices:
+    """
+    What methods choose from.
+
+    Args:
+        query_ids (`list[str]`):
+            The queries.
+        candidate_ids (`list[list[str]]`):
+            The K candidates of each: the same for every method.
+        pool_ids (`list[str]`):
+            The whole pool, for the methods whose names end in `_pool`.
+        pool ([`ExampleEmbeddings`], *optional*):
+            Embeddings of the pool; only similarities need them.
+        queries ([`ExampleEmbeddings`], *optional*):
+            Embeddings of the queries.
+    """
+
+    query_ids: list[str]
+    candidate_ids: list[list[str]]
+    pool_ids: list[str]
+    pool: ExampleEmbeddings | None = None
+    queries: ExampleEmbeddings | None = None
+
+
+def choose(method: str, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
+    """
+    The demonstrations that a baseline takes for each query.
+
+    Args:
+        method (`str`):
+            One of `BASELINES`.
+        choices ([`Choices`]):
+            Queries, candidates and pool.
+        num_shots (`int`):
+            Demonstrations for each query.
+        seed (`int`):
+            Seed of `random` and `mix`; each query draws by itself.
+
+    Returns:
+        `list[list[str]]`: ids in prompt order. The most similar example stands last, next to the query. `mix` draws
+        the source of each demonstration (half random, a quarter text-, a quarter image-similar) and takes that
+        source's next candidate.
+
+    Raises:
+        `ValueError`: an unknown method, or fewer candidates than shots.
+    """
+    if method not in BASELINES:
+        raise ValueError(f"Unknown baseline {method!r}; expected one of {', '.join(BASELINES)}.")
+    fewest = min(len(ids) for ids in choices.candidate_ids)
+    if num_shots > fewest:
+        raise ValueError(f"{num_shots} shots were asked for, and a query has {fewest} candidates.")
+    if method == MIX:
+        return _mix(choices, num_shots, seed)
+    name = method.removesuffix(POOL_SUFFIX)
+    whole_pool = name != method
+    if name == RANDOM:
+        ranked = _shuffled(choices, seed, method if whole_pool else None)
+    elif whole_pool:
+        ranked = rank_pool(choices.queries, choices.query_ids, choices.pool, name, num_shots)
+    else:
+        ranked = rank_candidates(choices.queries, choices.query_ids, choices.pool, choices.candidate_ids, name)
+    return [list(reversed(ids[:num_shots])) for ids in ranked]
+
+
+def _generator(seed: int, *names: str) -> np.random.Generator:
+    digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
+
+
+def _shuffled(choices: Choices, seed: int, pool_method: str | None) -> list[list[str]]:
+    """Every query's candidates (or the pool without the query) in an order of its own."""
+    ranked = []
+    for query_id, candidates in zip(choices.query_ids, choices.candidate_ids, strict=True):
+        ids = [i for i in choices.pool_ids if i != query_id] if pool_method else candidates
+        order = _generator(seed, pool_method or RANDOM, query_id).permutation(len(ids))
+        ranked.append([ids[position] for position in order])
+    return ranked
+
+
+def _mix(choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
+    ranked = {
+        RANDOM: _shuffled(choices, seed, None),
+        **{
+            name: rank_candidates(choices.queries, choices.query_ids, choices.pool, choices.candidate_ids, name)
+            for name in MIX_SOURCES
+            if name != RANDOM
+        },
+    }
+    chosen = []
+    for row, query_id in enumerate(choices.query_ids):
+        sources = _generator(seed, MIX, query_id).choice(
+            list(MIX_SOURCES), size=num_shots, p=list(MIX_SOURCES.values())
+        )
+        picks: list[str] = []
+        for source in sources:
+            picks.append(next(candidate for candidate in ranked[source][row] if candidate not in picks))
+        chosen.append(list(reversed(picks)))
+    return chosen
+
+
+def oracle(ledger: Dataset, query_ids: Sequence[str], num_shots: int, score: str) -> list[list[str]]:
+    """
+    The best sequence of a given length that the search has scored for each query, with the right answer in its hand.
+
+    Raises:
+        `ValueError`: the ledger holds no sequence of that length for a query.
+    """
+    wanted = set(query_ids)
+    zero_shot: dict[str, tuple[float, int]] = {}
+    rows: dict[str, list[tuple[list[str], tuple[float, int]]]] = {}
+    columns = ("query_id", "demonstration_ids", "answer_logprob", "num_answer_tokens")
+    for query_id, ids, logprob, tokens in zip(*(ledger[name] for name in columns), strict=True):
+        if query_id not in wanted:
+            continue
+        if not ids:
+            zero_shot[query_id] = (logprob, tokens)
+        elif len(ids) == num_shots:
+            rows.setdefault(query_id, []).append((ids, (logprob, tokens)))
+    absent = [query_id for query_id in query_ids if query_id not in rows or query_id not in zero_shot]
+    if absent:
+        raise ValueError(
+            f"The ledger holds no sequences of {num_shots} demonstrations for {len(absent)} queries, e.g. "
+            f"{absent[0]!r}. Search beams for this split and length, or leave the oracle out of `methods`."
+        )
+    return [
+        list(max(rows[query_id], key=lambda row: info_score(*row[1], *zero_shot[query_id], score=score))[0])
+        for query_id in query_ids
+    ]

@@ -1,0 +1,156 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Answering: every query with what every method chose for it, in units any process may take."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from ..schema import PREDICTIONS
+from ..vlms import BaseVLM, Request
+from ..work_units import run_units
+from .baselines import METHODS
+from .evaluation import ORACLE, SELECTOR, ZERO_SHOT
+
+
+@dataclass
+class EvaluationArguments:
+    """
+    What is answered, with whose demonstrations.
+
+    Args:
+        output_dir (`str`):
+            Where `predictions/` and `results.json` go.
+        eval_split (`str`, *optional*, defaults to `"test"`):
+            Split of the queries.
+        num_queries (`int`, *optional*):
+            Only the first so many queries.
+        methods (`list[str]`, *optional*, defaults to all):
+            Methods to compare; zero-shot is always one.
+        shots (`list[int]`, *optional*, defaults to `[1, 2, 4]`):
+            Numbers of demonstrations; the oracle answers at those that the ledger holds.
+        method_seed (`int`, *optional*, defaults to 0):
+            Seed of the methods that draw at random.
+        selector (`str`, *optional*):
+            Folder or hub id of the selector.
+        beams (`str`, *optional*):
+            Beams of the queries: their candidates are taken, and the oracle reads their ledger. Without them
+            candidates are sampled, and there is no oracle.
+        unit_size (`int`, *optional*, defaults to 25):
+            Queries in a unit of work.
+    """
+
+    output_dir: str = field(metadata={"help": "Where predictions/ and results.json go."})
+    eval_split: str = field(default="test", metadata={"help": "Split of the queries."})
+    num_queries: int | None = field(default=None, metadata={"help": "Only the first so many queries."})
+    methods: list[str] = field(default_factory=lambda: list(METHODS), metadata={"help": "Methods to compare."})
+    shots: list[int] = field(default_factory=lambda: [1, 2, 4], metadata={"help": "Numbers of demonstrations."})
+    method_seed: int = field(default=0, metadata={"help": "Seed of the methods that draw at random."})
+    selector: str | None = field(default=None, metadata={"help": "Folder or hub id of the selector."})
+    beams: str | None = field(default=None, metadata={"help": "Beams of the queries: candidates, and the oracle."})
+    unit_size: int = field(default=25, metadata={"help": "Queries in a unit of work."})
+
+    def __post_init__(self):
+        unknown = [method for method in self.methods if method not in METHODS]
+        if unknown:
+            raise ValueError(f"Unknown method {unknown[0]!r}; expected some of {', '.join(METHODS)}.")
+        if not self.shots or min(self.shots) < 1:
+            raise ValueError(f"shots is {self.shots}; expected numbers of at least 1 (zero-shot is always answered).")
+        if SELECTOR in self.methods and not self.selector:
+            raise ValueError("`methods` holds 'selector': set `selector` to its folder, or take it out of `methods`.")
+        if ORACLE in self.methods and not self.beams:
+            raise ValueError(
+                "`methods` holds 'oracle': set `beams`, whose ledger it reads, or take it out of `methods`."
+            )
+        if ZERO_SHOT not in self.methods:
+            self.methods = [ZERO_SHOT, *self.methods]
+
+
+#: `{(method, shots): demonstration ids of each query, in prompt order}`
+Plan = Mapping[tuple[str, int], list[list[str]]]
+
+
+def answer_queries(
+    folder: Path,
+    queries: Dataset,
+    pool: Dataset,
+    candidate_ids: list[list[str]],
+    plan: Plan,
+    vlm: BaseVLM,
+    args: EvaluationArguments,
+) -> Dataset:
+    """
+    Answers every query once with each method's demonstrations.
+
+    Args:
+        folder (`Path`):
+            Where the results of the units are kept.
+        queries (`Dataset`):
+            Examples to ask.
+        pool (`Dataset`):
+            Examples to demonstrate with.
+        candidate_ids (`list[list[str]]`):
+            What the methods chose from.
+        plan (`Mapping`):
+            What they chose: `{(method, shots): demonstration ids of each query}`.
+        vlm ([`BaseVLM`]):
+            Answers.
+        args ([`EvaluationArguments`]):
+            Split and unit size.
+
+    Returns:
+        `Dataset`: a table with the columns of `schema.PREDICTIONS`.
+    """
+    row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
+    starts = range(0, len(queries), args.unit_size)
+    spans = {f"{args.eval_split}-{n:06d}": (s, min(s + args.unit_size, len(queries))) for n, s in enumerate(starts)}
+
+    def work(name: str) -> pa.Table:
+        start, end = spans[name]
+        examples: dict[str, dict] = {}
+        requests, rows = [], []
+        for position in range(start, end):
+            query = queries[position]
+            for (method, shots), chosen in plan.items():
+                for identifier in chosen[position]:
+                    if identifier not in examples:
+                        examples[identifier] = pool[row_of[identifier]]
+                requests.append(Request(tuple(examples[i] for i in chosen[position]), query))
+                rows.append(
+                    {
+                        "query_id": query["id"],
+                        "split": args.eval_split,
+                        "method": method,
+                        "shots": shots,
+                        "seed": args.method_seed,
+                        "candidate_ids": candidate_ids[position],
+                        "demonstration_ids": chosen[position],
+                    }
+                )
+        for row, request, generation in zip(rows, requests, vlm.generate(requests), strict=True):
+            prediction = vlm.task.postprocess(generation)
+            row |= {
+                "generation": generation,
+                "prediction": prediction,
+                "accuracy": vlm.task.accuracy(prediction, request.query),
+            }
+        return pa.Table.from_pylist(rows)
+
+    files = run_units(folder, {name: end - start for name, (start, end) in spans.items()}, work, "Answering")
+    return Dataset.from_list([row for file in files for row in pq.read_table(file).to_pylist()], features=PREDICTIONS)

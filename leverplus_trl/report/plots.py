@@ -1,0 +1,188 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The charts: accuracy by shots and method, and mean score by beam position. Drawn without a display.
+
+Colours are those of Okabe and Ito (2008, "Color Universal Design"), which colour-blind readers can tell apart; each
+method has its own marker too, and whatever chooses from the whole pool is dashed and hollow.
+"""
+
+import io
+from collections.abc import Mapping
+
+import matplotlib
+from datasets import Dataset
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, SELECTOR, ZERO_SHOT, method_rank
+from ..evaluation.significance import Interval, bootstrap_mean
+from .tables import average_rows, method_label, shots_of
+
+
+#: method -> (colour, marker)
+STYLES = {
+    "random": ("#7F7F7F", "v"),
+    "text_sim": ("#56B4E9", "s"),
+    "image_sim": ("#009E73", "^"),
+    "image_text_sim": ("#0072B2", "D"),
+    "mix": ("#CC79A7", "P"),
+    "selector": ("#D55E00", "o"),
+    "oracle": ("#000000", "*"),
+}
+OTHER_STYLES = [("#E69F00", "X"), ("#8C6D1F", "<"), ("#5E4FA2", ">"), ("#A6761D", "h")]
+RC = {
+    "font.family": "DejaVu Sans",
+    "figure.dpi": 160,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": "#E3E3E3",
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#666666",
+    "text.parse_math": False,  # names come from data: a dollar sign is a dollar sign
+}
+
+
+def plot_accuracy_by_shots(results: Mapping) -> bytes:
+    """
+    Accuracy with its interval by number of shots, a line a method, as a PNG.
+
+    Left the methods that choose from the same sampled candidates; right, where there are any, those that choose from
+    the whole pool, with selector and oracle beside them. Zero-shot is the dotted line with its interval as a band.
+
+    Args:
+        results (`Mapping`):
+            Content of `results.json`.
+    """
+    methods = sorted({method for method, shots in average_rows(results) if shots > 0}, key=method_rank)
+    pool = [method for method in methods if method.endswith(POOL_SUFFIX)]
+    panels = {"the same candidates for every method": [method for method in methods if method not in pool]}
+    if pool:
+        beside = [method for method in (SELECTOR, ORACLE) if method in methods]
+        panels["the whole pool, with selector and oracle beside it"] = beside + pool
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(5.6 * len(panels), 5.2), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axis, (title, shown) in zip(axes, panels.items(), strict=True):
+            _draw_methods(axis, results, shown)
+            axis.set_title(title, fontsize=10, loc="left", color="#444444")
+            axis.set_xlabel("shots (demonstrations in the prompt)")
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, fontsize=9)
+        axes[0].set_ylabel(f"accuracy in %, with {results['interval']['confidence']:.0%} interval")
+        return _png(figure)
+
+
+def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
+    rows = average_rows(results)
+    shots = shots_of(results)
+    zero_shot = rows.get((ZERO_SHOT, 0))
+    if zero_shot:
+        axis.axhspan(100 * zero_shot["ci_low"], 100 * zero_shot["ci_high"], color="#000000", alpha=0.07, linewidth=0)
+        axis.axhline(100 * zero_shot["accuracy"], color="#000000", linestyle=":", linewidth=1.3, label="zero-shot")
+    unknown = [method for method in methods if method.removesuffix(POOL_SUFFIX) not in STYLES]
+    for place, method in enumerate(methods):
+        base = method.removesuffix(POOL_SUFFIX)
+        of_pool = base != method
+        colour, marker = STYLES.get(base) or OTHER_STYLES[unknown.index(method) % len(OTHER_STYLES)]
+        mine = [(x, rows[method, at]) for x, at in enumerate(shots) if (method, at) in rows]
+        # Points of one column stand side by side, so that no interval hides another.
+        dodge = 0.055 * (place - (len(methods) - 1) / 2)
+        accuracies = [100 * row["accuracy"] for _, row in mine]
+        below = [100 * (row["accuracy"] - row["ci_low"]) for _, row in mine]
+        above = [100 * (row["ci_high"] - row["accuracy"]) for _, row in mine]
+        collapsed = " (collapsed)" if any(row["collapsed"] for _, row in mine) else ""
+        axis.errorbar(
+            [x + dodge for x, _ in mine],
+            accuracies,
+            # A bootstrap interval holds the mean but for rounding.
+            yerr=[[max(0.0, width) for width in below], [max(0.0, width) for width in above]],
+            color=colour,
+            marker=marker,
+            markersize=9 if base == ORACLE else 6.5,
+            markerfacecolor="white" if of_pool else colour,
+            linestyle="--" if of_pool else "-." if base == ORACLE else "-",
+            linewidth=2.4 if base == SELECTOR else 1.3,
+            elinewidth=1.3,
+            capsize=2.5,
+            zorder=4 if base == SELECTOR else 3,
+            label=method_label(method) + collapsed,
+        )
+    axis.set_xticks(range(len(shots)), [str(at) for at in shots])
+    axis.set_xlim(-0.5, len(shots) - 0.5)
+    axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]), top=max(102.0, axis.get_ylim()[1]))
+
+
+def scores_by_beam_position(beams: Dataset) -> dict[str, list[Interval]]:
+    """
+    Mean score with its interval at each beam position (best first), by split.
+
+    A position's mean is over the queries that have a beam there.
+
+    Args:
+        beams (`Dataset`):
+            Table with the columns of `schema.BEAMS`.
+
+    Raises:
+        `ValueError`: the table lacks a column or has no beams.
+    """
+    missing = sorted({"split", "scores"} - set(beams.column_names))
+    if missing:
+        raise ValueError(f"The beams table lacks the columns {missing}; it has {beams.column_names}.")
+    columns = beams.with_format(None).select_columns(["split", "scores"])[:]
+    positions: dict[str, list[list[float]]] = {}
+    for split, scores in zip(columns["split"], columns["scores"], strict=True):
+        of_split = positions.setdefault(split, [])
+        for position, score in enumerate(scores):
+            if position == len(of_split):
+                of_split.append([])
+            of_split[position].append(score)
+    if not any(positions.values()):
+        raise ValueError("The beams table holds no beams: there is nothing to draw.")
+    return {split: [bootstrap_mean(scores) for scores in means] for split, means in positions.items() if means}
+
+
+def plot_score_by_beam_position(by_split: Mapping[str, list[Interval]]) -> bytes:
+    """
+    Mean score by beam position with its interval as a band, a line a split, as a PNG.
+
+    Args:
+        by_split (`Mapping[str, list[Interval]]`):
+            What [`scores_by_beam_position`] returns.
+    """
+    styles = [STYLES[name] for name in ("image_text_sim", "selector", "image_sim")] + OTHER_STYLES
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        axis = figure.subplots()
+        for place, (split, means) in enumerate(by_split.items()):
+            colour, marker = styles[place % len(styles)]
+            positions = list(range(1, len(means) + 1))
+            lows, highs = [one.low for one in means], [one.high for one in means]
+            axis.fill_between(positions, lows, highs, color=colour, alpha=0.18, linewidth=0)
+            axis.plot(positions, [one.mean for one in means], color=colour, marker=marker, markersize=5, label=split)
+        axis.axhline(0.0, color="#000000", linestyle=":", linewidth=1.3, label="no demonstrations")
+        axis.set_xticks(range(1, 1 + max(len(means) for means in by_split.values())))
+        axis.set_xlabel("beam position (1 = best)")
+        axis.set_ylabel("mean score (gain over no demonstrations)")
+        axis.legend(frameon=False, fontsize=9)
+        return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
+    return out.getvalue()

@@ -1,0 +1,254 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The results as tables and sentences: Markdown, CSV, and the rows that the HTML page shows.
+
+The best of a column is set in bold only when its paired difference to every other method excludes 0, and a collapsed
+method is called collapsed. The oracle knows the answers, so it is never the best.
+"""
+
+import csv
+import html
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, SELECTOR, ZERO_SHOT, method_rank
+
+
+ABSENT = "–"
+LABELS = {
+    "zero_shot": "zero-shot",
+    "random": "random",
+    "text_sim": "text similarity",
+    "image_sim": "image similarity",
+    "image_text_sim": "image+text similarity",
+    "mix": "mix",
+    "selector": "selector",
+    "oracle": "oracle",
+}
+MEANINGS = {
+    "zero_shot": "The VLM answers the query alone, without demonstrations.",
+    "random": "Demonstrations drawn at random, seeded per query.",
+    "text_sim": "The examples whose questions are most similar to the query's question.",
+    "image_sim": "The examples whose images are most similar to the query's image.",
+    "image_text_sim": "The examples with the largest sum of image and question similarity.",
+    "mix": "Half random, a quarter by question similarity, a quarter by image similarity.",
+    "selector": "The trained model: it chooses and orders the demonstrations.",
+    "oracle": "The best sequence that the beam search scored for the query. It knows the answer: a mark, not a rival.",
+}
+SCOPES = {
+    "none": "no demonstrations",
+    "candidates": "the same sampled candidates for every method",
+    "pool": "the whole pool",
+}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One method of the table: a row of `results.json` for each number of shots, or null where there is none."""
+
+    method: str
+    label: str
+    scope: str
+    cells: list[Mapping[str, object] | None]
+    bold: list[bool]
+
+
+def method_label(method: str) -> str:
+    """A method's name in words; names that are not known stay as they are."""
+    base = method.removesuffix(POOL_SUFFIX)
+    if base not in LABELS:
+        return method
+    return LABELS[base] + (" (whole pool)" if base != method else "")
+
+
+def percent(value: float, signed: bool = False) -> str:
+    """A share of 1 as percent with one decimal; a difference in points carries its sign."""
+    rounded = round(100.0 * value, 1) + 0.0  # the sum turns -0.0 into 0.0
+    return f"{rounded:+.1f}" if signed and rounded else f"{rounded:.1f}"
+
+
+def interval(low: float, high: float, signed: bool = False) -> str:
+    """An interval in percent: `[81.0, 89.3]`."""
+    return f"[{percent(low, signed)}, {percent(high, signed)}]"
+
+
+def shots_of(results: Mapping) -> list[int]:
+    """The numbers of shots of the table, without 0."""
+    return sorted({row["shots"] for row in results["rows"] if row["shots"] > 0})
+
+
+def average_rows(results: Mapping) -> dict[tuple[str, int], Mapping]:
+    """One row a method and number of shots: the average over seeds where there are several."""
+    rows: dict[tuple[str, int], Mapping] = {}
+    for row in results["rows"]:
+        key = (row["method"], row["shots"])
+        if key not in rows or row["seed"] is None:
+            rows[key] = row
+    return rows
+
+
+def table_rows(results: Mapping) -> list[TableRow]:
+    """Methods as rows, numbers of shots as columns; zero-shot, which has no shots, stands in every column."""
+    by_key = average_rows(results)
+    clear = {(best["method"], best["shots"]) for best in results["best"] if best["clear"]}
+    shots = shots_of(results)
+    rows = []
+    for method in sorted({method for method, _ in by_key}, key=method_rank):
+        cells = [by_key.get((method, 0 if method == ZERO_SHOT else at)) for at in shots]
+        scope = next(row["scope"] for (other, _), row in by_key.items() if other == method)
+        rows.append(TableRow(method, method_label(method), scope, cells, [(method, at) in clear for at in shots]))
+    return rows
+
+
+def markdown_table(results: Mapping) -> str:
+    """
+    The table as GitHub Markdown: accuracy in percent with its interval, and the paired difference to random selection.
+
+    Args:
+        results (`Mapping`):
+            Content of `results.json`, as [`~leverplus_trl.evaluation.evaluation.summarize`] makes it.
+    """
+    shots = shots_of(results)
+    heads = [f"{_shots(at)} | vs random" for at in shots]
+    lines = ["| method | " + " | ".join(heads) + " |", "| --- |" + " --- | --- |" * len(shots)]
+    for row in table_rows(results):
+        cells = []
+        for cell, bold in zip(row.cells, row.bold, strict=True):
+            cells += [_accuracy(cell, bold), _difference(cell)] if cell else [ABSENT, ABSENT]
+        lines.append("| " + " | ".join([escape_markdown(row.label), *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shots(shots: int) -> str:
+    return "1 shot" if shots == 1 else f"{shots} shots"
+
+
+def _accuracy(cell: Mapping, bold: bool) -> str:
+    number = percent(cell["accuracy"])
+    text = f"{f'**{number}**' if bold else number} {interval(cell['ci_low'], cell['ci_high'])}"
+    return f"{text} (collapsed)" if cell["collapsed"] else text
+
+
+def _difference(cell: Mapping) -> str:
+    if cell["diff_to_random"] is None:
+        return ABSENT
+    return f"{percent(cell['diff_to_random'], True)} {interval(cell['diff_ci_low'], cell['diff_ci_high'], True)}"
+
+
+def escape_markdown(text: str) -> str:
+    """Text that neither breaks a Markdown table nor turns into markup."""
+    text = html.escape(" ".join(text.split()), quote=False)
+    for sign in "\\|`*_[]":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def notes(results: Mapping) -> list[str]:
+    """What a reader of the table must know: how intervals are made, what has collapsed, which methods are the same."""
+    made = results["interval"]
+    found = [
+        f"Accuracy ({results['metric']}) in percent over {results['num_queries']} queries, in brackets its "
+        f"{made['confidence']:.0%} interval ({made['kind']}, {made['num_resamples']:,} resamples). The difference to "
+        "random selection is paired, query by query, at the same shots and from the same examples. Bold: the best of "
+        "its column, if the interval of its paired difference to every other method but the oracle excludes 0.",
+        "Zero-shot has no shots; it is repeated in every column to compare with.",
+    ]
+    rows = average_rows(results).values()
+    if any(row["ci_low"] == row["ci_high"] for row in rows):
+        found.append(
+            "An interval without width means that every query got the same score: a bootstrap can't show what never "
+            "happened, so such an interval is too narrow."
+        )
+    for method in dict.fromkeys(row["method"] for row in rows if row["collapsed"]):
+        at = [row["shots"] for row in rows if row["method"] == method and row["collapsed"]]
+        found.append(
+            f"{method_label(method)} has collapsed (shots: {_listed(at)}): it chooses (nearly) the same whatever "
+            "the query, so its accuracy says nothing about selection."
+        )
+    for row in rows:
+        same = [other for other in row["identical_to"] if method_rank(row["method"]) < method_rank(other)]
+        if same:
+            found.append(
+                f"With {_shots(row['shots'])} {method_label(row['method'])} and {_listed(map(method_label, same))} "
+                "chose the same demonstrations for every query: they are the same method here."
+            )
+    seeds = {row["method"] for row in rows if row["seed"] is None}
+    if seeds:
+        names = _listed(map(method_label, sorted(seeds, key=method_rank)))
+        found.append(f"Averages over seeds, each query's accuracy averaged first: {names}.")
+    return found
+
+
+def _listed(items) -> str:
+    texts = [str(item) for item in items]
+    return texts[0] if len(texts) == 1 else ", ".join(texts[:-1]) + " and " + texts[-1]
+
+
+def headline_shots(results: Mapping) -> int | None:
+    """The most shots at which the selector stands beside the oracle; without either, the most shots."""
+    keys = average_rows(results).keys()
+    of_selector = [shots for method, shots in keys if method == SELECTOR] or shots_of(results)
+    beside_oracle = [shots for shots in of_selector if (ORACLE, shots) in keys]
+    return max(beside_oracle or of_selector, default=None)
+
+
+def findings(results: Mapping) -> list[str]:
+    """
+    The result in sentences with numbers: first at [`headline_shots`], then at the other numbers of shots, each with
+    zero-shot, random and oracle beside it.
+    """
+    first = headline_shots(results)
+    rows = average_rows(results)
+    sentences = []
+    for shots in sorted(shots_of(results), key=lambda at: (at != first, at)):
+        marks = [
+            f"{method_label(method)} {percent(rows[method, at]['accuracy'])}%"
+            for method, at in ((ZERO_SHOT, 0), ("random", shots), (ORACLE, shots))
+            if (method, at) in rows
+        ]
+        compared = [best for best in results["best_heuristics"] if best["shots"] == shots]
+        said = [_finding(rows[best["method"], shots], best, results["interval"]["confidence"]) for best in compared]
+        if not said:
+            said = [f"At {_shots(shots)} no trained selector was evaluated."]
+        sentences.append(" ".join([*said, f"For comparison: {_listed(marks)}."]))
+    return sentences
+
+
+def _finding(row: Mapping, best: Mapping, confidence: float) -> str:
+    name = method_label(row["method"])
+    verdict = "an interval that includes 0, so the two can't be told apart"
+    if best["ci_low"] > 0.0:
+        verdict = "an interval that excludes 0"
+    elif best["ci_high"] < 0.0:
+        verdict = "an interval that excludes 0: it falls short of that heuristic"
+    collapsed = f" But {name} has collapsed: it chooses (nearly) the same for every query." if row["collapsed"] else ""
+    return (
+        f"With {_shots(row['shots'])} the {name} reaches {percent(row['accuracy'])}% ({confidence:.0%} interval "
+        f"{percent(row['ci_low'])} to {percent(row['ci_high'])}) on {row['num_queries']} queries; the best heuristic, "
+        f"{method_label(best['baseline'])}, {percent(best['baseline_accuracy'])}%. The paired difference is "
+        f"{percent(best['difference'], True)} points {interval(best['ci_low'], best['ci_high'], True)}, "
+        f"{verdict}.{collapsed}"
+    )
+
+
+def results_csv(results: Mapping) -> str:
+    """Every row of `results.json` as CSV, seeds included; lists are joined with spaces."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, fieldnames=list(results["rows"][0]), lineterminator="\n")
+    writer.writeheader()
+    for row in results["rows"]:
+        writer.writerow({key: " ".join(value) if isinstance(value, list) else value for key, value in row.items()})
+    return out.getvalue()

@@ -1,0 +1,228 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Stage `evaluate`: test queries are answered with what the selector, every baseline and the oracle choose.
+
+```bash
+leverplus evaluate --config recipes/demo/50_evaluate.yaml
+```
+"""
+
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from datasets import Dataset
+from trl import TrlParser
+
+from ..evaluation.baselines import BASELINES, Choices, choose, oracle
+from ..evaluation.evaluation import ORACLE, RANDOM, SELECTOR, ZERO_SHOT, summarize, write_results
+from ..evaluation.inference import EvaluationArguments, Plan, answer_queries
+from ..launch import start_stage
+from ..provenance import dataset_fingerprint, model_revision
+from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates
+from ..run_folder import RunFolder
+from ..schema import BEAMS, LEDGER
+from ..selectors import DemonstrationSelector
+from ..selectors.collapse import measure_collapse
+from ..tables import read_table, table_provenance, write_tables
+from ..tasks import DataArguments, TaskArguments, check_disjoint, load_examples, make_task
+from ..vlms import VLMArguments, load_vlm, preflight
+from .stage_arguments import StageArguments
+
+
+logger = logging.getLogger("leverplus_trl.scripts.evaluate")  # as a module that is run, __name__ is "__main__"
+
+CARD = """\
+What a frozen VLM answered, behind the demonstrations that each method chose.
+
+`demonstration_ids` stand in prompt order; `accuracy` is the task's metric in 0..1."""
+
+
+def make_parser() -> TrlParser:
+    return TrlParser(
+        (StageArguments, DataArguments, TaskArguments, VLMArguments, SamplerArguments, EvaluationArguments),
+        prog="leverplus evaluate",
+        description="Answer test queries with what the selector, every baseline and the oracle choose.",
+    )
+
+
+def main(
+    stage_args: StageArguments,
+    data_args: DataArguments,
+    task_args: TaskArguments,
+    vlm_args: VLMArguments,
+    sampler_args: SamplerArguments,
+    eval_args: EvaluationArguments,
+) -> None:
+    state = start_stage(stage_args, "evaluate")
+    task = make_task(task_args)
+    pool = load_examples(data_args, data_args.pool_split)
+    queries = load_examples(data_args, eval_args.eval_split)
+    check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)
+    queries = queries.select(range(min(eval_args.num_queries or len(queries), len(queries))))
+    beams_provenance = table_provenance(eval_args.beams) if eval_args.beams else None
+    recipe = {}
+    for args in (stage_args, data_args, task_args, vlm_args, sampler_args, eval_args):
+        recipe |= asdict(args)
+    facts = {
+        "pool_fingerprint": dataset_fingerprint(pool),
+        "query_fingerprint": dataset_fingerprint(queries),
+        "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
+        "selector_commit": eval_args.selector and model_revision(eval_args.selector),
+        "beams": beams_provenance and beams_provenance["facts"],
+    }
+    if stage_args.dry_run:
+        count = len(eval_args.shots) * (len(eval_args.methods) - 1) + 1
+        logger.info("%d queries x at most %d prompts each: %d answers.", len(queries), count, count * len(queries))
+        return
+    run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts)
+    if (run.path / "results.json").exists():
+        logger.info("%s is complete: nothing to do.", run.path)
+        return
+    candidate_ids = candidates_of(queries, pool, sampler_args, eval_args)
+    plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance)
+    vlm = load_vlm(vlm_args, task)
+    report = preflight(vlm, pool, queries, max(shots for _, shots in plan))
+    logger.info("Preflight passed: %s", asdict(report))
+    predictions = answer_queries(run.path / "units", queries, pool, candidate_ids, plan, vlm, eval_args)
+    if state.is_main_process:
+        tables = {"predictions": {eval_args.eval_split: predictions}}
+        write_tables(run.path / "predictions", tables, "Predictions", CARD, run.provenance)
+        results = summarize(
+            predictions,
+            name=Path(eval_args.output_dir).parent.name or eval_args.output_dir,
+            dataset=data_args.dataset,
+            vlm=vlm_args.vlm,
+            task=task_args.task,
+            metric=task.metric,
+            provenance=run.provenance,
+            collapse=collapse,
+        )
+        write_results(results, run.path / "results.json")
+        shutil.rmtree(run.path / "units")
+        logger.info("Results are in %s.", run.path / "results.json")
+    state.wait_for_everyone()
+
+
+def candidates_of(
+    queries: Dataset, pool: Dataset, sampler_args: SamplerArguments, eval_args: EvaluationArguments
+) -> list[list[str]]:
+    """
+    The K candidates of each query: those its beams were searched in, or else those the sampler draws.
+
+    Raises:
+        `ValueError`: a query that has no beams, or beams that were searched in another pool.
+    """
+    if not eval_args.beams:
+        return sample_candidates(sampler_args, pool, queries)
+    beams = read_table(eval_args.beams, "beams", eval_args.eval_split, BEAMS)
+    found = dict(zip(beams["query_id"], beams["candidate_ids"], strict=True))
+    absent = [identifier for identifier in queries["id"] if identifier not in found]
+    if absent:
+        raise ValueError(
+            f"{eval_args.beams!r} holds no beams for {len(absent)} of {len(queries)} queries, e.g. {absent[0]!r}. "
+            "Search them, lower `num_queries`, or leave `beams` out (candidates are then sampled, without an oracle)."
+        )
+    known = set(pool["id"])
+    foreign = sorted({i for identifier in queries["id"] for i in found[identifier]} - known)
+    if foreign:
+        raise ValueError(f"{eval_args.beams!r} was searched in another pool: {foreign[0]!r} is not in this one.")
+    return [found[identifier] for identifier in queries["id"]]
+
+
+def make_plan(
+    queries: Dataset,
+    pool: Dataset,
+    candidate_ids: list[list[str]],
+    sampler_args: SamplerArguments,
+    eval_args: EvaluationArguments,
+    beams_provenance: dict | None,
+) -> tuple[Plan, dict[str, dict]]:
+    """What each method puts into each prompt, and the collapse measures of the selector."""
+    plan: dict[tuple[str, int], list[list[str]]] = {(ZERO_SHOT, 0): [[] for _ in queries]}
+    collapse = {}
+    shots_of_all = sorted(set(eval_args.shots))
+    baselines = [method for method in BASELINES if method in eval_args.methods]
+    if baselines:
+        choices = make_choices(queries, pool, candidate_ids, sampler_args, baselines)
+        plan |= {
+            (method, shots): choose(method, choices, shots, eval_args.method_seed)
+            for method in baselines
+            for shots in shots_of_all
+        }
+    if SELECTOR in eval_args.methods:
+        selector = DemonstrationSelector.from_pretrained(
+            eval_args.selector, pool=pool, embeddings_dir=sampler_args.embeddings_dir
+        )
+        for shots in shots_of_all:
+            found = selector.select_batch(queries, num_shots=shots, candidate_ids=candidate_ids)
+            plan[SELECTOR, shots] = [selection.demonstration_ids for selection in found]
+        collapse[SELECTOR] = selector_collapse(selector, queries, candidate_ids, shots_of_all[-1])
+    if ORACLE in eval_args.methods:
+        ledger = read_table(eval_args.beams, "ledger", eval_args.eval_split, LEDGER)
+        searched = beams_provenance["recipe"]
+        for shots in (shots for shots in shots_of_all if shots <= searched["num_shots"]):
+            plan[ORACLE, shots] = oracle(ledger, queries["id"], shots, searched["score"])
+    return plan, collapse
+
+
+def make_choices(
+    queries: Dataset, pool: Dataset, candidate_ids: list[list[str]], sampler_args: SamplerArguments, methods: list[str]
+) -> Choices:
+    """Embeds what the given methods compare, and nothing else."""
+    names = {method.removesuffix("_pool") for method in methods} - {RANDOM}
+    kinds = {kind for name in names for kind in (("text_sim", "image_sim") if name == "mix" else (name,))}
+    modalities = tuple(sorted({modality for kind in kinds for modality in SIMILARITIES[kind]}))
+    choices = Choices(list(queries["id"]), candidate_ids, list(pool["id"]))
+    if not modalities:
+        return choices
+    if not sampler_args.encoder:
+        raise ValueError(
+            f"The methods {', '.join(sorted(names))} compare embeddings: set `encoder`, or leave them out."
+        )
+    choices.pool, choices.queries = (
+        embed_examples(
+            examples,
+            sampler_args.encoder,
+            revision=sampler_args.encoder_revision,
+            modalities=modalities,
+            batch_size=sampler_args.encoder_batch_size,
+            embeddings_dir=sampler_args.embeddings_dir,
+        )
+        for examples in (pool, queries)
+    )
+    return choices
+
+
+def selector_collapse(
+    selector: DemonstrationSelector, queries: Dataset, candidate_ids: list[list[str]], num_shots: int
+) -> dict:
+    """Does the selector read the query? Its choices, and those it makes for the next query among the same
+    candidates."""
+    own = selector.select_batch(queries, num_shots=num_shots, candidate_ids=candidate_ids)
+    others = queries.select([(row + 1) % len(queries) for row in range(len(queries))])
+    swapped = selector.select_batch(others, num_shots=num_shots, candidate_ids=candidate_ids)
+    measures = measure_collapse(
+        [selection.demonstration_ids for selection in own],
+        [selection.demonstration_positions for selection in own],
+        [selection.demonstration_ids for selection in swapped],
+    )
+    return asdict(measures)
+
+
+if __name__ == "__main__":
+    main(*make_parser().parse_args_and_config())

@@ -1,0 +1,44 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Selectors: models that choose demonstrations. Importing this registers them with the Auto classes of transformers.
+"""
+
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+from .collapse import CollapseMeasures, is_collapsed, measure_collapse
+from .configuration_pointer_selector import PRESETS, PointerSelectorConfig
+from .demonstration_selector import DemonstrationSelection, DemonstrationSelector
+from .modeling_pointer_selector import PointerSelectorModel, PointerSelectorOutput, Selection
+from .processing_pointer_selector import PointerSelectorProcessor
+
+
+AutoConfig.register(PointerSelectorConfig.model_type, PointerSelectorConfig)
+AutoModel.register(PointerSelectorConfig, PointerSelectorModel)
+AutoProcessor.register(PointerSelectorConfig, PointerSelectorProcessor)
+
+__all__ = [
+    "PRESETS",
+    "CollapseMeasures",
+    "DemonstrationSelection",
+    "DemonstrationSelector",
+    "PointerSelectorConfig",
+    "PointerSelectorModel",
+    "PointerSelectorOutput",
+    "PointerSelectorProcessor",
+    "Selection",
+    "is_collapsed",
+    "measure_collapse",
+]

@@ -1,0 +1,316 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Choosing demonstrations in one line: from a question and an image to examples of a pool, in the order of the prompt.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from datasets import Dataset
+from PIL import Image
+from transformers import AutoModel, AutoProcessor
+
+from ..provenance import digest, model_revision
+from ..retrieval.candidate_sampler import CandidateSampler, sampler_modalities
+from ..retrieval.embeddings import Encoder, ExampleEmbeddings, embed_examples
+from .modeling_pointer_selector import PointerSelectorModel
+from .processing_pointer_selector import PointerSelectorProcessor
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class DemonstrationSelection:
+    """
+    What was chosen for one query.
+
+    Args:
+        query (`dict`):
+            The query as an example.
+        demonstration_ids (`list[str]`):
+            Ids of the chosen examples in prompt order: the last one stands next to the query.
+        demonstrations (`list[dict]`):
+            Their rows of the pool, in the same order.
+        candidate_ids (`list[str]`):
+            What they were chosen from.
+        demonstration_positions (`list[int]`):
+            Where they stand among the candidates, in selection order.
+        logprob (`float`):
+            Log-probability of this sequence under the selector.
+    """
+
+    query: dict[str, Any]
+    demonstration_ids: list[str]
+    demonstrations: list[dict[str, Any]]
+    candidate_ids: list[str]
+    demonstration_positions: list[int]
+    logprob: float
+
+    @property
+    def request(self) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+        """What a VLM is asked: `Request(*selection.request)`."""
+        return tuple(self.demonstrations), self.query
+
+
+class DemonstrationSelector:
+    """
+    A trained selector together with a pool of examples.
+
+    Args:
+        model ([`PointerSelectorModel`]):
+            The selector.
+        processor ([`PointerSelectorProcessor`]):
+            Puts its inputs together.
+        pool (`Dataset`):
+            Examples to choose from, with the columns `id`, `question`, and `image` if one is read.
+        encoder (`str`, *optional*, defaults to the one in the config):
+            Where the frozen encoder lies, if not where it lay in training.
+        encoder_revision (`str`, *optional*, defaults to the one in the config):
+            Its revision.
+        sampler, num_candidates, sampler_seed (*optional*, default to those in the config):
+            How candidates are drawn.
+        batch_size (`int`, *optional*, defaults to 64):
+            Examples embedded, and queries answered, at once.
+        embeddings_dir (`str`, *optional*):
+            Where embeddings are kept, see [`embed_examples`].
+
+    Raises:
+        `ValueError`: no encoder is named anywhere, or the pool does not have what the selector reads.
+
+    Example:
+
+    ```python
+    >>> from leverplus_trl.selectors import DemonstrationSelector
+
+    >>> selector = DemonstrationSelector.from_pretrained("outputs/demo/sft", pool=pool)
+    >>> selection = selector.select(image=image, question="what is it ?", num_shots=2)
+    >>> selection.demonstration_ids
+    ```
+    """
+
+    def __init__(
+        self,
+        model: PointerSelectorModel,
+        processor: PointerSelectorProcessor,
+        pool: Dataset,
+        encoder: str | None = None,
+        encoder_revision: str | None = None,
+        sampler: str | None = None,
+        num_candidates: int | None = None,
+        sampler_seed: int | None = None,
+        batch_size: int = 64,
+        embeddings_dir: str | None = None,
+    ):
+        config = model.config
+        self.model, self.processor, self.pool = model.eval(), processor, pool
+        self.encoder = encoder or config.encoder
+        if self.encoder is None:
+            raise ValueError(
+                "The selector's config names no encoder; say which one embedded its training data: encoder=..."
+            )
+        # A revision belongs to the model it was given for.
+        self.encoder_revision = encoder_revision if encoder or encoder_revision else config.encoder_revision
+        self.sampler = sampler or config.sampler
+        self.num_candidates = config.num_candidates if num_candidates is None else num_candidates
+        self.sampler_seed = config.sampler_seed if sampler_seed is None else sampler_seed
+        self.batch_size, self.embeddings_dir = batch_size, embeddings_dir
+        self._warn_of_other_encoder()
+        self.pool_embeddings = self._embed(pool, self.sampler)
+        self._samplers: dict[tuple, CandidateSampler] = {}
+        self._sampler_of(self.sampler, self.num_candidates, self.sampler_seed)  # refuses a pool that is too small
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str, pool: Dataset, revision: str | None = None, device: str | None = None, **kwargs
+    ) -> "DemonstrationSelector":
+        """
+        Loads a selector from a folder or from the hub.
+
+        Args:
+            name_or_path (`str`):
+                Folder or hub id of a selector.
+            pool (`Dataset`):
+                Examples to choose from.
+            revision (`str`, *optional*):
+                Hub revision of the selector.
+            device (`str`, *optional*, defaults to `"cuda"` where there is one, else `"cpu"`):
+                Where it runs.
+            **kwargs:
+                What else [`DemonstrationSelector`] takes.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        model = AutoModel.from_pretrained(name_or_path, revision=revision, use_safetensors=True).to(device)
+        processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
+        return cls(model, processor, pool, **kwargs)
+
+    def select(
+        self, question: str, image: Image.Image | None = None, num_shots: int = 2, id: str | None = None, **kwargs
+    ) -> DemonstrationSelection:
+        """
+        Chooses demonstrations for one query.
+
+        Args:
+            question (`str`):
+                What is asked.
+            image (`Image.Image`, *optional*):
+                The picture it is asked about.
+            num_shots (`int`, *optional*, defaults to 2):
+                Number of demonstrations.
+            id (`str`, *optional*, defaults to a hash of question and image):
+                The query's id: the seed of its random candidates, and what keeps it from being its own demonstration.
+            **kwargs:
+                What else [`~DemonstrationSelector.select_batch`] takes.
+
+        Returns:
+            [`DemonstrationSelection`]
+        """
+        query = {
+            "id": id or query_id(question, image),
+            "image": image,
+            "question": question,
+            "answer": "",
+            "answers": [],
+        }
+        return self._select([query], self._embed_query(query, kwargs.get("sampler")), num_shots, **kwargs)[0]
+
+    def select_batch(self, queries: Dataset, num_shots: int = 2, **kwargs) -> list[DemonstrationSelection]:
+        """
+        Chooses demonstrations for every row of a dataset.
+
+        Args:
+            queries (`Dataset`):
+                Examples to ask, with the columns `id`, `question`, and `image` if one is read.
+            num_shots (`int`, *optional*, defaults to 2):
+                Number of demonstrations.
+            candidate_ids (`list[list[str]]`, *optional*):
+                Candidates of each query; drawn by the sampler if not given.
+            sampler, num_candidates, sampler_seed (*optional*):
+                How candidates are drawn this time.
+            strategy, num_beams, temperature, generator (*optional*):
+                See [`PointerSelectorModel.select`].
+
+        Returns:
+            `list[DemonstrationSelection]`, in the order of the queries.
+        """
+        embeddings = self._embed(queries, kwargs.get("sampler") or self.sampler)
+        return self._select(queries, embeddings, num_shots, **kwargs)
+
+    def _select(
+        self,
+        queries: Dataset | list[dict],
+        embeddings: ExampleEmbeddings,
+        num_shots: int,
+        candidate_ids: Sequence[Sequence[str]] | None = None,
+        sampler: str | None = None,
+        num_candidates: int | None = None,
+        sampler_seed: int | None = None,
+        **strategy,
+    ) -> list[DemonstrationSelection]:
+        if candidate_ids is None:
+            arguments = (
+                sampler or self.sampler,
+                self.num_candidates if num_candidates is None else num_candidates,
+                self.sampler_seed if sampler_seed is None else sampler_seed,
+            )
+            candidate_ids = self._sampler_of(*arguments).sample(embeddings.ids, embeddings)
+        elif len(candidate_ids) != len(queries):
+            raise ValueError(f"Got the candidates of {len(candidate_ids)} queries for {len(queries)} queries.")
+        selections = []
+        for start in range(0, len(queries), self.batch_size):
+            candidates = [list(ids) for ids in candidate_ids[start : start + self.batch_size]]
+            ids = embeddings.ids[start : start + self.batch_size]
+            inputs = self.processor(embeddings, ids, self.pool_embeddings, candidates).to(self.model.device)
+            found = self.model.select(**inputs, num_shots=num_shots, **strategy)
+            for row, (positions, logprob) in enumerate(
+                zip(found.demonstration_positions.tolist(), found.logprobs.tolist(), strict=True)
+            ):
+                selections.append(self._selection(queries[start + row], candidates[row], positions, logprob))
+        return selections
+
+    def _selection(self, query: dict, candidates: list[str], positions: list[int], logprob: float):
+        chosen = [candidates[position] for position in positions]
+        if self.model.config.insertion == "left":  # the first choice stands next to the query
+            chosen.reverse()
+        demonstrations = [self.pool[int(row)] for row in self.pool_embeddings.rows(chosen)]
+        return DemonstrationSelection(query, chosen, demonstrations, candidates, positions, logprob)
+
+    def _sampler_of(self, *arguments) -> CandidateSampler:
+        if arguments not in self._samplers:
+            self._samplers[arguments] = CandidateSampler(self.pool_embeddings, *arguments)
+        return self._samplers[arguments]
+
+    def _modalities(self, sampler: str) -> tuple[str, ...]:
+        needed = {*self.model.config.features, *sampler_modalities(sampler)}
+        return tuple(name for name in ("image", "text") if name in needed)
+
+    def _embed(self, examples: Dataset, sampler: str) -> ExampleEmbeddings:
+        return embed_examples(
+            examples,
+            self.encoder,
+            self.encoder_revision,
+            modalities=self._modalities(sampler),
+            batch_size=self.batch_size,
+            embeddings_dir=self.embeddings_dir,
+        )
+
+    @cached_property
+    def _query_encoder(self) -> Encoder:
+        return Encoder(self.encoder, self.encoder_revision)
+
+    def _embed_query(self, query: dict, sampler: str | None) -> ExampleEmbeddings:
+        """Embeddings of a single query, which are not worth a table on disk."""
+        image = text = None
+        modalities = self._modalities(sampler or self.sampler)
+        if "image" in modalities:
+            if query["image"] is None:
+                raise ValueError("This selector looks at the query's image: select(image=..., question=...).")
+            image = self._query_encoder.encode_images([query["image"]])  # [1, D_image]
+        if "text" in modalities:
+            text = self._query_encoder.encode_texts([query["question"]])  # [1, D_text]
+        return ExampleEmbeddings([query["id"]], image, text)
+
+    def _warn_of_other_encoder(self) -> None:
+        trained = self.model.config.encoder_commit
+        if trained is None:
+            return
+        try:
+            found = model_revision(self.encoder, self.encoder_revision)
+        except OSError as error:
+            raise ValueError(
+                f"The encoder {self.encoder!r} is not to be found ({error}). If it lies elsewhere now: encoder=PATH."
+            ) from error
+        if found != trained:
+            logger.warning(
+                "The encoder %r (%s) is not the one the selector was trained with (%s): its embeddings mean something "
+                "else.",
+                self.encoder,
+                found,
+                trained,
+            )
+
+
+def query_id(question: str, image: Image.Image | None) -> str:
+    """
+    Id of a query that has none: a hash of what it says and shows, so that the same query gets the same candidates.
+    """
+    pixels = None if image is None else [image.mode, image.size, hashlib.sha256(image.tobytes()).hexdigest()]
+    return f"query-{digest([question, pixels])}"

@@ -1,0 +1,119 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+From stored embeddings of examples to the tensors a selector reads: the one place where features are put together.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import BatchFeature, ProcessorMixin
+
+from ..retrieval.embeddings import ExampleEmbeddings
+from .configuration_pointer_selector import FEATURES
+
+
+class PointerSelectorProcessor(ProcessorMixin):
+    """
+    Gathers, concatenates and pads the embeddings of queries and candidates.
+
+    Args:
+        query_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
+            Embeddings that describe the query, in the order in which they are concatenated.
+        candidate_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
+            Embeddings that describe a candidate.
+    """
+
+    def __init__(self, query_features: Sequence[str] = FEATURES, candidate_features: Sequence[str] = FEATURES):
+        self.query_features = list(query_features)
+        self.candidate_features = list(candidate_features)
+        super().__init__()
+
+    def __call__(
+        self,
+        queries: ExampleEmbeddings,
+        query_ids: Sequence[str],
+        pool: ExampleEmbeddings,
+        candidate_ids: Sequence[Sequence[str]],
+    ) -> BatchFeature:
+        """
+        Args:
+            queries ([`ExampleEmbeddings`]):
+                Embeddings that hold the queries.
+            query_ids (`Sequence[str]`):
+                The B queries.
+            pool ([`ExampleEmbeddings`]):
+                Embeddings that hold the candidates.
+            candidate_ids (`Sequence[Sequence[str]]`):
+                Candidates of each query; may differ in number.
+
+        Returns:
+            `BatchFeature`: `query_embeds` `[B, D]`, `candidate_embeds` `[B, K, D]`, `candidate_mask` `[B, K]`.
+
+        Raises:
+            `ValueError`: an id is unknown, or embeddings that are features are missing.
+        """
+        return self.assemble(queries, queries.rows(query_ids), pool, pad_rows(pool, candidate_ids))
+
+    def assemble(
+        self, queries: ExampleEmbeddings, query_rows: np.ndarray, pool: ExampleEmbeddings, candidate_rows: np.ndarray
+    ) -> BatchFeature:
+        """The same for row numbers: of queries `[B]`, of candidates `[B, K]` with -1 for padding."""
+        return BatchFeature(
+            {
+                "query_embeds": self.fuse(queries, self.query_features, query_rows),  # [B, D]
+                "candidate_embeds": self.fuse(
+                    pool, self.candidate_features, np.maximum(candidate_rows, 0)
+                ),  # [B, K, D]
+                "candidate_mask": torch.from_numpy(candidate_rows >= 0),  # [B, K]
+            }
+        )
+
+    def fuse(
+        self, embeddings: ExampleEmbeddings, features: Sequence[str], rows: np.ndarray | slice = slice(None)
+    ) -> torch.Tensor:
+        """
+        Features of some examples, concatenated.
+
+        Args:
+            embeddings ([`ExampleEmbeddings`]):
+                Where they stand.
+            features (`Sequence[str]`):
+                Which, of `"image"` and `"text"`.
+            rows (`np.ndarray`, *optional*, defaults to all):
+                Row numbers of any shape `[...]`.
+
+        Returns:
+            `torch.FloatTensor` of shape `[..., D]`.
+        """
+        parts = []
+        for name in features:
+            table = getattr(embeddings, name)
+            if table is None:
+                raise ValueError(
+                    f"The selector reads {name} embeddings, but there are none; embed the {name}s, or train a "
+                    f"selector without {name!r} in its features."
+                )
+            parts.append(torch.from_numpy(np.array(table[rows], dtype=np.float32)))
+        return torch.cat(parts, dim=-1)
+
+
+def pad_rows(pool: ExampleEmbeddings, ids: Sequence[Sequence[str]]) -> np.ndarray:
+    """Row numbers `[B, K]` of ragged lists of ids, padded with -1 on the right."""
+    rows = np.full((len(ids), max(map(len, ids), default=0)), -1, dtype=np.int64)
+    for row, names in zip(rows, ids, strict=True):
+        row[: len(names)] = pool.rows(names)
+    return rows

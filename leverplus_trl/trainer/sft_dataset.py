@@ -1,0 +1,215 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+From beams, ledger and embeddings to tensors: each query with every prefix whose continuations were scored.
+
+Everything is a tensor before training starts, and a batch is a few index operations: no Python runs per example.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset as Table
+from torch.utils.data import Dataset
+
+from ..retrieval.embeddings import ExampleEmbeddings
+from ..selectors.processing_pointer_selector import PointerSelectorProcessor, pad_rows
+
+
+@dataclass
+class ScoredPrefixes:
+    """
+    What a search scored, by query: after each prefix of choices, the InfoScore of every next choice.
+
+    Args:
+        prefix_positions (`torch.LongTensor` of shape `[Q, P, S]`):
+            Prefixes as positions among the candidates in selection order, -1 padded. The first one is empty, and the
+            last column is -1 everywhere, since no prefix is as long as a sequence.
+        prefix_scores (`torch.FloatTensor` of shape `[Q, P, K]`):
+            InfoScore of the prefix with each candidate added; NaN where it was not scored, and for padding.
+        beam_positions (`torch.LongTensor` of shape `[Q, N, S]`):
+            The beams in selection order, best first, -1 padded.
+        beam_scores (`torch.FloatTensor` of shape `[Q, N]`):
+            Their scores; NaN for padding.
+    """
+
+    prefix_positions: torch.Tensor
+    prefix_scores: torch.Tensor
+    beam_positions: torch.Tensor
+    beam_scores: torch.Tensor
+
+    def __post_init__(self):
+        self.prefix_lengths = (self.prefix_positions >= 0).sum(-1)  # [Q, P]
+        used = ~self.prefix_scores.isnan().all(-1)  # [Q, P]
+        same_step = self.prefix_lengths[:, :, None] == self.prefix_lengths[:, None, :]  # [Q, P, P]
+        peers = (same_step & used[:, None, :]).sum(-1).clamp(min=1)  # [Q, P]
+        # Each step counts alike, however many prefixes of its length were expanded.
+        self.prefix_weights = used / (peers * self.prefix_positions.shape[-1])  # [Q, P]
+
+
+def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str) -> ScoredPrefixes:
+    """
+    Reads the beams and ledger tables of one split.
+
+    Args:
+        beams (`Table`):
+            Rows with the columns of `schema.BEAMS`, one a query.
+        ledger (`Table`):
+            Rows with the columns of `schema.LEDGER`.
+        insertion (`str`):
+            `"left"` or `"right"`, as the search was run: turns prompt order into selection order.
+        score (`str`):
+            `"prob"` or `"logprob"`, the scale of InfoScore.
+
+    Returns:
+        [`ScoredPrefixes`], queries in the order of `beams`.
+
+    Raises:
+        `ValueError`: tables that do not fit each other.
+    """
+    if len(beams) == 0:
+        raise ValueError("The beams table is empty: there is nothing to learn from.")
+    candidate_ids, sequences = beams["candidate_ids"], beams["demonstration_ids"]
+    positions = [{name: position for position, name in enumerate(ids)} for ids in candidate_ids]
+    trees = _score_trees(beams["query_id"], positions, ledger, insertion, score)
+    num_queries, num_candidates = len(positions), max(map(len, positions))
+    num_shots = max(
+        1 + max(len(prefix) for tree in trees for prefix in tree),
+        max((len(ids) for chosen in sequences for ids in chosen), default=0),
+    )
+    width = max(map(len, trees))
+    prefix_positions = torch.full((num_queries, width, num_shots), -1, dtype=torch.long)
+    prefix_scores = torch.full((num_queries, width, num_candidates), torch.nan)
+    beam_positions = torch.full((num_queries, max(map(len, sequences)), num_shots), -1, dtype=torch.long)
+    beam_scores = torch.full(beam_positions.shape[:2], torch.nan)
+    for row, (tree, chosen, scores) in enumerate(zip(trees, sequences, beams["scores"], strict=True)):
+        for number, (prefix, found) in enumerate(sorted(tree.items(), key=lambda item: (len(item[0]), item[0]))):
+            prefix_positions[row, number, : len(prefix)] = torch.tensor(prefix, dtype=torch.long)
+            prefix_scores[row, number, list(found)] = torch.tensor(list(found.values()), dtype=torch.float32)
+        for number, ids in enumerate(chosen):
+            picks = _selection_positions(ids, positions[row], insertion, beams["query_id"][row])
+            beam_positions[row, number, : len(picks)] = torch.tensor(picks, dtype=torch.long)
+        beam_scores[row, : len(scores)] = torch.tensor(scores, dtype=torch.float32)
+    return ScoredPrefixes(prefix_positions, prefix_scores, beam_positions, beam_scores)
+
+
+def _score_trees(
+    query_ids: Sequence[str], positions: list[dict[str, int]], ledger: Table, insertion: str, score: str
+) -> list[dict[tuple[int, ...], dict[int, float]]]:
+    """For each query `{prefix: {next position: InfoScore}}`, the empty prefix always there."""
+    rows = {query_id: row for row, query_id in enumerate(query_ids)}
+    values = np.array(ledger["answer_logprob"]) / np.array(ledger["num_answer_tokens"])  # [L]
+    values = np.exp(values) if score == "prob" else values
+    if not np.isfinite(values).all():
+        broken = ledger[int(np.flatnonzero(~np.isfinite(values))[0])]
+        raise ValueError(
+            f"The ledger's score of {broken['demonstration_ids']} for the query {broken['query_id']!r} is not finite."
+        )
+    zero_shot: dict[int, float] = {}
+    scored: list[tuple[int, list[int], float]] = []
+    for query_id, ids, value in zip(ledger["query_id"], ledger["demonstration_ids"], values.tolist(), strict=True):
+        row = rows.get(query_id)
+        if row is None:
+            continue  # beams may hold fewer queries than the ledger
+        if not ids:
+            zero_shot[row] = value
+        else:
+            scored.append((row, _selection_positions(ids, positions[row], insertion, query_id), value))
+    missing = [query_id for query_id, row in rows.items() if row not in zero_shot]
+    if missing:
+        raise ValueError(
+            f"The ledger has no zero-shot row for the query {missing[0]!r} ({len(missing)} such queries); without it "
+            "there is no InfoScore. Beams and ledger must come from one run of the stage `beams`."
+        )
+    trees: list[dict[tuple[int, ...], dict[int, float]]] = [{(): {}} for _ in query_ids]
+    for row, picks, value in scored:
+        trees[row].setdefault(tuple(picks[:-1]), {})[picks[-1]] = value - zero_shot[row]
+    return trees
+
+
+def _selection_positions(ids: Sequence[str], positions: dict[str, int], insertion: str, query_id: str) -> list[int]:
+    try:
+        picks = [positions[name] for name in ids]
+    except KeyError as error:
+        raise ValueError(
+            f"The demonstration {error.args[0]!r} of the query {query_id!r} is not among its candidates: beams and "
+            "ledger must come from one run of the stage `beams`."
+        ) from None
+    return picks[::-1] if insertion == "left" else picks
+
+
+class SelectorDataset(Dataset):
+    """
+    Queries, their candidates and what was scored for them.
+
+    Args:
+        query_ids (`Sequence[str]`):
+            The Q queries.
+        candidate_ids (`Sequence[Sequence[str]]`):
+            Candidates of each query; may differ in number.
+        queries ([`ExampleEmbeddings`]):
+            Embeddings that hold the queries.
+        pool ([`ExampleEmbeddings`]):
+            Embeddings that hold the candidates.
+        processor ([`PointerSelectorProcessor`]):
+            Puts features together.
+        scored ([`ScoredPrefixes`]):
+            What was scored.
+
+    Raises:
+        `ValueError`: an id without embedding, e.g. of a candidate that is not in the pool.
+    """
+
+    def __init__(
+        self,
+        query_ids: Sequence[str],
+        candidate_ids: Sequence[Sequence[str]],
+        queries: ExampleEmbeddings,
+        pool: ExampleEmbeddings,
+        processor: PointerSelectorProcessor,
+        scored: ScoredPrefixes,
+    ):
+        self.query_ids = list(query_ids)
+        self.queries, self.pool, self.processor, self.scored = queries, pool, processor, scored
+        self.query_rows = queries.rows(self.query_ids)  # [Q]
+        self.candidate_rows = pad_rows(pool, candidate_ids)  # [Q, K]
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
+        """A whole batch at once; PyTorch's data loader asks for it if it is there."""
+        rows = torch.tensor(indices)
+        candidate_rows = self.candidate_rows[indices]  # [B, K]
+        batch = self.processor.assemble(self.queries, self.query_rows[indices], self.pool, candidate_rows)
+        swapped = self.query_rows[(np.array(indices) + 1) % len(self)]  # [B]
+        scored = self.scored
+        return {
+            **batch,
+            # the next query, over the same candidates: does the selector read the query at all?
+            "swapped_query_embeds": self.processor.fuse(self.queries, self.processor.query_features, swapped),
+            "candidate_rows": torch.from_numpy(candidate_rows),
+            "prefix_positions": scored.prefix_positions[rows],  # [B, P, S]
+            "prefix_lengths": scored.prefix_lengths[rows],  # [B, P]
+            "prefix_weights": scored.prefix_weights[rows],  # [B, P]
+            "prefix_scores": scored.prefix_scores[rows],  # [B, P, K]
+            "beam_positions": scored.beam_positions[rows],  # [B, N, S]
+            "beam_scores": scored.beam_scores[rows],  # [B, N]
+        }

@@ -1,0 +1,95 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Losses of supervised training, as pure functions of tensors."""
+
+import torch
+
+
+def listwise_loss(
+    logits: torch.Tensor, scores: torch.Tensor, weights: torch.Tensor, tau: float, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """
+    Cross-entropy between softmax(score / tau) and the policy, both over the candidates that were scored after a
+    prefix.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `[B, P, K]`):
+            The policy after each prefix; the lowest number of the dtype for candidates that can't be chosen.
+        scores (`torch.FloatTensor` of shape `[B, P, K]`):
+            InfoScores; NaN for candidates that were not scored, which count on neither side.
+        weights (`torch.FloatTensor` of shape `[B, P]`):
+            Weight of each prefix.
+        tau (`float`):
+            Temperature of the targets.
+        label_smoothing (`float`, *optional*, defaults to 0.0):
+            Share of each target that is spread over the candidates in question.
+
+    Returns:
+        `torch.FloatTensor`: the weighted sum over prefixes, averaged over the queries.
+    """
+    lowest = torch.finfo(logits.dtype).min
+    counted = ~scores.isnan() & (logits > lowest)  # [B, P, K]
+    targets = (scores.nan_to_num(0.0) / tau).masked_fill(~counted, lowest).softmax(-1)  # [B, P, K]
+    uniform = counted / counted.sum(-1, keepdim=True).clamp(min=1)  # [B, P, K]
+    targets = (1.0 - label_smoothing) * targets + label_smoothing * uniform
+    logprobs = logits.masked_fill(~counted, lowest).log_softmax(-1)  # [B, P, K]
+    losses = -(targets * logprobs.masked_fill(~counted, 0.0)).sum(-1)  # [B, P]
+    return (losses * weights).sum(-1).mean()
+
+
+def beams_loss(
+    logits: torch.Tensor, positions: torch.Tensor, weights: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """
+    Cross-entropy to the members of beams, step by step in selection order (Lever-LM, Yang et al., NeurIPS 2024).
+
+    Args:
+        logits (`torch.FloatTensor` of shape `[B, N, S, K]`):
+            The policy at each step of each beam; the lowest number of the dtype for candidates that can't be chosen.
+        positions (`torch.LongTensor` of shape `[B, N, S]`):
+            The beams in selection order, -1 padded.
+        weights (`torch.FloatTensor` of shape `[B, N]`):
+            Weight of each beam.
+        label_smoothing (`float`, *optional*, defaults to 0.0):
+            Share of each target that is spread over the candidates that can be chosen.
+
+    Returns:
+        `torch.FloatTensor`: the mean over the steps of a beam, weighted over beams, averaged over the queries.
+    """
+    logprobs = logits.log_softmax(-1)  # [B, N, S, K]
+    allowed = logits > torch.finfo(logits.dtype).min  # [B, N, S, K]
+    made = positions >= 0  # [B, N, S]
+    chosen = logprobs.gather(-1, positions.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # [B, N, S]
+    spread = logprobs.masked_fill(~allowed, 0.0).sum(-1) / allowed.sum(-1).clamp(min=1)  # [B, N, S]
+    losses = -((1.0 - label_smoothing) * chosen + label_smoothing * spread).masked_fill(~made, 0.0)  # [B, N, S]
+    losses = losses.sum(-1) / made.sum(-1).clamp(min=1)  # [B, N]
+    return (losses * weights).sum(-1).mean()
+
+
+def beam_weights(scores: torch.Tensor, top_n: int, kind: str, tau: float) -> torch.Tensor:
+    """
+    Weights of the best `top_n` beams of each query, which sum to 1: all alike (`"none"`), or softmax(score / tau)
+    (`"softmax"`).
+
+    Args:
+        scores (`torch.FloatTensor` of shape `[B, N]`):
+            Scores of the beams, best first; NaN for padding.
+
+    Returns:
+        `torch.FloatTensor` of shape `[B, N]`.
+    """
+    counted = ~scores.isnan() & (torch.arange(scores.shape[1], device=scores.device) < top_n)  # [B, N]
+    values = scores.nan_to_num(0.0) / tau if kind == "softmax" else torch.zeros_like(scores)
+    return values.masked_fill(~counted, torch.finfo(scores.dtype).min).softmax(-1) * counted

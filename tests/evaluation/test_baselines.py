@@ -1,0 +1,116 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from leverplus_trl.evaluation.baselines import BASELINES, MIX_SOURCES, Choices, choose, oracle
+from leverplus_trl.retrieval import ExampleEmbeddings
+from leverplus_trl.schema import LEDGER
+
+
+def unit(*degrees):
+    radians = np.deg2rad(np.array(degrees, dtype=np.float64))
+    return np.stack([np.cos(radians), np.sin(radians)], 1).astype(np.float32)
+
+
+@pytest.fixture
+def choices():
+    """Pool examples at known angles from the query: images at 10, 20, 30, 40, 50 degrees; texts the other way
+    round."""
+    pool = ExampleEmbeddings(["a", "b", "c", "d", "e"], unit(10, 20, 30, 40, 50), unit(50, 40, 30, 20, 10))
+    queries = ExampleEmbeddings(["q"], unit(0), unit(0))
+    return Choices(["q"], [["b", "c", "d"]], list(pool.ids), pool, queries)
+
+
+def test_the_most_similar_stands_next_to_the_query(choices):
+    assert choose("image_sim", choices, 2, seed=0) == [["c", "b"]]
+    assert choose("text_sim", choices, 2, seed=0) == [["c", "d"]]
+    assert choose("image_sim_pool", choices, 2, seed=0) == [["b", "a"]]
+    assert choose("text_sim_pool", choices, 3, seed=0) == [["c", "d", "e"]]
+    # cos 30 + cos 30 is the largest sum of both, of the candidates and of the pool.
+    assert choose("image_text_sim", choices, 1, seed=0) == choose("image_text_sim_pool", choices, 1, seed=0) == [["c"]]
+
+
+def many(count):
+    ids = [f"p{i}" for i in range(20)]
+    angles = np.random.default_rng(0).uniform(0, 180, 20)
+    pool = ExampleEmbeddings(ids, unit(*angles), unit(*angles[::-1]))
+    query_ids = [f"q{i}" for i in range(count)]
+    queries = ExampleEmbeddings(query_ids, unit(*([5.0] * count)), unit(*([90.0] * count)))
+    return Choices(query_ids, [ids[:12]] * count, ids, pool, queries)
+
+
+@pytest.mark.parametrize("method", BASELINES)
+def test_every_method_gives_different_examples_of_its_scope_and_grows_by_shots(method):
+    choices = many(5)
+    two, four = choose(method, choices, 2, seed=3), choose(method, choices, 4, seed=3)
+    scope = set(choices.pool_ids if method.endswith("_pool") else choices.candidate_ids[0])
+    for short, long in zip(two, four, strict=True):
+        assert len(set(long)) == 4 and set(long) <= scope
+        assert long[-2:] == short  # the first choices stay next to the query
+
+
+def test_random_draws_by_query_and_seed_alone():
+    together = choose("random", many(6), 3, seed=1)
+    alone = many(6)
+    alone.query_ids, alone.candidate_ids = alone.query_ids[4:5], alone.candidate_ids[4:5]
+    assert choose("random", alone, 3, seed=1) == together[4:5]
+    assert choose("random", many(6), 3, seed=2) != together
+    assert len({tuple(ids) for ids in together}) > 1
+
+
+def test_random_over_the_pool_never_shows_a_query_itself():
+    ids = ["a", "b"]
+    choices = Choices(["a"], [["b"]], ids)
+    assert choose("random_pool", choices, 1, seed=0) == [["b"]]
+
+
+def test_mix_draws_its_sources_in_their_shares():
+    choices = many(2000)
+    firsts = [ids[-1] for ids in choose("mix", choices, 1, seed=0)]
+    best = {kind: choose(kind, choices, 1, seed=0)[0][0] for kind in ("text_sim", "image_sim")}
+    share = MIX_SOURCES["random"] / 12  # what falls on any one candidate by chance
+    for kind, identifier in best.items():
+        assert firsts.count(identifier) / 2000 == pytest.approx(MIX_SOURCES[kind] + share, abs=0.03)
+
+
+def test_more_shots_than_candidates_and_unknown_methods_are_refused(choices):
+    with pytest.raises(ValueError, match="4 shots were asked for, and a query has 3 candidates"):
+        choose("random", choices, 4, seed=0)
+    with pytest.raises(ValueError, match="Unknown baseline 'best'"):
+        choose("best", choices, 1, seed=0)
+
+
+def ledger(rows):
+    names = ("query_id", "demonstration_ids", "answer_logprob", "num_answer_tokens")
+    table = [{"split": "test", **dict(zip(names, row, strict=True))} for row in rows]
+    return Dataset.from_list(table, features=LEDGER)
+
+
+def test_the_oracle_takes_the_best_sequence_of_its_length():
+    table = ledger(
+        [
+            ("q", [], -6.0, 2),
+            ("q", ["a"], -1.0, 2),
+            ("q", ["b"], -3.0, 2),
+            ("q", ["b", "a"], -0.5, 2),
+            ("q", ["a", "b"], -0.2, 2),
+        ]
+    )
+    assert oracle(table, ["q"], 1, "prob") == [["a"]]
+    assert oracle(table, ["q"], 2, "prob") == [["a", "b"]]
+    with pytest.raises(ValueError, match="no sequences of 3 demonstrations for 1 queries"):
+        oracle(table, ["q"], 3, "prob")

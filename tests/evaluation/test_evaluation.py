@@ -1,0 +1,297 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import json
+import os
+
+import pytest
+from datasets import Dataset
+
+from leverplus_trl.evaluation.evaluation import (
+    method_rank,
+    method_scope,
+    read_results,
+    summarize,
+    write_atomically,
+    write_results,
+)
+from leverplus_trl.schema import PREDICTIONS
+
+
+ABOUT = {"name": "demo", "dataset": "world", "vlm": "tiny", "task": "vqa", "metric": "exact_match"}
+QUERIES = ["q0", "q1", "q2", "q3"]
+
+
+def rows_of(method, shots, accuracies, selections=None, seed=0, split="test"):
+    selections = selections or [[f"{method}-{query_id}-{shot}" for shot in range(shots)] for query_id in QUERIES]
+    return [
+        {
+            "query_id": query_id,
+            "split": split,
+            "method": method,
+            "shots": shots,
+            "seed": seed,
+            "candidate_ids": ["a", "b"],
+            "demonstration_ids": chosen,
+            "generation": " red",
+            "prediction": "red",
+            "accuracy": accuracy,
+        }
+        for query_id, accuracy, chosen in zip(QUERIES, accuracies, selections, strict=False)
+    ]
+
+
+def table(*groups):
+    return Dataset.from_list([row for group in groups for row in group], features=PREDICTIONS)
+
+
+def thrice(rows):
+    """The same for three times as many queries: a verdict of collapse needs ten."""
+    return [row | {"query_id": f"{row['query_id']}-{time}"} for time in range(3) for row in rows]
+
+
+ZERO_SHOT = rows_of("zero_shot", 0, [0.0, 0.0, 0.0, 1.0])
+RANDOM = rows_of("random", 1, [0.0, 0.0, 1.0, 1.0])
+TEXT = rows_of("text_sim", 1, [1.0, 0.0, 1.0, 1.0])
+SELECTOR = rows_of("selector", 1, [1.0, 1.0, 1.0, 1.0])
+ORACLE = rows_of("oracle", 1, [1.0, 1.0, 1.0, 1.0])
+POOL = rows_of("text_sim_pool", 1, [0.0, 0.0, 0.0, 1.0])
+RANDOM_POOL = rows_of("random_pool", 1, [0.0, 0.0, 0.0, 0.0])
+
+
+def find(entries, **wanted):
+    found = [entry for entry in entries if all(entry[key] == value for key, value in wanted.items())]
+    assert len(found) == 1, f"{len(found)} entries for {wanted}"
+    return found[0]
+
+
+def test_rows_of_a_table_worked_by_hand():
+    results = summarize(table(SELECTOR, RANDOM_POOL, POOL, ORACLE, TEXT, RANDOM, ZERO_SHOT), **ABOUT)
+    assert [row["method"] for row in results["rows"]] == [
+        "zero_shot",
+        "random",
+        "text_sim",
+        "selector",
+        "oracle",
+        "random_pool",
+        "text_sim_pool",
+    ]
+    zero_shot = find(results["rows"], method="zero_shot")
+    assert (zero_shot["shots"], zero_shot["scope"], zero_shot["accuracy"]) == (0, "none", 0.25)
+    assert zero_shot["diff_to_random"] is None and zero_shot["collapsed"] is None
+    random = find(results["rows"], method="random")
+    # Binomial(4, 1/2): 0 of 4 has probability 1/16 > 2.5%, so the interval spans everything.
+    assert (random["accuracy"], random["ci_low"], random["ci_high"]) == (0.5, 0.0, 1.0)
+    assert random["diff_to_random"] is None
+    selector = find(results["rows"], method="selector")
+    assert (selector["num_queries"], selector["seed"], selector["scope"]) == (4, 0, "candidates")
+    assert (selector["accuracy"], selector["ci_low"], selector["ci_high"]) == (1.0, 1.0, 1.0)
+    assert selector["diff_to_random"] == 0.5
+    assert find(results["rows"], method="text_sim")["diff_to_random"] == 0.25
+    # Pool methods are compared with random over the pool.
+    pool = find(results["rows"], method="text_sim_pool")
+    assert (pool["scope"], pool["diff_to_random"], pool["diff_ci_low"]) == ("pool", 0.25, 0.0)
+    assert {key: results[key] for key in ABOUT} == ABOUT
+    assert (results["stage"], results["split"], results["num_queries"]) == ("evaluate", "test", 4)
+    assert results["interval"]["num_resamples"] == 10_000
+    json.dumps(results, allow_nan=False)
+
+
+def test_the_selector_is_compared_with_every_other_method_at_the_same_shots():
+    shots_2 = [rows_of("random", 2, [0.0] * 4), rows_of("selector", 2, [1.0, 0.0, 0.0, 0.0])]
+    results = summarize(table(ZERO_SHOT, RANDOM, TEXT, SELECTOR, ORACLE, POOL, *shots_2), **ABOUT)
+    differences = {(c["shots"], c["baseline"]): c["difference"] for c in results["comparisons"]}
+    assert differences == {
+        (1, "zero_shot"): 0.75,
+        (1, "random"): 0.5,
+        (1, "text_sim"): 0.25,
+        (1, "oracle"): 0.0,
+        (1, "text_sim_pool"): 0.75,
+        (2, "zero_shot"): 0.0,
+        (2, "random"): 0.25,
+    }
+    best = find(results["best_heuristics"], shots=1)
+    assert (best["method"], best["baseline"], best["baseline_accuracy"]) == ("selector", "text_sim", 0.75)
+    assert (best["difference"], best["ci_low"]) == (0.25, 0.0)
+    assert find(results["best_heuristics"], shots=2)["baseline"] == "random"
+
+
+def test_a_pool_heuristic_can_be_the_best_heuristic():
+    pool = rows_of("image_text_sim_pool", 1, [1.0] * 4)
+    results = summarize(table(ZERO_SHOT, RANDOM, TEXT, pool, rows_of("selector", 1, [0.0] * 4)), **ABOUT)
+    best = find(results["best_heuristics"], shots=1)
+    assert (best["baseline"], best["difference"], best["ci_high"]) == ("image_text_sim_pool", -1.0, -1.0)
+
+
+def test_the_best_is_clear_only_when_every_interval_excludes_zero():
+    results = summarize(table(ZERO_SHOT, RANDOM, TEXT, SELECTOR, ORACLE), **ABOUT)
+    best = find(results["best"], shots=1)  # the oracle is as good, and does not compete
+    assert (best["method"], best["baseline"], best["clear"]) == ("selector", "text_sim", False)
+    results = summarize(table(rows_of("zero_shot", 0, [0.0] * 4), rows_of("random", 1, [0.0] * 4), SELECTOR), **ABOUT)
+    assert find(results["best"], shots=1)["clear"] is True
+    # Demonstrations that hurt: zero-shot is the best of the column.
+    results = summarize(table(rows_of("zero_shot", 0, [1.0] * 4), rows_of("random", 1, [0.0] * 4)), **ABOUT)
+    assert find(results["best"], shots=1)["method"] == "zero_shot"
+
+
+def test_methods_with_the_same_selections_are_said_to_be_the_same():
+    same = [["a"], ["b"], ["c"], ["d"]]
+    other = [["a"], ["b"], ["c"], ["e"]]
+    results = summarize(
+        table(
+            ZERO_SHOT,
+            rows_of("random", 1, [0.0] * 4, other),
+            rows_of("text_sim", 1, [1.0] * 4, same),
+            rows_of("selector", 1, [1.0] * 4, same),
+            rows_of("image_sim", 2, [1.0] * 4),
+        ),
+        **ABOUT,
+    )
+    identical = {(row["method"], row["shots"]): row["identical_to"] for row in results["rows"]}
+    assert identical["text_sim", 1] == ["selector"] and identical["selector", 1] == ["text_sim"]
+    assert identical["random", 1] == [] and identical["zero_shot", 0] == [] and identical["image_sim", 2] == []
+
+
+def test_only_methods_with_as_many_shots_are_the_same():
+    same = [["a"], ["b"], ["c"], ["d"]]  # a selector that may stop early chooses one of its two
+    results = summarize(
+        table(ZERO_SHOT, rows_of("text_sim", 1, [1.0] * 4, same), rows_of("selector", 2, [1.0] * 4, same)), **ABOUT
+    )
+    assert all(row["identical_to"] == [] for row in results["rows"])
+
+
+def test_order_counts_as_a_difference_between_selections():
+    swapped = summarize(
+        table(
+            ZERO_SHOT,
+            rows_of("text_sim", 2, [1.0] * 4, [["a", "b"]] * 4),
+            rows_of("selector", 2, [1.0] * 4, [["b", "a"]] * 4),
+        ),
+        **ABOUT,
+    )
+    assert all(row["identical_to"] == [] for row in swapped["rows"])
+
+
+def test_a_constant_selector_is_called_collapsed():
+    constant = thrice(rows_of("selector", 1, [1.0] * 4, [["a"], ["a"], ["a"], ["b"]]))
+    half = thrice(rows_of("text_sim", 1, [1.0] * 4, [["a"], ["a"], ["c"], ["b"]]))
+    rows = summarize(table(thrice(ZERO_SHOT), constant, half), **ABOUT)["rows"]
+    selector = find(rows, method="selector")
+    assert (selector["collapsed"], selector["most_common_selection"]) == (True, 0.75)
+    assert find(rows, method="text_sim")["collapsed"] is False  # half is not more than half
+    # Measures made elsewhere overrule the generic one.
+    measured = {"selector": {"collapsed": False, "entropy": 3.2}}
+    results = summarize(table(thrice(ZERO_SHOT), constant, half), **ABOUT, collapse=measured)
+    assert find(results["rows"], method="selector")["collapsed"] is False
+    assert results["collapse"] == measured
+
+
+def test_seeds_get_a_row_each_and_one_for_their_average():
+    first = thrice(rows_of("selector", 1, [1.0, 0.0, 0.0, 0.0], [["a"]] * 4, seed=1))
+    second = thrice(rows_of("selector", 1, [1.0, 1.0, 1.0, 0.0], seed=2))
+    results = summarize(table(thrice(ZERO_SHOT), thrice(RANDOM), first, second), **ABOUT)
+    rows = [row for row in results["rows"] if row["method"] == "selector"]
+    assert [(row["seed"], row["accuracy"], row["collapsed"]) for row in rows] == [
+        (1, 0.25, True),
+        (2, 0.75, False),
+        (None, 0.5, True),
+    ]
+    assert find(results["comparisons"], baseline="random")["difference"] == 0.0
+
+
+def test_results_do_not_depend_on_the_order_of_rows():
+    groups = [ZERO_SHOT, RANDOM, TEXT, SELECTOR, POOL]
+    forward = summarize(table(*groups), **ABOUT)
+    backward = summarize(table(*(group[::-1] for group in groups[::-1])), **ABOUT)
+    assert json.dumps(forward) == json.dumps(backward)
+
+
+def test_result_sets_differ_by_their_queries():
+    other = [row | {"query_id": row["query_id"] + "x"} for row in ZERO_SHOT]
+    assert summarize(table(ZERO_SHOT), **ABOUT)["query_set"] != summarize(table(other), **ABOUT)["query_set"]
+
+
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        (table(ZERO_SHOT).select([]), "empty: there is nothing to evaluate"),
+        (table(ZERO_SHOT).remove_columns("accuracy"), r"lacks the columns \['accuracy'\]"),
+        (table(ZERO_SHOT, RANDOM, RANDOM[:1]), "two rows for method 'random', shots 1, seed 0, query 'q0'"),
+        (
+            table(ZERO_SHOT, RANDOM[:3]),
+            r"different queries: method 'random', shots 1, seed 0 lacks 1 of 4, e.g. \['q3'\]",
+        ),
+        (table(RANDOM), "no zero_shot rows"),
+        (table(rows_of("zero_shot", 1, [0.0] * 4)), "zero_shot, and nothing else, has 0 shots"),
+        (table(ZERO_SHOT, rows_of("random", 0, [0.0] * 4)), "zero_shot, and nothing else, has 0 shots"),
+        (table(ZERO_SHOT, rows_of("random", 1, [0.0] * 4, split="train")), r"several splits, \['test', 'train'\]"),
+        (table(rows_of("zero_shot", 0, [0.0, None, 0.0, 0.0])), "query 'q1' is None; expected a finite number"),
+        (table(rows_of("zero_shot", 0, [float("nan")])), "is nan; expected a finite number"),
+    ],
+)
+def test_bad_predictions_are_refused(predictions, message):
+    with pytest.raises(ValueError, match=message):
+        summarize(predictions, **ABOUT)
+
+
+def test_collapse_measures_need_a_verdict():
+    with pytest.raises(ValueError, match=r"'selector' need a bool 'collapsed'; they are \['entropy'\]"):
+        summarize(table(ZERO_SHOT), **ABOUT, collapse={"selector": {"entropy": 0.0}})
+
+
+def test_scopes_and_order_of_methods():
+    assert [method_scope(method) for method in ("zero_shot", "mix", "random_pool")] == ["none", "candidates", "pool"]
+    assert sorted(["b", "oracle", "a", "zero_shot"], key=method_rank) == ["zero_shot", "oracle", "a", "b"]
+
+
+def test_results_survive_writing_and_reading(tmp_path):
+    results = summarize(table(ZERO_SHOT, RANDOM, SELECTOR), **ABOUT, provenance={"vlm_revision": "café"})
+    path = tmp_path / "deep" / "results.json"
+    write_results(results, path)
+    assert read_results(path) == results
+    first = path.read_bytes()
+    write_results(results, path)
+    assert path.read_bytes() == first and os.listdir(path.parent) == ["results.json"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    write_atomically(path, b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["results.json"]
+
+
+def test_numbers_json_has_no_word_for_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_results({"accuracy": float("nan")}, tmp_path / "results.json")
+    assert os.listdir(tmp_path) == []
+
+
+def test_unreadable_results_are_named(tmp_path):
+    path = tmp_path / "results.json"
+    with pytest.raises(FileNotFoundError, match="run the evaluate stage first"):
+        read_results(path)
+    write_results(summarize(table(ZERO_SHOT), **ABOUT), path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match="not whole JSON"):
+        read_results(path)
+    path.write_text('{"rows": []}')
+    with pytest.raises(ValueError, match="it lacks"):
+        read_results(path)

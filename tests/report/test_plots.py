@@ -1,0 +1,71 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import io
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from PIL import Image
+
+from leverplus_trl.report.plots import plot_accuracy_by_shots, plot_score_by_beam_position, scores_by_beam_position
+
+
+def pixels(png):
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def has_colour(png, colour):
+    return bool((pixels(png) == np.array(colour)).all(axis=-1).any())
+
+
+def test_accuracy_chart_is_a_picture_that_changes_with_the_numbers(results):
+    png = plot_accuracy_by_shots(results)
+    assert has_colour(png, (0xD5, 0x5E, 0x00))  # the selector's vermilion
+    assert has_colour(png, (0x00, 0x72, 0xB2))
+    assert plot_accuracy_by_shots(results) == png
+    for row in results["rows"]:
+        row["accuracy"] = row["ci_low"] = row["ci_high"] = 0.5
+    assert plot_accuracy_by_shots(results) != png
+
+
+def test_without_pool_methods_there_is_one_panel(results):
+    both = pixels(plot_accuracy_by_shots(results)).shape[1]
+    results["rows"] = [row for row in results["rows"] if row["scope"] != "pool"]
+    assert pixels(plot_accuracy_by_shots(results)).shape[1] == both // 2
+
+
+def test_unknown_methods_and_dollar_signs_are_drawn(results):
+    for row in results["rows"]:
+        row["method"] = row["method"].replace("text_sim", "$mine$")
+    assert has_colour(plot_accuracy_by_shots(results), (0xE6, 0x9F, 0x00))
+
+
+def test_mean_scores_by_beam_position(beams):
+    by_split = scores_by_beam_position(beams)
+    assert list(by_split) == ["train", "test"]
+    assert [one.mean for one in by_split["train"]] == pytest.approx([0.8, 0.4])
+    # Two queries: resampled means are 0.7, 0.8 or 0.9.
+    assert (by_split["train"][0].low, by_split["train"][0].high) == pytest.approx((0.7, 0.9))
+    assert [one.mean for one in by_split["test"]] == [0.4]
+    png = plot_score_by_beam_position(by_split)
+    assert has_colour(png, (0x00, 0x72, 0xB2)) and has_colour(png, (0xD5, 0x5E, 0x00))
+    assert plot_score_by_beam_position(by_split) == png
+
+
+def test_tables_without_beams_are_refused():
+    with pytest.raises(ValueError, match="holds no beams"):
+        scores_by_beam_position(Dataset.from_dict({"split": ["train"], "scores": [[]]}))
+    with pytest.raises(ValueError, match=r"lacks the columns \['scores'\]"):
+        scores_by_beam_position(Dataset.from_dict({"split": ["train"]}))

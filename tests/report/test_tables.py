@@ -1,0 +1,173 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import csv
+import io
+
+import pytest
+
+from leverplus_trl.report.tables import (
+    escape_markdown,
+    findings,
+    headline_shots,
+    interval,
+    markdown_table,
+    method_label,
+    notes,
+    percent,
+    results_csv,
+    table_rows,
+)
+
+
+def row(method, shots, accuracy, low, high, difference=None, seed=0, collapsed=False, identical_to=()):
+    return {
+        "method": method,
+        "scope": "none" if method == "zero_shot" else "pool" if method.endswith("_pool") else "candidates",
+        "shots": shots,
+        "seed": seed,
+        "num_queries": 200,
+        "accuracy": accuracy,
+        "ci_low": low,
+        "ci_high": high,
+        "diff_to_random": difference and difference[0],
+        "diff_ci_low": difference and difference[1],
+        "diff_ci_high": difference and difference[2],
+        "collapsed": collapsed,
+        "most_common_selection": 0.01,
+        "identical_to": list(identical_to),
+    }
+
+
+def small_results(clear=True, **selector):
+    best = {"shots": 2, "method": "selector", "baseline": "random", "difference": 0.7, "ci_low": 0.63, "ci_high": 0.77}
+    return {
+        "metric": "exact_match",
+        "num_queries": 200,
+        "interval": {"kind": "percentile bootstrap over queries", "confidence": 0.95, "num_resamples": 10_000},
+        "rows": [
+            row("zero_shot", 0, 0.02, 0.005, 0.04, collapsed=None),
+            row("random", 1, 0.1, 0.06, 0.145),
+            row("random", 2, 0.15, 0.1, 0.2),
+            row("selector", 2, 0.85, 0.8, 0.9, (0.7, 0.63, 0.77), **selector),
+        ],
+        "best": [best | {"clear": clear}],
+        "best_heuristics": [best | {"baseline_accuracy": 0.15}],
+    }
+
+
+def test_markdown_table_of_a_small_case():
+    assert markdown_table(small_results()) == (
+        "| method | 1 shot | vs random | 2 shots | vs random |\n"
+        "| --- | --- | --- | --- | --- |\n"
+        "| zero-shot | 2.0 [0.5, 4.0] | – | 2.0 [0.5, 4.0] | – |\n"
+        "| random | 10.0 [6.0, 14.5] | – | 15.0 [10.0, 20.0] | – |\n"
+        "| selector | – | – | **85.0** [80.0, 90.0] | +70.0 [+63.0, +77.0] |\n"
+    )
+
+
+def test_nothing_is_bold_when_the_interval_does_not_allow_it():
+    assert "**" not in markdown_table(small_results(clear=False))
+
+
+def test_a_collapsed_selector_is_called_so_everywhere():
+    results = small_results(collapsed=True)
+    assert "**85.0** [80.0, 90.0] (collapsed)" in markdown_table(results)
+    assert any("selector has collapsed (shots: 2)" in note for note in notes(results))
+    assert "But selector has collapsed" in findings(results)[0]
+    assert "collapsed" not in markdown_table(small_results())
+
+
+def test_methods_that_are_the_same_are_said_to_be_the_same():
+    results = small_results(identical_to=["random"])
+    results["rows"][2]["identical_to"] = ["selector"]
+    said = [note for note in notes(results) if "same demonstrations" in note]
+    assert said == [
+        "With 2 shots random and selector chose the same demonstrations for every query: "
+        "they are the same method here."
+    ]
+
+
+def test_intervals_without_width_are_explained():
+    assert not any("without width" in note for note in notes(small_results()))
+    results = small_results()
+    results["rows"][1] |= {"accuracy": 0.0, "ci_low": 0.0, "ci_high": 0.0}
+    assert any("without width" in note for note in notes(results))
+
+
+def test_several_seeds_show_their_average():
+    results = small_results()
+    results["rows"] += [
+        row("text_sim", 1, 0.2, 0.1, 0.3, seed=0),
+        row("text_sim", 1, 0.4, 0.3, 0.5, seed=1),
+        row("text_sim", 1, 0.3, 0.2, 0.4, seed=None),
+    ]
+    assert "| text similarity | 30.0 [20.0, 40.0] |" in markdown_table(results)
+    assert any(note.startswith("Averages over seeds") and "text similarity" in note for note in notes(results))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.63, 0.77, "points [+63.0, +77.0], an interval that excludes 0."),
+        (-0.01, 0.05, "an interval that includes 0, so the two can't be told apart."),
+        (-0.2, -0.1, "an interval that excludes 0: it falls short of that heuristic."),
+    ],
+)
+def test_the_headline_says_what_the_interval_allows(low, high, verdict):
+    results = small_results()
+    results["best_heuristics"][0] |= {"ci_low": low, "ci_high": high}
+    headline, further = findings(results)
+    assert headline.startswith("With 2 shots the selector reaches 85.0% (95% interval 80.0 to 90.0) on 200 queries;")
+    assert verdict in headline
+    assert headline.endswith("For comparison: zero-shot 2.0% and random 15.0%.")
+    assert further == "At 1 shot no trained selector was evaluated. For comparison: zero-shot 2.0% and random 10.0%."
+
+
+def test_the_headline_is_where_the_oracle_stands(results):
+    assert headline_shots(results) == 2
+    results["rows"] = [one for one in results["rows"] if (one["method"], one["shots"]) != ("oracle", 2)]
+    assert headline_shots(results) == 1
+
+
+def test_rows_keep_the_order_and_scopes_of_the_evaluation(results):
+    rows = table_rows(results)
+    assert [one.method for one in rows][:2] == ["zero_shot", "random"] and rows[-1].method == "image_text_sim_pool"
+    assert {one.scope for one in rows} == {"none", "candidates", "pool"}
+    selector = next(one for one in rows if one.method == "selector")
+    assert [cell["accuracy"] for cell in selector.cells] == [0.5, 0.95]
+    assert selector.bold == [False, True]  # at 1 shot one query of 20 separates it from image+text similarity
+
+
+def test_numbers_as_text():
+    assert (percent(0.12345), percent(0.5, True), percent(-0.5, True), percent(-0.0001, True)) == (
+        "12.3",
+        "+50.0",
+        "-50.0",
+        "0.0",
+    )
+    assert interval(-0.02, 0.1, signed=True) == "[-2.0, +10.0]"
+    assert method_label("image_text_sim_pool") == "image+text similarity (whole pool)"
+    assert method_label("selector_beams") == "selector_beams"
+
+
+def test_markdown_from_data_is_escaped():
+    assert escape_markdown("a|b\n<i>`x`_*[y]") == r"a\|b &lt;i&gt;\`x\`\_\*\[y\]"
+
+
+def test_csv_holds_every_row(results):
+    read = list(csv.DictReader(io.StringIO(results_csv(results))))
+    assert len(read) == len(results["rows"]) == 15
+    selector = next(one for one in read if one["method"] == "selector" and one["shots"] == "2")
+    assert (selector["accuracy"], selector["scope"], selector["num_queries"]) == ("0.95", "candidates", "20")

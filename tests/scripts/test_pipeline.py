@@ -1,0 +1,169 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The whole line on a few examples: beams -> sft -> evaluate -> report, each stage reading what the one before it
+wrote."""
+
+import json
+import subprocess
+import sys
+
+import datasets
+import pytest
+from paths import WORLD
+from small_world import VLM, beam_arguments, write_examples
+
+from leverplus_trl.evaluation.inference import EvaluationArguments
+from leverplus_trl.report.report_arguments import ReportArguments
+from leverplus_trl.retrieval import SamplerArguments
+from leverplus_trl.schema import PREDICTIONS
+from leverplus_trl.scripts import beams, evaluate, report, sft
+from leverplus_trl.scripts.stage_arguments import StageArguments
+from leverplus_trl.tasks import DataArguments, TaskArguments
+from leverplus_trl.trainer import SelectorSFTConfig
+from leverplus_trl.vlms import VLMArguments
+
+
+SHOTS = [1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def line(world, embeddings_dir, tmp_path_factory):
+    """Folder with the outputs of all stages, and the arguments of the evaluation."""
+    folder = tmp_path_factory.mktemp("line")
+    sizes = {"pool": 60, "train": 16, "validation": 8, "test": 12}
+    files = write_examples(folder, {name: world[name].select(range(count)) for name, count in sizes.items()})
+    data = DataArguments(dataset="parquet", data_files=files, pool_split="pool")
+    encoder = {"encoder": str(WORLD / "clip"), "embeddings_dir": embeddings_dir}
+    splits = ["train", "validation", "test"]
+    beams.main(
+        *beam_arguments(files, folder / "beams", sampler="mix", num_candidates=12, query_splits=splits, **encoder)
+    )
+    training = SelectorSFTConfig(
+        output_dir=str(folder / "sft"), num_train_epochs=2, use_cpu=True, report_to="none", disable_tqdm=True
+    )
+    selector = sft.SFTArguments(beams=str(folder / "beams"), embeddings_dir=embeddings_dir, hidden_size=32)
+    sft.main(StageArguments(stage="sft"), data, selector, training)
+    arguments = (
+        StageArguments(stage="evaluate"),
+        data,
+        TaskArguments(task="vqa", metric="exact_match", max_new_tokens=4),
+        VLMArguments(vlm=VLM, max_batch_tokens=1024),
+        SamplerArguments(sampler="mix", num_candidates=12, **encoder),
+        EvaluationArguments(
+            output_dir=str(folder / "evaluation"),
+            selector=str(folder / "sft"),
+            beams=str(folder / "beams"),
+            shots=SHOTS,
+            unit_size=5,
+        ),
+    )
+    evaluate.main(*arguments)
+    paths = {"evaluation": str(folder / "evaluation"), "beams": str(folder / "beams")}
+    report.main(StageArguments(stage="report"), data, ReportArguments(output_dir=str(folder / "report"), **paths))
+    return folder, arguments
+
+
+def test_every_method_answers_every_query_at_every_number_of_shots(line):
+    folder, _ = line
+    predictions = datasets.load_dataset(str(folder / "evaluation" / "predictions"), "predictions", split="test")
+    assert predictions.features == PREDICTIONS
+    answered = {(row["method"], row["shots"]) for row in predictions}
+    over_all = {m for m, _ in answered} - {"zero_shot", "oracle"}
+    assert over_all == {
+        *("random", "text_sim", "image_sim", "image_text_sim", "mix", "selector"),
+        *("random_pool", "text_sim_pool", "image_sim_pool", "image_text_sim_pool"),
+    }
+    expected = {(m, s) for m in over_all for s in SHOTS} | {("zero_shot", 0), ("oracle", 1), ("oracle", 2)}
+    assert answered == expected and len(predictions) == 12 * len(expected)
+    for row in predictions:
+        assert len(row["demonstration_ids"]) == row["shots"]
+        if not row["method"].endswith("_pool"):
+            assert set(row["demonstration_ids"]) <= set(row["candidate_ids"])
+
+
+def test_accuracies_are_the_metric_of_the_predictions(line, world):
+    folder, _ = line
+    truth = dict(zip(world["test"]["id"], world["test"]["answer"], strict=True))
+    predictions = datasets.load_dataset(str(folder / "evaluation" / "predictions"), "predictions", split="test")
+    assert all(row["accuracy"] == (row["prediction"] == truth[row["query_id"]]) for row in predictions)
+    results = json.loads((folder / "evaluation" / "results.json").read_text())
+    for row in results["rows"]:
+        own = [p["accuracy"] for p in predictions if (p["method"], p["shots"]) == (row["method"], row["shots"])]
+        assert row["accuracy"] == pytest.approx(sum(own) / len(own))
+        assert 0.0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1.0
+    assert {"swap_change_share", "id_entropy", "collapsed"} <= set(results["collapse"]["selector"])
+
+
+def test_candidates_are_those_of_the_beams(line):
+    folder, _ = line
+    beams_table = datasets.load_dataset(str(folder / "beams"), "beams", split="test")
+    searched = dict(zip(beams_table["query_id"], beams_table["candidate_ids"], strict=True))
+    predictions = datasets.load_dataset(str(folder / "evaluation" / "predictions"), "predictions", split="test")
+    assert all(row["candidate_ids"] == searched[row["query_id"]] for row in predictions)
+
+
+def test_the_report_shows_the_numbers(line):
+    folder, _ = line
+    page = (folder / "report" / "index.html").read_text()
+    results = json.loads((folder / "evaluation" / "results.json").read_text())
+    best = next(row for row in results["rows"] if (row["method"], row["shots"]) == ("oracle", 2))
+    assert f"{100 * best['accuracy']:.1f}" in page and "data:image/png;base64," in page
+    assert (folder / "report" / "report.md").exists() and (folder / "report" / "accuracy_by_shots.png").exists()
+
+
+def test_a_selector_is_loaded_and_used_as_the_card_says(line, tmp_path):
+    """In a fresh process: the snippet of the README, and its result handed to the VLM."""
+    folder, _ = line
+    script = f"""
+from leverplus_trl import DemonstrationSelector, Request, TaskArguments, VLMArguments, load_vlm, make_task
+from datasets import load_dataset
+
+examples = load_dataset({str(WORLD)!r})
+where = {str(tmp_path)!r}
+selector = DemonstrationSelector.from_pretrained({str(folder / "sft")!r}, pool=examples["pool"], embeddings_dir=where)
+query = examples["test"][0]
+selection = selector.select(image=query["image"], question=query["question"], num_shots=2)
+vlm = load_vlm(VLMArguments(vlm={VLM!r}), make_task(TaskArguments(metric="exact_match")))
+print("IDS", *selection.demonstration_ids)
+print("SAYS", vlm.generate([Request(*selection.request)])[0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    said = {words[0]: words[1:] for words in map(str.split, done.stdout.splitlines())}
+    assert len(said["IDS"]) == 2 and all(identifier.startswith("pool-") for identifier in said["IDS"])
+    assert len(said["SAYS"]) in (1, 2)
+
+
+def test_a_finished_evaluation_is_not_run_again_and_another_is_refused(line, monkeypatch):
+    _, arguments = line
+    monkeypatch.setattr(evaluate, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    evaluate.main(*arguments)
+    monkeypatch.setattr(arguments[-1], "method_seed", 1)
+    with pytest.raises(ValueError, match=r"another recipe \(method_seed: 0 there, 1 here\)"):
+        evaluate.main(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"methods": ["best"]}, "Unknown method 'best'"),
+        ({"shots": [0]}, "zero-shot is always answered"),
+        ({"methods": ["selector"]}, "set `selector` to its folder"),
+        ({"methods": ["oracle"]}, "set `beams`, whose ledger it reads"),
+    ],
+)
+def test_nonsense_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        EvaluationArguments(output_dir="x", **arguments)

@@ -1,0 +1,184 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The stage `sft` on a slice of the embedded world, with scores from a rule instead of a VLM."""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+
+from leverplus_trl.schema import BEAMS, LEDGER
+from leverplus_trl.scripts.sft import main, make_parser
+from leverplus_trl.selectors import DemonstrationSelector
+from leverplus_trl.tables import write_tables
+from leverplus_trl.tasks import DataArguments, load_examples
+
+
+WORLD = Path(__file__).parents[2] / "data" / "concept_binding"
+SEARCH = {
+    "dataset": str(WORLD),
+    "pool_split": "pool[:40]",
+    "vlm": "a rule",
+    "encoder": str(WORLD / "clip"),
+    "encoder_revision": None,
+    "encoder_batch_size": 16,
+    "sampler": "random",
+    "num_candidates": 8,
+    "sampler_seed": 5,
+    "insertion": "right",
+    "score": "prob",
+    "num_shots": 2,
+}
+
+
+def score(query, demonstrations):
+    helpful = sum(demonstration["kind"] == query["kind"] for demonstration in demonstrations)
+    return 0.1 + 0.3 * helpful
+
+
+def search(split, name):
+    pool = load_examples(DataArguments(dataset=str(WORLD)), SEARCH["pool_split"]).remove_columns("image")
+    beams, ledger = [], []
+    for query in load_examples(DataArguments(dataset=str(WORLD)), split).remove_columns("image"):
+        candidates = random.Random(query["id"]).sample(list(pool), SEARCH["num_candidates"])
+        entry = {"query_id": query["id"], "split": name, "num_answer_tokens": 1}
+        found, kept = {(): score(query, [])}, [()]
+        for _ in range(2):
+            longer = [(*prefix, k) for prefix in kept for k in range(8) if k not in prefix]
+            found |= {picks: score(query, [candidates[k] for k in picks]) for picks in longer}
+            kept = sorted(longer, key=found.get, reverse=True)[:3]
+        ids = [row["id"] for row in candidates]
+        for picks, probability in found.items():
+            named = {"demonstration_ids": [ids[k] for k in picks], "answer_logprob": math.log(probability)}
+            ledger.append({**entry, **named})
+        beam = {"query_id": query["id"], "split": name, "candidate_ids": ids, "zero_shot_score": found[()]}
+        beam["demonstration_ids"] = [[ids[k] for k in picks] for picks in kept]
+        beams.append({**beam, "scores": [found[p] - found[()] for p in kept], "step_scores": [[] for _ in kept]})
+    return Dataset.from_list(beams, features=BEAMS), Dataset.from_list(ledger, features=LEDGER)
+
+
+@pytest.fixture(scope="module")
+def beams(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("beams")
+    tables = {"train": search("train[:48]", "train"), "validation": search("validation[:20]", "validation")}
+    write_tables(
+        folder,
+        {"beams": {s: t[0] for s, t in tables.items()}, "ledger": {s: t[1] for s, t in tables.items()}},
+        "Beams and ledger",
+        "Scores of a rule.",
+        {"stage": "beams", "recipe": SEARCH, "facts": {}, "versions": {}},
+    )
+    return folder
+
+
+def run(folder, beams, **values):
+    recipe = {
+        "stage": "sft",
+        "dataset": str(WORLD),
+        "pool_split": SEARCH["pool_split"],
+        "beams": str(beams),
+        "embeddings_dir": str(folder / "embeddings"),
+        "hidden_size": 32,
+        "num_train_epochs": 12,
+        "per_device_train_batch_size": 16,
+        "learning_rate": 3e-3,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "output_dir": str(folder / "sft"),
+        **values,
+    }
+    file = folder / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    main(*make_parser().parse_args_and_config(["--config", str(file)]))
+    return folder / "sft"
+
+
+def test_the_stage_leaves_a_selector_that_can_be_used(tmp_path, beams):
+    torch.manual_seed(0)
+    output = run(tmp_path, beams)
+    expected = ["README.md", "config.json", "model.safetensors", "processor_config.json", "provenance.json"]
+    expected += ["recipe.yaml", "run.log", "trainer_state.json"]
+    assert sorted(path.name for path in output.glob("*.*")) == expected
+    config = json.loads((output / "config.json").read_text())
+    for name in ("sampler", "num_candidates", "sampler_seed", "insertion", "score", "num_shots", "encoder"):
+        assert config[name] == SEARCH[name]
+    assert config["hidden_size"] == 32 and config["num_cross_attention_layers"] == 3
+    assert config["trained_on"]["recipe"]["vlm"] == "a rule"
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    evaluations = [entry for entry in history if "eval_regret" in entry]
+    assert len(evaluations) >= 10 and evaluations[-2]["eval_loss"] < 0.9 * evaluations[0]["eval_loss"]
+    assert evaluations[-1]["eval_regret"] < 0.05
+    assert "eval_regret" in (output / "run.log").read_text()
+    assert "a rule" in (output / "README.md").read_text()
+    pool = load_examples(DataArguments(dataset=str(WORLD)), SEARCH["pool_split"])
+    queries = load_examples(DataArguments(dataset=str(WORLD)), "validation[:20]")
+    folder = str(tmp_path / "embeddings")
+    selector = DemonstrationSelector.from_pretrained(str(output), pool=pool, embeddings_dir=folder)
+    found = selector.select_batch(queries)
+    same = [row["kind"] == one.query["kind"] for one in found for row in one.demonstrations]
+    assert sum(same) / len(same) > 0.7  # a third by chance
+
+    before = (output / "model.safetensors").stat().st_mtime_ns
+    run(tmp_path, beams)  # complete: nothing to do
+    assert (output / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match=r"another recipe.*tau"):
+        run(tmp_path, beams, tau=0.1)
+
+
+def test_without_a_held_out_split_the_last_weights_are_kept(tmp_path, beams):
+    output = run(tmp_path, beams, eval_split=None, train_split="train[:16]", num_train_epochs=2, selector="v1")
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    assert not any("eval_loss" in entry for entry in history)
+    assert json.loads((output / "config.json").read_text())["history"] == "scalar_gate"
+    card = (output / "README.md").read_text()
+    assert "There were none" in card and "| training queries | 16 |" in card
+
+
+def test_a_dry_run_writes_nothing(tmp_path, beams):
+    output = run(tmp_path, beams, dry_run=True)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"pool_split": "pool[:20]"}, r"candidate 'pool-00\d\d' of the beams .* is not in the pool"),
+        ({"eval_split": "test"}, "eval_split is 'test', but the beams .* hold the splits train, validation"),
+        ({"selector": "v9"}, "selector is 'v9'; expected one of v1, v2"),
+        ({"history": "lstm"}, "history is 'lstm'"),
+        ({"stage": "beams"}, "stage: beams"),
+        ({"beams": WORLD}, "does not say what made its tables"),
+        ({"tua": 0.1}, "tua"),
+    ],
+)
+def test_bad_recipes_are_refused_before_anything_is_written(tmp_path, beams, values, message):
+    with pytest.raises(Exception, match=message):
+        run(tmp_path, values.pop("beams", beams), **values)
+    assert not (tmp_path / "sft").exists()
+
+
+def test_beams_without_an_encoder_need_one(tmp_path, beams):
+    other = tmp_path / "beams"
+    other.mkdir()
+    table = search("train[:4]", "train")
+    provenance = {"stage": "beams", "recipe": {**SEARCH, "encoder": None}, "facts": {}, "versions": {}}
+    write_tables(other, {"beams": {"train": table[0]}, "ledger": {"train": table[1]}}, "B", "t", provenance)
+    with pytest.raises(ValueError, match=r"made without an encoder .* set `encoder`"):
+        run(tmp_path, other, eval_split=None)
