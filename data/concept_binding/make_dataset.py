@@ -22,6 +22,7 @@ and the same arguments give the same bytes (with the same versions of datasets, 
 change).
 """
 
+import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,10 +86,24 @@ def _png(pixels) -> bytes:
     return buffer.getvalue()
 
 
-def dataset_card(args: DatasetArguments) -> str:
+def write_split(rows: list[dict], folder: Path, split: str) -> str:
+    """
+    Writes a split and gives the name of its file, which carries a hash of the content: `datasets` names its cache by
+    the card, not by what is in the files, and would go on giving the rows of an earlier dataset.
+    """
+    temporary = folder / f".{split}.parquet"
+    Dataset.from_list(rows, features=FEATURES).to_parquet(temporary)
+    name = f"{split}-{hashlib.sha256(temporary.read_bytes()).hexdigest()[:12]}.parquet"
+    for earlier in folder.glob(f"{split}-*.parquet"):
+        earlier.unlink()
+    temporary.rename(folder / name)
+    return name
+
+
+def dataset_card(args: DatasetArguments, files: dict[str, str]) -> str:
     """The dataset card: what `load_dataset` reads, and what a reader wants to know."""
     values = {
-        "data_files": "\n".join(f"      - split: {s}\n        path: data/{s}.parquet" for s in SPLITS),
+        "data_files": "\n".join(f"      - split: {s}\n        path: data/{name}" for s, name in files.items()),
         "sizes": ", ".join(f"{split} {getattr(args, split)}" for split in SPLITS),
         "seed": str(args.seed),
         "flags": " ".join(f"--{name} {getattr(args, name)}" for name in ("seed", *SPLITS)),
@@ -108,14 +123,15 @@ def main() -> None:
     (args,) = parser.parse_args_and_config()
     output_dir = Path(args.output_dir)
     (output_dir / "data").mkdir(parents=True, exist_ok=True)
+    files = {}
     with tqdm(total=sum(getattr(args, split) for split in SPLITS), desc="examples") as bar:
         for split in SPLITS:
             rows = []
             for index in range(getattr(args, split)):
                 rows.append(make_row(args.seed, split, index))
                 bar.update()
-            Dataset.from_list(rows, features=FEATURES).to_parquet(output_dir / "data" / f"{split}.parquet")
-    (output_dir / "README.md").write_text(dataset_card(args))
+            files[split] = write_split(rows, output_dir / "data", split)
+    (output_dir / "README.md").write_text(dataset_card(args, files))
 
 
 if __name__ == "__main__":
