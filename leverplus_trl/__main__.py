@@ -24,13 +24,16 @@ import importlib
 import sys
 import time
 
-from .launch import PREPARE, launched_by_accelerate, read_recipe, run_stage
+from .launch import COSTLY, PREPARE, launched_by_accelerate, read_recipe, run_stage
 
 
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m leverplus_trl", description="Run recipes in the order given.")
     parser.add_argument("recipes", nargs="+", metavar="RECIPE.yaml")
-    parser.add_argument("--dry_run", action="store_true", help="print what costly stages would do, and stop")
+    parser.add_argument("--dry_run", action="store_true", help="print what the costly stages would do, and stop")
+    parser.add_argument(
+        "--accelerate_config", help="launch every stage with it: a path, or a name in accelerate_configs/"
+    )
     known, rest = parser.parse_known_args(args)
     try:
         recipes = [(path, read_recipe(path)) for path in known.recipes]  # all are read before the first one runs
@@ -47,11 +50,11 @@ def main(args: list[str] | None = None) -> None:
         script.main(*script.make_parser().parse_args_and_config(["--config", path, *extra]))
         return
     for path, recipe in recipes:
-        if known.dry_run and recipe["stage"] == PREPARE:
+        if known.dry_run and recipe["stage"] not in COSTLY:
             continue
         print(f"── {recipe['stage']}  {path}", flush=True)
         start = time.monotonic()
-        status = run_stage(recipe["stage"], ["--config", path, *extra], recipe)
+        status = run_stage(recipe["stage"], ["--config", path, *extra], recipe, known.accelerate_config)
         if status:
             sys.exit(f"leverplus: {path} failed with status {status}.")
         print(f"── {recipe['stage']} took {time.monotonic() - start:.0f} s", flush=True)

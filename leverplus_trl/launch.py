@@ -28,6 +28,8 @@ import yaml
 PACKAGE = Path(__file__).parent
 #: Stages in the order of their recipe numbers; each is a file in `scripts/`.
 STAGES = {"beams": "10", "sft": "20", "evaluate": "50", "report": "60"}
+#: Stages that call the VLM, often enough to ask for the price first.
+COSTLY = ("beams", "evaluate")
 #: A stage whose recipe names the script that does it, for data and models that must be made first.
 PREPARE = "prepare"
 
@@ -43,7 +45,7 @@ def read_recipe(path: str | Path) -> dict:
         recipe = yaml.safe_load(Path(path).read_text())
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"Can't read the recipe {str(path)!r}: {error}") from error
-    if not isinstance(recipe, dict) or next(iter(recipe)) != "stage":
+    if not isinstance(recipe, dict) or next(iter(recipe), None) != "stage":
         raise ValueError(f"The recipe {str(path)!r} must be a mapping whose first key is `stage`.")
     if recipe["stage"] not in (*STAGES, PREPARE):
         raise ValueError(f"{str(path)!r} says `stage: {recipe['stage']}`; stages are {', '.join((PREPARE, *STAGES))}.")
@@ -83,7 +85,13 @@ def stage_command(stage: str, arguments: list[str], recipe: dict, accelerate_con
 
 def run_stage(stage: str, arguments: list[str], recipe: dict, accelerate_config: str | None = None) -> int:
     """Runs a stage in processes of its own and gives its exit status."""
-    return subprocess.run(stage_command(stage, arguments, recipe, accelerate_config), check=False).returncode
+    command = stage_command(stage, arguments, recipe, accelerate_config)
+    config = accelerate_config or recipe.get("accelerate_config")
+    environment = dict(os.environ)
+    if config and yaml.safe_load(find_accelerate_config(config).read_text()).get("use_cpu"):
+        # Of several processes accelerate does not tell the scripts that they are meant to stay on the CPU.
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return subprocess.run(command, check=False, env=environment).returncode
 
 
 def launched_by_accelerate() -> bool:
@@ -106,7 +114,8 @@ def start_stage(stage_args, stage: str):
     stage_args.check(stage)
     if stage_args.num_threads is not None:
         torch.set_num_threads(stage_args.num_threads)
-    state = PartialState(cpu=not torch.cuda.is_available())
+    cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true")
+    state = PartialState(cpu=cpu or not torch.cuda.is_available())
     level = logging.INFO if state.is_main_process else logging.ERROR
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("leverplus_trl").setLevel(level)

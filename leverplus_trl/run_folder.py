@@ -20,6 +20,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from accelerate import PartialState
 
@@ -27,7 +28,9 @@ from .provenance import versions
 
 
 #: Recipe keys that may differ between the run that began an output and the one that goes on with it.
-FREE_KEYS = ("stage", "output_dir", "dry_run", "accelerate_config", "cache_mb", "embeddings_dir", "encoder_batch_size")
+FREE_KEYS = ("stage", "output_dir", "dry_run", "accelerate_config", "num_threads", "cache_mb", "embeddings_dir")
+#: Packages whose versions decide the last bits of what a model computes.
+NUMERIC_PACKAGES = ("torch", "transformers")
 
 
 class RunFolder:
@@ -56,7 +59,8 @@ class RunFolder:
         self.provenance = {
             "stage": stage,
             "recipe": json.loads(json.dumps(recipe, default=str)),
-            "facts": facts or {},
+            # The thread count in force, not the one asked for: launchers choose one where none is asked for.
+            "facts": {**(facts or {}), "num_threads": torch.get_num_threads(), "device": self.state.device.type},
             "versions": versions(),
         }
         if self.state.is_main_process:
@@ -84,7 +88,8 @@ class RunFolder:
     def _refuse_other_recipe(self, before: dict[str, Any]) -> None:
         def plain(provenance: dict[str, Any]) -> dict[str, Any]:
             recipe = {key: value for key, value in provenance["recipe"].items() if key not in FREE_KEYS}
-            return {"stage": provenance["stage"], **recipe, **provenance["facts"]}
+            numerics = {name: provenance["versions"].get(name) for name in NUMERIC_PACKAGES}
+            return {"stage": provenance["stage"], **recipe, **provenance["facts"], **numerics}
 
         old, new = plain(before), plain(self.provenance)
         different = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]

@@ -118,7 +118,17 @@ def read_table(path_or_id: str, config: str, split: str, features: Features, rev
 
 def splits_of(path_or_id: str, config: str) -> list[str]:
     """Names of the splits of a table."""
-    return datasets.get_dataset_split_names(path_or_id, config)
+    try:
+        return datasets.get_dataset_split_names(path_or_id, config)
+    except (FileNotFoundError, ValueError, ConnectionError) as error:
+        raise _no_table(path_or_id, error) from error
+
+
+def _no_table(path_or_id: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"There is no folder {path_or_id!r} with tables, nor can a dataset of that name be read from the hub "
+        f"({error}). Run the stage that writes it first."
+    )
 
 
 def table_provenance(path_or_id: str) -> dict[str, Any]:
@@ -134,7 +144,10 @@ def table_provenance(path_or_id: str) -> dict[str, Any]:
             raise ValueError(f"{path_or_id!r} has no README.md, so nothing says what made its tables.")
         from huggingface_hub import hf_hub_download
 
-        card = Path(hf_hub_download(path_or_id, "README.md", repo_type="dataset"))
+        try:
+            card = Path(hf_hub_download(path_or_id, "README.md", repo_type="dataset"))
+        except (OSError, ValueError) as error:  # no such repository, no connection, not even a valid name
+            raise _no_table(path_or_id, error) from error
     parts = card.read_text().split("---\n")
     metadata = yaml.safe_load(parts[1]) if len(parts) > 2 else {}
     if "leverplus_trl" not in metadata:

@@ -97,6 +97,7 @@ def run_units(
         shutil.rmtree(claims)
     bar.close()
     missing = [name for name in units if not files[name].exists()]
+    state.wait_for_everyone()  # whoever goes on may delete the files once all have looked
     if missing:
         raise RuntimeError(
             f"{len(missing)} units of {folder} are missing, e.g. {missing[0]}. Run the same command again."

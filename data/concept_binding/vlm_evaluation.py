@@ -26,6 +26,9 @@ from vlm_format import PATCH_SIZE
 from world import IMAGE_SIZE, KINDS, Example, asked_concepts, make_example, right_answer
 
 
+DRAWS = 4  # of right demonstrations and distractors for each query
+
+
 def patchify(images: np.ndarray) -> torch.Tensor:
     """
     Pixels as the processor hands them to the model, for many pictures at once.
@@ -164,18 +167,19 @@ class VLMEvaluation:
             draws = [self.rng.choice(len(self.pool), number, replace=False) for _ in self.queries]
             prompts = [([self.pool[i] for i in draw], q) for draw, q in zip(draws, self.queries, strict=True)]
             result[f"random_{number}_shots"] = self.answer(prompts)[0].mean()
-        kinds = np.array([q.kind for q in self.queries])
-        right = [self.right_demonstrations(q) for q in self.queries]
+        repeated = self.queries * DRAWS  # one draw a query leaves two points of standard error
+        kinds = np.array([q.kind for q in repeated])
+        right = [self.right_demonstrations(q) for q in repeated]
         for number in (None, 4, 8):  # the right ones alone, then among distractors
             prompts = []
-            for demonstrations, q in zip(right, self.queries, strict=True):
+            for demonstrations, q in zip(right, repeated, strict=True):
                 extra = 0 if number is None else number - len(demonstrations)
                 together = demonstrations + self.irrelevant_demonstrations(q, extra)
                 prompts.append(([together[i] for i in self.rng.permutation(len(together))], q))
             exact = self.answer(prompts)[0]
             name = "right_alone" if number is None else f"right_among_{number}"
             result |= {f"{name}_{kind}": exact[kinds == kind].mean() for kind in KINDS}
-        result |= self._contradictions() | self._info_scores(right)
+        result |= self._contradictions() | self._info_scores(right[: len(self.queries)])
         return {name: round(float(value), 4) for name, value in result.items()}
 
     def _contradictions(self) -> dict[str, float]:

@@ -14,6 +14,7 @@
 
 """From queries and candidates to beams and ledger, unit by unit."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,11 @@ class BeamArguments:
         for name in ("num_shots", "beam_size", "unit_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        sliced = [split for split in self.query_splits if "[" in split]
+        if sliced:
+            raise ValueError(
+                f"query_splits holds the slice {sliced[0]!r}; name whole splits, and cut them by num_queries."
+            )
         if self.num_queries is not None and self.num_queries < 1:
             raise ValueError(f"num_queries is {self.num_queries}; it must be at least 1, or left out for all.")
 
@@ -125,6 +131,11 @@ def search_unit(
         requests = [Request(tuple(pool[i] for i in sequence), queries[query]) for query, sequence in sequences]
         values = []
         for (query, sequence), found in zip(sequences, vlm.answer_logprobs(requests), strict=True):
+            if not math.isfinite(found.logprob):
+                raise ValueError(
+                    f"The VLM gives query {queries[query]['id']!r} with {list(sequence)} the log-probability "
+                    f"{found.logprob}. Its dtype overflows, or its weights are damaged; try `dtype: float32`."
+                )
             ledgers[query].append(
                 {
                     "demonstration_ids": list(sequence),

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from accelerate import PartialState
 from datasets import Dataset
 
 from ..schema import PREDICTIONS
@@ -70,6 +71,10 @@ class EvaluationArguments:
         unknown = [method for method in self.methods if method not in METHODS]
         if unknown:
             raise ValueError(f"Unknown method {unknown[0]!r}; expected some of {', '.join(METHODS)}.")
+        if "[" in self.eval_split:
+            raise ValueError(
+                f"eval_split is the slice {self.eval_split!r}; name a whole split, and cut it by num_queries."
+            )
         if not self.shots or min(self.shots) < 1:
             raise ValueError(f"shots is {self.shots}; expected numbers of at least 1 (zero-shot is always answered).")
         if SELECTOR in self.methods and not self.selector:
@@ -94,7 +99,7 @@ def answer_queries(
     plan: Plan,
     vlm: BaseVLM,
     args: EvaluationArguments,
-) -> Dataset:
+) -> Dataset | None:
     """
     Answers every query once with each method's demonstrations.
 
@@ -115,7 +120,7 @@ def answer_queries(
             Split and unit size.
 
     Returns:
-        `Dataset`: a table with the columns of `schema.PREDICTIONS`.
+        `Dataset`: a table with the columns of `schema.PREDICTIONS`; on other processes than the main one, `None`.
     """
     row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
     starts = range(0, len(queries), args.unit_size)
@@ -153,4 +158,6 @@ def answer_queries(
         return pa.Table.from_pylist(rows)
 
     files = run_units(folder, {name: end - start for name, (start, end) in spans.items()}, work, "Answering")
+    if not PartialState().is_main_process:
+        return None
     return Dataset.from_list([row for file in files for row in pq.read_table(file).to_pylist()], features=PREDICTIONS)

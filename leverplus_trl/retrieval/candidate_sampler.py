@@ -169,7 +169,7 @@ class CandidateSampler:
         self._check_modalities(queries, "queries")
         rows = queries.rows(query_ids)
         return {
-            kind: index.search(similarity_vectors(queries, kind)[rows], self.num_candidates, excluded)[0]
+            kind: index.search(similarity_vectors(queries, kind)[rows], self.num_candidates, excluded, query_ids)[0]
             for kind, index in self.indexes.items()
         }
 

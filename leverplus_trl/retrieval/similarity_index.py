@@ -19,6 +19,7 @@ faiss only makes a shortlist. Scores are computed again in float64, row by row, 
 number of threads, nor on which queries are asked together, and equal scores always keep the pool's order.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import faiss
@@ -54,10 +55,15 @@ class SimilarityIndex:
         self.index.add(self.vectors)
 
     def search(
-        self, vectors: np.ndarray, k: int, excluded: Sequence[int | None] | None = None
+        self,
+        vectors: np.ndarray,
+        k: int,
+        excluded: Sequence[int | None] | None = None,
+        query_ids: Sequence[str] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        The k most similar examples of each query, the most similar first; equal scores keep the pool's order.
+        The k most similar examples of each query, the most similar first; equal scores stand in an order that each
+        query draws for itself (see [`tie_order`]), or in the pool's.
 
         Args:
             vectors (`np.ndarray`):
@@ -66,6 +72,8 @@ class SimilarityIndex:
                 Number of examples to find.
             excluded (`Sequence[int | None]`, *optional*):
                 For each query the position in the pool that must not be found, or `None`.
+            query_ids (`Sequence[str]`, *optional*):
+                Seeds of the order of equal scores; the pool's order if not given.
 
         Returns:
             `tuple[np.ndarray, np.ndarray]`: positions in the pool `[Q, k]` and scores `[Q, k]` (float64).
@@ -88,11 +96,24 @@ class SimilarityIndex:
             settled = (rough[:, needed - 1] - rough[:, -1] > 2 * FAISS_ERROR) | (width == size)  # [P]
             for row, found in zip(pending[settled], shortlist[settled], strict=True):
                 kept = np.sort(found[found != excluded[row]] if excluded[row] is not None else found)
+                if query_ids is not None:
+                    kept = kept[np.argsort(tie_order(query_ids[row], size)[kept])]
                 exact = inner_products(vectors[row], self.vectors[kept])
                 order = np.argsort(-exact, kind="stable")[:k]
                 positions[row], scores[row] = kept[order], exact[order]
             pending, width = pending[~settled], min(4 * width, size)
         return positions, scores
+
+
+def tie_order(query_id: str, size: int) -> np.ndarray:
+    """
+    A rank for each of `size` examples, by which equal scores of one query are ordered.
+
+    Many examples may be asked the very same question. In the pool's order every query would get the same few of them,
+    and a baseline would stand or fall with these.
+    """
+    seed = hashlib.sha256(query_id.encode()).digest()
+    return np.random.default_rng(int.from_bytes(seed, "big")).permutation(size)
 
 
 def similarity_vectors(embeddings: ExampleEmbeddings, kind: str) -> np.ndarray:
@@ -179,13 +200,14 @@ def rank_candidates(
     kind: str,
 ) -> list[list[str]]:
     """
-    The candidates of each query, the most similar first; equal scores keep the pool's order. Takes what [`similarity`]
+    The candidates of each query, the most similar first; equal scores by [`tie_order`]. Takes what [`similarity`]
     takes.
     """
     ranked = []
     scores = similarity(queries, query_ids, pool, candidate_ids, kind)
-    for candidates, candidate_scores in zip(candidate_ids, scores, strict=True):
-        order = np.lexsort((pool.rows(candidates), -candidate_scores))
+    for query_id, candidates, candidate_scores in zip(query_ids, candidate_ids, scores, strict=True):
+        ties = tie_order(query_id, len(pool.ids))[pool.rows(candidates)]
+        order = np.lexsort((ties, -candidate_scores))
         ranked.append([candidates[position] for position in order])
     return ranked
 
@@ -194,13 +216,13 @@ def rank_pool(
     queries: ExampleEmbeddings, query_ids: Sequence[str], pool: ExampleEmbeddings, kind: str, k: int
 ) -> list[list[str]]:
     """
-    The k examples of the whole pool that are most similar to each query, the most similar first; equal scores keep the
-    pool's order, and a query never finds itself.
+    The k examples of the whole pool that are most similar to each query, the most similar first; equal scores by
+    [`tie_order`], and a query never finds itself.
 
     Raises:
         `ValueError`: an id or the kind is unknown, embeddings are missing, or the pool is smaller than k.
     """
     vectors = similarity_vectors(queries, kind)[queries.rows(query_ids)]  # [Q, D]
     excluded = [pool.positions.get(query_id) for query_id in query_ids]
-    positions, _ = SimilarityIndex(pool, kind).search(vectors, k, excluded)
+    positions, _ = SimilarityIndex(pool, kind).search(vectors, k, excluded, query_ids)
     return [[pool.ids[position] for position in row] for row in positions]

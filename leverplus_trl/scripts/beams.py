@@ -25,6 +25,7 @@ import logging
 from dataclasses import asdict
 
 from accelerate import PartialState
+from datasets import Dataset, concatenate_datasets
 from trl import TrlParser
 
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, write_beam_dataset
@@ -59,11 +60,17 @@ def main(
     state = start_stage(stage_args, "beams")
     task = make_task(task_args)
     pool = load_examples(data_args, data_args.pool_split)
-    queries = {}
+    queries: dict[str, Dataset] = {}
     for split in beam_args.query_splits:
         examples = load_examples(data_args, split)
-        check_disjoint(pool, examples, data_args.pool_split, split)
+        for name, others in {data_args.pool_split: pool, **queries}.items():
+            check_disjoint(others, examples, name, split)
         queries[split] = examples.select(range(min(beam_args.num_queries or len(examples), len(examples))))
+    if beam_args.num_shots > sampler_args.num_candidates:
+        raise ValueError(
+            f"num_shots is {beam_args.num_shots} and num_candidates {sampler_args.num_candidates}: a sequence can't "
+            "be longer than the list it is chosen from."
+        )
     _announce(queries, sampler_args, beam_args, state)
     if stage_args.dry_run:
         return
@@ -82,7 +89,8 @@ def main(
         return
     candidate_ids = {split: sample_candidates(sampler_args, pool, examples) for split, examples in queries.items()}
     vlm = load_vlm(vlm_args, task)
-    report = preflight(vlm, pool, next(iter(queries.values())), beam_args.num_shots, beam_args.preflight_seed)
+    every_query = concatenate_datasets(list(queries.values()))
+    report = preflight(vlm, pool, every_query, beam_args.num_shots, beam_args.preflight_seed)
     logger.info("Preflight passed: %s", asdict(report))
     files = generate_beams(run.path / "units", queries, candidate_ids, pool, vlm, beam_args)
     if state.is_main_process:

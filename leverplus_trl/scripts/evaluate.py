@@ -74,6 +74,10 @@ def main(
     queries = load_examples(data_args, eval_args.eval_split)
     check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)
     queries = queries.select(range(min(eval_args.num_queries or len(queries), len(queries))))
+    if stage_args.dry_run:
+        count = len(eval_args.shots) * (len(eval_args.methods) - 1) + 1
+        logger.info("%d queries x at most %d prompts each: %d answers.", len(queries), count, count * len(queries))
+        return
     beams_provenance = table_provenance(eval_args.beams) if eval_args.beams else None
     recipe = {}
     for args in (stage_args, data_args, task_args, vlm_args, sampler_args, eval_args):
@@ -83,12 +87,9 @@ def main(
         "query_fingerprint": dataset_fingerprint(queries),
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
         "selector_commit": eval_args.selector and model_revision(eval_args.selector),
-        "beams": beams_provenance and beams_provenance["facts"],
+        "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
+        "beams_fingerprint": eval_args.beams and beams_fingerprint(eval_args.beams, eval_args.eval_split),
     }
-    if stage_args.dry_run:
-        count = len(eval_args.shots) * (len(eval_args.methods) - 1) + 1
-        logger.info("%d queries x at most %d prompts each: %d answers.", len(queries), count, count * len(queries))
-        return
     run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts)
     if (run.path / "results.json").exists():
         logger.info("%s is complete: nothing to do.", run.path)
@@ -96,7 +97,7 @@ def main(
     candidate_ids = candidates_of(queries, pool, sampler_args, eval_args)
     plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance)
     vlm = load_vlm(vlm_args, task)
-    report = preflight(vlm, pool, queries, max(shots for _, shots in plan))
+    report = preflight(vlm, pool, queries, max(shots for _, shots in plan), max_new_tokens=task_args.max_new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
     predictions = answer_queries(run.path / "units", queries, pool, candidate_ids, plan, vlm, eval_args)
     if state.is_main_process:
@@ -116,6 +117,12 @@ def main(
         shutil.rmtree(run.path / "units")
         logger.info("Results are in %s.", run.path / "results.json")
     state.wait_for_everyone()
+
+
+def beams_fingerprint(beams: str, split: str) -> dict[str, str]:
+    """Content of the two tables that an evaluation reads."""
+    features = {"beams": BEAMS, "ledger": LEDGER}
+    return {config: dataset_fingerprint(read_table(beams, config, split, features[config])) for config in features}
 
 
 def candidates_of(

@@ -22,10 +22,11 @@ leverplus sft --config recipes/demo/20_sft.yaml
 
 import logging
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 
 from datasets import Dataset
 from transformers import TrainerCallback, set_seed
-from transformers.trainer_utils import IntervalStrategy, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 from trl import TrlParser
 
 from ..launch import start_stage
@@ -139,7 +140,7 @@ def main(
         "encoder_commit": model_revision(encoder, encoder_revision),
     }
     run = RunFolder(training_args.output_dir, "sft", recipe, facts)
-    if (run.path / "config.json").exists():
+    if (run.path / "processor_config.json").exists():  # what is saved last; the config is saved before the weights
         logger.info("%s is complete: nothing to do.", run.path)
         return
     config = PointerSelectorConfig(
@@ -203,7 +204,7 @@ def train(
         eval_dataset=datasets.get(sft_args.eval_split),
         callbacks=[LogToFile()],
     )
-    last = training_args.resume_from_checkpoint or get_last_checkpoint(training_args.output_dir)
+    last = training_args.resume_from_checkpoint or last_checkpoint(Path(training_args.output_dir))
     trainer.train(resume_from_checkpoint=last)
     if sft_args.eval_split:
         trainer.evaluate()
@@ -217,6 +218,12 @@ class LogToFile(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         logger.info("Step %d of %d: %s", state.global_step, state.max_steps, logs)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole: the trainer's state is what is written last into one."""
+    whole = [state.parent for state in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/trainer_state.json")]
+    return str(max(whole, key=lambda checkpoint: int(checkpoint.name.split("-")[1]))) if whole else None
 
 
 def split_name(split: str) -> str:

@@ -215,14 +215,17 @@ def _handle_bad_examples(examples: Dataset, on_bad_example: str, split: str) -> 
     return examples.select([row for row, identifier in enumerate(examples["id"]) if identifier not in problems])
 
 
-def check_disjoint(pool: Dataset, queries: Dataset, pool_split: str, split: str) -> None:
-    """Raises `ValueError` if a query of another split shares its id with a pool example: which is which could not be
-    told."""
-    if split == pool_split:
+def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split: str) -> None:
+    """
+    Raises `ValueError` if examples of two splits share an id: it could not be told which of them an id names.
+
+    Slices of one split (`train`, `train[:100]`) hold the same examples under the same ids, and may share them.
+    """
+    if split.split("[")[0] == query_split.split("[")[0]:
         return
-    shared = sorted(set(pool["id"]) & set(queries["id"]))
+    shared = sorted(set(examples["id"]) & set(queries["id"]))
     if shared:
         raise ValueError(
-            f"{len(shared)} ids stand in both the pool ({pool_split!r}) and the queries ({split!r}), e.g. "
-            f"{shared[:3]}. An id must name one example: give the splits different ids."
+            f"{len(shared)} ids stand in both {split!r} and {query_split!r}, e.g. {shared[:3]}. An id must name one "
+            "example: give the splits different ids."
         )

@@ -42,8 +42,6 @@ class SelectorSFTConfig(TrainingArguments):
             (`"softmax"`).
         label_smoothing (`float`, *optional*, defaults to 0.0):
             Share of each target that is spread over all candidates in question.
-        candidate_dropout (`float`, *optional*, defaults to 0.0):
-            Each time a query is seen, a random share of its candidates, between 0 and this, is hidden.
     """
 
     loss_type: str = field(default="listwise", metadata={"help": "listwise | beams: what the policy is drawn to."})
@@ -54,9 +52,6 @@ class SelectorSFTConfig(TrainingArguments):
     )
     label_smoothing: float = field(
         default=0.0, metadata={"help": "Share of each target that is spread over all candidates in question."}
-    )
-    candidate_dropout: float = field(
-        default=0.0, metadata={"help": "Largest share of candidates hidden at random each time a query is seen."}
     )
     # What follows are other defaults for fields of TrainingArguments: a selector is small and trains from scratch.
     learning_rate: float = field(default=3e-3, metadata={"help": "Highest learning rate."})
@@ -90,18 +85,12 @@ class SelectorSFTConfig(TrainingArguments):
             raise ValueError(f"tau is {self.tau}; scores are divided by it, so it must be above 0 (0.03, say).")
         if self.top_n < 1:
             raise ValueError(f"top_n is {self.top_n}; the loss needs at least 1 beam.")
-        for name in ("label_smoothing", "candidate_dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a share from 0 to below 1.")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}; expected a share from 0 to below 1.")
         if self.score_weights != "none" and self.loss_type != "beams":
             raise ValueError(
                 f"score_weights is {self.score_weights!r}, but loss_type {self.loss_type!r} reads the scores of all "
                 "candidates already; set loss_type: beams or leave score_weights out."
-            )
-        if self.candidate_dropout and self.loss_type == "beams":
-            raise ValueError(
-                "candidate_dropout hides candidates at random, also those that the beams loss imitates; set "
-                "candidate_dropout: 0 or loss_type: listwise."
             )
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor has no effect on selectors; set label_smoothing.")

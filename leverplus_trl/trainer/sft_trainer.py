@@ -95,17 +95,14 @@ class SelectorSFTTrainer(Trainer):
 
     def compute_loss(self, model, inputs: Batch, return_outputs: bool = False, num_items_in_batch=None):
         args = self.args
-        mask = inputs["candidate_mask"]
         if args.loss_type == "listwise":
-            if model.training and args.candidate_dropout:
-                mask = drop_candidates(mask, args.candidate_dropout)
-            logits = prefix_logits(model, inputs, mask)
+            logits = prefix_logits(model, inputs)
             weights = inputs["prefix_weights"]
             loss = listwise_loss(logits, inputs["prefix_scores"], weights, args.tau, args.label_smoothing)
         else:
             positions = inputs["beam_positions"][:, : args.top_n]  # [B, N, S]
             scores = inputs["beam_scores"][:, : args.top_n]  # [B, N]
-            logits = model(inputs["query_embeds"], inputs["candidate_embeds"], mask, positions).logits  # [B, N, S, K]
+            logits = _forward(model, inputs, positions)  # [B, N, S, K]
             weights = beam_weights(scores, args.top_n, args.score_weights, args.tau)
             loss = beams_loss(logits, positions, weights, args.label_smoothing)
         return (loss, {"logits": logits}) if return_outputs else loss
@@ -180,17 +177,15 @@ def _as_is(batch: Batch) -> Batch:
     return batch
 
 
-def drop_candidates(mask: torch.Tensor, largest_share: float) -> torch.Tensor:
-    """Hides a random share of the candidates `[B, K]`, the share itself drawn for each query from 0 to the largest."""
-    share = torch.rand(len(mask), 1, device=mask.device) * largest_share  # [B, 1]
-    return mask & (torch.rand(mask.shape, device=mask.device) >= share)
+def _forward(model, inputs: Batch, positions: torch.Tensor) -> torch.Tensor:
+    return model(inputs["query_embeds"], inputs["candidate_embeds"], inputs["candidate_mask"], positions).logits
 
 
-def prefix_logits(model, inputs: Batch, mask: torch.Tensor) -> torch.Tensor:
+def prefix_logits(model, inputs: Batch) -> torch.Tensor:
     """The policy after each prefix, `[B, P, K]`."""
-    logits = model(inputs["query_embeds"], inputs["candidate_embeds"], mask, inputs["prefix_positions"]).logits
+    logits = _forward(model, inputs, inputs["prefix_positions"])  # [B, P, S, K]
     last = inputs["prefix_lengths"][..., None, None].expand(-1, -1, 1, logits.shape[-1])  # [B, P, 1, K]
-    return logits.gather(2, last).squeeze(2)  # [B, P, S, K] -> [B, P, K]
+    return logits.gather(2, last).squeeze(2)  # [B, P, K]
 
 
 def greedy_positions(model, query_embeds: torch.Tensor, inputs: Batch, num_shots: int) -> torch.Tensor:
@@ -210,7 +205,7 @@ def measure_batch(model, inputs: Batch) -> dict[str, torch.Tensor]:
     num_shots = prefixes.shape[-1]
     positions = greedy_positions(model, inputs["query_embeds"], inputs, num_shots)  # [B, S]
     swapped = greedy_positions(model, inputs["swapped_query_embeds"], inputs, num_shots)  # [B, S]
-    logits = prefix_logits(model, inputs, inputs["candidate_mask"])  # [B, P, K]
+    logits = prefix_logits(model, inputs)  # [B, P, K]
     scored = ~scores.isnan()
     picks = logits.masked_fill(~scored, -torch.inf).argmax(-1, keepdim=True)  # [B, P, 1]
     best = scores.masked_fill(~scored, -torch.inf).amax(-1)  # [B, P]

@@ -15,6 +15,7 @@
 """What every VLM promises (`answer_logprobs`, `generate`), and the planning, batching and counting they have in
 common."""
 
+import copy
 import inspect
 import logging
 from abc import ABC, abstractmethod
@@ -34,6 +35,8 @@ from .prompts import ChatPrompt, Piece, PlainPrompt
 logger = logging.getLogger(__name__)
 
 PROMPT_FORMATS = ("auto", "chat", "plain")
+#: Prompts that are preprocessed at once where each is processed whole.
+WHOLE_PROMPTS = 64
 
 
 @dataclass
@@ -215,6 +218,9 @@ class BaseVLM(ABC):
         self.args = args
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         self.max_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        # What the tokenizer writes before a text by itself: left to it, every piece of a prompt would get one.
+        begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+        self._start: str = tokenizer.bos_token if tokenizer.bos_token is not None and begins else ""
         self._cache = SegmentCache(args.cache_mb * 2**20)
         self._header: list[Segment] | None = None  # empty if the prompts have none
         self._by_segments: bool | None = None  # None until `prepare` has looked
@@ -238,11 +244,15 @@ class BaseVLM(ABC):
             `ValueError`: a prompt longer than the model's context, or an answer without tokens; before any is run.
         """
         self.prepare(requests)
-        queries = {request.query["id"]: request.query for request in requests}
-        texts = {identifier: self._answer_text(query) for identifier, query in queries.items()}
-        ids = {identifier: self.answer_ids(query) for identifier, query in queries.items()}
-        answers = [ids[request.query["id"]] for request in requests]
-        rows = [self._row(request, texts[request.query["id"]]) for request in requests]
+        if not self._by_segments and len(requests) > WHOLE_PROMPTS:
+            # Whole prompts share nothing, so all their images need not be in memory at once.
+            starts = range(0, len(requests), WHOLE_PROMPTS)
+            return [
+                score for start in starts for score in self.answer_logprobs(requests[start : start + WHOLE_PROMPTS])
+            ]
+        texts = {request.query["id"]: self._answer_text(request.query) for request in requests}
+        found = [self._answered_row(request, texts[request.query["id"]]) for request in requests]
+        rows, answers = [row for row, _ in found], [answer for _, answer in found]
         lengths = [num_tokens(row) for row in rows]
         self._check_lengths(requests, lengths)
         results: list[AnswerLogprob | None] = [None] * len(requests)
@@ -268,8 +278,17 @@ class BaseVLM(ABC):
             `ValueError`: a prompt that with its answer is longer than the model's context; before any is run.
         """
         self.prepare(requests)
-        config = generation_config or GenerationConfig(max_new_tokens=self.task.max_new_tokens, do_sample=False)
+        config = copy.deepcopy(generation_config) or GenerationConfig(
+            max_new_tokens=self.task.max_new_tokens, do_sample=False
+        )
         config.pad_token_id = self.pad_token_id
+        if not self._by_segments and len(requests) > WHOLE_PROMPTS:
+            starts = range(0, len(requests), WHOLE_PROMPTS)
+            return [
+                text
+                for start in starts
+                for text in self.generate(requests[start : start + WHOLE_PROMPTS], generation_config)
+            ]
         distinct = list({request.key: request for request in requests}.values())
         config.eos_token_id = self._end_token_ids(distinct[0].query) if distinct else None
         rows = [self._row(request) for request in distinct]
@@ -292,14 +311,17 @@ class BaseVLM(ABC):
         """
         Decides, once, whether prompts are put together from segments that were tokenised one by one.
 
-        They are if that gives what the whole prompt gives, checked on the longest of the requests. If it does not,
-        every prompt is tokenised whole, which is right for any family, and slower, since nothing is shared; that is
-        said once.
+        They are if that gives what the whole prompt gives, answer included, checked on a few of the examples. If it
+        does not, every prompt is tokenised whole, which is right for any family, and slower, since nothing is shared;
+        that is said once.
         """
-        if self._by_segments is not None or not requests:
+        if self._by_segments is not None:
             return
-        probes = sorted(requests, key=lambda request: -len(request.demonstrations))[:4]
-        self._by_segments = all(self.segments_are_exact(request) for request in probes)
+        examples = {e["id"]: e for request in requests for e in (*request.demonstrations, request.query)}
+        probes = [example for example in examples.values() if example["answer"].strip()][:4]
+        if not probes:
+            return  # nothing to try it on: this call goes the safe way
+        self._by_segments = all(self.segments_are_exact(Request((probes[0], probe), probe)) for probe in probes)
         if not self._by_segments:
             logger.warning(
                 "%s: tokenising a prompt piece by piece differs from tokenising it whole, so each prompt is processed "
@@ -308,11 +330,13 @@ class BaseVLM(ABC):
             )
 
     def segments_are_exact(self, request: Request) -> bool:
-        """Whether the segments of a request add up to the inputs that its whole prompt gives."""
+        """Whether the segments of a request and its answer add up to the inputs that the whole text gives."""
+        answer = self._answer_text(request.query)
         demonstrations = [self.prompt.demonstration(example) for example in request.demonstrations]
-        pieces = [self.prompt.header(request.query), *demonstrations, self.prompt.query(request.query)]
+        pieces = [self._header_piece(request.query), *demonstrations, self.prompt.query(request.query), Piece(answer)]
+        whole = self._whole_piece(request)
         parts = self._collate([[self._process(piece) for piece in pieces if piece.text]], "right")
-        reference = self._collate([[self._process(self.prompt.whole(*request))]], "right")
+        reference = self._collate([[self._process(Piece(whole.text + answer, whole.images))]], "right")
         return parts.keys() == reference.keys() and all(
             parts[name].shape == reference[name].shape and torch.allclose(parts[name], reference[name], atol=1e-4)
             for name in parts
@@ -320,28 +344,39 @@ class BaseVLM(ABC):
 
     def answer_ids(self, query: Example) -> list[int]:
         """Tokens of the answer behind its query, the end token included only with `score_end_token`."""
-        ids = self._cached("answer", query, lambda: Piece(self._answer_text(query))).tokens["input_ids"]
-        if not ids:
-            raise ValueError(f"The answer {self.task.target(query)!r} of example {query['id']!r} has no tokens.")
-        return ids
+        self.prepare([Request((), query)])
+        return self._answered_row(Request((), query), self._answer_text(query))[1]
 
     def num_prompt_tokens(self, request: Request) -> int:
         """Length of a prompt with its answer."""
-        return num_tokens(self._row(request, self._answer_text(request.query)))
+        self.prepare([request])
+        return num_tokens(self._answered_row(request, self._answer_text(request.query))[0])
 
     def _answer_text(self, query: Example) -> str:
         answer, end = self.prompt.answer(query)
-        if not self.args.score_end_token:
-            return answer
-        first = self.tokenizer(end, add_special_tokens=False)["input_ids"][:1]
-        return answer + self.tokenizer.decode(first)
+        return answer + self.tokenizer.decode(self._end_ids(end)) if self.args.score_end_token else answer
+
+    def _end_ids(self, end: str) -> list[int]:
+        """The token that ends an answer: the first one behind it that is more than a space."""
+        ids = self.tokenizer(end, add_special_tokens=False)["input_ids"]
+        return next(([token] for token in ids if self.tokenizer.decode([token]).strip(" ")), [])
 
     def _end_token_ids(self, example: Example) -> list[int]:
         """The model's own end tokens, and the token that ends an answer in the prompt."""
         ids = self.model.generation_config.eos_token_id
         ids = list(ids) if isinstance(ids, (list, tuple)) else [ids] if ids is not None else []
-        end = self.tokenizer(self.prompt.answer(example)[1], add_special_tokens=False)["input_ids"][:1]
-        return sorted({*ids, *end})
+        return sorted({*ids, *self._end_ids(self.prompt.answer(example)[1])})
+
+    def _with_start(self, text: str) -> str:
+        """The text behind the start token, for tokenizers that add one by themselves, if it is not there already."""
+        return text if text.startswith(self._start) else self._start + text
+
+    def _header_piece(self, example: Example) -> Piece:
+        return Piece(self._with_start(self.prompt.header(example).text))
+
+    def _whole_piece(self, request: Request) -> Piece:
+        whole = self.prompt.whole(*request)
+        return Piece(self._with_start(whole.text), whole.images)
 
     def _cached(self, role: str, example: Example, make) -> Segment:
         key = (role, example["id"])
@@ -356,7 +391,7 @@ class BaseVLM(ABC):
 
     def _segments(self, request: Request) -> list[Segment]:
         if self._header is None:
-            piece = self.prompt.header(request.query)
+            piece = self._header_piece(request.query)
             self._header = [self._encode(piece)] if piece.text else []
         demonstrations = [
             self._cached("demonstration", example, lambda example=example: self.prompt.demonstration(example))
@@ -368,12 +403,37 @@ class BaseVLM(ABC):
             self._cached("query", request.query, lambda: self.prompt.query(request.query)),
         ]
 
-    def _row(self, request: Request, answer_text: str = "") -> list[Segment]:
+    def _row(self, request: Request) -> list[Segment]:
+        """A prompt without its answer."""
+        return self._segments(request) if self._by_segments else [self._encode(self._whole_piece(request))]
+
+    def _answered_row(self, request: Request, answer_text: str) -> tuple[list[Segment], list[int]]:
+        """A prompt with its answer, and the tokens at its end that are the answer's."""
+        query = request.query
         if self._by_segments:
-            answer = [self._cached("answer", request.query, lambda: Piece(answer_text))] if answer_text else []
-            return self._segments(request) + answer
-        whole = self.prompt.whole(*request)
-        return [self._encode(Piece(whole.text + answer_text, whole.images))]
+            answer = (
+                self._cached("answer", query, lambda: Piece(answer_text))
+                if answer_text
+                else Segment({"input_ids": []})
+            )
+            row, ids = [*self._segments(request), answer], answer.tokens["input_ids"]
+        else:
+            whole = self._whole_piece(request)
+            text = whole.text + answer_text
+            # Of the text alone: placeholders of images stand before the answer, however many tokens they become.
+            before, after = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in (whole.text, text))
+            if after[: len(before)] != before:
+                raise ValueError(
+                    f"The answer {answer_text!r} of example {query['id']!r} melts into the prompt's last token, so "
+                    "its own probability is not defined. End the prompt in another way: `question_template`, or "
+                    "`prompt_format`."
+                )
+            row, ids = [self._encode(Piece(text, whole.images))], after[len(before) :]
+            if ids and row[0].tokens["input_ids"][-len(ids) :] != ids:
+                raise ValueError(f"{type(self).__name__} puts tokens behind the answer of example {query['id']!r}.")
+        if not ids:
+            raise ValueError(f"The answer {self.task.target(query)!r} of example {query['id']!r} has no tokens.")
+        return row, ids
 
     def _check_lengths(self, requests: Sequence[Request], lengths: Sequence[int]) -> None:
         for request, length in zip(requests, lengths, strict=True):

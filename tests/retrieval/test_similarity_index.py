@@ -48,11 +48,13 @@ def test_similarity_by_hand():
 def test_ranks_by_hand():
     candidates = [["d", "c", "b", "a"]]
     assert rank_candidates(QUERIES, ["q"], POOL, candidates, "image_sim") == [["a", "b", "c", "d"]]
-    assert rank_candidates(QUERIES, ["q"], POOL, candidates, "text_sim") == [["c", "d", "b", "a"]]  # c = d
-    assert rank_candidates(QUERIES, ["q"], POOL, candidates, "image_text_sim") == [["b", "a", "c", "d"]]
+    (by_text,) = rank_candidates(QUERIES, ["q"], POOL, candidates, "text_sim")
+    assert set(by_text[:2]) == {"c", "d"} and by_text[2:] == ["b", "a"]  # c = d
+    (by_both,) = rank_candidates(QUERIES, ["q"], POOL, candidates, "image_text_sim")
+    assert by_both[0] == "b" and set(by_both[1:3]) == {"a", "c"} and by_both[3] == "d"  # a = c
     assert rank_candidates(QUERIES, ["q", "b"], POOL, [["d", "a"], ["c"]], "image_sim") == [["a", "d"], ["c"]]
-    assert rank_pool(QUERIES, ["q"], POOL, "text_sim", 4) == [["c", "d", "b", "a"]]
-    assert rank_pool(QUERIES, ["q"], POOL, "image_text_sim", 2) == [["b", "a"]]
+    assert rank_pool(QUERIES, ["q"], POOL, "text_sim", 4) == [by_text]
+    assert rank_pool(QUERIES, ["q"], POOL, "image_text_sim", 2) == [by_both[:2]]
     # b is itself in the pool: at 60 degrees c is 30 away, a 60, d 120
     assert rank_pool(QUERIES, ["b", "q"], POOL, "image_sim", 3) == [["c", "a", "d"], ["a", "b", "c"]]
 
@@ -72,7 +74,7 @@ def random_embeddings(seed: int, size: int, distinct: int) -> ExampleEmbeddings:
 
 
 @pytest.mark.parametrize("distinct", [1, 5, 700])
-def test_equal_to_brute_force_with_ties_in_the_order_of_the_pool(distinct):
+def test_equal_to_brute_force_with_ties_in_the_order_of_the_pool_or_of_the_query(distinct):
     pool, queries = random_embeddings(0, 700, distinct), random_embeddings(1, 40, 40)
     positions, scores = SimilarityIndex(pool, "text_sim").search(queries.text, 30)
     for row, vector in enumerate(queries.text):
@@ -111,3 +113,14 @@ def test_bad_input():
         similarity(random_embeddings(0, 5, 5), ["0-1"], POOL, [["a"]], "text_sim")
     with pytest.raises(ValueError, match="No embedding of the example 'z'"):
         rank_candidates(QUERIES, ["q"], POOL, [["a", "z"]], "text_sim")
+
+
+def test_each_query_orders_equal_scores_by_itself_and_alike_everywhere():
+    ids = [f"p{i}" for i in range(30)]
+    same = np.ones((30, 2), np.float32) / np.sqrt(2).astype(np.float32)
+    query_ids = [f"q{i}" for i in range(20)]
+    pool, queries = ExampleEmbeddings(ids, text=same), ExampleEmbeddings(query_ids, text=same[:20])
+    ranked = rank_pool(queries, query_ids, pool, "text_sim", 30)
+    assert rank_candidates(queries, query_ids, pool, [ids[::-1]] * 20, "text_sim") == ranked
+    assert len({ids[0] for ids in ranked}) > 5  # not the same few for everybody
+    assert rank_pool(queries, query_ids[7:8], pool, "text_sim", 3) == [ranked[7][:3]]

@@ -29,7 +29,7 @@ from leverplus_trl.schema import BEAMS, LEDGER
 from leverplus_trl.selectors import PRESETS, PointerSelectorConfig, PointerSelectorModel, PointerSelectorProcessor
 from leverplus_trl.trainer import SelectorDataset, SelectorSFTConfig, SelectorSFTTrainer, scored_prefixes
 from leverplus_trl.trainer.model_card import model_card
-from leverplus_trl.trainer.sft_trainer import drop_candidates, measure_batch
+from leverplus_trl.trainer.sft_trainer import measure_batch
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,7 +137,7 @@ def test_training_learns_what_similarity_does_not_know(tmp_path, world, data):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"loss_type": "beams", "num_train_epochs": 20}, {"candidate_dropout": 0.5, "label_smoothing": 0.05}],
+    [{"loss_type": "beams", "num_train_epochs": 20}, {"label_smoothing": 0.05}],
 )
 def test_other_objectives_train_too(tmp_path, world, data, arguments):
     model = make_model(data["train"][0])
@@ -176,7 +176,7 @@ class StopAt(TrainerCallback):
 
 def test_a_resumed_run_is_bit_exact(tmp_path, data):
     train, evaluation = data["train"][0], data["validation"][0]
-    arguments = {"num_train_epochs": 4, "save_steps": 6, "eval_steps": 6, "candidate_dropout": 0.5}
+    arguments = {"num_train_epochs": 4, "save_steps": 6, "eval_steps": 6}
     whole = make_model(train)
     trainer = make_trainer(tmp_path / "whole", whole, train, evaluation, **arguments)
     trainer.train()
@@ -275,17 +275,6 @@ def test_measures_of_an_evaluation_equal_the_hand_worked_case():
     assert found["recall"].tolist() == [1.0, 0.5]
 
 
-def test_candidate_dropout_hides_up_to_the_largest_share_and_never_shows_padding():
-    torch.manual_seed(0)
-    mask = torch.ones(2000, 50, dtype=torch.bool)
-    mask[:, :10] = False
-    kept = drop_candidates(mask, 0.6)
-    assert not kept[:, :10].any()
-    share = kept[:, 10:].float().mean(-1)
-    assert share.mean().item() == pytest.approx(0.7, abs=0.01)  # the share is uniform between 0 and 0.6
-    assert share.min() < 0.5 and share.max() > 0.9
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -293,9 +282,7 @@ def test_candidate_dropout_hides_up_to_the_largest_share_and_never_shows_padding
         ({"tau": 0.0}, "tau is 0.0"),
         ({"top_n": 0}, "top_n is 0"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
-        ({"candidate_dropout": -0.1}, "candidate_dropout is -0.1"),
         ({"score_weights": "softmax"}, "set loss_type: beams or leave score_weights out"),
-        ({"loss_type": "beams", "candidate_dropout": 0.1}, "set candidate_dropout: 0 or loss_type: listwise"),
         ({"label_smoothing_factor": 0.1}, "set label_smoothing"),
     ],
 )

@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vlms.tiny_models import byte_tokenizer, prefix_space_tokenizer, tiny_causal_lm, tiny_idefics3, tiny_llava
+from vlms.tiny_models import (
+    byte_tokenizer,
+    llama2_tokenizer,
+    prefix_space_tokenizer,
+    tiny_causal_lm,
+    tiny_idefics3,
+    tiny_llava,
+)
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, load_vlm
@@ -63,9 +70,9 @@ def plain_logprob(vlm, request):
 
     def inputs(text):
         if isinstance(vlm, CausalLM):
-            return dict(vlm.tokenizer(text, add_special_tokens=False, return_tensors="pt"))
+            return dict(vlm.tokenizer(text, return_tensors="pt"))  # a start token, where the tokenizer adds one
         images = list(whole.images) or None
-        return dict(vlm.processor(text=[text], images=images, return_tensors="pt", add_special_tokens=False))
+        return dict(vlm.processor(text=[text], images=images, return_tensors="pt"))
 
     full = inputs(whole.text + answer)
     ids = full["input_ids"][0]
@@ -82,9 +89,10 @@ def other_vlm(request):
     return ChatVLM(model, processor, task, VLMArguments(vlm=request.param, max_batch_tokens=1000))
 
 
-@pytest.fixture(params=["plain", "chat", "prefix_space"])
+@pytest.fixture(params=["plain", "chat", "prefix_space", "llama2"])
 def text_vlm(request):
-    tokenizer = prefix_space_tokenizer() if request.param == "prefix_space" else byte_tokenizer()
+    makers = {"prefix_space": prefix_space_tokenizer, "llama2": llama2_tokenizer}
+    tokenizer = makers.get(request.param, byte_tokenizer)()
     task = make_task(TaskArguments(task="text_classification", labels=ANSWERS, max_new_tokens=5))
     prompt_format = "chat" if request.param == "chat" else "plain"
     arguments = VLMArguments(vlm=request.param, prompt_format=prompt_format, max_batch_tokens=200)
@@ -126,12 +134,22 @@ def test_batched_equals_single(concept_vlm, world):
 def test_segments_are_used_where_they_add_up_and_not_elsewhere(concept_vlm, world, caplog):
     concept_vlm.prepare(world_requests(world))
     assert concept_vlm._by_segments is True
+    caplog.clear()
     model, processor = tiny_idefics3()  # its pixel values are grouped by prompt: segments can't be put side by side
     task = make_task(TaskArguments(metric="exact_match"))
     vlm = ChatVLM(model, processor, task, VLMArguments(vlm="idefics3"))
     vlm.prepare(requests_of(picture_examples(8)))
     assert vlm._by_segments is False
     assert "piece by piece differs" in caplog.text
+
+
+def test_what_is_asked_first_does_not_decide_how_prompts_are_tokenised(text_vlm):
+    examples = [{**example, "image": None} for example in picture_examples(8)]
+    text_vlm.prepare([Request((), examples[0])])
+    zero_shot_first = text_vlm._by_segments
+    text_vlm._by_segments = None
+    text_vlm.prepare(requests_of(examples))
+    assert text_vlm._by_segments == zero_shot_first == (text_vlm.args.vlm in ("plain", "chat"))
 
 
 def test_whole_prompts_give_the_numbers_of_segments(concept_vlm, world):
@@ -168,7 +186,7 @@ def test_each_image_and_text_is_processed_once(world):
     vlm.answer_logprobs(requests)
     shown = {example["id"] for request in requests for example in request.demonstrations}
     asked = {request.query["id"] for request in requests}
-    assert first == len(shown) + 2 * len(asked)  # each demonstration, each query, each answer
+    assert first == len(shown) + 2 * len(asked)  # each demonstration, each query, each answer; there is no header
     assert len(seen) == first
 
 
@@ -262,7 +280,7 @@ def test_an_answer_without_tokens_is_named(text_vlm):
     query = {"id": "q7", "image": None, "question": "what ?", "answer": " ", "answers": [" "]}
     text_vlm._by_segments = True
     if text_vlm.args.vlm == "plain":
-        text_vlm.prompt.answer = lambda example: ("", "\n")
+        text_vlm.prompt.answer = lambda example: ("", "\n")  # as a tokenizer that drops spaces would have it
         with pytest.raises(ValueError, match="example 'q7' has no tokens"):
             text_vlm.answer_logprobs([Request((), query)])
 

@@ -15,7 +15,7 @@
 """Random models of a few thousand weights, of families the project knows nothing special about."""
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -87,6 +87,19 @@ def prefix_space_tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<unk>", "<s>", "</s>"])
     tokenizer.train_from_iterator([*TEXTS, "\n"], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="</s>", eos_token="</s>", unk_token="<unk>")
+
+
+def llama2_tokenizer() -> PreTrainedTokenizerFast:
+    """Like Llama 2's: spaces become part of the text's first word, alone or not, and a start token is added."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"])
+    tokenizer.train_from_iterator([*TEXTS, "it ? blue star\n"], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="</s>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
 
 
 def _text_config(vocab_size: int, pad: int, eos: int) -> LlamaConfig:

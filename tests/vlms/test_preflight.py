@@ -1,0 +1,76 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import pytest
+
+from leverplus_trl.vlms import AnswerLogprob, preflight
+
+
+@pytest.fixture
+def job(world):
+    return world["pool"].select(range(60)), world["train"].select(range(20))
+
+
+def with_scores(monkeypatch, vlm, change):
+    """Lets the VLM's scores be `change(requests, scores)`."""
+    answer_logprobs = vlm.answer_logprobs
+    monkeypatch.setattr(vlm, "answer_logprobs", lambda requests: change(requests, answer_logprobs(requests)))
+
+
+def test_a_vlm_that_can_be_trusted_passes(concept_vlm, job):
+    report = preflight(concept_vlm, *job, num_shots=2)
+    assert report.batching_error <= 1e-4
+    assert report.info_score_spread >= 100 * report.score_error
+    assert report.self_demonstration_gain > 0.5
+    assert 20 <= report.longest_prompt <= report.context == 1024
+
+
+def test_scores_that_depend_on_the_batch_are_refused(concept_vlm, job, monkeypatch):
+    def leak(requests, scores):
+        return [AnswerLogprob(s.logprob - 1e-3 * (len(requests) > 1), s.num_tokens) for s in scores]
+
+    with_scores(monkeypatch, concept_vlm, leak)
+    with pytest.raises(ValueError, match=r"in a batch and alone differ by 0\.001 nats"):
+        preflight(concept_vlm, *job, num_shots=2)
+
+
+def test_scores_that_hardly_differ_are_refused(concept_vlm, job, monkeypatch):
+    def flat(requests, scores):
+        gain = [1e-4 * bool(request.demonstrations) + 5e-5 * (len(requests) > 1) for request in requests]
+        return [AnswerLogprob(-2.0 + g, s.num_tokens) for s, g in zip(scores, gain, strict=True)]
+
+    with_scores(monkeypatch, concept_vlm, flat)
+    with pytest.raises(ValueError, match="a ranking by it would be noise"):
+        preflight(concept_vlm, *job, num_shots=2)
+
+
+def test_a_vlm_that_demonstrations_hurt_is_refused(concept_vlm, job, monkeypatch):
+    def reverse(requests, scores):
+        return [AnswerLogprob(-12.0 - s.logprob, s.num_tokens) for s in scores]
+
+    with_scores(monkeypatch, concept_vlm, reverse)
+    with pytest.raises(ValueError, match="does not use demonstrations"):
+        preflight(concept_vlm, *job, num_shots=2)
+
+
+def test_scored_tokens_that_are_not_the_answer_are_refused(concept_vlm, job, monkeypatch):
+    other = concept_vlm.tokenizer("what colour", add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(concept_vlm, "answer_ids", lambda query: other)
+    with pytest.raises(ValueError, match="decode to 'what colour', not"):
+        preflight(concept_vlm, *job, num_shots=2)
+
+
+def test_room_for_the_answer_counts(concept_vlm, job):
+    with pytest.raises(ValueError, match=r"and 1000 to come; the model's context holds 1024"):
+        preflight(concept_vlm, *job, num_shots=2, max_new_tokens=1000)
