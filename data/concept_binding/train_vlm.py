@@ -68,7 +68,7 @@ class VLMTrainingArguments:
     language_batch_size: int = field(default=64, metadata={"help": "Episodes a step in the second stage."})
     language_learning_rate: float = field(default=1.5e-3, metadata={"help": "Peak learning rate of the second stage."})
     max_demonstrations: int = field(default=10, metadata={"help": "Most demonstrations in an episode."})
-    num_queries: int = field(default=300, metadata={"help": "Test questions of the final evaluation."})
+    num_queries: int = field(default=1000, metadata={"help": "Test questions of the final evaluation."})
     num_threads: int = field(default=1, metadata={"help": "CPU threads; other numbers give other roundings."})
 
 

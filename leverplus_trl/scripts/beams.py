@@ -60,9 +60,11 @@ def main(
     state = start_stage(stage_args, "beams")
     task = make_task(task_args)
     pool = load_examples(data_args, data_args.pool_split)
+    task.check_examples(pool, data_args.pool_split)
     queries: dict[str, Dataset] = {}
     for split in beam_args.query_splits:
         examples = load_examples(data_args, split)
+        task.check_examples(examples, split)
         for name, others in {data_args.pool_split: pool, **queries}.items():
             check_disjoint(others, examples, name, split)
         queries[split] = examples.select(range(min(beam_args.num_queries or len(examples), len(examples))))

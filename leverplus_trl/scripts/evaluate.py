@@ -72,6 +72,8 @@ def main(
     task = make_task(task_args)
     pool = load_examples(data_args, data_args.pool_split)
     queries = load_examples(data_args, eval_args.eval_split)
+    task.check_examples(pool, data_args.pool_split)
+    task.check_examples(queries, eval_args.eval_split)
     check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)
     queries = queries.select(range(min(eval_args.num_queries or len(queries), len(queries))))
     if stage_args.dry_run:

@@ -19,6 +19,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
+from datasets import Dataset
+
 from ..metrics.exact_match.exact_match import exact_match
 from ..metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
 
@@ -82,6 +84,11 @@ class BaseTask(ABC):
     @abstractmethod
     def content(self, example: Example) -> list[dict[str, Any]]:
         """The user's turn: a list of `{"type": "image", "image": PIL.Image}` and `{"type": "text", "text": str}`."""
+
+    @abstractmethod
+    def check_examples(self, examples: Dataset, split: str) -> None:
+        """Raises `ValueError`, naming them, if there are examples of a kind the task can't use; before any long
+        work."""
 
     def target(self, example: Example) -> str:
         """The words the VLM should answer with; what `answer_logprob` scores, and what a demonstration shows."""

@@ -147,6 +147,13 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Datas
     if "id" not in present:
         logger.info("No id column in split %r: ids are '%s-<row>'.", split, split)
         dataset = dataset.add_column("id", [f"{split}-{row}" for row in range(len(dataset))])
+    if "answers" in present and len(dataset) and any(isinstance(answer, dict) for answer in dataset[0]["answers"]):
+        # VQAv2 and its like: one mapping an annotator, the words under "answer".
+        if "answer" not in dataset[0]["answers"][0]:
+            raise ValueError(
+                f"`answers` of split {split!r} holds {dataset[0]['answers'][0]}, which has no key 'answer'."
+            )
+        dataset = dataset.map(lambda row: {"answers": [one["answer"] for one in row["answers"]]})
     if "answer" not in present:
         dataset = dataset.add_column("answer", [_most_frequent(answers) for answers in dataset["answers"]])
     if "answers" not in present:
@@ -172,9 +179,10 @@ def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Da
     missing = [theirs for theirs in columns.values() if theirs not in dataset.column_names]
     if missing:
         raise ValueError(f"Split {split!r} has no column {missing[0]!r}; its columns are {dataset.column_names}.")
-    in_the_way = [ours for ours, theirs in columns.items() if ours != theirs and ours in dataset.column_names]
-    dataset = dataset.remove_columns(in_the_way)
-    return dataset.rename_columns({theirs: ours for ours, theirs in columns.items() if ours != theirs})
+    # By way of names that nothing has, so that columns can also trade places.
+    dataset = dataset.rename_columns({theirs: f"mapped to {ours}" for ours, theirs in columns.items()})
+    dataset = dataset.remove_columns([ours for ours in columns if ours in dataset.column_names])
+    return dataset.rename_columns({f"mapped to {ours}": ours for ours in columns})
 
 
 def _most_frequent(answers: list[str]) -> str:
@@ -187,6 +195,8 @@ def _bad_example(row: dict) -> dict:
         return {"problem": "its question is empty"}
     if not (row["answer"] or "").strip():
         return {"problem": "its answer is empty"}
+    if not row["answers"]:
+        return {"problem": "it has no annotators' answers"}
     if row["image"] is not None:
         try:
             Image().decode_example(row["image"]).load()

@@ -16,6 +16,8 @@
 
 from typing import Any
 
+from datasets import Dataset
+
 from .base_task import BaseTask, Example, TaskArguments
 
 
@@ -36,6 +38,14 @@ class TextClassificationTask(BaseTask):
 
     def content(self, example: Example) -> list[dict[str, Any]]:
         return [{"type": "text", "text": self.question_text(example)}]
+
+    def check_examples(self, examples: Dataset, split: str) -> None:
+        unknown = sorted(set(examples["answer"]) - set(self.labels))
+        if unknown:
+            raise ValueError(
+                f"Split {split!r} has answers that are not among `labels`: {', '.join(map(repr, unknown[:5]))}. Add "
+                "them, or map another column to `answer`."
+            )
 
     def postprocess(self, generation: str) -> str:
         line = generation.strip().split("\n")[0].strip()

@@ -16,6 +16,8 @@
 
 from typing import Any
 
+from datasets import Dataset, Image
+
 from .base_task import BaseTask, Example
 
 
@@ -34,6 +36,15 @@ class VQATask(BaseTask):
             {"type": "image", "image": example["image"]},
             {"type": "text", "text": self.question_text(example)},
         ]
+
+    def check_examples(self, examples: Dataset, split: str) -> None:
+        images = examples.select_columns(["id", "image"]).cast_column("image", Image(decode=False))
+        missing = [row["id"] for row in images if row["image"] is None]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(examples)} examples of split {split!r} have no image, e.g. {missing[:3]}, "
+                "and the task is vqa. Use a text task, or leave them out."
+            )
 
     def postprocess(self, generation: str) -> str:
         return generation.strip().split("\n")[0].strip()

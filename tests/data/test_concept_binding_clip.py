@@ -103,9 +103,9 @@ def test_padding_does_not_change_text_embeddings(model, processor):
 
 def test_probes_recover_what_is_seen_and_asked(model, processor):
     metrics = train_clip.evaluate(model, processor.tokenizer, num_pictures=1500, num_held_out=500)
-    for name in ("colour", "shape", "frame"):
+    for name in ("colour", "texture", "frame"):
         assert metrics[f"image_probe_{name}"] >= 0.97, metrics
-    assert metrics["image_probe_texture"] >= 0.9
+    assert metrics["image_probe_shape"] >= 0.94, metrics  # small squares pass for circles, small stars for plusses
     assert metrics["question_similarity_same_kind_min"] > metrics["question_similarity_other_kind_max"] + 0.2
 
 

@@ -59,6 +59,31 @@ def test_further_columns_are_kept_and_a_mapped_name_wins():
     assert row["question"] == "new" and row["hint"] == "h"
 
 
+def test_columns_may_trade_places():
+    table = Dataset.from_dict({"question": ["a"], "answer": ["q"]})
+    row = examples_from(table, columns={"question": "answer", "answer": "question"})[0]
+    assert (row["question"], row["answer"]) == ("q", "a")
+
+
+def test_annotators_may_come_as_mappings():
+    table = Dataset.from_dict(
+        {"question": ["q"], "answers": [[{"answer": "yes", "id": 1}, {"answer": "yes", "id": 2}]]}
+    )
+    assert examples_from(table)[0]["answers"] == ["yes", "yes"]
+    table = Dataset.from_dict({"question": ["q"], "answers": [[{"text": "yes"}]]})
+    with pytest.raises(ValueError, match="has no key 'answer'"):
+        examples_from(table)
+
+
+def test_examples_a_task_cannot_use_are_named_before_anything_runs():
+    table = examples_from(Dataset.from_dict({"question": ["q"], "answer": ["sunny"]}))
+    with pytest.raises(ValueError, match=r"1 of 1 examples of split 'train' have no image, e\.g\. \['train-0'\]"):
+        make_task(TaskArguments(task="vqa")).check_examples(table, "train")
+    with pytest.raises(ValueError, match="not among `labels`: 'sunny'"):
+        make_task(TaskArguments(task="text_classification", labels=["wet"])).check_examples(table, "train")
+    make_task(TaskArguments(task="text_classification", labels=["sunny"])).check_examples(table, "train")
+
+
 def test_image_paths_are_read_from_their_folder(tmp_path):
     Image.new("RGB", (3, 2), "red").save(tmp_path / "a.png")
     table = Dataset.from_dict({"question": ["q"], "answer": ["a"], "image": ["a.png"]})
