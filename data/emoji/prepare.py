@@ -95,8 +95,8 @@ class PrepareArguments:
         default=None, metadata={"help": f"An emoji.json; without it, npm fetches {NPM_PACKAGE} (60 MB, once)."}
     )
     pool: int = field(default=450, metadata={"help": "Examples that serve as demonstrations."})
-    train: int = field(default=200, metadata={"help": "Training queries."})
-    validation: int = field(default=50, metadata={"help": "Validation queries."})
+    train: int = field(default=100, metadata={"help": "Training queries."})
+    validation: int = field(default=30, metadata={"help": "Validation queries."})
     test: int = field(default=100, metadata={"help": "Test queries."})
     seed: int = field(default=0, metadata={"help": "Decides which emoji stands in which split."})
 
