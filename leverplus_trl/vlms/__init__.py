@@ -25,12 +25,13 @@ from transformers import (
 )
 
 from ..tasks import BaseTask
-from .base_vlm import AnswerLogprob, BaseVLM, Request, VLMArguments
+from .base_vlm import AnswerLogprob, BaseVLM, Request
 from .causal_lm import CausalLM
 from .chat_vlm import ChatVLM
 from .preflight import preflight
 from .processing_qwen2_5_vl import register_processor
 from .qwen2_5_vl import Qwen2_5_VL
+from .vlm_arguments import VLMArguments
 
 
 register_processor()

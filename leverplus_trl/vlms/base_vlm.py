@@ -19,9 +19,7 @@ import copy
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,66 +28,14 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..tasks import BaseTask, Example
 from .prompts import ChatPrompt, Piece, PlainPrompt
+from .segments import Segment, SegmentCache, cat_padded, num_tokens, plan_batches
+from .vlm_arguments import VLMArguments
 
 
 logger = logging.getLogger(__name__)
 
-PROMPT_FORMATS = ("auto", "chat", "plain")
 #: Prompts that are preprocessed at once where each is processed whole.
 WHOLE_PROMPTS = 64
-
-
-@dataclass
-class VLMArguments:
-    """
-    The frozen model that scores and answers.
-
-    Args:
-        vlm (`str`):
-            Hub id or folder of a vision-language model, or of a causal language model for tasks without images.
-        vlm_revision (`str`, *optional*):
-            Hub revision.
-        gguf_file (`str`, *optional*):
-            Name of the gguf file in the folder, for language models stored so.
-        dtype (`str`, *optional*, defaults to `"float32"`):
-            Type the weights are loaded as.
-        attn_implementation (`str`, *optional*, defaults to `"sdpa"`):
-            Attention of transformers.
-        prompt_format (`str`, *optional*, defaults to `"auto"`):
-            `"chat"`: the model's chat template; `"plain"`: lines of text; `"auto"`: chat if there is a template.
-        system_prompt (`str`, *optional*):
-            Text at the start of every prompt.
-        score_end_token (`bool`, *optional*, defaults to `False`):
-            Also score the token that ends the answer, as the reference implementation of Lever-LM does.
-        max_batch_tokens (`int`, *optional*, defaults to 8192):
-            Tokens in one batch, padding included. Part of what makes an output: another value changes the last bits.
-        cache_mb (`int`, *optional*, defaults to 1024):
-            Memory for preprocessed images and tokenised texts.
-        trust_remote_code (`bool`, *optional*, defaults to `False`):
-            Whether code that comes with the model may run.
-    """
-
-    vlm: str = field(metadata={"help": "Hub id or folder of the VLM (or of a causal LM, for tasks without images)."})
-    vlm_revision: str | None = field(default=None, metadata={"help": "Hub revision of the VLM."})
-    gguf_file: str | None = field(default=None, metadata={"help": "gguf file in that folder, if it is stored so."})
-    dtype: str = field(default="float32", metadata={"help": "Type the weights are loaded as."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "Attention implementation of transformers."})
-    prompt_format: str = field(default="auto", metadata={"help": "auto | chat | plain."})
-    system_prompt: str | None = field(default=None, metadata={"help": "Text at the start of every prompt."})
-    score_end_token: bool = field(default=False, metadata={"help": "Score the token that ends the answer, too."})
-    max_batch_tokens: int = field(default=8192, metadata={"help": "Tokens in one batch, padding included."})
-    cache_mb: int = field(default=1024, metadata={"help": "Memory for preprocessed images and texts, in MB."})
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Whether code that comes with the model may run."}
-    )
-
-    def __post_init__(self):
-        if self.prompt_format not in PROMPT_FORMATS:
-            raise ValueError(f"prompt_format is {self.prompt_format!r}; expected one of {', '.join(PROMPT_FORMATS)}.")
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise ValueError(f"dtype is {self.dtype!r}; expected the name of a torch dtype, e.g. float32 or bfloat16.")
-        if self.max_batch_tokens < 1:
-            raise ValueError(f"max_batch_tokens is {self.max_batch_tokens}; a batch holds at least one token.")
 
 
 class Request(NamedTuple):
@@ -108,85 +54,6 @@ class AnswerLogprob(NamedTuple):
 
     logprob: float
     num_tokens: int
-
-
-@dataclass(eq=False)
-class Segment:
-    """
-    A piece of a prompt, ready for the model.
-
-    Args:
-        tokens (`dict[str, list[int]]`):
-            `input_ids` and what else the processor says of each token, of length L each.
-        images (`dict[str, torch.Tensor]`):
-            What the processor (or the vision tower) says of its images; rows of different segments are concatenated.
-        position_ids (`np.ndarray` of shape `(3, L)`, *optional*):
-            Positions counted from the segment's start, for models with more than one position axis.
-    """
-
-    tokens: dict[str, list[int]]
-    images: dict[str, torch.Tensor] = field(default_factory=dict)
-    position_ids: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.tokens["input_ids"])
-
-    @property
-    def num_bytes(self) -> int:
-        return 64 * len(self) + sum(tensor.nbytes for tensor in self.images.values())
-
-
-class SegmentCache:
-    """Segments by key, the least recently used leaving when their bytes exceed the bound."""
-
-    def __init__(self, max_bytes: int):
-        self.max_bytes = max_bytes
-        self.num_bytes = 0
-        self._segments: OrderedDict[tuple, Segment] = OrderedDict()
-
-    def get(self, key: tuple) -> Segment | None:
-        if key in self._segments:
-            self._segments.move_to_end(key)
-        return self._segments.get(key)
-
-    def put(self, key: tuple, segment: Segment) -> None:
-        self._segments[key] = segment
-        self.num_bytes += segment.num_bytes
-        while self.num_bytes > self.max_bytes and len(self._segments) > 1:
-            self.num_bytes -= self._segments.popitem(last=False)[1].num_bytes
-
-
-def num_tokens(row: list[Segment]) -> int:
-    """Length of a prompt."""
-    return sum(len(segment) for segment in row)
-
-
-def _cat_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Rows one after the other, smaller ones padded with zeros: what processors do with images of several sizes."""
-    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
-    padded = []
-    for tensor in tensors:
-        missing = [
-            pad for size, full in zip(tensor.shape[:0:-1], reversed(shape), strict=True) for pad in (0, full - size)
-        ]
-        padded.append(torch.nn.functional.pad(tensor, missing) if any(missing) else tensor)
-    return torch.cat(padded)
-
-
-def plan_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """
-    Positions of `lengths` in batches of near-equal length whose padded size stays within `max_tokens`.
-
-    The plan depends on the lengths alone; ties go by position. An entry longer than the budget is a batch by itself.
-    """
-    batches: list[list[int]] = []
-    for position in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        # Sorted by length, so the newcomer is the longest.
-        if batches and (len(batches[-1]) + 1) * lengths[position] <= max_tokens:
-            batches[-1].append(position)
-        else:
-            batches.append([position])
-    return batches
 
 
 class BaseVLM(ABC):
@@ -511,7 +378,7 @@ class BaseVLM(ABC):
         batch = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
         segments = [segment for row in rows for segment in row if segment.images]
         for name in segments[0].images if segments else ():
-            tensor = _cat_padded([segment.images[name] for segment in segments]).to(device)
+            tensor = cat_padded([segment.images[name] for segment in segments]).to(device)
             batch[name] = tensor.to(self.model.dtype) if tensor.is_floating_point() else tensor
         return batch
 

@@ -17,8 +17,10 @@
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tasks import BaseTask
-from .base_vlm import BaseVLM, Segment, VLMArguments
+from .base_vlm import BaseVLM
 from .prompts import ChatPrompt, Piece, PlainPrompt
+from .segments import Segment
+from .vlm_arguments import VLMArguments
 
 
 class CausalLM(BaseVLM):

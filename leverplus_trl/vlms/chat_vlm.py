@@ -18,8 +18,10 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..tasks import BaseTask
-from .base_vlm import BaseVLM, Segment, VLMArguments
+from .base_vlm import BaseVLM
 from .prompts import ChatPrompt, Piece
+from .segments import Segment
+from .vlm_arguments import VLMArguments
 
 
 class ChatVLM(BaseVLM):

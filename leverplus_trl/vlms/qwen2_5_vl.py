@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .base_vlm import Segment
 from .chat_vlm import ChatVLM
 from .prompts import Piece
+from .segments import Segment
 
 
 class Qwen2_5_VL(ChatVLM):

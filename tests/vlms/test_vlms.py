@@ -27,7 +27,7 @@ from vlms.tiny_models import (
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, load_vlm
-from leverplus_trl.vlms.base_vlm import Segment, SegmentCache, plan_batches
+from leverplus_trl.vlms.segments import Segment, SegmentCache, plan_batches
 
 
 ANSWERS = ["red circle", "blue star", "it"]

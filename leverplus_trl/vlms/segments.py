@@ -1,0 +1,101 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pieces of prompts as tensors: what is kept of them, for how long, and how many stand in one batch."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+
+@dataclass(eq=False)
+class Segment:
+    """
+    A piece of a prompt, ready for the model.
+
+    Args:
+        tokens (`dict[str, list[int]]`):
+            `input_ids` and what else the processor says of each token, of length L each.
+        images (`dict[str, torch.Tensor]`):
+            What the processor (or the vision tower) says of its images; rows of different segments are concatenated.
+        position_ids (`np.ndarray` of shape `(3, L)`, *optional*):
+            Positions counted from the segment's start, for models with more than one position axis.
+    """
+
+    tokens: dict[str, list[int]]
+    images: dict[str, torch.Tensor] = field(default_factory=dict)
+    position_ids: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens["input_ids"])
+
+    @property
+    def num_bytes(self) -> int:
+        return 64 * len(self) + sum(tensor.nbytes for tensor in self.images.values())
+
+
+class SegmentCache:
+    """Segments by key, the least recently used leaving when their bytes exceed the bound."""
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._segments: OrderedDict[tuple, Segment] = OrderedDict()
+
+    def get(self, key: tuple) -> Segment | None:
+        if key in self._segments:
+            self._segments.move_to_end(key)
+        return self._segments.get(key)
+
+    def put(self, key: tuple, segment: Segment) -> None:
+        self._segments[key] = segment
+        self.num_bytes += segment.num_bytes
+        while self.num_bytes > self.max_bytes and len(self._segments) > 1:
+            self.num_bytes -= self._segments.popitem(last=False)[1].num_bytes
+
+
+def num_tokens(row: list[Segment]) -> int:
+    """Length of a prompt."""
+    return sum(len(segment) for segment in row)
+
+
+def cat_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Rows one after the other, smaller ones padded with zeros: what processors do with images of several sizes."""
+    shape = [max(sizes) for sizes in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    padded = []
+    for tensor in tensors:
+        missing = [
+            pad for size, full in zip(tensor.shape[:0:-1], reversed(shape), strict=True) for pad in (0, full - size)
+        ]
+        padded.append(torch.nn.functional.pad(tensor, missing) if any(missing) else tensor)
+    return torch.cat(padded)
+
+
+def plan_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """
+    Positions of `lengths` in batches of near-equal length whose padded size stays within `max_tokens`.
+
+    The plan depends on the lengths alone; ties go by position. An entry longer than the budget is a batch by itself.
+    """
+    batches: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        # Sorted by length, so the newcomer is the longest.
+        if batches and (len(batches[-1]) + 1) * lengths[position] <= max_tokens:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+    return batches

@@ -1,0 +1,75 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The recipe keys that name a VLM and say how it is run."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+PROMPT_FORMATS = ("auto", "chat", "plain")
+
+
+@dataclass
+class VLMArguments:
+    """
+    The frozen model that scores and answers.
+
+    Args:
+        vlm (`str`):
+            Hub id or folder of a vision-language model, or of a causal language model for tasks without images.
+        vlm_revision (`str`, *optional*):
+            Hub revision.
+        gguf_file (`str`, *optional*):
+            Name of the gguf file in the folder, for language models stored so.
+        dtype (`str`, *optional*, defaults to `"float32"`):
+            Type the weights are loaded as.
+        attn_implementation (`str`, *optional*, defaults to `"sdpa"`):
+            Attention of transformers.
+        prompt_format (`str`, *optional*, defaults to `"auto"`):
+            `"chat"`: the model's chat template; `"plain"`: lines of text; `"auto"`: chat if there is a template.
+        system_prompt (`str`, *optional*):
+            Text at the start of every prompt.
+        score_end_token (`bool`, *optional*, defaults to `False`):
+            Also score the token that ends the answer, as the reference implementation of Lever-LM does.
+        max_batch_tokens (`int`, *optional*, defaults to 8192):
+            Tokens in one batch, padding included. Part of what makes an output: another value changes the last bits.
+        cache_mb (`int`, *optional*, defaults to 1024):
+            Memory for preprocessed images and tokenised texts.
+        trust_remote_code (`bool`, *optional*, defaults to `False`):
+            Whether code that comes with the model may run.
+    """
+
+    vlm: str = field(metadata={"help": "Hub id or folder of the VLM (or of a causal LM, for tasks without images)."})
+    vlm_revision: str | None = field(default=None, metadata={"help": "Hub revision of the VLM."})
+    gguf_file: str | None = field(default=None, metadata={"help": "gguf file in that folder, if it is stored so."})
+    dtype: str = field(default="float32", metadata={"help": "Type the weights are loaded as."})
+    attn_implementation: str = field(default="sdpa", metadata={"help": "Attention implementation of transformers."})
+    prompt_format: str = field(default="auto", metadata={"help": "auto | chat | plain."})
+    system_prompt: str | None = field(default=None, metadata={"help": "Text at the start of every prompt."})
+    score_end_token: bool = field(default=False, metadata={"help": "Score the token that ends the answer, too."})
+    max_batch_tokens: int = field(default=8192, metadata={"help": "Tokens in one batch, padding included."})
+    cache_mb: int = field(default=1024, metadata={"help": "Memory for preprocessed images and texts, in MB."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Whether code that comes with the model may run."}
+    )
+
+    def __post_init__(self):
+        if self.prompt_format not in PROMPT_FORMATS:
+            raise ValueError(f"prompt_format is {self.prompt_format!r}; expected one of {', '.join(PROMPT_FORMATS)}.")
+        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+            raise ValueError(f"dtype is {self.dtype!r}; expected the name of a torch dtype, e.g. float32 or bfloat16.")
+        if self.max_batch_tokens < 1:
+            raise ValueError(f"max_batch_tokens is {self.max_batch_tokens}; a batch holds at least one token.")
