@@ -23,6 +23,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
+from filelock import FileLock, Timeout
 
 from .provenance import versions
 
@@ -50,7 +51,8 @@ class RunFolder:
             What else the output depends on (fingerprints, revisions); compared like the recipe.
 
     Raises:
-        `ValueError`: the folder can't be written to, or holds what another recipe made: nothing is ever mixed.
+        `ValueError`: the folder can't be written to, holds what another recipe made (nothing is ever mixed), or
+            another launch is writing into it.
     """
 
     def __init__(self, output_dir: str, stage: str, recipe: dict[str, Any], facts: dict[str, Any] | None = None):
@@ -77,6 +79,15 @@ class RunFolder:
         except OSError as error:
             raise ValueError(
                 f"The output folder {str(self.path)!r} can't be written to ({error}). Name another `output_dir`."
+            ) from error
+        # Held until this object goes, and by the operating system no longer than the process lives.
+        self._lock = FileLock(self.path / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ValueError(
+                f"Another launch is writing into {str(self.path)!r}. Wait until it ends, or name another "
+                "`output_dir`; to do one job with more processes, start them in one launch."
             ) from error
         file = self.path / "provenance.json"
         if file.exists():

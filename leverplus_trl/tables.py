@@ -36,7 +36,8 @@ def write_tables(
 
     Args:
         folder (`Path`):
-            Where to; what stands there already is replaced file by file, the card last.
+            Where to; what stands there already is replaced file by file, the card last. Files of these tables that
+            the new card does not name are deleted.
         tables (`Mapping[str, Mapping[str, Dataset]]`):
             `{config: {split: table}}`.
         title (`str`):
@@ -69,6 +70,11 @@ def write_tables(
     temporary = folder / f".README.{os.getpid()}"
     temporary.write_text(card)
     os.replace(temporary, folder / "README.md")
+    named = {files["path"] for config in configs for files in config["data_files"]}
+    for config in tables:
+        for file in (folder / "data").glob(f"{config}-*.parquet"):
+            if f"data/{file.name}" not in named:
+                file.unlink()
 
 
 def file_digest(path: Path) -> str:

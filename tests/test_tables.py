@@ -43,6 +43,13 @@ def test_folders_of_the_same_name_are_never_mixed_up(tmp_path):
         assert found["scores"][:] == [[float(number)]]
 
 
+def test_a_table_written_again_leaves_nothing_of_the_old_one(tmp_path):
+    for scores in ([1.0], [2.0]):
+        write(tmp_path / "t", scores)
+    assert len(list((tmp_path / "t" / "data").iterdir())) == 2  # train and test
+    assert load_split(str(tmp_path / "t"), "beams", "test")["scores"][:] == [[2.0]]
+
+
 def test_a_local_folder_is_read_as_it_is_now(tmp_path):
     card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: rows.parquet\n---\n"
     for number in (1, 2, 3):

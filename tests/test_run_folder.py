@@ -1,0 +1,51 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+import subprocess
+import sys
+
+import pytest
+
+from leverplus_trl.run_folder import RunFolder
+
+
+RECIPE = {"seed": 0}
+
+
+def test_a_folder_has_one_launch_at_a_time(tmp_path):
+    code = f"""
+import time
+from leverplus_trl.run_folder import RunFolder
+run = RunFolder({str(tmp_path)!r}, "beams", {RECIPE!r})
+print("claimed", flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "claimed\n"
+        with pytest.raises(ValueError, match="Another launch is writing into"):
+            RunFolder(str(tmp_path), "beams", RECIPE)
+        other.kill()
+        other.wait()
+    RunFolder(str(tmp_path), "beams", RECIPE)  # the lock of a launch that was killed is no lock
+
+
+def test_a_folder_is_free_again_when_its_run_is_over(tmp_path):
+    run = RunFolder(str(tmp_path), "beams", RECIPE)
+    with pytest.raises(ValueError, match="Another launch"):
+        RunFolder(str(tmp_path), "beams", RECIPE)
+    del run
+    RunFolder(str(tmp_path), "beams", RECIPE)
+    with pytest.raises(ValueError, match=r"another recipe \(seed: 0 there, 1 here\)"):
+        RunFolder(str(tmp_path), "beams", {"seed": 1})
