@@ -29,7 +29,12 @@ from .provenance import versions
 
 
 #: Recipe keys that may differ between the run that began an output and the one that goes on with it.
-FREE_KEYS = ("stage", "output_dir", "dry_run", "accelerate_config", "num_threads", "cache_mb", "embeddings_dir")
+FREE_KEYS = (
+    *("stage", "output_dir", "dry_run", "accelerate_config", "num_threads", "cache_mb", "embeddings_dir"),
+    # Where an output is shared says nothing about what it is.
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_always_push"),
+    "hub_token",
+)
 #: Packages whose versions decide the last bits of what a model computes.
 NUMERIC_PACKAGES = ("torch", "transformers")
 

@@ -16,6 +16,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from typing import Any
 import datasets
 import yaml
 from datasets import Dataset, Features
+from huggingface_hub import CommitInfo, hf_hub_download
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from .hub import push_files
 from .provenance import digest
 
 
@@ -77,6 +80,40 @@ def write_tables(
                 file.unlink()
 
 
+def push_tables(folder: Path | str, repo_id: str, private: bool | None = None, **kwargs) -> CommitInfo:
+    """
+    Pushes a dataset folder to the hub: all its tables and splits, with the card and what made them, in one commit.
+
+    Files of these tables that an earlier push left there go away, as in [`write_tables`].
+
+    Args:
+        folder (`Path`):
+            What [`write_tables`] wrote.
+        repo_id (`str`):
+            Dataset repository, `user/name`; created if there is none.
+        private (`bool`, *optional*):
+            Whether it is private when it is created.
+        **kwargs:
+            `token`, `revision` and `message` of [`push_files`].
+
+    Raises:
+        `ValueError`: the folder holds no tables of this project, a file that its card names is missing, or the
+            repository can't be written to.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {str(folder)!r} with tables to push.")
+    table_provenance(str(folder))
+    configs = _card_metadata(folder / "README.md")["configs"]
+    named = [files["path"] for config in configs for files in config["data_files"]]
+    missing = [name for name in named if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"The card of {str(folder)!r} names {missing[0]!r}, which is not there.")
+    files = {name: folder / name for name in ("README.md", *named)}
+    replaces = tuple(f"data/{config['config_name']}-" for config in configs)
+    return push_files(files, repo_id, "dataset", private, replaces=replaces, **kwargs)
+
+
 def file_digest(path: Path) -> str:
     """Short hash of a file's content."""
     with open(path, "rb") as handle:
@@ -122,10 +159,10 @@ def read_table(path_or_id: str, config: str, split: str, features: Features, rev
     return table.select_columns(list(features)).cast(features)
 
 
-def splits_of(path_or_id: str, config: str) -> list[str]:
+def splits_of(path_or_id: str, config: str, revision: str | None = None) -> list[str]:
     """Names of the splits of a table."""
     try:
-        return datasets.get_dataset_split_names(path_or_id, config)
+        return datasets.get_dataset_split_names(path_or_id, config, revision=revision)
     except (FileNotFoundError, ValueError, ConnectionError) as error:
         raise _no_table(path_or_id, error) from error
 
@@ -137,9 +174,15 @@ def _no_table(path_or_id: str, error: Exception) -> ValueError:
     )
 
 
-def table_provenance(path_or_id: str) -> dict[str, Any]:
+def table_provenance(path_or_id: str, revision: str | None = None) -> dict[str, Any]:
     """
     What made a table: the entry that [`write_tables`] left in the card's metadata.
+
+    Args:
+        path_or_id (`str`):
+            Folder or hub id.
+        revision (`str`, *optional*):
+            Hub revision.
 
     Raises:
         `ValueError`: no card, or a card without provenance: the table was not made by this project.
@@ -148,14 +191,17 @@ def table_provenance(path_or_id: str) -> dict[str, Any]:
     if not card.exists():
         if Path(path_or_id).exists():
             raise ValueError(f"{path_or_id!r} has no README.md, so nothing says what made its tables.")
-        from huggingface_hub import hf_hub_download
-
         try:
-            card = Path(hf_hub_download(path_or_id, "README.md", repo_type="dataset"))
+            card = Path(hf_hub_download(path_or_id, "README.md", repo_type="dataset", revision=revision))
         except (OSError, ValueError) as error:  # no such repository, no connection, not even a valid name
             raise _no_table(path_or_id, error) from error
-    parts = card.read_text().split("---\n")
-    metadata = yaml.safe_load(parts[1]) if len(parts) > 2 else {}
+    metadata = _card_metadata(card)
     if "leverplus_trl" not in metadata:
         raise ValueError(f"The card of {path_or_id!r} does not say what made its tables (no `leverplus_trl` entry).")
     return metadata["leverplus_trl"]
+
+
+def _card_metadata(card: Path) -> dict[str, Any]:
+    # Dashes at the beginning of a line end it; a prompt in a recipe may hold some, which then are indented.
+    found = re.match(r"---\n(.*?\n)---\n", card.read_text(encoding="utf-8"), re.DOTALL)
+    return yaml.safe_load(found[1]) if found else {}

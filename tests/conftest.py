@@ -15,6 +15,7 @@
 import os
 
 import pytest
+from fake_hub import FakeHub
 from paths import WORLD
 
 
@@ -27,6 +28,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 def embeddings_dir(tmp_path_factory):
     """Embeddings of the tests stay out of the user's cache."""
     return str(tmp_path_factory.mktemp("embeddings"))
+
+
+@pytest.fixture(scope="module")
+def fake_hub():
+    """
+    A hub in memory. `huggingface_hub` reads the endpoint when it is imported, so it is for processes that are started
+    with `env=fake_hub.environment(hf_home)`.
+    """
+    with FakeHub() as hub:
+        yield hub
 
 
 @pytest.fixture(scope="session")

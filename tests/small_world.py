@@ -21,6 +21,7 @@ from datasets import Dataset
 from paths import WORLD
 
 from leverplus_trl.beams import BeamArguments
+from leverplus_trl.hub import HubArguments
 from leverplus_trl.retrieval import SamplerArguments
 from leverplus_trl.scripts.stage_arguments import StageArguments
 from leverplus_trl.tasks import DataArguments, TaskArguments
@@ -55,6 +56,7 @@ def beam_arguments(data_files: dict[str, str], output_dir: Path, **changes) -> t
             "beam_size": 2,
             "unit_size": 2,
         },
+        HubArguments: {},
     }
     for kind, values in defaults.items():
         own = {name: value for name, value in changes.items() if name in kind.__dataclass_fields__}

@@ -60,6 +60,13 @@ def test_a_local_folder_is_read_as_it_is_now(tmp_path):
         assert load_split(str(folder), None, "train")["n"][:] == [number] * number
 
 
+def test_provenance_may_hold_any_text(tmp_path):
+    made_by = {"recipe": {"prompt": "a\n---\nb: c\n---\n"}}
+    table = Dataset.from_list([{"query_id": "q", "scores": [1.0]}], features=FEATURES)
+    write_tables(tmp_path, {"beams": {"train": table}}, "T", "Text.\n---\nMore.", made_by)
+    assert table_provenance(str(tmp_path)) == made_by
+
+
 def test_what_is_not_a_table_is_refused(tmp_path):
     write(tmp_path / "t", [0.5])
     with pytest.raises(ValueError, match="has no column 'rewards'"):

@@ -35,14 +35,15 @@ from filelock import FileLock
 from huggingface_hub.constants import HF_HOME
 from PIL import Image
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, CLIPModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BatchEncoding, CLIPModel
 from transformers.utils import cached_file
 
 from ..provenance import dataset_fingerprint, digest, model_revision, versions
 
 
-MODALITIES = ("image", "text")
-COLUMNS = {"image": "image", "text": "question"}
+#: What is embedded: the column of each, and, but for images, its words.
+COLUMNS = {"image": "image", "text": "question", "answer": "answer"}
+MODALITIES = tuple(COLUMNS)
 SENTENCE_ENCODERS = ("albert", "bert", "deberta-v2", "distilbert", "modernbert", "mpnet", "roberta", "xlm-roberta")
 # Position ids of these start behind the padding id, so that many fewer tokens fit than there are position embeddings.
 OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
@@ -68,6 +69,8 @@ class ExampleEmbeddings:
             `[N, D_image]` float32, rows of unit length.
         text (`np.ndarray`, *optional*):
             `[N, D_text]` float32, rows of unit length; what is embedded is the question.
+        answer (`np.ndarray`, *optional*):
+            `[N, D_text]` float32, rows of unit length; what is embedded is the answer.
 
     Raises:
         `ValueError`: an id comes twice, or there are not as many rows as ids.
@@ -76,6 +79,7 @@ class ExampleEmbeddings:
     ids: list[str]
     image: np.ndarray | None = None
     text: np.ndarray | None = None
+    answer: np.ndarray | None = None
     positions: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -140,8 +144,8 @@ class Encoder:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What can be encoded, of `"image"` and `"text"`."""
-        return MODALITIES if self.model_type == "clip" else ("text",)
+        """What can be encoded, of `"image"`, `"text"` and `"answer"`."""
+        return MODALITIES if self.model_type == "clip" else ("text", "answer")
 
     def check_modality(self, modality: str) -> None:
         """Raises `ValueError` if the encoder can't encode this modality."""
@@ -189,11 +193,8 @@ class Encoder:
         Raises:
             `ValueError`: the encoder has no image tower.
         """
-        self.check_modality("image")
-        inputs = self.image_processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
-        self._check_inputs(inputs, "pixel_values")
-        features = self.model.get_image_features(pixel_values=inputs["pixel_values"].to(self.device)).pooler_output
-        return _unit_rows(features)
+        pixel_values = self.preprocess(images).to(self.device)  # [B, 3, H, W]
+        return _unit_rows(self.model.get_image_features(pixel_values=pixel_values).pooler_output)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -205,11 +206,7 @@ class Encoder:
         Returns:
             `np.ndarray`: `[B, D_text]` float32, rows of unit length.
         """
-        inputs = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.max_text_length, return_tensors="pt"
-        )
-        self._check_inputs(inputs, "input_ids")
-        inputs = inputs.to(self.device)
+        inputs = self.tokenize(texts).to(self.device)
         if self.model_type == "clip":
             mask = inputs["attention_mask"]
             features = self.model.get_text_features(input_ids=inputs["input_ids"], attention_mask=mask).pooler_output
@@ -217,6 +214,26 @@ class Encoder:
         hidden = self.model(**inputs).last_hidden_state  # [B, T, D]
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)  # [B, T, 1]
         return _unit_rows((hidden * mask).sum(dim=1) / mask.sum(dim=1))  # [B, D]
+
+    def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """What the image tower reads: B images of any mode and size -> `[B, 3, H, W]`."""
+        self.check_modality("image")
+        inputs = self.image_processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
+        self._check_inputs(inputs, "pixel_values")
+        return inputs["pixel_values"]
+
+    def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
+        """What a text encoder reads: `input_ids` and `attention_mask` `[B, T]`, T that of the longest of B texts."""
+        inputs = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.max_text_length, return_tensors="pt"
+        )
+        self._check_inputs(inputs, "input_ids")
+        return inputs
+
+    @property
+    def weights_revision(self) -> str:
+        """What pins the weights."""
+        return model_revision(self.name_or_path, self._source["revision"])
 
     def _check_pooling(self) -> None:
         optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
@@ -234,9 +251,9 @@ class Encoder:
 
 def embed_examples(
     examples: Dataset,
-    encoder: str,
+    encoder: str | Encoder,
     revision: str | None = None,
-    modalities: Sequence[str] = MODALITIES,
+    modalities: Sequence[str] = ("image", "text"),
     batch_size: int = 64,
     embeddings_dir: str | None = None,
     device: str | None = None,
@@ -248,9 +265,9 @@ def embed_examples(
 
     Args:
         examples (`Dataset`):
-            Examples with the columns `id` and, by modality, `image` and `question`.
-        encoder (`str`):
-            A CLIP model, or a sentence encoder for texts: hub id or folder.
+            Examples with the columns `id` and, by modality, `image`, `question` and `answer`.
+        encoder (`str` or [`Encoder`]):
+            A CLIP model, or a sentence encoder for texts: hub id or folder, or loaded already.
         revision (`str`, *optional*):
             Branch, tag or commit on the hub.
         modalities (`Sequence[str]`, *optional*, defaults to `("image", "text")`):
@@ -270,14 +287,14 @@ def embed_examples(
             can't be read, or an encoder that can't do what is asked.
     """
     _check_request(examples, modalities, batch_size)
-    model = Encoder(encoder, revision, device)
+    model = encoder if isinstance(encoder, Encoder) else Encoder(encoder, revision, device)
     for modality in modalities:
         model.check_modality(modality)
     examples = examples.with_format(None)
     embeddings = ExampleEmbeddings(list(examples["id"]))
     directory = Path(embeddings_dir or Path(HF_HOME) / "leverplus_trl" / "embeddings").expanduser()
     directory.mkdir(parents=True, exist_ok=True)
-    weights = model_revision(encoder, revision)
+    weights = model.weights_revision
     for modality in MODALITIES:
         if modality in modalities:
             provenance = _provenance(examples, model, weights, modality, batch_size)
@@ -321,7 +338,7 @@ def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: st
     encode = model.encode_images if modality == "image" else model.encode_texts
     column = examples.select_columns([COLUMNS[modality]])
     # Equal questions are encoded once: the last bits of a vector depend on its batch, and equal ones must tie exactly.
-    keys = range(len(ids)) if modality == "image" else column[COLUMNS["text"]][:]
+    keys = range(len(ids)) if modality == "image" else column[COLUMNS[modality]][:]
     first_positions = {}
     for position, key in enumerate(keys):
         first_positions.setdefault(key, position)
@@ -330,7 +347,7 @@ def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: st
     with tqdm(total=len(firsts), desc=f"Embedding {modality}s", unit=modality) as bar:
         for start in range(0, len(firsts), batch_size):
             batch = firsts[start : start + batch_size]
-            encoded = encode([_read_value(column, position, ids[position]) for position in batch])  # [B, D]
+            encoded = encode([read_value(column, position, ids[position]) for position in batch])  # [B, D]
             broken = np.flatnonzero(~np.isfinite(encoded).all(axis=1))
             if broken.size:
                 raise ValueError(f"The {modality} embedding of the example {ids[batch[broken[0]]]!r} is not finite.")
@@ -339,7 +356,7 @@ def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: st
     return np.concatenate(rows)[[slots[key] for key in keys]]  # [N, D]
 
 
-def _read_value(column: Dataset, position: int, example_id: str) -> Image.Image | str:
+def read_value(column: Dataset, position: int, example_id: str) -> Image.Image | str:
     """One image or question. Row by row, so that what can't be decoded is known by its id."""
     (name,) = column.column_names
     try:

@@ -29,10 +29,12 @@ from datasets import Dataset, concatenate_datasets
 from trl import TrlParser
 
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, write_beam_dataset
+from ..hub import HubArguments, check_writable
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
+from ..tables import push_tables
 from ..tasks import DataArguments, TaskArguments, check_disjoint, load_examples, make_task
 from ..vlms import VLMArguments, load_vlm, preflight
 from .stage_arguments import StageArguments
@@ -43,7 +45,7 @@ logger = logging.getLogger("leverplus_trl.scripts.beams")  # as a module that is
 
 def make_parser() -> TrlParser:
     return TrlParser(
-        (StageArguments, DataArguments, TaskArguments, VLMArguments, SamplerArguments, BeamArguments),
+        (StageArguments, DataArguments, TaskArguments, VLMArguments, SamplerArguments, BeamArguments, HubArguments),
         prog="leverplus beams",
         description="Score ordered demonstrations with a frozen VLM; store the best sequences and the whole ledger.",
     )
@@ -56,6 +58,7 @@ def main(
     vlm_args: VLMArguments,
     sampler_args: SamplerArguments,
     beam_args: BeamArguments,
+    hub_args: HubArguments,
 ) -> None:
     state = start_stage(stage_args, "beams")
     task = make_task(task_args)
@@ -76,8 +79,11 @@ def main(
     _announce(queries, sampler_args, beam_args, state)
     if stage_args.dry_run:
         return
+    share = state.is_main_process and hub_args.push_to_hub
+    if share:
+        check_writable(hub_args.push_to_hub, "dataset", hub_args.hub_private_repo)
     recipe = {}
-    for args in (stage_args, data_args, task_args, vlm_args, sampler_args, beam_args):
+    for args in (stage_args, data_args, task_args, vlm_args, sampler_args, beam_args, hub_args):
         recipe |= asdict(args)
     facts = {
         "pool_fingerprint": dataset_fingerprint(pool),
@@ -88,6 +94,8 @@ def main(
     run = RunFolder(beam_args.output_dir, "beams", recipe, facts)
     if (run.path / "README.md").exists():
         logger.info("%s is complete: nothing to do.", run.path)
+        if share:
+            push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
         return
     candidate_ids = {split: sample_candidates(sampler_args, pool, examples) for split, examples in queries.items()}
     vlm = load_vlm(vlm_args, task)
@@ -98,6 +106,8 @@ def main(
     if state.is_main_process:
         write_beam_dataset(run.path, files, run.provenance)
         logger.info("Beams and ledger are in %s.", run.path)
+    if share:
+        push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
     state.wait_for_everyone()
 
 

@@ -21,28 +21,72 @@ leverplus sft --config recipes/demo/20_sft.yaml
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import TrainerCallback, set_seed
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
+from transformers import set_seed
+from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
+from ..hub import check_run_writable, push_run
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import ExampleEmbeddings, embed_examples
 from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
-from ..selectors import PRESETS, PointerSelectorConfig, PointerSelectorModel, PointerSelectorProcessor
-from ..tables import read_table, splits_of, table_provenance
+from ..selectors import (
+    ENCODINGS,
+    PRESETS,
+    BaseSelectorConfig,
+    BaseSelectorModel,
+    GPT2SelectorConfig,
+    GPT2SelectorModel,
+    PointerSelectorModel,
+    SelectorProcessor,
+)
+from ..selectors.encoder_lora import COPY, copied_encoder, copy_encoder
+from ..tables import read_table, table_provenance
 from ..tasks import DataArguments, load_examples
-from ..trainer import SelectorDataset, SelectorSFTConfig, SelectorSFTTrainer, scored_prefixes
+from ..trainer import (
+    PixelDataset,
+    SelectorDataset,
+    SelectorSFTConfig,
+    SelectorSFTTrainer,
+    scored_prefixes,
+    with_pixels,
+)
+from ..trainer.saving import COMPLETE
 from .stage_arguments import StageArguments
+from .training import LogToFile, check_pool, check_splits, last_checkpoint, plain_arguments, split_name, step_size
 
 
 logger = logging.getLogger("leverplus_trl.scripts.sft")  # `__name__` is "__main__" where a launcher runs this
 
+#: Fields of a selector's config that a recipe may set.
+CONFIG_FIELDS = (
+    *("query_features", "candidate_features", "hidden_size", "num_tower_layers", "num_cross_attention_layers"),
+    *(
+        "candidate_encoder_layers",
+        "num_heads",
+        "history",
+        "scoring",
+        "diversity",
+        "stop",
+        "step_embeddings",
+        "dropout",
+    ),
+    *("initial_temperature", "learn_temperature", "num_layers", "max_shots"),
+)
+#: Fields of a recipe that describe adapters on the encoder, and what these are called there.
+LORA_FIELDS = {
+    "lora_r": "r",
+    "lora_alpha": "lora_alpha",
+    "lora_dropout": "lora_dropout",
+    "lora_bias": "bias",
+    "lora_target_modules": "target_modules",
+}
 #: What a selector must do as the search did.
 FROM_THE_BEAMS = ("sampler", "num_candidates", "sampler_seed", "insertion", "score", "num_shots")
 
@@ -71,9 +115,21 @@ class SFTArguments:
             Its revision.
         embeddings_dir (`str`, *optional*):
             Where embeddings are kept.
-        query_features, candidate_features, hidden_size, num_tower_layers, num_cross_attention_layers, num_heads,
-        history, dropout, initial_temperature (*optional*, default to those of the preset):
-            Fields of [`PointerSelectorConfig`].
+        encoding (`str`, *optional*):
+            What describes query and demonstration, by the name of the pair: one of `ENCODINGS`.
+        query_features, candidate_features, hidden_size, num_tower_layers, num_cross_attention_layers,
+        candidate_encoder_layers, num_heads, history, scoring, diversity, stop, step_embeddings, dropout,
+        initial_temperature, learn_temperature, num_layers, max_shots (*optional*, default to those of the preset):
+            Fields of the selector's config, [`PointerSelectorConfig`] or [`GPT2SelectorConfig`].
+        lora_r, lora_alpha, lora_dropout, lora_bias, lora_target_modules (*optional*, default to those of
+        [`EncoderLoraConfig`]):
+            Adapters on the encoder, for `selector: v2_lora`.
+        copy_encoder (`bool`, *optional*, defaults to `False`):
+            Whether the files of the encoder are put into the selector's folder, and used from there. Else it is named
+            in the config alone.
+        cache_mb (`int`, *optional*, defaults to 4096):
+            Memory for prepared images, where the selector encodes them itself. Others are prepared anew for each
+            batch, by `dataloader_num_workers` processes.
     """
 
     beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger tables."})
@@ -86,26 +142,71 @@ class SFTArguments:
     encoder: str | None = field(default=None, metadata={"help": "Frozen encoder; that of the beams if not given."})
     encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
     embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
+    encoding: str | None = field(
+        default=None, metadata={"help": f"What describes query and demonstration: {' | '.join(ENCODINGS)}."}
+    )
     query_features: list[str] | None = field(default=None, metadata={"help": "What describes a query: image, text."})
-    candidate_features: list[str] | None = field(default=None, metadata={"help": "What describes a candidate."})
+    candidate_features: list[str] | None = field(
+        default=None, metadata={"help": "What describes a candidate: image, text, answer."}
+    )
     hidden_size: int | None = field(default=None, metadata={"help": "Width of the selector."})
     num_tower_layers: int | None = field(default=None, metadata={"help": "Linear layers of a tower."})
     num_cross_attention_layers: int | None = field(default=None, metadata={"help": "Blocks of cross-attention."})
+    candidate_encoder_layers: int | None = field(
+        default=None, metadata={"help": "Blocks in which candidates attend to each other."}
+    )
     num_heads: int | None = field(default=None, metadata={"help": "Attention heads of a block."})
     history: str | None = field(default=None, metadata={"help": "none | scalar_gate | vector_gate | gru."})
+    scoring: str | None = field(default=None, metadata={"help": "cosine | additive."})
+    diversity: str | None = field(default=None, metadata={"help": "none | mmr: mark down what is like a pick."})
+    stop: bool | None = field(default=None, metadata={"help": "Whether it may pick fewer than asked for."})
+    step_embeddings: bool | None = field(default=None, metadata={"help": "Whether it knows which step it is at."})
     dropout: float | None = field(default=None, metadata={"help": "Dropout while training."})
     initial_temperature: float | None = field(default=None, metadata={"help": "First temperature of the scores."})
+    learn_temperature: bool | None = field(default=None, metadata={"help": "Whether the temperature is trained."})
+    num_layers: int | None = field(default=None, metadata={"help": "Blocks of v0."})
+    max_shots: int | None = field(default=None, metadata={"help": "Most shots that v0 can be asked for."})
+    lora_r: int | None = field(default=None, metadata={"help": "Rank of the adapters of v2_lora."})
+    lora_alpha: float | None = field(
+        default=None, metadata={"help": "Adapters are multiplied by lora_alpha / lora_r."}
+    )
+    lora_dropout: float | None = field(default=None, metadata={"help": "Dropout of the adapters while training."})
+    lora_bias: str | None = field(default=None, metadata={"help": "Biases that are trained: none | all | lora_only."})
+    lora_target_modules: list[str] | None = field(default=None, metadata={"help": "Layers that are adapted."})
+    copy_encoder: bool = field(default=False, metadata={"help": "Whether the encoder is copied to the output folder."})
+    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora."})
 
     def __post_init__(self):
         if self.selector not in PRESETS:
             raise ValueError(f"selector is {self.selector!r}; expected one of {', '.join(PRESETS)}.")
-        PointerSelectorConfig(**self.config_values())  # refuses nonsense before any table is read
+        if self.encoding is not None:
+            if self.encoding not in ENCODINGS:
+                raise ValueError(f"encoding is {self.encoding!r}; expected one of {', '.join(ENCODINGS)}.")
+            if self.query_features or self.candidate_features:
+                raise ValueError("Set either `encoding` or `query_features` and `candidate_features`, not both.")
+            self.query_features, self.candidate_features = ENCODINGS[self.encoding]
+        self.make_config()  # refuses nonsense before any table is read
 
-    def config_values(self) -> dict:
-        """Values of the selector's config: the preset, and what is set beside it."""
-        known = {one.name for one in fields(PointerSelectorConfig)} - {"encoder", "encoder_revision"}
-        own = {name: value for name, value in asdict(self).items() if name in known and value is not None}
-        return PRESETS[self.selector] | own
+    def make_config(self, **values) -> BaseSelectorConfig:
+        """
+        The selector's config: the preset, what is set beside it, and `values`.
+
+        Raises:
+            `ValueError`: a field that this kind of selector does not have, or a value that makes no sense.
+        """
+        config_class, preset = PRESETS[self.selector]
+        # `encoder` and its revision are arguments here as well; what they are in the end is in `values`.
+        own = {name: value for name, value in asdict(self).items() if name in CONFIG_FIELDS and value is not None}
+        foreign = sorted(set(own) - {one.name for one in fields(config_class)})
+        if foreign:
+            raise ValueError(f"The selector {self.selector} ({config_class.__name__}) has no field {foreign[0]!r}.")
+        lora = {LORA_FIELDS[name]: value for name in LORA_FIELDS if (value := getattr(self, name)) is not None}
+        if lora and "lora" not in preset:
+            named = next(name for name in LORA_FIELDS if getattr(self, name) is not None)
+            raise ValueError(f"{named} is set, but the selector {self.selector} has no adapters; v2_lora has.")
+        if lora:
+            own["lora"] = preset["lora"] | lora
+        return config_class(**(preset | own | values))
 
 
 def make_parser() -> TrlParser:
@@ -120,17 +221,23 @@ def main(
     stage_args: StageArguments, data_args: DataArguments, sft_args: SFTArguments, training_args: SelectorSFTConfig
 ) -> None:
     state = start_stage(stage_args, "sft")
-    made_by = table_provenance(sft_args.beams)
-    check_splits(sft_args)
+    made_by = table_provenance(sft_args.beams, sft_args.beams_revision)
+    splits = {"train_split": sft_args.train_split, "eval_split": sft_args.eval_split}
+    check_splits("beams", sft_args.beams, sft_args.beams_revision, splits)
     pool = load_examples(data_args, data_args.pool_split)
-    splits = [split for split in (sft_args.train_split, sft_args.eval_split) if split]
-    beams = {split: read_table(sft_args.beams, "beams", split, BEAMS, sft_args.beams_revision) for split in splits}
-    check_pool(beams, pool, data_args.pool_split, made_by)
+    beams = {
+        split: read_table(sft_args.beams, "beams", split, BEAMS, sft_args.beams_revision)
+        for split in splits.values()
+        if split
+    }
+    check_pool("beams", beams, pool, data_args.pool_split, made_by)
     encoder, encoder_revision = encoder_of(sft_args, made_by["recipe"])
     sizes = ", ".join(f"{len(table)} queries of {split}" for split, table in beams.items())
     logger.info("%s; a pool of %d.", sizes, len(pool))
     if stage_args.dry_run:
         return
+    if training_args.push_to_hub and state.is_main_process:
+        check_run_writable(training_args)
     if sft_args.eval_split is None:
         training_args.eval_strategy, training_args.load_best_model_at_end = IntervalStrategy.NO, False
     recipe = asdict(stage_args) | asdict(data_args) | asdict(sft_args) | plain_arguments(training_args)
@@ -138,61 +245,74 @@ def main(
         "beams_fingerprint": {split: dataset_fingerprint(table) for split, table in beams.items()},
         "pool_fingerprint": dataset_fingerprint(pool),
         "encoder_commit": model_revision(encoder, encoder_revision),
+        "queries_per_step": step_size(training_args),
     }
     run = RunFolder(training_args.output_dir, "sft", recipe, facts)
-    if (run.path / "processor_config.json").exists():  # what is saved last; the config is saved before the weights
+    if (run.path / COMPLETE).exists():
         logger.info("%s is complete: nothing to do.", run.path)
+        if training_args.push_to_hub and state.is_main_process:
+            push_run(training_args)
         return
-    config = PointerSelectorConfig(
-        **sft_args.config_values(),
+    config = sft_args.make_config(
         **{name: made_by["recipe"][name] for name in FROM_THE_BEAMS},
         encoder=encoder,
         encoder_revision=encoder_revision,
         encoder_commit=facts["encoder_commit"],
         trained_on={"beams": sft_args.beams, **made_by},
     )
-    model, datasets = build(config, beams, pool, data_args, sft_args, training_args.seed)
+    if isinstance(config, GPT2SelectorConfig):
+        config.pool_size, config.pool_fingerprint = len(pool), facts["pool_fingerprint"]
+    if sft_args.copy_encoder:
+        if state.is_main_process:
+            copy_encoder(encoder, encoder_revision, run.path)
+        state.wait_for_everyone()
+        config.encoder_commit = model_revision(str(run.path / COPY))
+    model, datasets = build(config, beams, pool, data_args, sft_args, training_args)
     train(model, datasets, sft_args, training_args)
     logger.info("The selector is in %s.", run.path)
     state.wait_for_everyone()
 
 
 def build(
-    config: PointerSelectorConfig,
+    config: BaseSelectorConfig,
     beams: dict[str, Dataset],
     pool: Dataset,
     data_args: DataArguments,
     sft_args: SFTArguments,
-    seed: int,
-) -> tuple[PointerSelectorModel, dict[str, SelectorDataset]]:
+    training_args: SelectorSFTConfig,
+) -> tuple[BaseSelectorModel, dict[str, SelectorDataset | PixelDataset]]:
     """An untrained selector and its data, by split; the widths of the embeddings are filled into the config."""
 
-    def embed(examples: Dataset) -> ExampleEmbeddings:
+    def embed(examples: Dataset, features: Sequence[str]) -> ExampleEmbeddings:
         size = config.trained_on["recipe"]["encoder_batch_size"]
         where = {"batch_size": size, "embeddings_dir": sft_args.embeddings_dir}
-        return embed_examples(examples, config.encoder, config.encoder_revision, config.features, **where)
+        return embed_examples(examples, config.encoder, config.encoder_revision, features, **where)
 
-    pool_embeddings = embed(pool)
+    pool_embeddings = embed(pool, config.features)  # of query features, too: their statistics are those of the pool
     for name in config.features:
-        setattr(config, f"{name}_embed_dim", getattr(pool_embeddings, name).shape[1])
-    processor = PointerSelectorProcessor(config.query_features, config.candidate_features)
-    datasets = {}
+        width = getattr(pool_embeddings, name).shape[1]
+        setattr(config, "image_embed_dim" if name == "image" else "text_embed_dim", width)
+    processor = SelectorProcessor(config.query_features, config.candidate_features)
+    datasets, examples = {}, {}
     for split, table in beams.items():
         ledger = read_table(sft_args.beams, "ledger", split_name(split), LEDGER, sft_args.beams_revision)
-        scored = scored_prefixes(table, ledger, config.insertion, config.score)
-        queries = embed(load_examples(data_args, split_name(split)))
+        scored = scored_prefixes(table, ledger, config.insertion, config.score, config.stop)
+        examples[split] = load_examples(data_args, split_name(split))
+        queries = embed(examples[split], config.query_features)
         ids = table["query_id"], table["candidate_ids"]
         datasets[split] = SelectorDataset(*ids, queries, pool_embeddings, processor, scored)
-    set_seed(seed)
-    model = PointerSelectorModel(config)
+    set_seed(training_args.seed)
+    model = (GPT2SelectorModel if isinstance(config, GPT2SelectorConfig) else PointerSelectorModel)(config)
     features = (config.query_features, config.candidate_features)
     model.fit_inputs(*(processor.fuse(pool_embeddings, names) for names in features))
-    return model, datasets
+    if getattr(config, "lora", None) is not None:
+        model.load_encoder(copied_encoder(training_args.output_dir))
+    return model, with_pixels(model, datasets, examples, pool, sft_args.train_split, sft_args.cache_mb)
 
 
 def train(
-    model: PointerSelectorModel,
-    datasets: dict[str, SelectorDataset],
+    model: BaseSelectorModel,
+    datasets: dict[str, SelectorDataset | PixelDataset],
     sft_args: SFTArguments,
     training_args: SelectorSFTConfig,
 ) -> None:
@@ -213,30 +333,6 @@ def train(
     trainer.save_model()  # last, since a folder with a config counts as complete
 
 
-class LogToFile(TrainerCallback):
-    """Sends what the trainer logs to the run's log, so that a run in the background can be followed."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        logger.info("Step %d of %d: %s", state.global_step, state.max_steps, logs)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole: the trainer's state is what is written last into one."""
-    whole = [state.parent for state in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/trainer_state.json")]
-    return str(max(whole, key=lambda checkpoint: int(checkpoint.name.split("-")[1]))) if whole else None
-
-
-def split_name(split: str) -> str:
-    """The split that a slice such as `train[:100]` is taken from."""
-    return split.split("[")[0]
-
-
-def plain_arguments(training_args: SelectorSFTConfig) -> dict:
-    """Training arguments as they stand in a recipe: without what differs between machines, processes and restarts."""
-    passing = ("local_rank", "resume_from_checkpoint", "disable_tqdm", "logging_dir", "use_cpu", "ddp_backend")
-    return {name: value for name, value in training_args.to_dict().items() if name not in passing}
-
-
 def encoder_of(sft_args: SFTArguments, recipe: dict) -> tuple[str, str | None]:
     """The encoder and its revision: as the recipe says, else as the beams' recipe said."""
     if sft_args.encoder:
@@ -248,40 +344,6 @@ def encoder_of(sft_args: SFTArguments, recipe: dict) -> tuple[str, str | None]:
         "reads embeddings: set `encoder` to a CLIP model, or to a sentence encoder with `query_features: [text]` and "
         "`candidate_features: [text]`."
     )
-
-
-def check_splits(sft_args: SFTArguments) -> None:
-    """Raises `ValueError` if the beams lack a split that is asked for."""
-    known = splits_of(sft_args.beams, "beams")
-    for name in ("train_split", "eval_split"):
-        split = getattr(sft_args, name)
-        if split and split_name(split) not in known:
-            raise ValueError(
-                f"{name} is {split!r}, but the beams {sft_args.beams!r} hold the splits {', '.join(known)}. Search "
-                "that split with the stage `beams` (`query_splits`), or name "
-                f"another{' (null for none)' * (name == 'eval_split')}."
-            )
-
-
-def check_pool(beams: dict[str, Dataset], pool: Dataset, pool_split: str, made_by: dict) -> None:
-    """
-    Raises `ValueError` if a candidate is not in the pool; warns if the pool's content is another than the search saw.
-    """
-    known = set(pool["id"])
-    for split, table in beams.items():
-        missing = sorted({name for ids in table["candidate_ids"] for name in ids} - known)
-        if missing:
-            raise ValueError(
-                f"The candidate {missing[0]!r} of the beams (split {split!r}) is not in the pool (split "
-                f"{pool_split!r}, {len(pool)} examples); {len(missing)} are missing. Name the dataset and pool_split "
-                f"that the beams were searched with: {made_by['recipe'].get('dataset')!r}, "
-                f"{made_by['recipe'].get('pool_split')!r}."
-            )
-    if made_by["facts"].get("pool_fingerprint") not in (None, dataset_fingerprint(pool)):
-        logger.warning(
-            "The pool has the ids that the beams were searched with, but other content or columns: scores may not fit "
-            "it."
-        )
 
 
 if __name__ == "__main__":

@@ -18,27 +18,41 @@ Selectors: models that choose demonstrations. Importing this registers them with
 
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
+from .base_selector import BaseSelectorModel, Selection, SelectorOutput, action_mask, action_step_logprobs
+from .base_selector_config import BaseSelectorConfig
 from .collapse import CollapseMeasures, is_collapsed, measure_collapse
-from .configuration_pointer_selector import PRESETS, PointerSelectorConfig
+from .configuration_gpt2_selector import GPT2SelectorConfig
+from .configuration_pointer_selector import EncoderLoraConfig, PointerSelectorConfig
 from .demonstration_selector import DemonstrationSelection, DemonstrationSelector
-from .modeling_pointer_selector import PointerSelectorModel, PointerSelectorOutput, Selection
-from .processing_pointer_selector import PointerSelectorProcessor
+from .modeling_gpt2_selector import GPT2SelectorModel
+from .modeling_pointer_selector import PointerSelectorModel
+from .presets import ENCODINGS, PRESETS
+from .processing_selector import SelectorProcessor
 
 
-AutoConfig.register(PointerSelectorConfig.model_type, PointerSelectorConfig)
-AutoModel.register(PointerSelectorConfig, PointerSelectorModel)
-AutoProcessor.register(PointerSelectorConfig, PointerSelectorProcessor)
+for config, model in ((PointerSelectorConfig, PointerSelectorModel), (GPT2SelectorConfig, GPT2SelectorModel)):
+    AutoConfig.register(config.model_type, config)
+    AutoModel.register(config, model)
+    AutoProcessor.register(config, SelectorProcessor)
 
 __all__ = [
+    "ENCODINGS",
     "PRESETS",
+    "BaseSelectorConfig",
+    "BaseSelectorModel",
     "CollapseMeasures",
     "DemonstrationSelection",
     "DemonstrationSelector",
+    "EncoderLoraConfig",
+    "GPT2SelectorConfig",
+    "GPT2SelectorModel",
     "PointerSelectorConfig",
     "PointerSelectorModel",
-    "PointerSelectorOutput",
-    "PointerSelectorProcessor",
     "Selection",
+    "SelectorOutput",
+    "SelectorProcessor",
+    "action_mask",
+    "action_step_logprobs",
     "is_collapsed",
     "measure_collapse",
 ]

@@ -18,21 +18,29 @@ Choosing demonstrations in one line: from a question and an image to examples of
 
 import hashlib
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from huggingface_hub import CommitInfo
 from PIL import Image
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.utils import cached_file
 
-from ..provenance import digest, model_revision
+from ..hub import PLACEHOLDER, push_selector
+from ..provenance import dataset_fingerprint, digest, model_revision
 from ..retrieval.candidate_sampler import CandidateSampler, sampler_modalities
-from ..retrieval.embeddings import Encoder, ExampleEmbeddings, embed_examples
-from .modeling_pointer_selector import PointerSelectorModel
-from .processing_pointer_selector import PointerSelectorProcessor
+from ..retrieval.embeddings import MODALITIES, Encoder, ExampleEmbeddings, embed_examples
+from .base_selector import BaseSelectorModel
+from .configuration_gpt2_selector import GPT2SelectorConfig
+from .encoder_lora import SelectorEncoder, copied_encoder, copy_encoder
+from .processing_selector import SelectorProcessor
+from .selector_card import selector_card
 
 
 logger = logging.getLogger(__name__)
@@ -53,7 +61,8 @@ class DemonstrationSelection:
         candidate_ids (`list[str]`):
             What they were chosen from.
         demonstration_positions (`list[int]`):
-            Where they stand among the candidates, in selection order.
+            Where they stand among the candidates, in selection order. A selector with `stop` may choose fewer than
+            were asked for, or none.
         logprob (`float`):
             Log-probability of this sequence under the selector.
     """
@@ -76,14 +85,14 @@ class DemonstrationSelector:
     A trained selector together with a pool of examples.
 
     Args:
-        model ([`PointerSelectorModel`]):
+        model ([`BaseSelectorModel`]):
             The selector.
-        processor ([`PointerSelectorProcessor`]):
+        processor ([`SelectorProcessor`]):
             Puts its inputs together.
         pool (`Dataset`):
             Examples to choose from, with the columns `id`, `question`, and `image` if one is read.
         encoder (`str`, *optional*, defaults to the one in the config):
-            Where the frozen encoder lies, if not where it lay in training.
+            Where the frozen encoder lies, if not where it lay in training. (Only samplers do without its adapters.)
         encoder_revision (`str`, *optional*, defaults to the one in the config):
             Its revision.
         sampler, num_candidates, sampler_seed (*optional*, default to those in the config):
@@ -94,7 +103,8 @@ class DemonstrationSelector:
             Where embeddings are kept, see [`embed_examples`].
 
     Raises:
-        `ValueError`: no encoder is named anywhere, or the pool does not have what the selector reads.
+        `ValueError`: no encoder is named anywhere, the pool does not have what the selector reads, or the selector
+            knows the examples of another pool by heart (v0).
 
     Example:
 
@@ -109,8 +119,8 @@ class DemonstrationSelector:
 
     def __init__(
         self,
-        model: PointerSelectorModel,
-        processor: PointerSelectorProcessor,
+        model: BaseSelectorModel,
+        processor: SelectorProcessor,
         pool: Dataset,
         encoder: str | None = None,
         encoder_revision: str | None = None,
@@ -133,8 +143,11 @@ class DemonstrationSelector:
         self.num_candidates = config.num_candidates if num_candidates is None else num_candidates
         self.sampler_seed = config.sampler_seed if sampler_seed is None else sampler_seed
         self.batch_size, self.embeddings_dir = batch_size, embeddings_dir
+        self._refuse_other_pool()
         self._warn_of_other_encoder()
-        self.pool_embeddings = self._embed(pool, self.sampler)
+        adapted = getattr(model, "encoder", None)
+        self._adapted = None if adapted is None else SelectorEncoder(adapted, str(model.device))
+        self.pool_embeddings, self._compared_pool = self._embed(pool, config.candidate_features, self.sampler)
         self._samplers: dict[tuple, CandidateSampler] = {}
         self._sampler_of(self.sampler, self.num_candidates, self.sampler_seed)  # refuses a pool that is too small
 
@@ -158,9 +171,47 @@ class DemonstrationSelector:
                 What else [`DemonstrationSelector`] takes.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model = AutoModel.from_pretrained(name_or_path, revision=revision, use_safetensors=True).to(device)
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+        kwargs["encoder"] = encoder = kwargs.get("encoder") or copied_encoder(name_or_path, revision)
+        if encoder is not None and getattr(config, "lora", None) is not None:  # the model brings it along
+            config.encoder, config.encoder_revision = encoder, kwargs.get("encoder_revision")
+        where = {"config": config, "revision": revision, "use_safetensors": True}
+        model = AutoModel.from_pretrained(name_or_path, **where).to(device)
         processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
         return cls(model, processor, pool, **kwargs)
+
+    def push_to_hub(self, repo_id: str, **kwargs) -> CommitInfo:
+        """
+        Pushes the selector to the hub, in one commit: model, processor and card, and the encoder if it lies in the
+        selector's folder. Else pool and encoder stay where they are.
+
+        Args:
+            repo_id (`str`):
+                Model repository, `user/name`; created if there is none.
+            **kwargs:
+                `private`, `token`, `revision` and `message` of [`~leverplus_trl.hub.push_files`].
+
+        Raises:
+            `ValueError`: the repository can't be written to.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.model.save_pretrained(folder)
+            self.processor.save_pretrained(folder)
+            origin = self.model.name_or_path
+            if origin and self.encoder == copied_encoder(origin, getattr(self.model.config, "_commit_hash", None)):
+                copy_encoder(self.encoder, None, Path(folder))
+            (Path(folder) / "README.md").write_text(self._card(), encoding="utf-8")
+            return push_selector(Path(folder), repo_id, **kwargs)
+
+    def _card(self) -> str:
+        """The card it came with, or else one of what its config knows."""
+        origin = self.model.name_or_path  # empty for a model that was not loaded
+        commit = getattr(self.model.config, "_commit_hash", None)
+        where = {"revision": commit, "_raise_exceptions_for_missing_entries": False}
+        card = origin and cached_file(origin, "README.md", **where)
+        if not card:
+            return selector_card(self.model.config)
+        return Path(card).read_text(encoding="utf-8").replace(f'"{origin}"', f'"{PLACEHOLDER}"')
 
     def select(
         self, question: str, image: Image.Image | None = None, num_shots: int = 2, id: str | None = None, **kwargs
@@ -190,7 +241,8 @@ class DemonstrationSelector:
             "answer": "",
             "answers": [],
         }
-        return self._select([query], self._embed_query(query, kwargs.get("sampler")), num_shots, **kwargs)[0]
+        embeddings = self._embed_query(query, kwargs.get("sampler") or self.sampler)
+        return self._select([query], *embeddings, num_shots, **kwargs)[0]
 
     def select_batch(self, queries: Dataset, num_shots: int = 2, **kwargs) -> list[DemonstrationSelection]:
         """
@@ -206,18 +258,24 @@ class DemonstrationSelector:
             sampler, num_candidates, sampler_seed (*optional*):
                 How candidates are drawn this time.
             strategy, num_beams, temperature, generator (*optional*):
-                See [`PointerSelectorModel.select`].
+                See [`BaseSelectorModel.select`].
 
         Returns:
             `list[DemonstrationSelection]`, in the order of the queries.
         """
-        embeddings = self._embed(queries, kwargs.get("sampler") or self.sampler)
-        return self._select(queries, embeddings, num_shots, **kwargs)
+        features = self.model.config.query_features
+        embeddings = self._embed(queries, features, kwargs.get("sampler") or self.sampler)
+        return self._select(queries, *embeddings, num_shots, **kwargs)
+
+    def embed_queries(self, queries: Dataset) -> ExampleEmbeddings:
+        """The embeddings of queries that this selector reads."""
+        return self._embed(queries, self.model.config.query_features, "random")[0]
 
     def _select(
         self,
         queries: Dataset | list[dict],
         embeddings: ExampleEmbeddings,
+        compared: ExampleEmbeddings,
         num_shots: int,
         candidate_ids: Sequence[Sequence[str]] | None = None,
         sampler: str | None = None,
@@ -231,7 +289,7 @@ class DemonstrationSelector:
                 self.num_candidates if num_candidates is None else num_candidates,
                 self.sampler_seed if sampler_seed is None else sampler_seed,
             )
-            candidate_ids = self._sampler_of(*arguments).sample(embeddings.ids, embeddings)
+            candidate_ids = self._sampler_of(*arguments).sample(embeddings.ids, compared)
         elif len(candidate_ids) != len(queries):
             raise ValueError(f"Got the candidates of {len(candidate_ids)} queries for {len(queries)} queries.")
         selections = []
@@ -247,6 +305,7 @@ class DemonstrationSelector:
         return selections
 
     def _selection(self, query: dict, candidates: list[str], positions: list[int], logprob: float):
+        positions = [position for position in positions if position >= 0]
         chosen = [candidates[position] for position in positions]
         if self.model.config.insertion == "left":  # the first choice stands next to the query
             chosen.reverse()
@@ -255,38 +314,64 @@ class DemonstrationSelector:
 
     def _sampler_of(self, *arguments) -> CandidateSampler:
         if arguments not in self._samplers:
-            self._samplers[arguments] = CandidateSampler(self.pool_embeddings, *arguments)
+            self._samplers[arguments] = CandidateSampler(self._compared_pool, *arguments)
         return self._samplers[arguments]
 
-    def _modalities(self, sampler: str) -> tuple[str, ...]:
-        needed = {*self.model.config.features, *sampler_modalities(sampler)}
-        return tuple(name for name in ("image", "text") if name in needed)
+    def _embed(
+        self, examples: Dataset, features: Sequence[str], sampler: str
+    ) -> tuple[ExampleEmbeddings, ExampleEmbeddings]:
+        """What the selector reads, and what the sampler compares; of an encoder without adapters that is the same."""
 
-    def _embed(self, examples: Dataset, sampler: str) -> ExampleEmbeddings:
-        return embed_examples(
-            examples,
-            self.encoder,
-            self.encoder_revision,
-            modalities=self._modalities(sampler),
-            batch_size=self.batch_size,
-            embeddings_dir=self.embeddings_dir,
-        )
+        def embed(encoder: str | Encoder, needed: set[str]) -> ExampleEmbeddings:
+            if not needed:  # v0 may know the pool by its names alone
+                return ExampleEmbeddings(list(examples["id"]))
+            return embed_examples(
+                examples,
+                encoder,
+                self.encoder_revision,
+                modalities=tuple(name for name in MODALITIES if name in needed),
+                batch_size=self.batch_size,
+                embeddings_dir=self.embeddings_dir,
+            )
+
+        own, compared = set(features), set(sampler_modalities(sampler))
+        if self._adapted is None:
+            return (embed(self.encoder, own | compared),) * 2
+        return embed(self._adapted, own), embed(self.encoder, compared)
 
     @cached_property
     def _query_encoder(self) -> Encoder:
         return Encoder(self.encoder, self.encoder_revision)
 
-    def _embed_query(self, query: dict, sampler: str | None) -> ExampleEmbeddings:
-        """Embeddings of a single query, which are not worth a table on disk."""
-        image = text = None
-        modalities = self._modalities(sampler or self.sampler)
-        if "image" in modalities:
-            if query["image"] is None:
-                raise ValueError("This selector looks at the query's image: select(image=..., question=...).")
-            image = self._query_encoder.encode_images([query["image"]])  # [1, D_image]
-        if "text" in modalities:
-            text = self._query_encoder.encode_texts([query["question"]])  # [1, D_text]
-        return ExampleEmbeddings([query["id"]], image, text)
+    def _embed_query(self, query: dict, sampler: str) -> tuple[ExampleEmbeddings, ExampleEmbeddings]:
+        """The same of a single query, which is not worth a table on disk."""
+
+        def embed(encoder: Encoder, needed: set[str]) -> ExampleEmbeddings:
+            image = text = None
+            if "image" in needed:
+                if query["image"] is None:
+                    raise ValueError("This selector looks at the query's image: select(image=..., question=...).")
+                image = encoder.encode_images([query["image"]])  # [1, D_image]
+            if "text" in needed:
+                text = encoder.encode_texts([query["question"]])  # [1, D_text]
+            return ExampleEmbeddings([query["id"]], image, text)
+
+        own, compared = set(self.model.config.query_features), set(sampler_modalities(sampler))
+        if self._adapted is None:
+            return (embed(self._query_encoder, own | compared),) * 2
+        return embed(self._adapted, own), embed(self._query_encoder, compared)
+
+    def _refuse_other_pool(self) -> None:
+        config = self.model.config
+        if not isinstance(config, GPT2SelectorConfig) or config.pool_fingerprint is None:
+            return
+        found = dataset_fingerprint(self.pool)
+        if found != config.pool_fingerprint:
+            raise ValueError(
+                f"This selector (v0) knows the {config.pool_size} examples of one pool by heart (fingerprint "
+                f"{config.pool_fingerprint}) and can't choose from another ({len(self.pool)} examples, {found}). "
+                "Offer the pool it was trained on, or train a pointer selector (v1, v2), which reads any pool."
+            )
 
     def _warn_of_other_encoder(self) -> None:
         trained = self.model.config.encoder_commit

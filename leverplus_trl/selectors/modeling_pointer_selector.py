@@ -19,50 +19,25 @@ Nothing here knows the order of the candidates, so a permutation of them permute
 """
 
 import math
-from dataclasses import dataclass
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import CLIPModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 
+from ..provenance import model_revision
+from .base_selector import BaseSelectorModel, SelectorOutput, Tensors, fit_statistics
 from .configuration_pointer_selector import PointerSelectorConfig
+from .encoder_lora import AdaptedEncoder, check_encoder, copied_encoder, copy_encoder
+from .processing_selector import SelectorProcessor
 
 
-STRATEGIES = ("greedy", "beam", "sample")
-# A dimension that hardly varies in the pool is not blown up beyond this multiple of the average one.
-MAX_RELATIVE_SCALE = 100.0
-
-
-@dataclass
-class PointerSelectorOutput(ModelOutput):
-    """
-    Args:
-        logits (`torch.FloatTensor` of shape `[B, S, K]` or `[B, G, S, K]`):
-            Scores of the candidates at each step; the lowest number of the dtype for candidates that can't be chosen.
-    """
-
-    logits: torch.FloatTensor | None = None
-
-
-@dataclass
-class Selection(ModelOutput):
-    """
-    Args:
-        demonstration_positions (`torch.LongTensor` of shape `[B, S]`):
-            Chosen candidates in selection order.
-        step_logprobs (`torch.FloatTensor` of shape `[B, S]`):
-            Log-probability of each pick given those before it.
-        logprobs (`torch.FloatTensor` of shape `[B]`):
-            Log-probability of the sequence, the sum of those of its steps.
-    """
-
-    demonstration_positions: torch.LongTensor | None = None
-    step_logprobs: torch.FloatTensor | None = None
-    logprobs: torch.FloatTensor | None = None
+# softplus of it is 0.018: the penalty starts at about nothing, and can still be learned.
+INITIAL_RAW_DIVERSITY = -4.0
 
 
 class PointerTower(nn.Module):
@@ -91,8 +66,11 @@ class ResidualLinear(nn.Linear):
     """
 
 
-class PointerCrossAttention(nn.Module):
-    """A block in which states of the query attend to its candidates: pre-norm attention and feed-forward, residual."""
+class PointerAttention(nn.Module):
+    """
+    A block in which states (of the query, or of the candidates themselves) attend to the candidates: pre-norm
+    attention and feed-forward, residual.
+    """
 
     def __init__(self, config: PointerSelectorConfig):
         super().__init__()
@@ -153,16 +131,182 @@ class PointerHistory(nn.Module):
             return states
         if self.kind == "gru":
             return self.cell(picks.flatten(0, 1), states.flatten(0, 1)).view_as(states)
-        gate = (
-            self.gate if self.kind == "scalar_gate" else self.gate(torch.cat([states, picks], dim=-1))
-        )  # [] or [B, G, H]
+        # [] or [B, G, H]
+        gate = self.gate if self.kind == "scalar_gate" else self.gate(torch.cat([states, picks], dim=-1))
         return gate.sigmoid() * states + (1.0 - gate.sigmoid()) * self.value(picks)
 
 
-class PointerSelectorPreTrainedModel(PreTrainedModel):
+class PointerScorer(nn.Module):
+    """What each action is worth in a state: one score a candidate and, with `stop`, one for ending."""
+
+    def __init__(self, config: PointerSelectorConfig):
+        super().__init__()
+        size = config.hidden_size
+        self.scoring, self.ends = config.scoring, config.stop
+        self.state_norm = nn.LayerNorm(size)
+        self.log_temperature = nn.Parameter(
+            torch.tensor(math.log(config.initial_temperature)), requires_grad=config.learn_temperature
+        )
+        if config.stop:
+            self.stop = nn.Parameter(torch.zeros(size))
+        if config.scoring == "additive":
+            self.state = nn.Linear(size, size)
+            self.candidate = nn.Linear(size, size, bias=False)
+            self.weight = ResidualLinear(size, 1, bias=False)
+        if config.diversity == "mmr":
+            self.raw_diversity = nn.Parameter(torch.tensor(INITIAL_RAW_DIVERSITY))
+
+    def forward(self, states: torch.Tensor, context: Tensors, redundancy: torch.Tensor | None) -> torch.Tensor:
+        """States `[B, G, H]` -> logits `[B, G, A]`; `redundancy` `[B, G, K]` is 0 before any pick."""
+        states = self.state_norm(states)
+        if self.scoring == "cosine":
+            scores = F.normalize(states, dim=-1) @ context["keys"].transpose(1, 2)  # [B, G, A]
+        else:
+            hidden = self.state(states).unsqueeze(2) + context["keys"].unsqueeze(1)  # [B, G, A, H]
+            scores = self.weight(hidden.tanh()).squeeze(-1)  # [B, G, A]
+        if redundancy is not None:
+            penalty = F.softplus(self.raw_diversity) * redundancy  # [B, G, K]
+            scores = scores - F.pad(penalty, (0, scores.shape[-1] - penalty.shape[-1]))
+        return scores * (-self.log_temperature).exp()
+
+    def keys(self, candidates: torch.Tensor) -> torch.Tensor:
+        """Candidates `[B, K, H]` -> what states are compared with, `[B, A, H]`; STOP is one learned vector."""
+        if self.ends:
+            candidates = torch.cat([candidates, self.stop.expand(len(candidates), 1, -1)], dim=1)  # [B, A, H]
+        return F.normalize(candidates, dim=-1) if self.scoring == "cosine" else self.candidate(candidates)
+
+
+class PointerSelectorModel(BaseSelectorModel):
+    """
+    Points at candidates by a score between the query's state and each candidate, divided by a temperature.
+
+    Two towers embed query and candidates; the candidates may attend to each other (`candidate_encoder_layers`), the
+    query attends to the candidates (`num_cross_attention_layers`); after each pick the state takes in what was picked
+    (`history`), so that the next pick can complement it, and candidates similar to it may be marked down
+    (`diversity`).
+
+    With `lora` it has an encoder of its own, and reads pixels and tokens. `from_pretrained` brings the encoder's
+    weights along; after `PointerSelectorModel(config)` call [`~PointerSelectorModel.load_encoder`].
+    """
+
     config_class = PointerSelectorConfig
-    base_model_prefix = "selector"
-    main_input_name = "query_embeds"
+    supports_gradient_checkpointing = True  # of the encoder
+
+    def __init__(self, config: PointerSelectorConfig):
+        super().__init__(config)
+        self.query_tower = PointerTower(config.query_embed_dim, config)
+        self.candidate_tower = PointerTower(config.candidate_embed_dim, config)
+        self.candidate_encoder = nn.ModuleList(
+            [PointerAttention(config) for _ in range(config.candidate_encoder_layers)]
+        )
+        self.cross_attention = nn.ModuleList(
+            [PointerAttention(config) for _ in range(config.num_cross_attention_layers)]
+        )
+        self.history = PointerHistory(config)
+        self.scorer = PointerScorer(config)
+        if config.step_embeddings:
+            self.step_embeddings = nn.Embedding(config.num_shots, config.hidden_size)
+        self.encoder = None if config.lora is None else AdaptedEncoder(config)
+        self.post_init()
+        if self.encoder is not None:
+            frozen = {f"encoder.clip.{name}" for name in self.encoder.frozen_names}
+            self._keys_to_ignore_on_save = frozen
+            self._keys_to_ignore_on_load_missing = {f"^{re.escape(name)}$" for name in frozen}
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """
+        As for every model. The encoder that adapters (`lora`) belong to is read from its copy in the selector's
+        folder, or from where the config says (`encoder=PATH` if it lies elsewhere now).
+
+        Raises:
+            `ValueError`: the encoder is not to be found, or is not the one that the adapters were trained on.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if model.encoder is not None:
+            hub = ("revision", "token", "cache_dir", "local_files_only")
+            where = {name: kwargs[name] for name in hub if name in kwargs}
+            named = pretrained_model_name_or_path  # nothing, if a state dict is given
+            model.load_encoder(copied_encoder(str(named), **where) if named else None, keep_trained=True)
+        return loaded
+
+    def load_encoder(self, copied: str | None = None, keep_trained: bool = False) -> None:
+        """
+        Reads the weights of the encoder that are not trained; for a selector with `lora`.
+
+        Args:
+            copied (`str`, *optional*, defaults to the encoder that the config names):
+                Folder of a copy.
+            keep_trained (`bool`, *optional*, defaults to `False`):
+                Whether biases that are trained stay as they are.
+
+        Raises:
+            `ValueError`: the encoder is not to be found, or is not the one that the adapters were trained on.
+        """
+        source = (copied, None) if copied else (self.config.encoder, self.config.encoder_revision)
+        check_encoder(self.config, *source)
+        self.encoder.load_base(*source, keep_trained)
+
+    def merge_and_unload(self, save_directory: str | None = None) -> tuple[CLIPModel, "PointerSelectorModel"]:
+        """
+        Puts the adapters into the weights of the encoder: what is left is a CLIP model and a selector without `lora`
+        that chooses as this one does. (Candidates that a sampler draws by similarity are others: it compares
+        embeddings of the encoder, which is another now.)
+
+        Args:
+            save_directory (`str`, *optional*):
+                Where to save both: a selector's folder that has its encoder with it.
+
+        Returns:
+            The encoder and the selector; this one stays as it is.
+
+        Raises:
+            `ValueError`: a selector without `lora`.
+        """
+        if self.encoder is None:
+            raise ValueError("This selector has no adapters (lora), so there is nothing to merge.")
+        clip, config = self.encoder.merged(), self.config_class.from_dict(self.config.to_dict())
+        config.lora = config.encoder_config = config.encoder = config.encoder_revision = config.encoder_commit = None
+        if save_directory is not None:
+            folder = Path(save_directory)
+            copy_encoder(*self.encoder.source, folder)  # its tokenizer and its image processor
+            config.encoder = str(folder / "encoder")
+            for weights in Path(config.encoder).glob("*.safetensors*"):
+                weights.unlink()
+            clip.save_pretrained(config.encoder)
+            config.encoder_commit = model_revision(config.encoder)
+        selector = type(self)(config)
+        own = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
+        selector.load_state_dict(own)
+        selector = selector.to(self.device).eval()
+        if save_directory is not None:
+            selector.save_pretrained(save_directory)
+            SelectorProcessor(config.query_features, config.candidate_features).save_pretrained(save_directory)
+        return clip, selector
+
+    def forward(
+        self,
+        query_embeds: torch.Tensor | None = None,
+        candidate_embeds: torch.Tensor | None = None,
+        candidate_mask: torch.Tensor | None = None,
+        demonstration_positions: torch.Tensor | None = None,
+        candidate_rows: torch.Tensor | None = None,
+        **encoder_inputs: torch.Tensor,
+    ) -> SelectorOutput:
+        """
+        What every selector takes and gives, [`BaseSelectorModel.forward`]; with `lora`, `encoder_inputs` (those of
+        [`AdaptedEncoder`]) may stand in for `query_embeds` and `candidate_embeds`, which are then part of the output.
+        """
+        rest = (candidate_mask, demonstration_positions, candidate_rows)
+        if query_embeds is not None:
+            return super().forward(query_embeds, candidate_embeds, *rest)
+        if self.encoder is None:
+            raise ValueError("Got no query_embeds, and this selector has no encoder of its own (lora).")
+        query_embeds, candidate_embeds = self.encoder(**encoder_inputs)  # [B, D], [B, K, D]
+        output = super().forward(query_embeds, candidate_embeds, *rest)
+        output.query_embeds, output.candidate_embeds = query_embeds, candidate_embeds
+        return output
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -170,6 +314,8 @@ class PointerSelectorPreTrainedModel(PreTrainedModel):
             init.xavier_uniform_(module.weight, gain=0.1 if isinstance(module, ResidualLinear) else 1.0)
             if module.bias is not None:
                 init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.zeros_(module.weight)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
@@ -181,29 +327,12 @@ class PointerSelectorPreTrainedModel(PreTrainedModel):
             init.ones_(module.feature_std)
         elif isinstance(module, PointerHistory) and module.kind == "scalar_gate":
             init.zeros_(module.gate)
-        elif isinstance(module, PointerSelectorModel):
+        elif isinstance(module, PointerScorer):
             init.constant_(module.log_temperature, math.log(self.config.initial_temperature))
-
-
-class PointerSelectorModel(PointerSelectorPreTrainedModel):
-    """
-    Points at candidates by the cosine between the query's state and each candidate, divided by a learned temperature.
-
-    Two towers embed query and candidates; the query then attends to the candidates (`num_cross_attention_layers`
-    blocks); after each pick the state takes in what was picked (`history`), so that the next pick can complement it.
-    """
-
-    def __init__(self, config: PointerSelectorConfig):
-        super().__init__(config)
-        self.query_tower = PointerTower(config.query_embed_dim, config)
-        self.candidate_tower = PointerTower(config.candidate_embed_dim, config)
-        self.cross_attention = nn.ModuleList(
-            [PointerCrossAttention(config) for _ in range(config.num_cross_attention_layers)]
-        )
-        self.state_norm = nn.LayerNorm(config.hidden_size)
-        self.history = PointerHistory(config)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(config.initial_temperature)))
-        self.post_init()
+            if self.config.stop:
+                init.normal_(module.stop, std=1.0)
+            if self.config.diversity == "mmr":
+                init.constant_(module.raw_diversity, INITIAL_RAW_DIVERSITY)
 
     @torch.no_grad()
     def fit_inputs(self, query_embeds: torch.Tensor, candidate_embeds: torch.Tensor) -> None:
@@ -222,177 +351,48 @@ class PointerSelectorModel(PointerSelectorPreTrainedModel):
                 Features that a candidate may have.
         """
         for tower, embeds in ((self.query_tower, query_embeds), (self.candidate_tower, candidate_embeds)):
-            std, mean = torch.std_mean(embeds.double(), dim=0, correction=0)  # [D] both
-            floor = (std.mean() / MAX_RELATIVE_SCALE).clamp(min=torch.finfo(torch.float32).eps)
-            tower.feature_mean.copy_(mean)
-            tower.feature_std.copy_(std.clamp(min=floor))
+            fit_statistics(tower, embeds)
         if self.config.query_features == self.config.candidate_features:
             for own, other in zip(self.candidate_tower.layers, self.query_tower.layers, strict=True):
                 own.load_state_dict(other.state_dict())
 
-    def forward(
+    def encode(
         self,
         query_embeds: torch.Tensor,
         candidate_embeds: torch.Tensor,
-        candidate_mask: torch.Tensor | None = None,
-        demonstration_positions: torch.Tensor | None = None,
-    ) -> PointerSelectorOutput:
-        """
-        Args:
-            query_embeds (`torch.FloatTensor` of shape `[B, D]`):
-                Features of the queries.
-            candidate_embeds (`torch.FloatTensor` of shape `[B, K, D]`):
-                Features of their candidates.
-            candidate_mask (`torch.BoolTensor` of shape `[B, K]`, *optional*, defaults to all true):
-                False for padding, wherever it stands.
-            demonstration_positions (`torch.LongTensor` of shape `[B, S]` or `[B, G, S]`, *optional*):
-                Picks in selection order, -1 for none (padding, or a step that changes nothing); G sequences of one
-                query share its encoding. Without it there is one step, before any pick.
-
-        Returns:
-            [`PointerSelectorOutput`]: logits `[B, S, K]` or `[B, G, S, K]`; those of step t are conditioned on the
-            first t picks (so the last pick is never read), and candidates picked before are masked.
-        """
-        states, candidates, keys, allowed = self._encode(query_embeds, candidate_embeds, candidate_mask)
-        if demonstration_positions is None:
-            demonstration_positions = torch.full_like(query_embeds[:, :1], -1, dtype=torch.long)
-        grouped = demonstration_positions.dim() == 3
-        picks = demonstration_positions if grouped else demonstration_positions[:, None]  # [B, G, S]
-        states = states.expand(-1, picks.shape[1], -1)  # [B, 1, H] -> [B, G, H]
-        allowed = allowed.expand(-1, picks.shape[1], -1)  # [B, 1, K] -> [B, G, K]
-        logits = []
-        for step in range(picks.shape[2]):
-            if step:
-                states, allowed = self._pick(states, allowed, candidates, picks[:, :, step - 1])
-            logits.append(self._score(states, keys, allowed))
-        stacked = torch.stack(logits, dim=2)  # [B, G, S, K]
-        return PointerSelectorOutput(logits=stacked if grouped else stacked.squeeze(1))
-
-    def _encode(
-        self, query_embeds: torch.Tensor, candidate_embeds: torch.Tensor, candidate_mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """
-        State `[B, 1, H]` before any pick, candidates and their unit vectors `[B, K, H]`, who is allowed `[B, 1, K]`.
-        """
-        self._check_inputs(query_embeds, candidate_embeds, candidate_mask)
-        if candidate_mask is None:
-            candidate_mask = torch.ones(candidate_embeds.shape[:2], dtype=torch.bool, device=candidate_embeds.device)
-        candidate_mask = candidate_mask.bool()
-        # Padding may hold anything, NaN included, without a trace in values or gradients.
-        candidate_embeds = candidate_embeds.masked_fill(~candidate_mask[..., None], 0.0)
+        candidate_mask: torch.Tensor,
+        candidate_rows: torch.Tensor | None,
+    ) -> tuple[Tensors, Tensors]:
         candidates = self.candidate_tower(candidate_embeds)  # [B, K, D] -> [B, K, H]
+        for block in self.candidate_encoder:
+            candidates = block(candidates, candidates, candidate_mask)
         states = self.query_tower(query_embeds).unsqueeze(1)  # [B, D] -> [B, 1, H]
         for block in self.cross_attention:
             states = block(states, candidates, candidate_mask)
-        return states, candidates, F.normalize(candidates, dim=-1), candidate_mask.unsqueeze(1)
+        context = {"candidates": candidates, "keys": self.scorer.keys(candidates)}
+        state = {"states": states}
+        if self.config.diversity == "mmr":
+            context["unit_candidates"] = F.normalize(candidates, dim=-1)
+            state["redundancy"] = torch.zeros_like(candidates[:, None, :, 0])  # [B, 1, K]
+        if self.config.step_embeddings:
+            state["num_picks"] = torch.zeros_like(states[..., 0], dtype=torch.long)  # [B, 1]
+        return context, state
 
-    def _check_inputs(
-        self, query_embeds: torch.Tensor, candidate_embeds: torch.Tensor, candidate_mask: torch.Tensor | None
-    ) -> None:
-        expected = (self.config.query_embed_dim, self.config.candidate_embed_dim)
-        found = (query_embeds.shape[-1], candidate_embeds.shape[-1])
-        if query_embeds.dim() != 2 or candidate_embeds.dim() != 3 or found != expected:
-            raise ValueError(
-                f"Got query_embeds {list(query_embeds.shape)} and candidate_embeds {list(candidate_embeds.shape)}; "
-                f"this selector takes [B, {expected[0]}] ({' + '.join(self.config.query_features)}) and [B, K, "
-                f"{expected[1]}] ({' + '.join(self.config.candidate_features)}), from the encoder "
-                f"{self.config.encoder!r}."
-            )
-        if candidate_mask is not None and candidate_mask.shape != candidate_embeds.shape[:2]:
-            raise ValueError(
-                f"Got a candidate_mask {list(candidate_mask.shape)} for candidates {list(candidate_embeds.shape[:2])}."
-            )
+    def score(self, context: Tensors, state: Tensors) -> torch.Tensor:
+        states = state["states"]
+        if self.config.step_embeddings:
+            states = states + self.step_embeddings(state["num_picks"].clamp(max=self.config.num_shots - 1))
+        return self.scorer(states, context, state.get("redundancy"))
 
-    def _score(self, states: torch.Tensor, keys: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        pointers = F.normalize(self.state_norm(states), dim=-1)  # [B, G, H]
-        logits = pointers @ keys.transpose(1, 2) * (-self.log_temperature).exp()  # [B, G, K]
-        return logits.masked_fill(~allowed, torch.finfo(logits.dtype).min)
-
-    def _pick(
-        self, states: torch.Tensor, allowed: torch.Tensor, candidates: torch.Tensor, picks: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """States and allowed candidates after the picks `[B, G]`; -1 leaves both as they are."""
+    def advance(self, context: Tensors, state: Tensors, picks: torch.Tensor) -> Tensors:
         made = (picks >= 0).unsqueeze(-1)  # [B, G, 1]
-        index = picks.clamp(min=0).unsqueeze(-1)  # [B, G, 1]
-        picked = candidates.gather(1, index.expand(-1, -1, candidates.shape[-1]))  # [B, K, H] -> [B, G, H]
-        states = torch.where(made, self.history(states, picked), states)
-        return states, allowed & ~(torch.zeros_like(allowed).scatter(2, index, True) & made)
-
-    @torch.no_grad()
-    def select(
-        self,
-        query_embeds: torch.Tensor,
-        candidate_embeds: torch.Tensor,
-        candidate_mask: torch.Tensor | None = None,
-        num_shots: int = 2,
-        strategy: str = "greedy",
-        num_beams: int = 5,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Selection:
-        """
-        Chooses demonstrations, one after the other.
-
-        Args:
-            query_embeds (`torch.FloatTensor` of shape `[B, D]`):
-                Features of the queries.
-            candidate_embeds (`torch.FloatTensor` of shape `[B, K, D]`):
-                Features of their candidates.
-            candidate_mask (`torch.BoolTensor` of shape `[B, K]`, *optional*, defaults to all true):
-                False for padding.
-            num_shots (`int`, *optional*, defaults to 2):
-                How many to choose; may exceed what the selector was trained on.
-            strategy (`str`, *optional*, defaults to `"greedy"`):
-                `"greedy"`: the best candidate at each step; `"beam"`: the best sequence that a beam search finds;
-                `"sample"`: a draw.
-            num_beams (`int`, *optional*, defaults to 5):
-                Width of the beam search.
-            temperature (`float`, *optional*, defaults to 1.0):
-                What logits are divided by before sampling. Log-probabilities are those of the policy itself, at 1.0.
-            generator (`torch.Generator`, *optional*):
-                Source of randomness for sampling.
-
-        Returns:
-            [`Selection`]: positions in selection order and log-probabilities, equal to what `forward` gives for them.
-
-        Raises:
-            `ValueError`: more shots than a query has candidates, or a setting that makes no sense.
-        """
-        if strategy not in STRATEGIES:
-            raise ValueError(f"strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}.")
-        if num_shots < 1 or num_beams < 1 or not temperature > 0.0:
-            raise ValueError(
-                f"num_shots is {num_shots}, num_beams {num_beams} and temperature {temperature}; expected at least 1, "
-                "at least 1 and above 0."
-            )
-        states, candidates, keys, allowed = self._encode(query_embeds, candidate_embeds, candidate_mask)
-        available = int(allowed.sum(-1).min()) if len(allowed) else num_shots
-        if num_shots > available:
-            raise ValueError(
-                f"num_shots is {num_shots}, but a query has only {available} candidates; lower num_shots or offer "
-                "more."
-            )
-        width = num_beams if strategy == "beam" else 1
-        positions = query_embeds.new_empty((len(query_embeds), 1, 0), dtype=torch.long)
-        step_logprobs = query_embeds.new_empty((len(query_embeds), 1, 0))
-        for _ in range(num_shots):
-            logits = self._score(states, keys, allowed)  # [B, G, K]
-            logprobs = logits.log_softmax(-1)
-            if strategy == "sample":
-                probs = (logits.double() / temperature).softmax(-1).squeeze(1)  # [B, K]
-                flat = torch.multinomial(probs, 1, generator=generator)  # [B, 1]
-            else:
-                total = step_logprobs.sum(-1, keepdim=True) + logprobs  # [B, G, K]
-                total = total.masked_fill(~allowed, -torch.inf).flatten(1)  # [B, G * K]
-                flat = total.topk(min(width, total.shape[1]), dim=-1).indices  # [B, G']
-            beams, picks = flat // logprobs.shape[-1], flat % logprobs.shape[-1]  # [B, G'] both
-            rows = torch.arange(len(flat), device=flat.device).unsqueeze(1)  # [B, 1]
-            chosen = logprobs[rows, beams, picks].unsqueeze(-1)  # [B, G', 1]
-            positions = torch.cat([positions[rows, beams], picks.unsqueeze(-1)], dim=-1)  # [B, G', t + 1]
-            step_logprobs = torch.cat([step_logprobs[rows, beams], chosen], dim=-1)  # [B, G', t + 1]
-            states, allowed = self._pick(states[rows, beams], allowed[rows, beams], candidates, picks)
-        # topk puts the best first, and the other strategies have one sequence only
-        step_logprobs = step_logprobs[:, 0]  # [B, S]
-        return Selection(
-            demonstration_positions=positions[:, 0], step_logprobs=step_logprobs, logprobs=step_logprobs.sum(-1)
-        )
+        index = picks.clamp(min=0).unsqueeze(-1).expand(-1, -1, context["candidates"].shape[-1])  # [B, G, H]
+        picked = context["candidates"].gather(1, index)  # [B, K, H] -> [B, G, H]
+        after = {"states": torch.where(made, self.history(state["states"], picked), state["states"])}
+        if self.config.diversity == "mmr":
+            units = context["unit_candidates"]
+            similarity = units.gather(1, index) @ units.transpose(1, 2)  # [B, G, K]
+            after["redundancy"] = torch.where(made, state["redundancy"].maximum(similarity), state["redundancy"])
+        if self.config.step_embeddings:
+            after["num_picks"] = state["num_picks"] + made.squeeze(-1)
+        return after

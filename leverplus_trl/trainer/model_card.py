@@ -14,11 +14,11 @@
 
 """The card of a trained selector."""
 
-import html
-import json
 from typing import Any
 
-from ..selectors.configuration_pointer_selector import PointerSelectorConfig
+from ..selectors.base_selector_config import BaseSelectorConfig
+from ..selectors.selector_card import cell, selector_card
+from .offline_grpo_config import OfflineGRPOConfig
 from .sft_config import SelectorSFTConfig
 
 
@@ -33,15 +33,26 @@ MEASURES = {
     "eval_loss": "loss",
 }
 
+#: The same of a selector that was trained by reward.
+GRPO_MEASURES = {
+    "eval_expected_reward": "expected reward of the stored sequences",
+    "eval_sft_expected_reward": "the same under the SFT selector it started from",
+    "eval_expected_reward_gain": "difference of these, query by query",
+    "eval_greedy_reward": "mean reward of the greedy selections that are among the stored sequences",
+    "eval_greedy_reward_coverage": "share of the greedy selections that are",
+    "eval_changed": "share of the greedy selections that are not those of the SFT selector",
+    "eval_kl": "KL to the SFT selector, in nats a step",
+    "eval_swap_change_share": "share of selections that change with the query",
+    "eval_most_common_share": "share of the most common selection",
+}
 
-def model_card(
-    config: PointerSelectorConfig, args: SelectorSFTConfig, metrics: dict[str, Any], num_queries: int
-) -> str:
+
+def model_card(config: BaseSelectorConfig, args: SelectorSFTConfig, metrics: dict[str, Any], num_queries: int) -> str:
     """
     The README.md of a selector, filled from its run.
 
     Args:
-        config ([`PointerSelectorConfig`]):
+        config ([`BaseSelectorConfig`]):
             Config of the selector.
         args ([`SelectorSFTConfig`]):
             How it was trained.
@@ -50,61 +61,92 @@ def model_card(
         num_queries (`int`):
             Queries it was trained on.
     """
+    made_with = {"training queries": num_queries, "loss": args.loss_type, "tau": args.tau}
+    return selector_card(config, made_with, {"On held-out queries": _held_out(metrics, MEASURES)})
+
+
+def grpo_card(
+    config: BaseSelectorConfig,
+    args: OfflineGRPOConfig,
+    metrics: dict[str, Any],
+    num_queries: int,
+    mean_rewards: dict[str, float],
+    kept_sft: bool = False,
+) -> str:
+    """
+    The README.md of a selector that was trained by reward, filled from its run.
+
+    Args:
+        config ([`BaseSelectorConfig`]):
+            Config of the selector.
+        args ([`OfflineGRPOConfig`]):
+            How it was trained.
+        metrics (`dict`):
+            Measures of the held-out queries, named as in `trainer_state.json`.
+        num_queries (`int`):
+            Queries it was trained on.
+        mean_rewards (`dict[str, float]`):
+            Mean reward of the sequences it was trained on, by source.
+        kept_sft (`bool`, *optional*, defaults to `False`):
+            Whether nothing beat the SFT policy, whose weights these are then.
+    """
     made_by = config.trained_on or {}
-    recipe = made_by.get("recipe", {})
-    data = {
-        "training queries": num_queries,
-        "dataset of the beams": recipe.get("dataset"),
-        "VLM that scored": recipe.get("vlm"),
-        "beams": made_by.get("beams"),
-        "encoder (frozen, not part of this folder)": config.encoder,
-        "candidates": f"{config.num_candidates} by the sampler {config.sampler}, seed {config.sampler_seed}",
-        "shots in training": config.num_shots,
-        "insertion": config.insertion,
-        "score": config.score,
-        "loss": args.loss_type,
-        "tau": args.tau,
+    weights = args.reward_weights or [1.0] * len(args.reward_funcs)
+    rewards = zip(weights, args.reward_funcs, strict=True)
+    rl = {
+        "queries": num_queries,
+        "rollouts": made_by.get("rollouts"),
+        "SFT selector": made_by.get("selector"),
+        "reward": " + ".join(f"{weight:g} x {name}" for weight, name in rewards),
+        "epochs": f"{args.num_train_epochs:g}, of which {args.rce_epochs:g} by reward-weighted cross-entropy (RCE)",
+        "loss": f"{args.loss_type}, ratios of each {args.importance_sampling_level}, scale_rewards "
+        f"{args.scale_rewards}, {args.num_iterations} steps on each batch",
+        "beta": f"{args.beta:g}{', adaptive' * args.adaptive_beta}",
+        "learning rate": args.learning_rate,
     }
-    rows = "\n".join(f"| {name} | {_cell(value)} |" for name, value in data.items() if value is not None)
-    measured = "\n".join(f"| {text} | {metrics[name]:.4f} |" for name, text in MEASURES.items() if name in metrics)
-    table = f"| measure | value |\n| --- | --- |\n{measured}" if measured else "There were none."
-    collapsed = (
-        "\n**It has collapsed: it gives nearly the same to every query.**\n" if metrics.get("eval_collapsed") else ""
-    )
-    return f"""\
----
-library_name: transformers
-tags:
-- leverplus_trl
-- in-context-learning
-- demonstration-selection
----
-
-# A selector of in-context demonstrations
-
-A pointer selector ({config.num_cross_attention_layers} cross-attention layers, history {config.history}) that chooses
-and orders demonstrations for a frozen vision-language model. {collapsed}
-```python
-from leverplus_trl.selectors import DemonstrationSelector
-
-selector = DemonstrationSelector.from_pretrained("PATH_OR_HUB_ID", pool=pool)  # a Dataset: id, image, question, answer
-selection = selector.select(image=image, question="what is it ?", num_shots={config.num_shots})
-demonstrations, query = selection.request  # in the order of the prompt: the last one stands next to the query
-```
-
-## Trained on
-
-| | |
-| --- | --- |
-{rows}
-
-## On held-out queries
-
-{table}
-"""
+    table = _held_out(metrics, GRPO_MEASURES)
+    if kept_sft:
+        table = f"**Nothing beat the SFT selector on them: these are its weights.**\n\n{table}"
+    by_source = [f"| {cell(source)} | {reward:.4f} |" for source, reward in mean_rewards.items()]
+    sections = {
+        "Trained by reward": "\n".join(
+            [
+                "| | |",
+                "| --- | --- |",
+                *(f"| {name} | {cell(value)} |" for name, value in rl.items() if value is not None),
+            ]
+        ),
+        "Rewards it learned from": "\n".join(["| source | mean reward |", "| --- | --- |", *by_source]),
+        "On held-out queries": table,
+    }
+    return selector_card(config, sections=sections)
 
 
-def _cell(value: object) -> str:
-    """A value as one cell of a Markdown table, whatever it holds."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return " ".join(html.escape(text).replace("|", "&#124;").replace("`", "&#96;").split())
+def _held_out(metrics: dict[str, Any], measures: dict[str, str]) -> str:
+    table = measures_table(metrics, measures)
+    if metrics.get("eval_collapsed"):
+        return f"**It has collapsed: it gives nearly the same to every query.**\n\n{table}"
+    return table
+
+
+def measures_table(metrics: dict[str, Any], measures: dict[str, str]) -> str:
+    """
+    Measures as a Markdown table, each with the half-width of its 95% interval where the evaluation logged one
+    (`<name>_margin`).
+
+    Args:
+        metrics (`dict`):
+            Values by name.
+        measures (`dict[str, str]`):
+            `{name: what it means}` of those to show.
+    """
+    rows = []
+    for name, text in measures.items():
+        if name in metrics:
+            margin = metrics.get(f"{name}_margin")
+            rows.append(f"| {text} | {metrics[name]:.4f}{f' ± {margin:.4f}' if margin is not None else ''} |")
+    if not rows:
+        return "There were none."
+    note = "± is a 95% interval over queries (1.96 standard errors)."
+    table = "\n".join(["| measure | value |", "| --- | --- |", *rows])
+    return f"{table}\n\n{note}" if "±" in table else table

@@ -14,6 +14,7 @@
 
 """Arguments of supervised training of selectors."""
 
+import os
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -21,6 +22,14 @@ from transformers import TrainingArguments
 
 LOSS_TYPES = ("listwise", "beams")
 SCORE_WEIGHTS = ("none", "softmax")
+
+
+def take_launched_precision(args: TrainingArguments) -> None:
+    """Writes the precision that `accelerate launch` chose into arguments that name none: transformers would train in
+    it without saying so, and under DeepSpeed refuse the difference."""
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched in ("bf16", "fp16") and not (args.bf16 or args.fp16):
+        setattr(args, launched, True)
 
 
 @dataclass
@@ -75,6 +84,7 @@ class SelectorSFTConfig(TrainingArguments):
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Without effect: batches are gathered from tensors, not from columns."}
     )
+    hub_strategy: str = field(default="end", metadata={"help": "A selector is pushed once, when it is trained: end."})
     dataloader_pin_memory: bool = field(default=False, metadata={"help": "Whether batches go to pinned memory."})
 
     def __post_init__(self):
@@ -94,4 +104,10 @@ class SelectorSFTConfig(TrainingArguments):
             )
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor has no effect on selectors; set label_smoothing.")
+        if self.hub_strategy != "end":
+            raise ValueError(
+                f"hub_strategy is {self.hub_strategy!r}, but a selector is pushed once, when it is trained: leave it "
+                "out."
+            )
+        take_launched_precision(self)
         super().__post_init__()

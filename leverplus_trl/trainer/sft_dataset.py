@@ -27,7 +27,12 @@ from datasets import Dataset as Table
 from torch.utils.data import Dataset
 
 from ..retrieval.embeddings import ExampleEmbeddings
-from ..selectors.processing_pointer_selector import PointerSelectorProcessor, pad_rows
+from ..selectors.processing_selector import SelectorProcessor, pad_rows
+from .rollout_dataset import RepeatedBlocks
+
+
+#: `{prefix: {next position: score}}`, positions among the candidates in selection order.
+ScoreTree = dict[tuple[int, ...], dict[int, float]]
 
 
 @dataclass
@@ -39,8 +44,10 @@ class ScoredPrefixes:
         prefix_positions (`torch.LongTensor` of shape `[Q, P, S]`):
             Prefixes as positions among the candidates in selection order, -1 padded. The first one is empty, and the
             last column is -1 everywhere, since no prefix is as long as a sequence.
-        prefix_scores (`torch.FloatTensor` of shape `[Q, P, K]`):
-            InfoScore of the prefix with each candidate added; NaN where it was not scored, and for padding.
+        prefix_scores (`torch.FloatTensor` of shape `[Q, P, A]`):
+            What each action is worth: InfoScore of the prefix with each candidate added. With STOP, the last action is
+            worth the InfoScore of the prefix itself, and a candidate the best InfoScore that was scored behind it. NaN
+            where nothing was scored, and for padding.
         beam_positions (`torch.LongTensor` of shape `[Q, N, S]`):
             The beams in selection order, best first, -1 padded.
         beam_scores (`torch.FloatTensor` of shape `[Q, N]`):
@@ -61,7 +68,7 @@ class ScoredPrefixes:
         self.prefix_weights = used / (peers * self.prefix_positions.shape[-1])  # [Q, P]
 
 
-def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str) -> ScoredPrefixes:
+def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, stop: bool = False) -> ScoredPrefixes:
     """
     Reads the beams and ledger tables of one split.
 
@@ -74,6 +81,9 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str) -> 
             `"left"` or `"right"`, as the search was run: turns prompt order into selection order.
         score (`str`):
             `"prob"` or `"logprob"`, the scale of InfoScore.
+        stop (`bool`, *optional*, defaults to `False`):
+            Whether ending is an action. The beams are then the best sequences of the ledger of any length, none
+            included.
 
     Returns:
         [`ScoredPrefixes`], queries in the order of `beams`.
@@ -91,25 +101,53 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str) -> 
         1 + max(len(prefix) for tree in trees for prefix in tree),
         max((len(ids) for chosen in sequences for ids in chosen), default=0),
     )
+    beams_of = [
+        ([_selection_positions(ids, positions[row], insertion, beams["query_id"][row]) for ids in chosen], scores)
+        for row, (chosen, scores) in enumerate(zip(sequences, beams["scores"], strict=True))
+    ]
+    if stop:
+        beams_of = [_best_of_any_length(tree, len(found)) for tree, (found, _) in zip(trees, beams_of, strict=True)]
+        trees = [_with_stop(tree, num_candidates) for tree in trees]
     width = max(map(len, trees))
     prefix_positions = torch.full((num_queries, width, num_shots), -1, dtype=torch.long)
-    prefix_scores = torch.full((num_queries, width, num_candidates), torch.nan)
+    prefix_scores = torch.full((num_queries, width, num_candidates + stop), torch.nan)
     beam_positions = torch.full((num_queries, max(map(len, sequences)), num_shots), -1, dtype=torch.long)
     beam_scores = torch.full(beam_positions.shape[:2], torch.nan)
-    for row, (tree, chosen, scores) in enumerate(zip(trees, sequences, beams["scores"], strict=True)):
+    for row, (tree, (chosen, scores)) in enumerate(zip(trees, beams_of, strict=True)):
         for number, (prefix, found) in enumerate(sorted(tree.items(), key=lambda item: (len(item[0]), item[0]))):
             prefix_positions[row, number, : len(prefix)] = torch.tensor(prefix, dtype=torch.long)
             prefix_scores[row, number, list(found)] = torch.tensor(list(found.values()), dtype=torch.float32)
-        for number, ids in enumerate(chosen):
-            picks = _selection_positions(ids, positions[row], insertion, beams["query_id"][row])
+        for number, picks in enumerate(chosen):
             beam_positions[row, number, : len(picks)] = torch.tensor(picks, dtype=torch.long)
         beam_scores[row, : len(scores)] = torch.tensor(scores, dtype=torch.float32)
     return ScoredPrefixes(prefix_positions, prefix_scores, beam_positions, beam_scores)
 
 
+def _with_stop(tree: ScoreTree, stop_action: int) -> ScoreTree:
+    """The tree with ending as an action, and each pick worth the best that can come of it."""
+
+    def best_from(prefix: tuple[int, ...], own: float) -> float:
+        return max([own, *(best_from((*prefix, pick), score) for pick, score in tree.get(prefix, {}).items())])
+
+    found: ScoreTree = {}
+    for prefix, scores in tree.items():
+        own = tree[prefix[:-1]][prefix[-1]] if prefix else 0.0  # zero-shot gains nothing over itself
+        found[prefix] = {pick: best_from((*prefix, pick), score) for pick, score in scores.items()}
+        found[prefix][stop_action] = own
+    return found
+
+
+def _best_of_any_length(tree: ScoreTree, count: int) -> tuple[list[list[int]], list[float]]:
+    """The best sequences and their InfoScores; of equal ones the shorter first."""
+    scored = [([], 0.0)]
+    scored += [([*prefix, pick], score) for prefix, scores in tree.items() for pick, score in scores.items()]
+    best = sorted(scored, key=lambda item: (-item[1], len(item[0]), item[0]))[:count]
+    return [picks for picks, _ in best], [score for _, score in best]
+
+
 def _score_trees(
     query_ids: Sequence[str], positions: list[dict[str, int]], ledger: Table, insertion: str, score: str
-) -> list[dict[tuple[int, ...], dict[int, float]]]:
+) -> list[ScoreTree]:
     """For each query `{prefix: {next position: InfoScore}}`, the empty prefix always there."""
     rows = {query_id: row for row, query_id in enumerate(query_ids)}
     values = np.array(ledger["answer_logprob"]) / np.array(ledger["num_answer_tokens"])  # [L]
@@ -135,7 +173,7 @@ def _score_trees(
             f"The ledger has no zero-shot row for the query {missing[0]!r} ({len(missing)} such queries); without it "
             "there is no InfoScore. Beams and ledger must come from one run of the stage `beams`."
         )
-    trees: list[dict[tuple[int, ...], dict[int, float]]] = [{(): {}} for _ in query_ids]
+    trees: list[ScoreTree] = [{(): {}} for _ in query_ids]
     for row, picks, value in scored:
         trees[row].setdefault(tuple(picks[:-1]), {})[picks[-1]] = value - zero_shot[row]
     return trees
@@ -165,7 +203,7 @@ class SelectorDataset(Dataset):
             Embeddings that hold the queries.
         pool ([`ExampleEmbeddings`]):
             Embeddings that hold the candidates.
-        processor ([`PointerSelectorProcessor`]):
+        processor ([`SelectorProcessor`]):
             Puts features together.
         scored ([`ScoredPrefixes`]):
             What was scored.
@@ -180,7 +218,7 @@ class SelectorDataset(Dataset):
         candidate_ids: Sequence[Sequence[str]],
         queries: ExampleEmbeddings,
         pool: ExampleEmbeddings,
-        processor: PointerSelectorProcessor,
+        processor: SelectorProcessor,
         scored: ScoredPrefixes,
     ):
         self.query_ids = list(query_ids)
@@ -213,3 +251,12 @@ class SelectorDataset(Dataset):
             "beam_positions": scored.beam_positions[rows],  # [B, N, S]
             "beam_scores": scored.beam_scores[rows],  # [B, N]
         }
+
+
+class ShuffledBlocks(RepeatedBlocks):
+    """Full blocks in the order in which transformers shuffles: what a step sees does not depend on how many processes
+    and micro-batches it is split over."""
+
+    def order(self) -> np.ndarray:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch())
+        return torch.randperm(self.num_queries, generator=generator).numpy()  # [Q]

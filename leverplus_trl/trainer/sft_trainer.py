@@ -31,20 +31,21 @@ Where this departs from the papers (Lever-LM, Yang et al., NeurIPS 2024; Lever-P
 """
 
 import logging
-from pathlib import Path
+import math
 from typing import Any
 
 import torch
-from transformers import Trainer
 from transformers.trainer_utils import EvalPrediction
 
+from ..selectors.base_selector import BaseSelectorModel
 from ..selectors.collapse import measure_collapse
-from ..selectors.configuration_pointer_selector import PointerSelectorConfig
-from ..selectors.modeling_pointer_selector import PointerSelectorModel
-from ..selectors.processing_pointer_selector import PointerSelectorProcessor
+from ..selectors.encoder_lora import ENCODER_INPUTS
+from ..selectors.processing_selector import SelectorProcessor
+from .base_selector_trainer import BaseSelectorTrainer
 from .model_card import model_card
+from .pixel_dataset import embed_inputs
 from .sft_config import SelectorSFTConfig
-from .sft_dataset import SelectorDataset
+from .sft_dataset import SelectorDataset, ShuffledBlocks
 from .sft_losses import beam_weights, beams_loss, listwise_loss
 
 
@@ -52,13 +53,15 @@ logger = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
 
+SELECTOR_INPUTS = ("query_embeds", "candidate_embeds", "candidate_mask", "candidate_rows", *ENCODER_INPUTS)
 
-class SelectorSFTTrainer(Trainer):
+
+class SelectorSFTTrainer(BaseSelectorTrainer):
     """
     Trains a selector on stored embeddings, beams and ledger with the stock training loop of transformers.
 
     Args:
-        model ([`PointerSelectorModel`]):
+        model ([`BaseSelectorModel`]):
             The selector.
         args ([`SelectorSFTConfig`]):
             Arguments.
@@ -66,7 +69,7 @@ class SelectorSFTTrainer(Trainer):
             Queries to learn from.
         eval_dataset ([`SelectorDataset`], *optional*):
             Held-out queries.
-        processing_class ([`PointerSelectorProcessor`], *optional*, defaults to that of the training data):
+        processing_class ([`SelectorProcessor`], *optional*, defaults to that of the training data):
             Saved beside the model.
         **kwargs:
             What else `transformers.Trainer` takes.
@@ -74,11 +77,11 @@ class SelectorSFTTrainer(Trainer):
 
     def __init__(
         self,
-        model: PointerSelectorModel,
+        model: BaseSelectorModel,
         args: SelectorSFTConfig,
         train_dataset: SelectorDataset,
         eval_dataset: SelectorDataset | None = None,
-        processing_class: PointerSelectorProcessor | None = None,
+        processing_class: SelectorProcessor | None = None,
         **kwargs,
     ):
         super().__init__(
@@ -86,41 +89,52 @@ class SelectorSFTTrainer(Trainer):
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
-            data_collator=_as_is,
+            processing_class=processing_class,
             compute_metrics=selection_metrics,
             **kwargs,
         )
-        # Not given to the base class, which takes every processor for one that has a tokenizer.
-        self.selector_processor = processing_class or train_dataset.processor
+
+    def _get_train_sampler(self, train_dataset: SelectorDataset | None = None) -> ShuffledBlocks:
+        args, block_size = self.args, self.get_total_train_batch_size(self.args)
+        seed = args.seed if args.data_seed is None else args.data_seed
+        num_queries = len(train_dataset or self.train_dataset)
+        steps = -(-num_queries // block_size)
+        return ShuffledBlocks(num_queries, block_size, 1, seed, lambda: self.state.global_step // steps)
 
     def compute_loss(self, model, inputs: Batch, return_outputs: bool = False, num_items_in_batch=None):
+        losses, logits = self._query_losses(model, inputs)  # [B], and what they are computed from
+        return (losses.mean(), {"logits": logits}) if return_outputs else losses.mean()
+
+    def _query_losses(self, model, inputs: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         args = self.args
         if args.loss_type == "listwise":
             logits = prefix_logits(model, inputs)
             weights = inputs["prefix_weights"]
-            loss = listwise_loss(logits, inputs["prefix_scores"], weights, args.tau, args.label_smoothing)
+            losses = listwise_loss(logits, inputs["prefix_scores"], weights, args.tau, args.label_smoothing, "none")
         else:
             positions = inputs["beam_positions"][:, : args.top_n]  # [B, N, S]
             scores = inputs["beam_scores"][:, : args.top_n]  # [B, N]
-            logits = _forward(model, inputs, positions)  # [B, N, S, K]
+            logits = sequence_logits(model, inputs, positions)  # [B, N, S, A]
             weights = beam_weights(scores, args.top_n, args.score_weights, args.tau)
-            loss = beams_loss(logits, positions, weights, args.label_smoothing)
-        return (loss, {"logits": logits}) if return_outputs else loss
+            stop = has_stop(logits, inputs)
+            losses = beams_loss(logits, positions, weights, args.label_smoothing, stop, "none")
+        return losses, logits
 
     @torch.no_grad()
     def prediction_step(
         self, model, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[torch.Tensor, Any, torch.Tensor | None]:
-        """Loss, and what [`selection_metrics`] is computed from; only `forward` is called, so every wrapper of a model
-        works."""
+    ) -> tuple[torch.Tensor | None, Any, torch.Tensor | None]:
+        """What [`selection_metrics`] is computed from; only `forward` is called, so every wrapper of a model works."""
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
-            loss = self.compute_loss(model, inputs).detach()
+            inputs = embed_inputs(model, inputs)
+            losses = self._query_losses(model, inputs)[0]  # [B]
             if prediction_loss_only:
-                return loss, None, None
-            measures = measure_batch(model, inputs)
+                return losses.mean(), None, None
+            # By query: of a mean the loop could not take out the queries that fill up the last batch of a process.
+            measures = measure_batch(model, inputs) | {"loss": losses}
         # The loop computes metrics only of what has labels; these are not read.
-        return loss, measures, inputs["prefix_lengths"][:, 0]
+        return None, measures, inputs["prefix_lengths"][:, 0]
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         metrics = super().evaluate(*args, **kwargs)
@@ -128,10 +142,6 @@ class SelectorSFTTrainer(Trainer):
         if metrics.get(f"{prefix}_collapsed"):
             logger.warning("%s", self._collapse_warning(metrics, prefix))
         return metrics
-
-    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Matrices alone decay: the temperature is a scale, which decay would drag to 1."""
-        return [name for name in super().get_decay_parameter_names(model) if model.get_parameter(name).dim() > 1]
 
     def _collapse_warning(self, metrics: dict[str, float], prefix: str) -> str:
         dataset = self.eval_dataset
@@ -157,78 +167,91 @@ class SelectorSFTTrainer(Trainer):
             f"the same, and {swap:.0%} change when the query is swapped for another. Likely cause: {cause}."
         )
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        folder = Path(output_dir or self.args.output_dir)
-        self.selector_processor.save_pretrained(folder)
-        # A pickle of arguments that the recipe and the trainer's state hold in plain text.
-        (folder / "training_args.bin").unlink(missing_ok=True)
-
-    def create_model_card(self, *args, **kwargs) -> None:
-        """Writes the card of the selector, README.md, to the output folder."""
-        if self.is_world_process_zero():
-            config: PointerSelectorConfig = self.accelerator.unwrap_model(self.model).config
-            metrics = next((entry for entry in reversed(self.state.log_history) if "eval_loss" in entry), {})
-            text = model_card(config, self.args, metrics, len(self.train_dataset))
-            (Path(self.args.output_dir) / "README.md").write_text(text, encoding="utf-8")
+    def card_text(self) -> str:
+        config = self.accelerator.unwrap_model(self.model).config
+        metrics = next((entry for entry in reversed(self.state.log_history) if "eval_loss" in entry), {})
+        return model_card(config, self.args, metrics, len(self.train_dataset))
 
 
-def _as_is(batch: Batch) -> Batch:
-    return batch
+def sequence_logits(model, inputs: Batch, positions: torch.Tensor) -> torch.Tensor:
+    """The policy at each step of some sequences, from embeddings or from pixels and tokens."""
+    given = {name: inputs[name] for name in SELECTOR_INPUTS if name in inputs}
+    logits = model(**given, demonstration_positions=positions).logits
+    # Half precision marks what can't be taken with a lowest number of its own, which is none of single precision.
+    masked = logits <= torch.finfo(torch.float16).min
+    return logits.float().masked_fill(masked, torch.finfo(torch.float32).min)
 
 
-def _forward(model, inputs: Batch, positions: torch.Tensor) -> torch.Tensor:
-    return model(inputs["query_embeds"], inputs["candidate_embeds"], inputs["candidate_mask"], positions).logits
+def has_stop(logits: torch.Tensor, inputs: Batch) -> bool:
+    """Whether the last action is STOP; a wrapped model does not show its config."""
+    return logits.shape[-1] > inputs["candidate_mask"].shape[-1]
 
 
 def prefix_logits(model, inputs: Batch) -> torch.Tensor:
-    """The policy after each prefix, `[B, P, K]`."""
-    logits = _forward(model, inputs, inputs["prefix_positions"])  # [B, P, S, K]
-    last = inputs["prefix_lengths"][..., None, None].expand(-1, -1, 1, logits.shape[-1])  # [B, P, 1, K]
-    return logits.gather(2, last).squeeze(2)  # [B, P, K]
+    """The policy after each prefix, `[B, P, A]`."""
+    logits = sequence_logits(model, inputs, inputs["prefix_positions"])  # [B, P, S, A]
+    last = inputs["prefix_lengths"][..., None, None].expand(-1, -1, 1, logits.shape[-1])  # [B, P, 1, A]
+    return logits.gather(2, last).squeeze(2)  # [B, P, A]
 
 
-def greedy_positions(model, query_embeds: torch.Tensor, inputs: Batch, num_shots: int) -> torch.Tensor:
-    """Greedy selection `[B, S]` by calls of `forward` alone."""
-    positions = torch.full((len(query_embeds), num_shots), -1, device=query_embeds.device)
+def greedy_positions(model, inputs: Batch, num_shots: int) -> torch.Tensor:
+    """Greedy selection `[B, S]` by calls of `forward` alone; -1 behind the end."""
+    num_candidates = inputs["candidate_mask"].shape[-1]
+    positions = torch.full_like(inputs["candidate_rows"][:, :1], -1).repeat(1, num_shots)  # [B, S]
+    going_on = torch.ones_like(positions[:, 0], dtype=torch.bool)  # [B]
     for step in range(num_shots):
-        logits = model(
-            query_embeds, inputs["candidate_embeds"], inputs["candidate_mask"], positions
-        ).logits  # [B, S, K]
-        positions[:, step] = logits[:, step].argmax(-1)
+        actions = sequence_logits(model, inputs, positions)[:, step].argmax(-1)  # [B, S, A] -> [B]
+        going_on = going_on & (actions < num_candidates)
+        positions[:, step] = torch.where(going_on, actions, -1)
     return positions
 
 
 def measure_batch(model, inputs: Batch) -> dict[str, torch.Tensor]:
     """What the measures of an evaluation are made of, one row a query."""
-    prefixes, scores = inputs["prefix_positions"], inputs["prefix_scores"]  # [B, P, S], [B, P, K]
+    prefixes, scores = inputs["prefix_positions"], inputs["prefix_scores"]  # [B, P, S], [B, P, A]
     num_shots = prefixes.shape[-1]
-    positions = greedy_positions(model, inputs["query_embeds"], inputs, num_shots)  # [B, S]
-    swapped = greedy_positions(model, inputs["swapped_query_embeds"], inputs, num_shots)  # [B, S]
-    logits = prefix_logits(model, inputs)  # [B, P, K]
+    positions = greedy_positions(model, inputs, num_shots)  # [B, S]
+    others = inputs | {"query_embeds": inputs["swapped_query_embeds"]}
+    swapped = greedy_positions(model, others, num_shots)  # [B, S]
+    logits = prefix_logits(model, inputs)  # [B, P, A]
     scored = ~scores.isnan()
     picks = logits.masked_fill(~scored, -torch.inf).argmax(-1, keepdim=True)  # [B, P, 1]
     best = scores.masked_fill(~scored, -torch.inf).amax(-1)  # [B, P]
     weights = inputs["prefix_weights"]  # [B, P]
     regret = torch.where(weights > 0, best - scores.gather(-1, picks).squeeze(-1), 0.0)  # [B, P]
     regret = (regret * weights).sum(-1) / weights.sum(-1)  # [B]
-    # The ledger holds the selection's score if all its picks but the last are an expanded prefix.
-    start = positions.clone()
-    start[:, -1] = -1
-    found = (prefixes == start[:, None]).all(-1)  # [B, P]
-    last = positions[:, None, -1:].expand(-1, prefixes.shape[1], -1)  # [B, P, 1]
-    info_score = scores.gather(-1, last).squeeze(-1).masked_fill(~found, 0.0).sum(-1)  # [B]
-    info_score = info_score.masked_fill(~found.any(-1), torch.nan)
     members = inputs["beam_positions"][:, 0]  # [B, S]
-    hits = ((positions[:, :, None] == members[:, None]) & (members >= 0)[:, None]).any(1)  # [B, S]
+    hits = ((positions[:, :, None] == members[:, None]) & (members >= 0)[:, None]).any(1).sum(-1)  # [B]
+    size = (members >= 0).sum(-1)  # [B]
+    nothing = (positions < 0).all(-1).to(regret.dtype)  # [B]
     return {
         "positions": positions,
-        "rows": inputs["candidate_rows"].gather(1, positions),
-        "swapped_rows": inputs["candidate_rows"].gather(1, swapped),
+        "rows": _chosen_rows(inputs["candidate_rows"], positions),
+        "swapped_rows": _chosen_rows(inputs["candidate_rows"], swapped),
         "regret": regret,
-        "info_score": info_score,
-        "recall": hits.sum(-1) / (members >= 0).sum(-1),
+        "info_score": _looked_up(positions, prefixes, scores),
+        "recall": torch.where(size > 0, hits / size.clamp(min=1), nothing),
     }
+
+
+def _chosen_rows(candidate_rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Pool rows `[B, S]` of the chosen candidates, -1 where there is none."""
+    return torch.where(positions >= 0, candidate_rows.gather(1, positions.clamp(min=0)), -1)
+
+
+def _looked_up(positions: torch.Tensor, prefixes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """
+    InfoScores `[B]` of selections `[B, S]`; NaN where the ledger does not hold them. It does if everything but the
+    last action is an expanded prefix.
+    """
+    num_shots = positions.shape[-1]
+    full = positions[:, -1] >= 0  # [B]
+    steps = torch.arange(num_shots, device=positions.device)
+    start = torch.where((steps == num_shots - 1) & full[:, None], -1, positions)  # [B, S]
+    last = torch.where(full, positions[:, -1], scores.shape[-1] - 1)  # [B]; ending is the last action
+    values = scores.gather(-1, last[:, None, None].expand(-1, prefixes.shape[1], -1)).squeeze(-1)  # [B, P]
+    found = (prefixes == start[:, None]).all(-1) & ~values.isnan()  # [B, P]; padding looks like the empty prefix
+    return values.masked_fill(~found, 0.0).sum(-1).masked_fill(~found.any(-1), torch.nan)
 
 
 def selection_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -238,6 +261,7 @@ def selection_metrics(prediction: EvalPrediction) -> dict[str, float]:
     swapped = found["swapped_rows"] if len(found["rows"]) > 1 else None
     collapse = measure_collapse(found["rows"].tolist(), found["positions"].tolist(), swapped)
     metrics = {
+        "loss": float(found["loss"].mean()),
         "regret": float(found["regret"].mean()),
         "recall": float(found["recall"].mean()),
         "info_score_coverage": float(covered.mean()),
@@ -250,4 +274,8 @@ def selection_metrics(prediction: EvalPrediction) -> dict[str, float]:
         metrics["info_score"] = float(found["info_score"][covered].mean())
     if collapse.swap_change_share is not None:
         metrics["swap_change_share"] = collapse.swap_change_share
+    measured = {"regret": found["regret"], "recall": found["recall"], "info_score": found["info_score"][covered]}
+    for name, values in measured.items():
+        if len(values) > 1:  # half of a 95% interval over queries, by the normal approximation
+            metrics[f"{name}_margin"] = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
     return metrics

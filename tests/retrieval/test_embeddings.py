@@ -75,7 +75,7 @@ def test_sentence_encoder_is_a_masked_mean(tiny_bert):
             expected.append(unit(model(input_ids=token_ids).last_hidden_state[0].mean(dim=0)))
     encoder = Encoder(tiny_bert)
     np.testing.assert_allclose(encoder.encode_texts(texts), np.stack(expected), atol=1e-5)
-    assert encoder.modalities == ("text",)
+    assert encoder.modalities == ("text", "answer")
 
 
 def test_masked_mean_by_hand(tiny_bert, monkeypatch):

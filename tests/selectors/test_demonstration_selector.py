@@ -32,7 +32,7 @@ from leverplus_trl.selectors import (
     DemonstrationSelector,
     PointerSelectorConfig,
     PointerSelectorModel,
-    PointerSelectorProcessor,
+    SelectorProcessor,
 )
 from leverplus_trl.selectors.demonstration_selector import query_id
 from leverplus_trl.tasks import DataArguments, load_examples
@@ -69,7 +69,7 @@ def save_selector(folder, embedded, **values):
     names = {"encoder": CLIP, "encoder_commit": model_revision(CLIP), "sampler": "mix", "num_candidates": 12}
     config = PointerSelectorConfig(hidden_size=16, **{**widths, **names, **values})
     model = PointerSelectorModel(config)
-    processor = PointerSelectorProcessor(config.query_features, config.candidate_features)
+    processor = SelectorProcessor(config.query_features, config.candidate_features)
     model.fit_inputs(*(processor.fuse(pool, names) for names in (config.query_features, config.candidate_features)))
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

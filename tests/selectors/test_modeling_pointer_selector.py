@@ -12,15 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-import itertools
+
 import subprocess
 import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
+from selector_zoo import EVERYTHING, make_inputs
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
-from leverplus_trl.selectors import PRESETS, PointerSelectorConfig, PointerSelectorModel, PointerSelectorProcessor
+from leverplus_trl.selectors import ENCODINGS, PRESETS, PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 
 
 HISTORIES = ("none", "scalar_gate", "vector_gate", "gru")
@@ -30,136 +32,110 @@ def make_model(**values):
     torch.manual_seed(0)
     config = {"image_embed_dim": 6, "text_embed_dim": 4, "hidden_size": 16, "num_heads": 2, **values}
     model = PointerSelectorModel(PointerSelectorConfig(**config))
-    with torch.no_grad():  # far from the neat initial values, so that every part matters
+    with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-        model.log_temperature.fill_(-1.5)
+        model.scorer.log_temperature.fill_(-1.5)
     return model.eval()
 
 
-def make_inputs(batch=3, candidates=6):
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, 10, generator=generator), torch.randn(batch, candidates, 10, generator=generator)
-
-
-@pytest.mark.parametrize("history", HISTORIES)
-@pytest.mark.parametrize("layers", [0, 3])
-def test_probabilities_of_all_ordered_sequences_sum_to_one(history, layers):
-    model = make_model(history=history, num_cross_attention_layers=layers)
-    query_embeds, candidate_embeds = make_inputs(batch=2, candidates=5)
-    mask = torch.tensor([[True] * 5, [True, False, True, True, True]])
-    sequences = torch.tensor(list(itertools.permutations(range(5), 3)))  # [60, 3]
-    positions = sequences.expand(2, -1, -1)
-    logprobs = model(query_embeds, candidate_embeds, mask, positions).logits.log_softmax(-1)  # [2, 60, 3, 5]
-    total = logprobs.gather(-1, positions[..., None])[..., 0].sum(-1).exp()  # [2, 60]
-    torch.testing.assert_close(total.sum(-1), torch.ones(2))
-    assert (total[1, (sequences == 1).any(-1)] == 0).all()
-
-
-@pytest.mark.parametrize("history", HISTORIES)
-def test_a_permutation_of_the_candidates_permutes_the_logits(history):
-    model = make_model(history=history)
-    query_embeds, candidate_embeds = make_inputs()
-    positions = torch.tensor([[0, 3, 5], [2, 1, 4], [5, 4, 0]])
-    order = torch.tensor([4, 0, 5, 2, 1, 3])  # the candidate at place i was at order[i]
-    there = order.argsort()
-    logits = model(query_embeds, candidate_embeds, None, positions).logits
-    permuted = model(query_embeds, candidate_embeds[:, order], None, there[positions]).logits
-    torch.testing.assert_close(permuted, logits[..., order])
-
-
-@pytest.mark.parametrize("preset", sorted(PRESETS))
-def test_padding_anywhere_changes_nothing_and_gets_no_gradient(preset):
-    model = make_model(**PRESETS[preset])
-    query_embeds, candidate_embeds = make_inputs(candidates=4)
-    positions = torch.tensor([[0, 3], [2, 1], [3, 0]])
-    logits = model(query_embeds, candidate_embeds, None, positions).logits
-    padded = torch.full((3, 7, 10), torch.nan)
-    places = [1, 2, 4, 5]  # padding on the left, in the middle and on the right
-    padded[:, places] = candidate_embeds
-    padded.requires_grad_()
-    mask = torch.zeros(3, 7, dtype=torch.bool)
-    mask[:, places] = True
-    found = model(query_embeds, padded, mask, torch.tensor(places)[positions]).logits
-    torch.testing.assert_close(found[..., places], logits)
-    rest = [place for place in range(7) if place not in places]
-    assert (found[..., rest] == torch.finfo(found.dtype).min).all()
-    found.log_softmax(-1)[..., places].masked_fill(~(found[..., places] > -1e9), 0).sum().backward()
-    assert (padded.grad[:, rest] == 0).all()
-    assert padded.grad[:, places].abs().sum() > 0
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
-
-
-@pytest.mark.parametrize("history", HISTORIES)
-@pytest.mark.parametrize("strategy", ["greedy", "beam", "sample"])
-def test_select_gives_the_log_probabilities_that_forward_gives(history, strategy):
-    model = make_model(history=history)
-    query_embeds, candidate_embeds = make_inputs()
-    mask = torch.tensor([[True] * 6, [False, True, True, True, True, False], [True] * 5 + [False]])
-    generator = torch.Generator().manual_seed(2)
-    found = model.select(
-        query_embeds, candidate_embeds, mask, num_shots=4, strategy=strategy, temperature=1.3, generator=generator
-    )
-    positions = found.demonstration_positions
-    assert positions.shape == (3, 4)
-    assert all(len(set(row)) == 4 for row in positions.tolist())
-    assert mask.gather(1, positions).all()
-    logprobs = model(query_embeds, candidate_embeds, mask, positions).logits.log_softmax(-1)
-    logprobs = logprobs.gather(-1, positions[..., None])[..., 0]
-    torch.testing.assert_close(found.step_logprobs, logprobs)
-    torch.testing.assert_close(found.logprobs, logprobs.sum(-1))
-
-
-def test_greedy_is_beam_search_with_one_beam_and_a_wide_beam_finds_the_best_sequence():
-    model = make_model()
-    query_embeds, candidate_embeds = make_inputs(batch=8, candidates=5)
-    greedy = model.select(query_embeds, candidate_embeds, num_shots=3)
-    one = model.select(query_embeds, candidate_embeds, num_shots=3, strategy="beam", num_beams=1)
-    assert greedy.demonstration_positions.tolist() == one.demonstration_positions.tolist()
-    sequences = torch.tensor(list(itertools.permutations(range(5), 3)))
-    positions = sequences.expand(8, -1, -1)
-    logprobs = model(query_embeds, candidate_embeds, None, positions).logits.log_softmax(-1)
-    best = logprobs.gather(-1, positions[..., None])[..., 0].sum(-1).max(-1)
-    wide = model.select(query_embeds, candidate_embeds, num_shots=3, strategy="beam", num_beams=100)
-    assert wide.demonstration_positions.tolist() == sequences[best.indices].tolist()
-    torch.testing.assert_close(wide.logprobs, best.values)
-    assert (wide.logprobs >= greedy.logprobs - 1e-6).all()
-
-
-def test_samples_follow_the_policy_and_the_generator():
-    model = make_model()
-    query_embeds, candidate_embeds = make_inputs(batch=1, candidates=3)
-    many = 4000
-    draws = [
-        model.select(
-            query_embeds.expand(many, -1),
-            candidate_embeds.expand(many, -1, -1),
-            num_shots=1,
-            strategy="sample",
-            generator=torch.Generator().manual_seed(3),
-        ).demonstration_positions
-        for _ in range(2)
-    ]
-    assert torch.equal(*draws)
-    shares = draws[0].flatten().bincount(minlength=3) / many
-    expected = model(query_embeds, candidate_embeds).logits.softmax(-1)[0, 0]
-    assert (shares - expected).abs().max() < 4 * (0.25 / many) ** 0.5
-
-
 def test_history_conditions_later_steps_and_minus_one_changes_nothing():
-    query_embeds, candidate_embeds = make_inputs()
+    inputs = make_inputs()
     after = {}
     for history in HISTORIES:
         model = make_model(history=history)
         positions = torch.tensor([[[0, 1, -1], [2, 1, -1], [-1, -1, -1]]]).expand(3, -1, -1)
-        logits = model(query_embeds, candidate_embeds, None, positions).logits
+        logits = model(**inputs, demonstration_positions=positions).logits
         torch.testing.assert_close(logits[:, 0, 0], logits[:, 1, 0])
         torch.testing.assert_close(logits[:, 2, 2], logits[:, 2, 0])
         after[history] = (logits[:, 0, 1, 3:] - logits[:, 1, 1, 3:]).abs().max().item()
-        grouped = model(query_embeds, candidate_embeds, None, positions[:, 1]).logits
+        grouped = model(**inputs, demonstration_positions=positions[:, 1]).logits
         torch.testing.assert_close(grouped, logits[:, 1])
     assert after.pop("none") == 0
     assert min(after.values()) > 1e-3
+
+
+def test_cosine_scores_and_the_temperature():
+    model = make_model(num_cross_attention_layers=0)
+    inputs = make_inputs()
+    state = model.scorer.state_norm(model.query_tower(inputs["query_embeds"]))
+    cosine = F.cosine_similarity(state[:, None], model.candidate_tower(inputs["candidate_embeds"]), dim=-1)
+    torch.testing.assert_close(model(**inputs).logits[:, 0], cosine / torch.tensor(-1.5).exp())
+
+
+def test_additive_scores_are_those_of_pointer_networks():
+    model = make_model(num_cross_attention_layers=0, scoring="additive")
+    inputs = make_inputs()
+    scorer = model.scorer
+    state = scorer.state(scorer.state_norm(model.query_tower(inputs["query_embeds"])))  # [B, H]
+    keys = model.candidate_tower(inputs["candidate_embeds"]) @ scorer.candidate.weight.T  # [B, K, H]
+    expected = torch.stack([(keys[:, k] + state).tanh() @ scorer.weight.weight[0] for k in range(6)], dim=-1)
+    torch.testing.assert_close(model(**inputs).logits[:, 0], expected / torch.tensor(-1.5).exp())
+
+
+def test_mmr_marks_down_what_is_like_a_pick_and_starts_at_about_nothing():
+    plain, diverse = (make_model(history="none", diversity=kind) for kind in ("none", "mmr"))
+    diverse.load_state_dict(plain.state_dict(), strict=False)
+    with torch.no_grad():
+        diverse.scorer.raw_diversity.fill_(0.0)  # softplus(0) = log 2
+    inputs = make_inputs()
+    positions = torch.tensor([[0, 3, 5], [2, 1, 4], [5, 4, 0]])
+    before, after = (model(**inputs, demonstration_positions=positions).logits for model in (plain, diverse))
+    torch.testing.assert_close(after[:, 0], before[:, 0])
+    units = F.normalize(plain.candidate_tower(inputs["candidate_embeds"]), dim=-1)  # [B, K, H]
+    for row in range(3):
+        picked = units[row, positions[row, :2]]  # [2, H]
+        redundancy = (units[row] @ picked.T).amax(-1).clamp(min=0)  # [K]
+        expected = before[row, 2] - torch.tensor(2.0).log() * redundancy / torch.tensor(-1.5).exp()
+        left = [k for k in range(6) if k not in positions[row, :2]]
+        torch.testing.assert_close(after[row, 2, left], expected[left], rtol=1e-4, atol=1e-5)
+    fresh = PointerSelectorModel(PointerSelectorConfig(diversity="mmr"))
+    assert 0 < F.softplus(fresh.scorer.raw_diversity) < 0.02
+
+
+def test_step_embeddings_tell_steps_apart_and_the_last_serves_all_further_ones():
+    model = make_model(history="none", step_embeddings=True, num_shots=2)
+    inputs = make_inputs()
+    logits = model(**inputs, demonstration_positions=torch.tensor([[0, 1, 2]] * 3)).logits
+    assert (logits[:, 0, 3:] - logits[:, 1, 3:]).abs().max() > 1e-3
+    torch.testing.assert_close(logits[:, 1, 3:], logits[:, 2, 3:])
+
+
+def test_candidates_that_attend_to_each_other_see_each_other():
+    inputs = make_inputs()
+    changed = inputs | {"candidate_embeds": inputs["candidate_embeds"].clone()}
+    changed["candidate_embeds"][:, 0] += 1.0
+    moved = {}
+    for layers in (0, 1):
+        model = make_model(num_cross_attention_layers=0, candidate_encoder_layers=layers)
+        moved[layers] = (model(**changed).logits - model(**inputs).logits)[..., 1:].abs().max().item()
+    assert moved[0] == 0 and moved[1] > 1e-3
+
+
+def test_stop_is_an_action_of_its_own():
+    model = make_model(stop=True)
+    inputs = make_inputs()
+    with torch.no_grad():  # the state itself: nothing is nearer
+        model.scorer.stop.copy_(
+            model.scorer.state_norm(model.encode(**inputs, candidate_mask=torch.ones(3, 6).bool())[1]["states"][0, 0])
+        )
+    found = model.select(**inputs, num_shots=3)
+    assert found.demonstration_positions[0].tolist() == [-1, -1, -1]
+    assert (found.step_logprobs[0, 1:] == 0).all() and found.step_logprobs[0, 0] < 0
+
+
+def test_a_fixed_temperature_is_not_trained():
+    assert not make_model(learn_temperature=False).scorer.log_temperature.requires_grad
+    assert make_model().scorer.log_temperature.requires_grad
+
+
+def test_presets_and_encodings_are_configs():
+    for config_class, values in PRESETS.values():
+        config_class(**values)
+    assert PRESETS["v3"] == PRESETS["v4"] == PRESETS["v2"]
+    for query_features, candidate_features in ENCODINGS.values():
+        if candidate_features:
+            PointerSelectorConfig(query_features=query_features, candidate_features=candidate_features)
 
 
 def test_fit_inputs_makes_features_standard_and_an_untrained_selector_rank_by_similarity():
@@ -179,31 +155,15 @@ def test_fit_inputs_makes_features_standard_and_an_untrained_selector_rank_by_si
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_shots": 5}, "num_shots is 5, but a query has only 4 candidates"),
-        ({"num_shots": 0}, "num_shots is 0"),
-        ({"strategy": "best"}, "strategy is 'best'; expected one of greedy, beam, sample"),
-        ({"temperature": 0.0}, "temperature 0.0"),
-        ({"candidate_mask": torch.ones(3, 9, dtype=torch.bool)}, r"candidate_mask \[3, 9\] for candidates \[3, 6\]"),
-        ({"query_embeds": torch.zeros(3, 7)}, r"query_embeds \[3, 7\].*takes \[B, 10\] \(image \+ text\)"),
-    ],
-)
-def test_bad_input_is_named(arguments, message):
-    query_embeds, candidate_embeds = make_inputs()
-    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2, [True] * 6])
-    inputs = {"query_embeds": query_embeds, "candidate_embeds": candidate_embeds, "candidate_mask": mask}
-    with pytest.raises(ValueError, match=message):
-        make_model().select(**(inputs | arguments))
-
-
-@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"history": "lstm"}, "history is 'lstm'; expected one of none, scalar_gate, vector_gate, gru"),
         ({"insertion": "middle"}, "insertion is 'middle'"),
         ({"query_features": []}, r"query_features is \[\]"),
-        ({"candidate_features": ["image", "answer"]}, "candidate_features is"),
+        ({"candidate_features": ["image", "sound"]}, "candidate_features is"),
+        ({"query_features": ["answer"]}, "query_features is"),
+        ({"scoring": "dot"}, "scoring is 'dot'; expected one of cosine, additive"),
+        ({"diversity": "yes"}, "diversity is 'yes'; expected one of none, mmr"),
         ({"hidden_size": 30, "num_heads": 4}, "hidden_size is 30, which 4 heads can't share"),
         ({"num_tower_layers": 1}, "num_tower_layers is 1; it must be at least 2"),
         ({"dropout": 1.0}, "dropout is 1.0"),
@@ -217,10 +177,11 @@ def test_configs_that_make_no_sense_are_refused(values, message):
 
 
 def test_a_saved_selector_loads_with_auto_classes_in_a_fresh_process(tmp_path):
-    model = make_model(query_features=["text"], history="gru", insertion="right", encoder="clip", num_candidates=9)
+    values = {"query_features": ["text"], "insertion": "right", "encoder": "clip", "num_candidates": 9}
+    model = make_model(**values, **EVERYTHING, stop=True)
     model.fit_inputs(torch.randn(20, 4), torch.randn(20, 10))
     model.save_pretrained(tmp_path)
-    PointerSelectorProcessor(["text"], ["image", "text"]).save_pretrained(tmp_path)
+    SelectorProcessor(["text"], ["image", "text"]).save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "config.json",
         "model.safetensors",
@@ -231,7 +192,11 @@ def test_a_saved_selector_loads_with_auto_classes_in_a_fresh_process(tmp_path):
     assert loaded.config.to_dict() | other == model.config.to_dict() | other
     assert loaded.state_dict().keys() == model.state_dict().keys()
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
-    query_embeds, candidate_embeds = make_inputs()
+    generator = torch.Generator().manual_seed(1)
+    query_embeds, candidate_embeds = (
+        torch.randn(3, 10, generator=generator),
+        torch.randn(3, 6, 10, generator=generator),
+    )
     expected = model.eval()(query_embeds[:, :4], candidate_embeds).logits.flatten()
     code = (
         "import sys, torch, leverplus_trl.selectors\n"
@@ -246,18 +211,7 @@ def test_a_saved_selector_loads_with_auto_classes_in_a_fresh_process(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     first, second = run.stdout.splitlines()
-    assert first == "PointerSelectorProcessor ['text'] right"
+    assert first == "SelectorProcessor ['text'] right"
     torch.testing.assert_close(torch.tensor(eval(second)), expected, rtol=0, atol=1e-6)
     assert AutoConfig.from_pretrained(tmp_path).num_candidates == 9
     assert AutoProcessor.from_pretrained(tmp_path).candidate_features == ["image", "text"]
-
-
-def test_training_mode_reaches_every_parameter():
-    for history in HISTORIES:
-        model = make_model(history=history).train()
-        query_embeds, candidate_embeds = make_inputs()
-        positions = torch.tensor([[0, 1], [2, 3], [4, 5]])
-        logprobs = model(query_embeds, candidate_embeds, None, positions).logits.log_softmax(-1)
-        logprobs.gather(-1, positions[..., None]).sum().backward()
-        idle = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.abs().sum()]
-        assert idle == []

@@ -17,7 +17,8 @@ A world in numbers alone: vectors for embeddings, a rule for the VLM, and the be
 leave.
 
 Examples show a colour and a shape before a background, and ask for one or for both. A demonstration helps if it names
-what the query asks for; a frame in the picture tells whether its annotator was careless, and then it misleads. The
+what the query asks for; a frame in the picture tells whether its annotator was careless, and then it misleads. Queries
+of a fourth kind are answered best without demonstrations. The
 embeddings are sums of random vectors, one per attribute, with backgrounds that weigh more than what counts.
 """
 
@@ -31,17 +32,19 @@ from leverplus_trl.schema import BEAMS, LEDGER
 
 
 VALUES, BACKGROUNDS = 4, 4
-COLOUR, SHAPE, BOTH = range(3)
+COLOUR, SHAPE, BOTH, KNOWN = range(4)
 GUESS, WRONG, RIGHT = 0.02, 0.005, 0.95
 
 
 class SimulatedWorld:
-    def __init__(self, pool=200, num_candidates=24, num_shots=2, beam_size=4, insertion="left", seed=0):
+    def __init__(self, pool=200, num_candidates=24, num_shots=2, beam_size=4, insertion="left", known=0.0, seed=0):
         self.rng = np.random.default_rng(seed)
         self.num_candidates, self.num_shots, self.beam_size = num_candidates, num_shots, beam_size
         self.insertion = insertion
         self.image_parts = [self.rng.normal(size=(size, 16)) for size in (VALUES, VALUES, BACKGROUNDS, 2)]
         self.text_parts = self.rng.normal(size=(3, 8))
+        self.known, self.known_rng = known, np.random.default_rng([seed, 1])
+        self.text_parts = np.concatenate([self.text_parts, self.known_rng.normal(size=(1, 8))])
         self.offset = 2.0 * self.rng.normal(size=16)  # embeddings of a trained encoder share a large mean
         self.attributes = {"pool": self._draw(pool, careless=0.34)}
         self.embeddings = {"pool": self._embed("pool")}
@@ -67,6 +70,8 @@ class SimulatedWorld:
 
     def probability(self, query, prompt):
         """Probability of the right answer to a query, given the attributes of demonstrations in prompt order."""
+        if query[4] == KNOWN:
+            return RIGHT - 0.3 * len(prompt)
         words = []
         for attribute, kind in ((0, COLOUR), (1, SHAPE)):
             if query[4] not in (kind, BOTH):
@@ -79,6 +84,7 @@ class SimulatedWorld:
     def queries(self, split, count):
         """Draws queries that are never careless, and searches: gives the beams and the ledger."""
         self.attributes[split] = self._draw(count, careless=0.0)
+        self.attributes[split][self.known_rng.random(count) < self.known, 4] = KNOWN
         self.embeddings[split] = self._embed(split)
         beams, ledger = [], []
         for row in range(count):

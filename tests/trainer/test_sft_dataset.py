@@ -21,7 +21,7 @@ from datasets import Dataset
 
 from leverplus_trl.retrieval.embeddings import ExampleEmbeddings
 from leverplus_trl.schema import BEAMS, LEDGER
-from leverplus_trl.selectors import PointerSelectorProcessor
+from leverplus_trl.selectors import SelectorProcessor
 from leverplus_trl.trainer import SelectorDataset, scored_prefixes
 
 
@@ -65,6 +65,20 @@ def test_the_tree_of_a_query_is_read_in_selection_order(insertion):
     assert scored.beam_positions.tolist() == [[[1, 0]]]  # chosen: b, then a, whatever the insertion
 
 
+@pytest.mark.parametrize("insertion", ["left", "right"])
+def test_with_stop_a_pick_is_worth_the_best_that_comes_of_it(insertion):
+    sequences = {("a",): 0.25, ("b",): 0.125, ("c",): 0.5, ("a", "b"): 0.75, ("a", "c"): 0.125}
+    made = tables(sequences, insertion, zero_shot=0.25, beams=[("a", "b"), ("a", "c"), ("a", "b")])
+    scored = scored_prefixes(*made, insertion, "prob", stop=True)
+    assert scored.prefix_positions.tolist() == [[[-1, -1], [0, -1]]]
+    # a alone gains nothing, but a, b does; ending after a is worth what a gains, ending at once nothing
+    expected = torch.tensor([[[0.5, -0.125, 0.25, 0.0], [torch.nan, 0.5, -0.125, 0.0]]])
+    torch.testing.assert_close(scored.prefix_scores, expected, equal_nan=True)
+    # the best of any length; of equal ones the shorter first
+    assert scored.beam_positions.tolist() == [[[0, 1], [2, -1], [-1, -1]]]
+    assert scored.beam_scores.tolist() == [[0.5, 0.25, 0.0]]
+
+
 def test_logprob_scores_are_differences_of_normalised_logprobs():
     scored = scored_prefixes(*tables({("a",): 0.5, ("c",): 0.125}, "left"), "left", "logprob")
     expected = torch.tensor([[[math.log(2.0), torch.nan, -math.log(2.0)]]])
@@ -95,7 +109,7 @@ def test_queries_may_differ_in_candidates():
     )
     queries = ExampleEmbeddings(["r", "q"], np.ones((2, 3), np.float32), np.array([[7, 8], [9, 9]], np.float32))
     dataset = SelectorDataset(
-        beams["query_id"], beams["candidate_ids"], queries, pool, PointerSelectorProcessor(["text"], ["image"]), scored
+        beams["query_id"], beams["candidate_ids"], queries, pool, SelectorProcessor(["text"], ["image"]), scored
     )
     batch = dataset.__getitems__([1, 0])
     assert batch["query_embeds"].tolist() == [[7, 8], [9, 9]]
@@ -119,7 +133,7 @@ def test_tables_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="empty"):
         scored_prefixes(beams.select([]), ledger, "left", "prob")
     pool = ExampleEmbeddings(["a", "b"], np.eye(2, dtype=np.float32))
-    processor = PointerSelectorProcessor(["image"], ["image"])
+    processor = SelectorProcessor(["image"], ["image"])
     with pytest.raises(ValueError, match="'c'"):
         SelectorDataset(
             ["a"], beams["candidate_ids"], pool, pool, processor, scored_prefixes(beams, ledger, "left", "prob")

@@ -115,7 +115,7 @@ def test_the_stage_leaves_a_selector_that_can_be_used(tmp_path, beams):
     output = run(tmp_path, beams)
     expected = ["README.md", "config.json", "model.safetensors", "processor_config.json", "provenance.json"]
     expected += ["recipe.yaml", "run.log", "trainer_state.json"]
-    assert sorted(path.name for path in output.glob("*.*")) == expected
+    assert sorted(path.name for path in output.glob("[!.]*.*")) == expected
     config = json.loads((output / "config.json").read_text())
     for name in ("sampler", "num_candidates", "sampler_seed", "insertion", "score", "num_shots", "encoder"):
         assert config[name] == SEARCH[name]
@@ -151,6 +151,37 @@ def test_without_a_held_out_split_the_last_weights_are_kept(tmp_path, beams):
     assert "There were none" in card and "| training queries | 16 |" in card
 
 
+def test_v0_serves_the_pool_it_was_trained_on_and_refuses_another(tmp_path, beams):
+    output = run(
+        tmp_path, beams, selector="v0", encoding="query_img_icd_idx", num_train_epochs=2, num_heads=4, history=None
+    )
+    config = json.loads((output / "config.json").read_text())
+    assert (config["pool_size"], config["query_features"], config["candidate_features"]) == (40, ["image"], [])
+    pool = load_examples(DataArguments(dataset=str(WORLD)), SEARCH["pool_split"])
+    queries = load_examples(DataArguments(dataset=str(WORLD)), "validation[:5]")
+    where = {"embeddings_dir": str(tmp_path / "embeddings")}
+    selector = DemonstrationSelector.from_pretrained(str(output), pool=pool, **where)
+    assert all(len(set(found.demonstration_ids)) == 2 for found in selector.select_batch(queries))
+    with pytest.raises(ValueError, match=r"knows the 40 examples of one pool by heart .*\(39 examples"):
+        DemonstrationSelector.from_pretrained(str(output), pool=pool.select(range(39)), **where)
+
+
+def test_a_selector_with_stop_that_reads_answers(tmp_path, beams):
+    """Here every demonstration helps or does nothing, so it must not end before it has what helps."""
+    output = run(
+        tmp_path, beams, stop=True, candidate_features=["image", "text", "answer"], scoring="additive", diversity="mmr"
+    )
+    pool = load_examples(DataArguments(dataset=str(WORLD)), SEARCH["pool_split"])
+    queries = load_examples(DataArguments(dataset=str(WORLD)), "validation[:20]")
+    selector = DemonstrationSelector.from_pretrained(
+        str(output), pool=pool, embeddings_dir=str(tmp_path / "embeddings")
+    )
+    found = selector.select_batch(queries, num_shots=3)
+    assert {len(one.demonstration_ids) for one in found} <= {0, 1, 2, 3}
+    assert all(one.demonstration_ids == [row["id"] for row in one.demonstrations] for one in found)
+    assert sum(len(one.demonstration_ids) > 0 for one in found) > 15
+
+
 def test_a_dry_run_writes_nothing(tmp_path, beams):
     output = run(tmp_path, beams, dry_run=True)
     assert not output.exists()
@@ -161,8 +192,14 @@ def test_a_dry_run_writes_nothing(tmp_path, beams):
     [
         ({"pool_split": "pool[:20]"}, r"candidate 'pool-00\d\d' of the beams .* is not in the pool"),
         ({"eval_split": "test"}, "eval_split is 'test', but the beams .* hold the splits train, validation"),
-        ({"selector": "v9"}, "selector is 'v9'; expected one of v1, v2"),
+        ({"selector": "v9"}, "selector is 'v9'; expected one of v0, v1, v2, v2_lora, v3, v4"),
         ({"history": "lstm"}, "history is 'lstm'"),
+        (
+            {"selector": "v0", "num_tower_layers": 2},
+            "selector v0 .GPT2SelectorConfig. has no field 'num_tower_layers'",
+        ),
+        ({"encoding": "query_icd"}, "encoding is 'query_icd'; expected one of query_img_icd_idx"),
+        ({"encoding": "query_img_icd_img", "query_features": ["text"]}, "Set either `encoding` or"),
         ({"stage": "beams"}, "stage: beams"),
         ({"beams": WORLD}, "does not say what made its tables"),
         ({"tua": 0.1}, "tua"),

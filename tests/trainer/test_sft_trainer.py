@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from trainer.simulated_world import SimulatedWorld
+from trainer.simulated_world import KNOWN, SimulatedWorld
 from transformers import AutoModel, AutoProcessor, TrainerCallback
 
 from leverplus_trl.retrieval.embeddings import ExampleEmbeddings
 from leverplus_trl.retrieval.similarity_index import rank_candidates
 from leverplus_trl.schema import BEAMS, LEDGER
-from leverplus_trl.selectors import PRESETS, PointerSelectorConfig, PointerSelectorModel, PointerSelectorProcessor
+from leverplus_trl.selectors import PRESETS, PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 from leverplus_trl.trainer import SelectorDataset, SelectorSFTConfig, SelectorSFTTrainer, scored_prefixes
 from leverplus_trl.trainer.model_card import model_card
 from leverplus_trl.trainer.sft_trainer import measure_batch
@@ -45,7 +45,7 @@ def make_dataset(world, split, count):
     scored = scored_prefixes(beams, ledger, world.insertion, "prob")
     ids = beams["query_id"], beams["candidate_ids"]
     embeddings = world.embeddings[split], world.embeddings["pool"]
-    return SelectorDataset(*ids, *embeddings, PointerSelectorProcessor(), scored), beams
+    return SelectorDataset(*ids, *embeddings, SelectorProcessor(), scored), beams
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def data(world):
 
 def make_model(dataset, **values):
     torch.manual_seed(0)
-    config = {"image_embed_dim": 16, "text_embed_dim": 8, "hidden_size": 48, **PRESETS["v2"], **values}
+    config = {"image_embed_dim": 16, "text_embed_dim": 8, "hidden_size": 48, **PRESETS["v2"][1], **values}
     model = PointerSelectorModel(PointerSelectorConfig(**config))
     features = dataset.processor.fuse(dataset.pool, dataset.processor.query_features)
     model.fit_inputs(features, features)
@@ -130,7 +130,7 @@ def test_training_learns_what_similarity_does_not_know(tmp_path, world, data):
         "processor_config.json",
     }
     loaded, processor = AutoModel.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)
-    assert isinstance(processor, PointerSelectorProcessor)
+    assert isinstance(processor, SelectorProcessor)
     assert selected(loaded, test, beams) == selected(model, test, beams)
     assert f"{best:.4f}" in (tmp_path / "README.md").read_text()
 
@@ -157,7 +157,8 @@ def test_either_insertion_and_any_number_of_shots(tmp_path, insertion, num_shots
     (train, _), (test, beams) = make_dataset(world, "train", 60), make_dataset(world, "test", 60)
     assert train.scored.prefix_positions.shape == (60, 1 + 3 * (num_shots - 1), num_shots)
     model = make_model(train)
-    trainer = make_trainer(tmp_path, model, train, test, num_train_epochs=20, learning_rate=3e-3)
+    whole = {"per_device_train_batch_size": 12}  # 60 queries in whole batches
+    trainer = make_trainer(tmp_path, model, train, test, num_train_epochs=20, learning_rate=3e-3, **whole)
     first = trainer.evaluate()
     trainer.train()
     assert trainer.evaluate()["eval_regret"] < 0.8 * first["eval_regret"]
@@ -184,7 +185,7 @@ def test_a_resumed_run_is_bit_exact(tmp_path, data):
     stopped.train()
     resumed = make_model(train)
     with torch.no_grad():
-        resumed.log_temperature.fill_(7.0)  # whatever it was
+        resumed.scorer.log_temperature.fill_(7.0)  # whatever it was
     again = make_trainer(tmp_path / "cut", resumed, train, evaluation, **arguments)
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == trainer.state.global_step == 16
@@ -227,7 +228,7 @@ def constant_tables(query_ids):
 class FixedPolicy:
     """Prefers candidates in the order of the query's features, whatever was picked."""
 
-    def __call__(self, query_embeds, candidate_embeds, candidate_mask, demonstration_positions):
+    def __call__(self, query_embeds, demonstration_positions, **candidates):
         grouped = demonstration_positions.dim() == 3
         picks = demonstration_positions if grouped else demonstration_positions[:, None]
         groups, steps = picks.shape[1:]
@@ -246,6 +247,32 @@ class FixedPolicy:
         output = Output()
         output.logits = logits if grouped else logits[:, 0]
         return output
+
+
+@pytest.mark.parametrize("loss_type", ["listwise", "beams"])
+def test_with_stop_it_learns_when_demonstrations_hurt(tmp_path, loss_type):
+    world = SimulatedWorld(known=0.4)
+    data = {}
+    for split, count in (("train", 150), ("test", 100)):
+        beams, ledger = world.queries(split, count)
+        scored = scored_prefixes(beams, ledger, world.insertion, "prob", stop=True)
+        embeddings = world.embeddings[split], world.embeddings["pool"]
+        ids = beams["query_id"], beams["candidate_ids"]
+        data[split] = SelectorDataset(*ids, *embeddings, SelectorProcessor(), scored)
+    model = make_model(data["train"], stop=True)
+    make_trainer(
+        tmp_path, model, data["train"], data["test"], num_train_epochs=30, loss_type=loss_type, learning_rate=3e-3
+    ).train()
+    batch = data["test"].__getitems__(list(range(100)))
+    found = measure_batch(model.eval(), batch)
+    lengths = (found["positions"] >= 0).sum(-1)
+    known = torch.from_numpy(world.attributes["test"][:, 4] == KNOWN)
+    assert (lengths[known] == 0).float().mean() > 0.9
+    assert (lengths[~known] == 0).float().mean() < 0.1
+    assert (found["rows"][known] == -1).float().mean() > 0.9
+    torch.testing.assert_close(
+        found["info_score"][known & (lengths == 0)], torch.zeros(()).expand(int((known & (lengths == 0)).sum()))
+    )
 
 
 def test_measures_of_an_evaluation_equal_the_hand_worked_case():

@@ -23,10 +23,9 @@ import torch
 from transformers import BatchFeature, ProcessorMixin
 
 from ..retrieval.embeddings import ExampleEmbeddings
-from .configuration_pointer_selector import FEATURES
 
 
-class PointerSelectorProcessor(ProcessorMixin):
+class SelectorProcessor(ProcessorMixin):
     """
     Gathers, concatenates and pads the embeddings of queries and candidates.
 
@@ -34,10 +33,12 @@ class PointerSelectorProcessor(ProcessorMixin):
         query_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
             Embeddings that describe the query, in the order in which they are concatenated.
         candidate_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
-            Embeddings that describe a candidate.
+            Embeddings that describe a candidate, of `"image"`, `"text"` and `"answer"`; may be empty.
     """
 
-    def __init__(self, query_features: Sequence[str] = FEATURES, candidate_features: Sequence[str] = FEATURES):
+    def __init__(
+        self, query_features: Sequence[str] = ("image", "text"), candidate_features: Sequence[str] = ("image", "text")
+    ):
         self.query_features = list(query_features)
         self.candidate_features = list(candidate_features)
         super().__init__()
@@ -61,7 +62,8 @@ class PointerSelectorProcessor(ProcessorMixin):
                 Candidates of each query; may differ in number.
 
         Returns:
-            `BatchFeature`: `query_embeds` `[B, D]`, `candidate_embeds` `[B, K, D]`, `candidate_mask` `[B, K]`.
+            `BatchFeature`: `query_embeds` `[B, D]`, `candidate_embeds` `[B, K, D]`, `candidate_mask` `[B, K]` and
+            `candidate_rows` `[B, K]`, -1 for padding.
 
         Raises:
             `ValueError`: an id is unknown, or embeddings that are features are missing.
@@ -79,6 +81,7 @@ class PointerSelectorProcessor(ProcessorMixin):
                     pool, self.candidate_features, np.maximum(candidate_rows, 0)
                 ),  # [B, K, D]
                 "candidate_mask": torch.from_numpy(candidate_rows >= 0),  # [B, K]
+                "candidate_rows": torch.from_numpy(candidate_rows),  # [B, K]
             }
         )
 
@@ -92,13 +95,15 @@ class PointerSelectorProcessor(ProcessorMixin):
             embeddings ([`ExampleEmbeddings`]):
                 Where they stand.
             features (`Sequence[str]`):
-                Which, of `"image"` and `"text"`.
+                Which, of `"image"`, `"text"` and `"answer"`.
             rows (`np.ndarray`, *optional*, defaults to all):
                 Row numbers of any shape `[...]`.
 
         Returns:
             `torch.FloatTensor` of shape `[..., D]`.
         """
+        if not features:
+            return torch.zeros((*np.arange(len(embeddings.ids))[rows].shape, 0))  # [..., 0]
         parts = []
         for name in features:
             table = getattr(embeddings, name)
@@ -107,8 +112,8 @@ class PointerSelectorProcessor(ProcessorMixin):
                     f"The selector reads {name} embeddings, but there are none; embed the {name}s, or train a "
                     f"selector without {name!r} in its features."
                 )
-            parts.append(torch.from_numpy(np.array(table[rows], dtype=np.float32)))
-        return torch.cat(parts, dim=-1)
+            parts.append(table[rows])
+        return torch.from_numpy(np.concatenate(parts, axis=-1, dtype=np.float32))
 
 
 def pad_rows(pool: ExampleEmbeddings, ids: Sequence[Sequence[str]]) -> np.ndarray:

@@ -1,0 +1,229 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Sharing on the hub: whether a repository can be written to, asked before long work, and one commit that holds
+everything.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+
+if TYPE_CHECKING:  # loading it takes longer than everything here
+    from transformers import TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+#: What stands in the snippets of a card until its folder has a name on the hub.
+PLACEHOLDER = "PATH_OR_HUB_ID"
+CARD = "README.md"
+#: Files of a selector's folder that are worth sharing: no checkpoints, no logs, no locks.
+SELECTOR_FILES = (
+    CARD,
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "processor_config.json",
+    "recipe.yaml",
+    "provenance.json",
+    "trainer_state.json",
+    "encoder/*",  # where it was copied
+)
+
+
+@dataclass
+class HubArguments:
+    """
+    Where a stage's tables are shared.
+
+    Args:
+        push_to_hub (`str`, *optional*):
+            Dataset repository, `user/name`, that the tables are pushed to when they are complete. Whether it can be
+            written to is asked before the work begins. A stage that is complete already only pushes.
+        hub_private_repo (`bool`, *optional*, defaults to what the namespace does by default):
+            Whether the repository is private when it is created.
+    """
+
+    push_to_hub: str | None = field(
+        default=None, metadata={"help": "Dataset repository, user/name, that the tables are pushed to."}
+    )
+    hub_private_repo: bool | None = field(default=None, metadata={"help": "Whether that repository is private."})
+
+    def __post_init__(self):
+        if self.push_to_hub is not None:
+            check_repo_id(self.push_to_hub)
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raises `ValueError` if this can't be the name of a repository."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"push_to_hub is {repo_id!r}; expected a repository, user/name ({error}).") from error
+    if "/" not in repo_id:
+        raise ValueError(f"push_to_hub is {repo_id!r}; expected the whole name of a repository: user/name.")
+
+
+def check_writable(repo_id: str, repo_type: str, private: bool | None = None, token: str | None = None) -> str:
+    """
+    Creates a repository if there is none, and makes sure that it can be written to.
+
+    Args:
+        repo_id (`str`):
+            Its name; without a user, it is one of the user whose token it is.
+        repo_type (`str`):
+            `"model"` or `"dataset"`.
+        private (`bool`, *optional*):
+            Whether it is private when it is created.
+        token (`str`, *optional*, defaults to the one that is logged in):
+            Token with write permission.
+
+    Returns:
+        `str`: the whole name, `user/name`.
+
+    Raises:
+        `ValueError`: it can't be written to, with what the hub answered.
+    """
+    api = HfApi(token=token)
+    try:
+        whole = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
+        # Of a repository that exists already, creating it says nothing about writing.
+        api.auth_check(whole, repo_type=repo_type, write=True)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ValueError(_cannot_push(repo_id, repo_type, error)) from error
+    return whole
+
+
+def _cannot_push(repo_id: str, repo_type: str, error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    said = getattr(error, "server_message", None)
+    reason = f"{status} {said}" if said else " ".join(str(error).split())
+    if status == 401:
+        advice = "Log in with a token that may write (`hf auth login`, or set HF_TOKEN)"
+    elif status in (403, 404):
+        advice = "Name a repository that this token may write to"
+    else:
+        advice = "Check the name, the connection and HF_ENDPOINT"
+    where = f"Can't push to the {repo_type} repository {repo_id!r}"
+    return f"{where}: {reason.rstrip('.')}. {advice}, or leave push_to_hub out."
+
+
+def push_files(
+    files: Mapping[str, Path],
+    repo_id: str,
+    repo_type: str,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    replaces: tuple[str, ...] = (),
+    message: str = "Upload with leverplus_trl",
+) -> CommitInfo:
+    """
+    Pushes files in one commit, so that a repository never holds half of them. Snippets of the card get the name of the
+    repository.
+
+    Args:
+        files (`Mapping[str, Path]`):
+            `{path in the repository: local file}`.
+        repo_id (`str`):
+            Repository; created if there is none.
+        repo_type (`str`):
+            `"model"` or `"dataset"`.
+        private, token (*optional*):
+            See [`check_writable`].
+        revision (`str`, *optional*, defaults to the main branch):
+            Branch to commit to; created if there is none.
+        replaces (`tuple[str, ...]`, *optional*):
+            Beginnings of paths: what else in the repository begins so goes away in the same commit.
+        message (`str`, *optional*):
+            Of the commit.
+
+    Raises:
+        `ValueError`: the repository can't be written to.
+    """
+    whole = check_writable(repo_id, repo_type, private, token)
+    api, branch = HfApi(token=token), {"repo_type": repo_type, "revision": revision}
+    operations: list = []
+    for name, path in files.items():
+        content = str(path)
+        if name == CARD:
+            content = path.read_text(encoding="utf-8").replace(PLACEHOLDER, whole).encode()
+        operations.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=content))
+    try:
+        if revision is not None:
+            api.create_branch(whole, branch=revision, repo_type=repo_type, exist_ok=True)
+        old = [name for name in api.list_repo_files(whole, **branch) if name.startswith(replaces)] if replaces else []
+        operations += [CommitOperationDelete(path_in_repo=name) for name in old if name not in files]
+        commit = api.create_commit(whole, operations, commit_message=message, **branch)
+    except (HfHubHTTPError, OSError) as error:
+        raise ValueError(_cannot_push(whole, repo_type, error)) from error
+    logger.info("The %s repository %s holds it: %s", repo_type, whole, commit.commit_url)
+    return commit
+
+
+def push_selector(folder: Path, repo_id: str, **kwargs) -> CommitInfo:
+    """
+    Pushes the folder of a selector: weights, configs, processor, card and what made it; no checkpoints.
+
+    Args:
+        folder (`Path`):
+            The folder.
+        repo_id (`str`):
+            Model repository; created if there is none.
+        **kwargs:
+            `private`, `token`, `revision` and `message` of [`push_files`].
+
+    Raises:
+        `ValueError`: the folder is not whole, or the repository can't be written to.
+    """
+    paths = [path for pattern in SELECTOR_FILES for path in sorted(folder.glob(pattern))]
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
+    for name in (CARD, "config.json", "processor_config.json"):
+        if name not in files:
+            raise ValueError(f"{str(folder)!r} has no {name}: it does not hold a whole selector that could be pushed.")
+    return push_files(files, repo_id, "model", **kwargs)
+
+
+def run_repository(args: "TrainingArguments") -> str:
+    """The model repository of a training run: `hub_model_id`, or else the name of the output folder."""
+    return args.hub_model_id or Path(args.output_dir).absolute().name
+
+
+def check_run_writable(args: "TrainingArguments") -> None:
+    """Raises `ValueError` if what a training run is about to make could not be pushed."""
+    check_writable(run_repository(args), "model", args.hub_private_repo, args.hub_token)
+
+
+def push_run(args: "TrainingArguments", **kwargs) -> CommitInfo:
+    """
+    Pushes the selector that a training run has left in its output folder, as its `hub_` arguments say.
+
+    A selector that the hub has already makes no new commit.
+
+    Args:
+        args (`TrainingArguments`):
+            Arguments of the run.
+        **kwargs:
+            What to do otherwise than they say: `private`, `token`, `revision` and `message` of [`push_files`].
+    """
+    where = {"private": args.hub_private_repo, "token": args.hub_token, "revision": args.hub_revision}
+    return push_selector(Path(args.output_dir), run_repository(args), **{**where, **kwargs})

@@ -1,0 +1,103 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the stages that train a selector share."""
+
+import logging
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..provenance import dataset_fingerprint
+from ..tables import splits_of
+
+
+logger = logging.getLogger("leverplus_trl.scripts.training")
+
+
+class LogToFile(TrainerCallback):
+    """Sends what the trainer logs to the run's log, so that a run in the background can be followed."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        logger.info("Step %d of %d: %s", state.global_step, state.max_steps, logs)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole: the trainer's state is what is written last into one."""
+    whole = [state.parent for state in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/trainer_state.json")]
+    return str(max(whole, key=lambda checkpoint: int(checkpoint.name.split("-")[1]))) if whole else None
+
+
+def split_name(split: str) -> str:
+    """The split that a slice such as `train[:100]` is taken from."""
+    return split.split("[")[0]
+
+
+def plain_arguments(training_args: TrainingArguments) -> dict:
+    """Training arguments as they stand in a recipe: without what differs between machines, processes and restarts."""
+    passing = ("local_rank", "resume_from_checkpoint", "disable_tqdm", "logging_dir", "use_cpu", "ddp_backend")
+    return {name: value for name, value in training_args.to_dict().items() if name not in passing}
+
+
+def step_size(training_args: TrainingArguments) -> int:
+    """Queries of one optimizer step, over all processes: a run must go on with as many as it began with."""
+    return training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+
+
+def check_splits(table: str, path_or_id: str, revision: str | None, splits: dict[str, str | None]) -> None:
+    """
+    Raises `ValueError` if a table lacks a split that is asked for.
+
+    Args:
+        table (`str`):
+            `"beams"` or `"rollouts"`.
+        path_or_id (`str`):
+            Where it is.
+        revision (`str`, *optional*):
+            Its hub revision.
+        splits (`dict[str, str]`):
+            What is asked for, by recipe key.
+    """
+    known = splits_of(path_or_id, table, revision)
+    for name, split in splits.items():
+        if split and split_name(split) not in known:
+            raise ValueError(
+                f"{name} is {split!r}, but the {table} {path_or_id!r} hold the splits {', '.join(known)}. Make those "
+                f"of that split with the stage `{table}` (`query_splits`), or name "
+                f"another{' (null for none)' * (name == 'eval_split')}."
+            )
+
+
+def check_pool(table: str, by_split: dict[str, Dataset], pool: Dataset, pool_split: str, made_by: dict) -> None:
+    """
+    Raises `ValueError` if a candidate is not in the pool; warns if the pool's content is another than the table was
+    made with.
+    """
+    known = set(pool["id"])
+    for split, rows in by_split.items():
+        missing = sorted({name for ids in rows["candidate_ids"] for name in ids} - known)
+        if missing:
+            raise ValueError(
+                f"The candidate {missing[0]!r} of the {table} (split {split!r}) is not in the pool (split "
+                f"{pool_split!r}, {len(pool)} examples); {len(missing)} are missing. Name the dataset and pool_split "
+                f"that the {table} were made with: {made_by['recipe'].get('dataset')!r}, "
+                f"{made_by['recipe'].get('pool_split')!r}."
+            )
+    if made_by["facts"].get("pool_fingerprint") not in (None, dataset_fingerprint(pool)):
+        logger.warning(
+            "The pool has the ids that the %s were made with, but other content or columns: scores may not fit it.",
+            table,
+        )

@@ -1,0 +1,137 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""What the configurations of all selectors share: what they read, and what they were trained for."""
+
+from dataclasses import field
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+
+FEATURES = ("image", "text", "answer")
+QUERY_FEATURES = ("image", "text")  # the answer of a query is what is asked for
+INSERTIONS = ("left", "right")
+
+
+@strict
+class BaseSelectorConfig(PreTrainedConfig):
+    r"""
+    Base of all selectors' configurations.
+
+    Args:
+        query_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
+            Embeddings that describe the query, of `"image"` and `"text"`; concatenated in this order.
+        candidate_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
+            Embeddings that describe a candidate, of `"image"`, `"text"` and `"answer"`.
+        image_embed_dim (`int`, *optional*, defaults to 512):
+            Width of an image embedding. Without meaning if no feature is `"image"`.
+        text_embed_dim (`int`, *optional*, defaults to 512):
+            Width of the embedding of a question or an answer. Without meaning if neither is a feature.
+        stop (`bool`, *optional*, defaults to `False`):
+            Whether the selector may end before it has picked as many as asked for.
+        dropout (`float`, *optional*, defaults to 0.1):
+            Dropout while training.
+        encoder (`str`, *optional*):
+            Frozen encoder of the embeddings: hub id or folder. It is named here, not copied.
+        encoder_revision (`str`, *optional*):
+            Revision of the encoder.
+        encoder_commit (`str`, *optional*):
+            Commit or content hash of the encoder that the selector was trained with.
+        sampler (`str`, *optional*, defaults to `"random"`):
+            How candidates are drawn from the pool, unless `select` is told otherwise.
+        num_candidates (`int`, *optional*, defaults to 64):
+            How many candidates are drawn.
+        sampler_seed (`int`, *optional*, defaults to 0):
+            Seed of the candidates.
+        insertion (`str`, *optional*, defaults to `"left"`):
+            Where each new pick stands in the prompt: `"left"` of the earlier ones or `"right"` of them, next to the
+            query.
+        score (`str`, *optional*, defaults to `"prob"`):
+            Scale of the InfoScore it was trained on.
+        num_shots (`int`, *optional*, defaults to 2):
+            Length of the sequences it was trained on. More can be asked for.
+        trained_on (`dict`, *optional*):
+            The beams it was trained on and what made them (VLM, task, data, search).
+
+    Raises:
+        `ValueError`: a value that no model can be built from.
+    """
+
+    candidates_may_have_no_features = False
+
+    query_features: list[str] = field(default_factory=lambda: ["image", "text"])
+    candidate_features: list[str] = field(default_factory=lambda: ["image", "text"])
+    image_embed_dim: int = 512
+    text_embed_dim: int = 512
+    stop: bool = False
+    dropout: float | int = 0.1
+    encoder: str | None = None
+    encoder_revision: str | None = None
+    encoder_commit: str | None = None
+    sampler: str = "random"
+    num_candidates: int = 64
+    sampler_seed: int = 0
+    insertion: str = "left"
+    score: str = "prob"
+    num_shots: int = 2
+    trained_on: dict | None = None
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        known = {"query_features": QUERY_FEATURES, "candidate_features": FEATURES}
+        for name, options in known.items():
+            value = getattr(self, name)
+            needed = name == "query_features" or not self.candidates_may_have_no_features
+            if (needed and not value) or len(set(value)) != len(value) or not set(value) <= set(options):
+                raise ValueError(
+                    f"{name} is {value}; expected some of {list(options)}, each at most once. An example without "
+                    'image has the features ["text"].'
+                )
+        self.check_options({"insertion": INSERTIONS})
+        self.check_least(dict.fromkeys(("image_embed_dim", "text_embed_dim", "num_candidates", "num_shots"), 1))
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout is {self.dropout}; expected a share from 0 to below 1.")
+
+    def check_options(self, options: dict[str, tuple[str, ...]]) -> None:
+        """Raises `ValueError` if a field has none of its values."""
+        for name, known in options.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+
+    def check_least(self, least: dict[str, int]) -> None:
+        """Raises `ValueError` if a field is below its least value."""
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {minimum}.")
+
+    @property
+    def query_embed_dim(self) -> int:
+        """Width of the concatenated features of a query."""
+        return self._width(self.query_features)
+
+    @property
+    def candidate_embed_dim(self) -> int:
+        """Width of the concatenated features of a candidate."""
+        return self._width(self.candidate_features)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Every kind of embedding that the selector reads."""
+        return tuple(name for name in FEATURES if name in (*self.query_features, *self.candidate_features))
+
+    def _width(self, features: list[str]) -> int:
+        """An answer is embedded as a question is."""
+        return sum(self.image_embed_dim if feature == "image" else self.text_embed_dim for feature in features)

@@ -1,0 +1,45 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""The selectors and the encodings that have a name. A preset is a named set of config values, nothing more."""
+
+from .base_selector_config import BaseSelectorConfig
+from .configuration_gpt2_selector import GPT2SelectorConfig
+from .configuration_pointer_selector import PointerSelectorConfig
+
+
+_V2 = {"num_cross_attention_layers": 3, "history": "vector_gate"}
+
+#: `{preset: (config class, values)}`. v3 and v4 are v2, then trained by offline RL: two names from the literature for
+# one  recipe, v3 with Flamingo and v4 with Qwen.
+PRESETS: dict[str, tuple[type[BaseSelectorConfig], dict]] = {
+    "v0": (GPT2SelectorConfig, {}),
+    "v1": (PointerSelectorConfig, {"num_cross_attention_layers": 0, "history": "scalar_gate"}),
+    "v2": (PointerSelectorConfig, _V2),
+    "v2_lora": (PointerSelectorConfig, _V2 | {"lora": {}}),
+    "v3": (PointerSelectorConfig, _V2),
+    "v4": (PointerSelectorConfig, _V2),
+}
+
+#: What describes a query and a demonstration, by the names that Lever-LM gives these pairs:
+#: `{encoding: (query features, candidate features)}`. `icd_idx`: an example is known by its name alone (v0).
+ENCODINGS: dict[str, tuple[list[str], list[str]]] = {
+    "query_img_icd_idx": (["image"], []),
+    "query_img_icd_img": (["image"], ["image"]),
+    "query_img_icd_text": (["image"], ["text"]),
+    "query_img_icd_img_text": (["image"], ["image", "text"]),
+    "query_text_icd_text": (["text"], ["text"]),
+    "query_img_text_icd_img_text": (["image", "text"], ["image", "text"]),
+}

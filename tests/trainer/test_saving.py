@@ -1,0 +1,90 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import os
+
+import pytest
+from safetensors.torch import load_file
+from trainer.test_sft_script import beams, run
+
+import leverplus_trl.trainer.saving as saving
+from leverplus_trl.selectors import SelectorProcessor
+from leverplus_trl.trainer.saving import COMPLETE, written_whole
+
+
+__all__ = ["beams"]  # a fixture
+
+FILES = ("config.json", "model.safetensors", COMPLETE)
+
+
+def save(folder, text):
+    with written_whole(folder) as temporary:
+        for name in FILES:
+            (temporary / name).write_text(text)
+
+
+def held(folder):
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+def test_a_save_that_fails_leaves_the_old_files(tmp_path):
+    save(tmp_path, "old")
+    with pytest.raises(OSError, match="disk full"), written_whole(tmp_path) as temporary:
+        (temporary / "model.safetensors").write_text("half")
+        raise OSError("disk full")
+    assert held(tmp_path) == dict.fromkeys(FILES, "old")
+    save(tmp_path, "new")
+    assert held(tmp_path) == dict.fromkeys(FILES, "new")
+
+
+def test_a_process_killed_while_saving_leaves_nothing_that_counts(tmp_path, monkeypatch):
+    save(tmp_path, "old")
+    moved = []
+
+    def die(source, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(target)
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving.os, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, "new")
+    assert len(moved) == 1 and not (tmp_path / COMPLETE).exists()
+    # What is left of a process that could not clean up is not taken for part of the next save.
+    (tmp_path / ".saving").mkdir()
+    (tmp_path / ".saving" / "stale.json").write_text("stale")
+    save(tmp_path, "new")
+    assert held(tmp_path) == dict.fromkeys(FILES, "new")
+
+
+def test_the_stage_goes_on_after_a_save_that_died(tmp_path, beams, monkeypatch):
+    whole = SelectorProcessor.save_pretrained
+
+    def die(self, folder, **kwargs):
+        if folder.parent.name == "sft":  # not in a checkpoint
+            raise OSError("disk full")
+        return whole(self, folder, **kwargs)
+
+    arguments = {"num_train_epochs": 2, "train_split": "train[:16]"}
+    with monkeypatch.context() as patch:
+        patch.setattr(SelectorProcessor, "save_pretrained", die)
+        with pytest.raises(OSError, match="disk full"):
+            run(tmp_path, beams, **arguments)
+    output = tmp_path / "sft"
+    assert not any((output / name).exists() for name in (*FILES, ".saving"))
+    run(tmp_path, beams, **arguments)
+    assert all((output / name).exists() for name in FILES) and not (output / ".saving").exists()
+    assert load_file(output / "model.safetensors")
