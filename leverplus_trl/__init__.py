@@ -18,13 +18,15 @@ model.
 
 The way of the data, a stage an arrow, a table that anyone can load at every step:
 
-    examples ──beams──► beams + ledger ──sft──► selector ──evaluate──► predictions, results.json ──report──► index.html
+    examples ──beams──► beams + ledger ──sft──► selector ──rollouts──► rollouts ──grpo──► selector
+             ──evaluate──► predictions, results.json ──report──► index.html
 
 - `tasks` bring any dataset to the columns of `schema.EXAMPLES` and say how an example is shown and scored.
 - `retrieval` embeds examples and samples the candidates of each query.
 - `vlms` put a frozen model behind two promises: `answer_logprobs` and `generate`.
 - `beams` search the sequences that help the VLM most, and keep everything that was scored.
 - `selectors` are `PreTrainedModel`s that choose; `trainer` teaches them what the ledger says.
+- `rollouts` answer with many sequences a query and measure each once; rewards are computed from the measures.
 - `evaluation` answers test queries with every method's choice; `report` draws what came out.
 
 Importing the package registers its Auto classes with transformers, so that `AutoModel.from_pretrained` knows a
@@ -33,7 +35,7 @@ selector.
 
 import importlib
 
-from .selectors import DemonstrationSelector, PointerSelectorConfig, PointerSelectorModel, PointerSelectorProcessor
+from .selectors import DemonstrationSelector, PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 from .vlms import BaseVLM, Request, VLMArguments, load_vlm
 
 
@@ -57,7 +59,7 @@ __all__ = [
     "DemonstrationSelector",
     "PointerSelectorConfig",
     "PointerSelectorModel",
-    "PointerSelectorProcessor",
+    "SelectorProcessor",
     "Request",
     "VLMArguments",
     "load_vlm",

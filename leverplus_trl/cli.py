@@ -27,6 +27,8 @@ stages:
   prepare    make data or models with the script that the recipe names
   beams      a VLM scores ordered demonstrations: beams and ledger
   sft        train a selector on them
+  rollouts   the VLM answers behind sequences from many sources, each measured once
+  grpo       train the selector further by rewards made of these measures
   evaluate   answer test queries with what the selector and every baseline choose
   report     tables, plots and a page from an evaluation
 

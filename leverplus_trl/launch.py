@@ -27,9 +27,9 @@ import yaml
 
 PACKAGE = Path(__file__).parent
 #: Stages in the order of their recipe numbers; each is a file in `scripts/`.
-STAGES = {"beams": "10", "sft": "20", "evaluate": "50", "report": "60"}
+STAGES = {"beams": "10", "sft": "20", "rollouts": "30", "grpo": "40", "evaluate": "50", "report": "60"}
 #: Stages that call the VLM, often enough to ask for the price first.
-COSTLY = ("beams", "evaluate")
+COSTLY = ("beams", "rollouts", "evaluate")
 #: A stage whose recipe names the script that does it, for data and models that must be made first.
 PREPARE = "prepare"
 
@@ -80,6 +80,9 @@ def stage_command(stage: str, arguments: list[str], recipe: dict, accelerate_con
         return [sys.executable, "-m", f"leverplus_trl.scripts.{stage}", *arguments]
     file = str(find_accelerate_config(config))
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", file]
+    values = yaml.safe_load(Path(file).read_text())
+    if values.get("num_machines", 1) == 1 and "main_process_port" not in values:
+        launcher += ["--main_process_port", "0"]  # a free one: launches on one machine must not meet
     return [*launcher, "-m", f"leverplus_trl.scripts.{stage}", *arguments]
 
 
@@ -110,8 +113,11 @@ def start_stage(stage_args, stage: str):
     import torch
     import transformers
     from accelerate import PartialState
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     stage_args.check(stage)
+    # Else ZeRO 3 splits all that is loaded from here on, frozen encoders included, with nobody to put it together.
+    unset_hf_deepspeed_config()
     if stage_args.num_threads is not None:
         torch.set_num_threads(stage_args.num_threads)
     cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true")

@@ -61,6 +61,26 @@ LEDGER = Features(
     }
 )
 
+#: One row a query: a group of G sequences of 0 to S demonstrations, each answered once and measured.
+ROLLOUTS = Features(
+    {
+        "query_id": STRING,
+        "split": STRING,
+        "candidate_ids": SEQUENCE_OF_IDS,  # K
+        "zero_shot_score": FLOAT,  # the term that InfoScore subtracts
+        "demonstration_ids": List(SEQUENCE_OF_IDS),  # G x 0..S
+        "sources": List(STRING),  # who proposed the sequence first
+        "generations": List(STRING),
+        "predictions": List(STRING),
+        "accuracies": List(FLOAT),
+        "gt_probs": List(FLOAT),  # expected accuracy of a sampled answer, see `rollout_generation.gt_prob`
+        "relevances": List(FLOAT),
+        "answer_logprobs": List(FLOAT),  # of `answer`, summed over its tokens
+        "num_answer_tokens": List(Value("int32")),
+        "behaviour_logprobs": List(FLOAT),  # null where the source has no density
+    }
+)
+
 #: One row an answered prompt.
 PREDICTIONS = Features(
     {

@@ -102,7 +102,7 @@ class BaseVLM(ABC):
 
         Args:
             requests (`Sequence[Request]`):
-                Prompts; any number.
+                Prompts; any number. To score several answers to one query, pass it with another `answer` each time.
 
         Returns:
             `list[AnswerLogprob]`: one a request, in their order; natural logarithm, float64 sums of float32 terms.
@@ -117,8 +117,12 @@ class BaseVLM(ABC):
             return [
                 score for start in starts for score in self.answer_logprobs(requests[start : start + WHOLE_PROMPTS])
             ]
-        texts = {request.query["id"]: self._answer_text(request.query) for request in requests}
-        found = [self._answered_row(request, texts[request.query["id"]]) for request in requests]
+        # One query may come with several answers; everything but the answer is then shared.
+        queries = {(request.query["id"], request.query["answer"]): request.query for request in requests}
+        texts = {key: self._answer_text(query) for key, query in queries.items()}
+        found = [
+            self._answered_row(request, texts[request.query["id"], request.query["answer"]]) for request in requests
+        ]
         rows, answers = [row for row, _ in found], [answer for _, answer in found]
         lengths = [num_tokens(row) for row in rows]
         self._check_lengths(requests, lengths)
@@ -245,8 +249,8 @@ class BaseVLM(ABC):
         whole = self.prompt.whole(*request)
         return Piece(self._with_start(whole.text), whole.images)
 
-    def _cached(self, role: str, example: Example, make) -> Segment:
-        key = (role, example["id"])
+    def _cached(self, role: str, example: Example, make, text: str = "") -> Segment:
+        key = (role, example["id"], text)
         segment = self._cache.get(key)
         if segment is None:
             try:
@@ -279,7 +283,7 @@ class BaseVLM(ABC):
         query = request.query
         if self._by_segments:
             answer = (
-                self._cached("answer", query, lambda: Piece(answer_text))
+                self._cached("answer", query, lambda: Piece(answer_text), answer_text)
                 if answer_text
                 else Segment({"input_ids": []})
             )

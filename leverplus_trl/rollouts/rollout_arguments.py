@@ -1,0 +1,141 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""The recipe keys that say which sequences a query is answered with."""
+
+from dataclasses import dataclass, field
+
+from ..retrieval import SIMILARITIES
+
+
+@dataclass
+class RolloutArguments:
+    """
+    Where the sequences of each query come from, and how many.
+
+    Candidates are those of the beams. What the sources leave free of `num_rollouts`, because they were asked for less
+    or proposed a sequence twice, is drawn at random.
+
+    Args:
+        beams (`str`):
+            Folder or hub id of the beams and ledger of the queries.
+        output_dir (`str`):
+            Where the rollouts table and `summary.json` go.
+        selector (`str`, *optional*):
+            Folder or hub id of the selector to sample; without one there are neither samples nor a greedy choice.
+        query_splits (`list[str]`, *optional*, defaults to `["train", "validation"]`):
+            Splits whose examples are queries.
+        num_queries (`int`, *optional*):
+            Only the first so many of each split.
+        num_shots (`int`, *optional*, defaults to that of the beams):
+            Demonstrations in a sequence (S); the most, if the selector can stop.
+        num_rollouts (`int`, *optional*, defaults to 16):
+            Sequences of a query, if it has so many different ones (G).
+        num_beams (`int`, *optional*, defaults to 5):
+            Sequences from the beams.
+        num_samples (`int`, *optional*, defaults to 3):
+            Draws from the selector at each temperature.
+        temperatures (`list[float]`, *optional*, defaults to `[1.0, 1.3]`):
+            What the selector's logits are divided by.
+        similarities (`list[str]`, *optional*, defaults to `["image_text_sim"]`):
+            Kinds of similarity whose top candidates are taken.
+        num_similar (`int`, *optional*, defaults to 1):
+            Sequences by each similarity.
+        rollout_seed (`int`, *optional*, defaults to 0):
+            Seed of all draws; each query draws by itself.
+        previous_rollouts (`str`, *optional*):
+            Earlier rollouts of the same VLM, prompt and data: what they hold is taken over.
+        encoder (`str`, *optional*, defaults to that of the selector, else of the beams):
+            Encoder that similarities compare, and the selector reads.
+        encoder_revision (`str`, *optional*):
+            Its revision.
+        embeddings_dir (`str`, *optional*):
+            Where embeddings are kept.
+        unit_size (`int`, *optional*, defaults to 8):
+            Queries in a unit of work.
+    """
+
+    beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger of the queries."})
+    output_dir: str = field(metadata={"help": "Where the rollouts table and summary.json go."})
+    selector: str | None = field(default=None, metadata={"help": "Folder or hub id of the selector to sample."})
+    query_splits: list[str] = field(
+        default_factory=lambda: ["train", "validation"], metadata={"help": "Splits whose examples are queries."}
+    )
+    num_queries: int | None = field(default=None, metadata={"help": "Only the first so many queries of each split."})
+    num_shots: int | None = field(
+        default=None, metadata={"help": "Demonstrations in a sequence (S); that of the beams if not given."}
+    )
+    num_rollouts: int = field(default=16, metadata={"help": "Sequences of a query (G); random ones fill up."})
+    num_beams: int = field(default=5, metadata={"help": "Sequences from the beams."})
+    num_samples: int = field(default=3, metadata={"help": "Draws from the selector at each temperature."})
+    temperatures: list[float] = field(
+        default_factory=lambda: [1.0, 1.3], metadata={"help": "Temperatures the selector is sampled at."}
+    )
+    similarities: list[str] = field(
+        default_factory=lambda: ["image_text_sim"],
+        metadata={"help": f"Similarities whose top candidates are taken, of {', '.join(SIMILARITIES)}."},
+    )
+    num_similar: int = field(default=1, metadata={"help": "Sequences by each similarity."})
+    rollout_seed: int = field(default=0, metadata={"help": "Seed of all draws."})
+    previous_rollouts: str | None = field(
+        default=None, metadata={"help": "Earlier rollouts of the same VLM, prompt and data, to be taken over."}
+    )
+    encoder: str | None = field(
+        default=None, metadata={"help": "Encoder of the embeddings; that of the selector, else of the beams."}
+    )
+    encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
+    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
+    unit_size: int = field(default=8, metadata={"help": "Queries in a unit of work."})
+
+    def __post_init__(self):
+        self.temperatures = [float(temperature) for temperature in self.temperatures]
+        self._check_numbers()
+        unknown = [kind for kind in self.similarities if kind not in SIMILARITIES]
+        if unknown:
+            raise ValueError(f"Unknown similarity {unknown[0]!r}; expected some of {', '.join(SIMILARITIES)}.")
+        if any(not temperature > 0.0 for temperature in self.temperatures):
+            raise ValueError(f"temperatures is {self.temperatures}; logits are divided by them: above 0.")
+        for name in ("temperatures", "similarities", "query_splits"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}, which names something twice.")
+        sliced = [split for split in self.query_splits if "[" in split]
+        if sliced or not self.query_splits:
+            raise ValueError(
+                f"query_splits is {self.query_splits}; name whole splits, at least one, and cut them by num_queries."
+            )
+        self.check_room()
+
+    def _check_numbers(self) -> None:
+        least = dict.fromkeys(("num_beams", "num_samples", "num_similar"), 0)
+        least |= dict.fromkeys(("num_queries", "num_shots", "unit_size"), 1)
+        for name, minimum in (least | {"num_rollouts": 2}).items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                reason = "; a group of one has nothing to compare with" * (name == "num_rollouts")
+                raise ValueError(f"{name} is {value}; it must be at least {minimum}{reason}.")
+
+    def check_room(self, stop: bool = False) -> None:
+        """Raises `ValueError` if the sources are asked for more sequences than a group holds."""
+        asked = {"num_beams": self.num_beams, "similarities x num_similar": len(self.similarities) * self.num_similar}
+        if self.selector:
+            asked |= {"the greedy choice": 1, "temperatures x num_samples": len(self.temperatures) * self.num_samples}
+        if stop:
+            asked["zero-shot"] = 1
+        if sum(asked.values()) > self.num_rollouts:
+            parts = ", ".join(f"{name} {count}" for name, count in asked.items())
+            raise ValueError(
+                f"num_rollouts is {self.num_rollouts}, but the sources are asked for {sum(asked.values())} sequences "
+                f"({parts}). Raise num_rollouts, or ask for fewer."
+            )

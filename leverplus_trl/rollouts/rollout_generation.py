@@ -1,0 +1,260 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""From proposed sequences to answers and their measures, unit by unit; what is known already is not asked again."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from datasets import Dataset
+
+from ..beams.info_score import answer_score
+from ..tasks import BaseTask, Example
+from ..vlms import AnswerLogprob, BaseVLM, Request
+from ..work_units import run_units
+from .relevance import relevance
+from .rollout_reuse import MEASURES, Known, PreviousRollouts
+from .rollout_sources import Ids, Proposal, RolloutSources, distinct
+
+
+def answer_weights(task: BaseTask, query: Example) -> dict[str, float]:
+    """The distinct answers of a query's annotators that are worth something, and what each is worth by the task's
+    metric."""
+    texts = dict.fromkeys(answer.strip() for answer in query["answers"])
+    worth = {text: task.accuracy(text, query) for text in texts if text}
+    return {text: value for text, value in worth.items() if value > 0.0}
+
+
+def gt_prob(weights: Mapping[str, float], logprobs: Mapping[str, float]) -> float:
+    """
+    sum over the distinct answers a of the annotators of accuracy(a) * exp(log-probability of a), at most 1.
+
+    It is the accuracy to be expected of an answer that is *sampled* from the VLM, as far as it is one that an
+    annotator gave: a reward that also moves where the greedy answer, and so the accuracy, stays. Log-probabilities are
+    sums over an answer's tokens, without the end token unless `score_end_token`, so that "red" also counts what goes
+    on to "red star"; where both are answers they count twice, hence the cap.
+
+    Args:
+        weights (`Mapping[str, float]`):
+            Worth of each answer, see [`answer_weights`].
+        logprobs (`Mapping[str, float]`):
+            Log-probability of each.
+    """
+    return min(1.0, math.fsum(worth * math.exp(logprobs[text]) for text, worth in weights.items()))
+
+
+def measure_generation(generation: str, query: Example, task: BaseTask) -> dict:
+    """What an answer in words is, and what it is worth."""
+    prediction = task.postprocess(generation)
+    return {
+        "generation": generation,
+        "prediction": prediction,
+        "accuracy": task.accuracy(prediction, query),
+        "relevance": relevance(prediction, query["answers"]),
+    }
+
+
+def answer_unit(
+    queries: Sequence[Example],
+    proposals: Sequence[Sequence[Proposal]],
+    known: Sequence[Known],
+    pool: Mapping[str, Example],
+    vlm: BaseVLM,
+    score: str = "prob",
+) -> list[dict]:
+    """
+    Answers a few queries together, with each distinct sequence once, and measures the answers.
+
+    Args:
+        queries (`Sequence[Example]`):
+            The queries.
+        proposals (`Sequence[Sequence[Proposal]]`):
+            What the sources propose for each, see [`RolloutSources.propose`].
+        known (`Sequence[Known]`):
+            What need not be asked again.
+        pool (`Mapping[str, Example]`):
+            At least all examples in `proposals`, by id.
+        vlm ([`BaseVLM`]):
+            Answers and scores.
+        score (`str`, *optional*, defaults to `"prob"`):
+            Scale of InfoScore.
+
+    Returns:
+        `list[dict]`: a row a query with the columns of `schema.ROLLOUTS` (but `split` and `candidate_ids`), all
+        proposals under `proposals`, and under `counts` how much was asked and how much was known.
+    """
+    groups = [distinct(own) for own in proposals]
+    new = [
+        (number, proposal.demonstration_ids)
+        for number, group in enumerate(groups)
+        for proposal in group
+        if proposal.demonstration_ids not in known[number].measures
+    ]
+    requests = [Request(tuple(pool[name] for name in ids), queries[number]) for number, ids in new]
+    weights = [answer_weights(vlm.task, query) for query in queries]
+    targets = [vlm.task.target(query) for query in queries]
+    logprobs, num_scored = _score_answers(queries, new, weights, targets, known, pool, vlm)
+    measures = [dict(before.measures) for before in known]
+    for (number, ids), generation in zip(new, vlm.generate(requests), strict=True):
+        own = {text: logprobs[number, ids, text].logprob for text in weights[number]}
+        found = logprobs[number, ids, targets[number]]
+        measures[number][ids] = {
+            **measure_generation(generation, queries[number], vlm.task),
+            "gt_prob": gt_prob(weights[number], own),
+            "answer_logprob": found.logprob,
+            "num_answer_tokens": found.num_tokens,
+        }
+    rows = []
+    for number, (query, group) in enumerate(zip(queries, groups, strict=True)):
+        own = [measures[number][proposal.demonstration_ids] for proposal in group]
+        asked = [ids for owner, ids in new if owner == number]
+        rows.append(
+            {
+                "query_id": query["id"],
+                "zero_shot_score": answer_score(*logprobs[number, (), targets[number]], score=score),
+                "demonstration_ids": [list(proposal.demonstration_ids) for proposal in group],
+                "sources": [proposal.source for proposal in group],
+                **{column: [one[name] for one in own] for name, column in MEASURES.items()},
+                "behaviour_logprobs": [proposal.behaviour_logprob for proposal in group],
+                "proposals": [
+                    {"source": one.source, "demonstration_ids": list(one.demonstration_ids)}
+                    for one in proposals[number]
+                ],
+                "counts": {
+                    "sequences": len(group),
+                    "answered": len(asked),
+                    "scored": num_scored[number],
+                    "from_ledger": sum(ids in known[number].answer_logprobs for ids in asked),
+                    "from_previous": len(group) - len(asked),
+                },
+            }
+        )
+    return rows
+
+
+def _score_answers(
+    queries: Sequence[Example],
+    new: Sequence[tuple[int, Ids]],
+    weights: Sequence[Mapping[str, float]],
+    targets: Sequence[str],
+    known: Sequence[Known],
+    pool: Mapping[str, Example],
+    vlm: BaseVLM,
+) -> tuple[dict[tuple[int, Ids, str], AnswerLogprob], list[int]]:
+    """
+    Log-probabilities by query, sequence and answer: of `answer` and of all that is worth something behind each new
+    sequence, of `answer` behind no demonstrations; and how many of each query the VLM had to score.
+    """
+    logprobs: dict[tuple[int, Ids, str], AnswerLogprob] = {}
+    asked: dict[tuple[int, Ids, str], Request] = {}
+    zero_shot = [(number, ()) for number in range(len(queries))]
+    for number, ids in (*zero_shot, *new):
+        measured = known[number].measures.get(ids)
+        before = known[number].answer_logprobs.get(ids)
+        if measured is not None:
+            before = AnswerLogprob(measured["answer_logprob"], measured["num_answer_tokens"])
+        if before is not None:
+            logprobs[number, ids, targets[number]] = before
+    for number, ids in zero_shot:
+        asked[number, ids, targets[number]] = Request((), queries[number])
+    for number, ids in new:
+        demonstrations = tuple(pool[name] for name in ids)
+        for text in (targets[number], *weights[number]):
+            query = queries[number] if text == targets[number] else {**queries[number], "answer": text}
+            asked[number, ids, text] = Request(demonstrations, query)
+    asked = {key: request for key, request in asked.items() if key not in logprobs}
+    for (number, ids, text), found in zip(asked, vlm.answer_logprobs(list(asked.values())), strict=True):
+        if not math.isfinite(found.logprob):
+            raise ValueError(
+                f"The VLM gives the answer {text!r} to query {queries[number]['id']!r} with {list(ids)} the "
+                f"log-probability {found.logprob}. Its dtype overflows, or its weights are damaged; try "
+                "`dtype: float32`."
+            )
+        logprobs[number, ids, text] = found
+    owners = [number for number, _, _ in asked]
+    return logprobs, [owners.count(number) for number in range(len(queries))]
+
+
+def generate_rollouts(
+    folder: Path,
+    queries: dict[str, Dataset],
+    pool: Dataset,
+    sources: RolloutSources,
+    vlm: BaseVLM,
+    score: str,
+    reuse_ledger: Mapping[str, bool],
+    previous: Mapping[str, PreviousRollouts],
+) -> dict[str, list[Path]]:
+    """
+    Answers the queries of all splits, in units, together with the other processes of the launch.
+
+    Args:
+        folder (`Path`):
+            Where the results of the units are kept.
+        queries (`dict[str, Dataset]`):
+            Examples to ask, by split.
+        pool (`Dataset`):
+            Examples to demonstrate with.
+        sources ([`RolloutSources`]):
+            Propose sequences.
+        vlm ([`BaseVLM`]):
+            Answers and scores.
+        score (`str`):
+            Scale of InfoScore.
+        reuse_ledger (`Mapping[str, bool]`):
+            Whether the ledger of a split says what this VLM would say.
+        previous (`Mapping[str, PreviousRollouts]`):
+            Earlier rollouts of the splits that have any.
+
+    Returns:
+        `dict[str, list[Path]]`: the units' files of each split, in query order.
+    """
+    row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
+    size = sources.args.unit_size
+    spans, sizes = {}, {}
+    for split, examples in queries.items():
+        for number, start in enumerate(range(0, len(examples), size)):
+            name = f"{split}-{number:06d}"
+            spans[name] = (split, start, min(start + size, len(examples)))
+            sizes[name] = spans[name][2] - start
+
+    def known(split: str, query_id: str) -> Known:
+        searched, before = sources.searched[split], previous.get(split)
+        return Known(
+            searched.answer_logprobs(query_id) if reuse_ledger[split] else {},
+            before.measures(query_id) if before else {},
+        )
+
+    def work(name: str) -> pa.Table:
+        split, start, end = spans[name]
+        examples = [queries[split][row] for row in range(start, end)]
+        ids = [example["id"] for example in examples]
+        proposals = sources.propose(split, ids)
+        needed = sorted({row_of[i] for own in proposals for one in own for i in one.demonstration_ids})
+        by_id = {example["id"]: example for example in (pool[row] for row in needed)}
+        before = [known(split, query_id) for query_id in ids]
+        rows = answer_unit(examples, proposals, before, by_id, vlm, score)
+        candidates = sources.searched[split].candidate_ids
+        return pa.Table.from_pylist(
+            [{**row, "split": split, "candidate_ids": candidates(row["query_id"])} for row in rows]
+        )
+
+    files = run_units(folder, sizes, work, "Rolling out")
+    by_split: dict[str, list[Path]] = {split: [] for split in queries}
+    for (split, _, _), file in zip(spans.values(), files, strict=True):
+        by_split[split].append(file)
+    return by_split

@@ -1,0 +1,114 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""What a user reads before any training on rollouts: do the groups differ within, and how much is there to gain?"""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from .rollout_sources import GREEDY
+
+
+#: Rewards that differ by less within a group teach nothing but rounding.
+SPREAD = 1e-6
+#: With fewer groups than this whose accuracies differ, training by accuracy has little to learn from.
+FEW_GROUPS = 0.2
+
+
+def summarize_rollouts(rows: Sequence[dict]) -> dict:
+    """
+    Summary of the rollouts of one split.
+
+    Args:
+        rows (`Sequence[dict]`):
+            What [`answer_unit`] gives, of all queries.
+
+    Returns:
+        `dict`:
+
+        - `num_groups`, `num_sequences`;
+        - `num_groups_with_accuracy_spread`, `num_groups_with_gt_prob_spread`: groups in which the best differs from
+          the worst; only these can teach by that reward;
+        - `sources`: for each its `num_sequences`, `mean_accuracy`, and `best_accuracy`, the mean over queries of the
+          best that it proposed; over *all* that it proposed, whoever's name the sequence stands under in the table;
+        - `greedy_accuracy` (null without a selector), `best_accuracy`: the mean over queries of the best sequence of
+          the group; `head_room`: their difference, what a selector could gain by always choosing the best of these.
+    """
+    proposed: dict[str, list[list[float]]] = {}
+    for row in rows:
+        accuracy = dict(zip(map(tuple, row["demonstration_ids"]), row["accuracies"], strict=True))
+        own: dict[str, list[float]] = {}
+        for proposal in row["proposals"]:
+            own.setdefault(proposal["source"], []).append(accuracy[tuple(proposal["demonstration_ids"])])
+        for source, accuracies in own.items():
+            proposed.setdefault(source, []).append(accuracies)
+    greedy = fmean(group[0] for group in proposed[GREEDY]) if GREEDY in proposed else None
+    best = fmean(max(row["accuracies"]) for row in rows)
+    return {
+        "num_groups": len(rows),
+        "num_sequences": sum(len(row["accuracies"]) for row in rows),
+        "num_groups_with_accuracy_spread": sum(_differs(row["accuracies"]) for row in rows),
+        "num_groups_with_gt_prob_spread": sum(_differs(row["gt_probs"]) for row in rows),
+        "sources": {
+            source: {
+                "num_sequences": sum(map(len, groups)),
+                "mean_accuracy": fmean(value for group in groups for value in group),
+                "best_accuracy": fmean(map(max, groups)),
+            }
+            for source, groups in proposed.items()
+        },
+        "greedy_accuracy": greedy,
+        "best_accuracy": best,
+        "head_room": None if greedy is None else best - greedy,
+    }
+
+
+def _differs(values: Sequence[float]) -> bool:
+    return max(values) - min(values) > SPREAD
+
+
+def describe(summary: dict, split: str) -> str:
+    """The summary of a split in words."""
+    groups = summary["num_groups"]
+    shares = {
+        name: f"{summary[f'num_groups_with_{name}_spread']} ({summary[f'num_groups_with_{name}_spread'] / groups:.0%})"
+        for name in ("accuracy", "gt_prob")
+    }
+    lines = [
+        f"Rollouts of {split!r}: {groups} queries, {summary['num_sequences']} different sequences.",
+        f"Queries whose sequences differ in accuracy: {shares['accuracy']}; in gt_prob: {shares['gt_prob']}. Only "
+        "these can teach anything by that reward.",
+        f"{'source':>16} {'sequences':>9} {'mean accuracy':>13} {'best of the source':>18}",
+    ]
+    for source, found in summary["sources"].items():
+        lines.append(
+            f"{source:>16} {found['num_sequences']:>9} {found['mean_accuracy']:>13.1%} {found['best_accuracy']:>18.1%}"
+        )
+    if summary["head_room"] is None:
+        lines.append(
+            f"The best sequence of each query reaches {summary['best_accuracy']:.1%}. Without a selector there is no "
+            "greedy choice to measure this against."
+        )
+    else:
+        lines.append(
+            f"The selector's greedy choice reaches {summary['greedy_accuracy']:.1%}, the best sequence of each query "
+            f"{summary['best_accuracy']:.1%}: the head room is {100 * summary['head_room']:.1f} points."
+        )
+    if summary["num_groups_with_accuracy_spread"] < FEW_GROUPS * groups:
+        lines.append(
+            "Few queries have sequences that are answered better than others. Training by accuracy alone will hardly "
+            "move the selector: add the reward gt_prob, or take more rollouts, higher temperatures, more random ones."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""The rollouts table and its summary: from the units' files to a dataset folder."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from ..run_folder import write_json
+from ..schema import ROLLOUTS
+from ..tables import write_tables
+from .rollout_summary import summarize_rollouts
+
+
+CARD = """\
+What a frozen VLM answered behind ordered demonstrations from many sources, and how good each answer was.
+
+One row a query, whose lists hold one entry a sequence. `demonstration_ids` stand in prompt order: left to right, the
+last one next to the query; ids are those of the examples. `sources` names the first source that proposed the sequence.
+`accuracies` are the task's metric in 0..1, `gt_probs` the accuracy to be expected of a sampled answer, `relevances`
+the mean of word F1 and letter similarity to the annotators' answer that fits best, `answer_logprobs` sums over the
+tokens of `answer`, and `behaviour_logprobs` the log-probability of the sequence under the distribution that it was
+drawn from (null where nothing was drawn)."""
+
+
+def write_rollout_dataset(
+    folder: Path, files: dict[str, list[Path]], provenance: dict
+) -> tuple[dict[str, dict], dict[str, int]]:
+    """
+    Writes the table of rollouts that are complete, with `summary.json` beside it, and then drops the units' files.
+
+    Args:
+        folder (`Path`):
+            The dataset folder.
+        files (`dict[str, list[Path]]`):
+            The units' files of each split, in query order.
+        provenance (`dict`):
+            What made them.
+
+    Returns:
+        `tuple[dict, dict]`: the summary of each split (see [`summarize_rollouts`]), and over all of them how many
+        sequences were answered, answers scored, and sequences known from the ledger and from earlier rollouts.
+    """
+    tables, summary, counts = {}, {}, {}
+    for split, parts in files.items():
+        rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+        for row in rows:
+            for name, count in row["counts"].items():
+                counts[name] = counts.get(name, 0) + count
+        summary[split] = summarize_rollouts(rows)
+        tables[split] = Dataset.from_list([{name: row[name] for name in ROLLOUTS} for row in rows], features=ROLLOUTS)
+    # The card comes last: a folder that has one is complete.
+    write_json(folder / "summary.json", summary)
+    write_tables(folder, {"rollouts": tables}, "Rollouts", CARD, provenance)
+    shutil.rmtree(folder / "units", ignore_errors=True)
+    return summary, counts

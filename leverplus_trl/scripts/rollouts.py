@@ -1,0 +1,352 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+Stage `rollouts`: the VLM answers each query behind sequences from many sources, and every answer is measured once.
+
+```bash
+leverplus rollouts --config recipes/demo/30_rollouts.yaml
+```
+"""
+
+import logging
+from dataclasses import asdict
+from typing import NamedTuple
+
+from accelerate import PartialState
+from datasets import Dataset, concatenate_datasets
+from transformers import AutoConfig
+from trl import TrlParser
+
+from ..hub import HubArguments, check_writable
+from ..launch import start_stage
+from ..provenance import dataset_fingerprint, model_revision
+from ..retrieval import SIMILARITIES, embed_examples
+from ..rollouts.rollout_arguments import RolloutArguments
+from ..rollouts.rollout_generation import answer_weights, generate_rollouts
+from ..rollouts.rollout_reuse import first_queries, ledger_is_ours, provenance_of, read_previous
+from ..rollouts.rollout_sources import RolloutSources, SearchedBeams
+from ..rollouts.rollout_summary import describe
+from ..rollouts.rollout_table import write_rollout_dataset
+from ..run_folder import RunFolder
+from ..schema import BEAMS, LEDGER
+from ..selectors import BaseSelectorConfig, DemonstrationSelector
+from ..tables import push_tables, read_table, splits_of
+from ..tasks import BaseTask, DataArguments, TaskArguments, check_disjoint, load_examples, make_task
+from ..vlms import VLMArguments, load_vlm, preflight
+from .stage_arguments import StageArguments
+
+
+logger = logging.getLogger("leverplus_trl.scripts.rollouts")  # as a module that is run, __name__ is "__main__"
+
+
+class NamedEncoder(NamedTuple):
+    """An encoder, and what pins its weights."""
+
+    name: str
+    revision: str | None
+    commit: str
+
+
+def make_parser() -> TrlParser:
+    return TrlParser(
+        (StageArguments, DataArguments, TaskArguments, VLMArguments, RolloutArguments, HubArguments),
+        prog="leverplus rollouts",
+        description="Answer each query behind sequences from many sources with a frozen VLM; store every measure.",
+    )
+
+
+def main(
+    stage_args: StageArguments,
+    data_args: DataArguments,
+    task_args: TaskArguments,
+    vlm_args: VLMArguments,
+    rollout_args: RolloutArguments,
+    hub_args: HubArguments,
+) -> None:
+    state = start_stage(stage_args, "rollouts")
+    task = make_task(task_args)
+    made_by = provenance_of(rollout_args.beams, "beams")
+    if rollout_args.num_shots is None:
+        rollout_args.num_shots = made_by["recipe"]["num_shots"]
+    pool = load_examples(data_args, data_args.pool_split)
+    task.check_examples(pool, data_args.pool_split)
+    examples = load_queries(rollout_args, data_args, task, pool)
+    queries = {split: first_queries(table, rollout_args.num_queries) for split, table in examples.items()}
+    searched = read_searched(rollout_args, queries, pool, made_by)
+    config = selector_config(rollout_args)
+    encoder = encoder_of(rollout_args, config, made_by["recipe"])
+    announce(rollout_args, queries, task, state)
+    if stage_args.dry_run:
+        return
+    share = state.is_main_process and hub_args.push_to_hub
+    if share:
+        check_writable(hub_args.push_to_hub, "dataset", hub_args.hub_private_repo)
+    recipe = {}
+    for args in (stage_args, data_args, task_args, vlm_args, rollout_args, hub_args):
+        recipe |= asdict(args)
+    facts = facts_of(vlm_args, rollout_args, pool, queries, searched, encoder)
+    facts["score"] = made_by["recipe"]["score"]  # the scale that the table's zero-shot scores stand on
+    facts["insertion"] = made_by["recipe"]["insertion"]
+    previous = read_previous(rollout_args, recipe, facts, examples)
+    facts["previous_fingerprint"] = {split: dataset_fingerprint(found.rollouts) for split, found in previous.items()}
+    run = RunFolder(rollout_args.output_dir, "rollouts", recipe, facts)
+    if (run.path / "README.md").exists():
+        logger.info("%s is complete: nothing to do.", run.path)
+        if share:
+            push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
+        return
+    reuse_ledger = ledger_is_ours(rollout_args, made_by, recipe, facts, examples)
+    sources = make_sources(rollout_args, searched, queries, pool, config, encoder, made_by["recipe"])
+    vlm = load_vlm(vlm_args, task)
+    every_query = concatenate_datasets(list(queries.values()))
+    report = preflight(vlm, pool, every_query, rollout_args.num_shots, max_new_tokens=task_args.max_new_tokens)
+    logger.info("Preflight passed: %s", asdict(report))
+    folder = run.path / "units"
+    files = generate_rollouts(folder, queries, pool, sources, vlm, facts["score"], reuse_ledger, previous)
+    if state.is_main_process:
+        summary, counts = write_rollout_dataset(run.path, files, run.provenance)
+        logger.info(
+            "%(sequences)d sequences: %(answered)d answered and %(scored)d answers scored by the VLM; %(from_ledger)d "
+            "log-probabilities came from the ledger, and %(from_previous)d sequences from earlier rollouts.",
+            counts,
+        )
+        for split, found in summary.items():
+            logger.info("%s", describe(found, split))
+        logger.info("Rollouts are in %s, and what they say at a glance in summary.json there.", run.path)
+    if share:
+        push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
+    state.wait_for_everyone()
+
+
+def facts_of(
+    vlm_args: VLMArguments,
+    rollout_args: RolloutArguments,
+    pool: Dataset,
+    queries: dict[str, Dataset],
+    searched: dict[str, SearchedBeams],
+    encoder: NamedEncoder | None,
+) -> dict:
+    """What the output depends on beside the recipe."""
+    return {
+        "pool_fingerprint": dataset_fingerprint(pool),
+        "query_fingerprints": {split: dataset_fingerprint(table) for split, table in queries.items()},
+        "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
+        "selector_commit": rollout_args.selector and model_revision(rollout_args.selector),
+        "encoder_commit": encoder and encoder.commit,
+        "beams_fingerprint": {
+            split: [dataset_fingerprint(found.beams), dataset_fingerprint(found.ledger)]
+            for split, found in searched.items()
+        },
+    }
+
+
+def load_queries(
+    rollout_args: RolloutArguments, data_args: DataArguments, task: BaseTask, pool: Dataset
+) -> dict[str, Dataset]:
+    """All examples of the query splits, checked."""
+    known = splits_of(rollout_args.beams, "beams")
+    found: dict[str, Dataset] = {}
+    for split in rollout_args.query_splits:
+        if split not in known:
+            raise ValueError(
+                f"query_splits holds {split!r}, but the beams {rollout_args.beams!r} have the splits "
+                f"{', '.join(known)}. Search that split with the stage `beams`, or name others."
+            )
+        examples = load_examples(data_args, split)
+        if not len(examples):
+            raise ValueError(f"Split {split!r} holds no examples. Name others in query_splits.")
+        task.check_examples(examples, split)
+        for name, others in {data_args.pool_split: pool, **found}.items():
+            check_disjoint(others, examples, name, split)
+        silent = [
+            row["id"]
+            for row in examples.select_columns(["id", "answers"])
+            if not any(answer.strip() for answer in row["answers"])
+        ]
+        if silent:
+            raise ValueError(
+                f"{len(silent)} of {len(examples)} queries of split {split!r} have no annotator's answer that could "
+                f"be scored, e.g. {silent[0]!r}. Mend them, or set `on_bad_example: skip` if the list is empty."
+            )
+        found[split] = examples
+    return found
+
+
+def read_searched(
+    rollout_args: RolloutArguments, queries: dict[str, Dataset], pool: Dataset, made_by: dict
+) -> dict[str, SearchedBeams]:
+    """
+    Beams and ledger of the queries, by split.
+
+    Raises:
+        `ValueError`: a query without beams, beams of another pool, or sequences longer than there can be.
+    """
+    searched_shots = made_by["recipe"]["num_shots"]
+    if rollout_args.num_beams and rollout_args.num_shots > searched_shots:
+        raise ValueError(
+            f"num_shots is {rollout_args.num_shots}, but the beams {rollout_args.beams!r} hold sequences of at most "
+            f"{searched_shots}. Lower num_shots, search longer beams, or go without: `num_beams: 0`."
+        )
+    known, found = set(pool["id"]), {}
+    for split, examples in queries.items():
+        beams, ledger = (
+            read_table(rollout_args.beams, config, split, features)
+            for config, features in (("beams", BEAMS), ("ledger", LEDGER))
+        )
+        searched = found[split] = SearchedBeams(beams, ledger, searched_shots)
+        absent = [query_id for query_id in examples["id"] if query_id not in searched]
+        if absent:
+            raise ValueError(
+                f"{rollout_args.beams!r} holds no beams for {len(absent)} of {len(examples)} queries of {split!r}, "
+                f"e.g. {absent[0]!r}. Search them, or lower `num_queries`."
+            )
+        candidates = {query_id: searched.candidate_ids(query_id) for query_id in examples["id"]}
+        foreign = sorted({name for ids in candidates.values() for name in ids} - known)
+        if foreign:
+            raise ValueError(
+                f"{rollout_args.beams!r} was searched in another pool: {foreign[0]!r} is not in this one "
+                f"({len(foreign)} are missing). Name the dataset and pool_split that it was searched with: "
+                f"{made_by['recipe'].get('dataset')!r}, {made_by['recipe'].get('pool_split')!r}."
+            )
+        short = [query_id for query_id, ids in candidates.items() if len(ids) < rollout_args.num_shots]
+        if short:
+            raise ValueError(
+                f"num_shots is {rollout_args.num_shots}, but query {short[0]!r} has {len(candidates[short[0]])} "
+                "candidates: a sequence can't be longer than the list it is chosen from. Lower num_shots."
+            )
+    return found
+
+
+def selector_config(rollout_args: RolloutArguments) -> BaseSelectorConfig | None:
+    """The config of the selector, if there is one; raises `ValueError` for anything that is not a selector."""
+    name = rollout_args.selector
+    if name is None:
+        return None
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"There is no selector {name!r} ({error}). Name the folder that the stage `sft` wrote, or a hub id; leave "
+            "`selector` out to go without one."
+        ) from error
+    if not isinstance(config, BaseSelectorConfig):
+        raise ValueError(f"{name!r} is a {config.model_type!r} model, not a selector. Name one that `sft` trained.")
+    rollout_args.check_room(config.stop)
+    return config
+
+
+def encoder_of(
+    rollout_args: RolloutArguments, config: BaseSelectorConfig | None, searched: dict
+) -> NamedEncoder | None:
+    """
+    The encoder of the embeddings that selector and similarities compare: the recipe's, else the selector's, else the
+    beams'; none if nothing is compared.
+
+    Raises:
+        `ValueError`: nobody names one, it is not to be found, or the selector was trained with another.
+    """
+    compared = bool(rollout_args.similarities and rollout_args.num_similar)
+    if config is None and not compared:
+        return None
+    if rollout_args.encoder:
+        name, revision = rollout_args.encoder, rollout_args.encoder_revision
+    elif config is not None and config.encoder:
+        name, revision = config.encoder, config.encoder_revision
+    else:
+        name, revision = searched.get("encoder"), searched.get("encoder_revision")
+    if name is None:
+        raise ValueError(
+            f"similarities is {rollout_args.similarities} and selector {rollout_args.selector!r}; these compare "
+            "embeddings, and neither the recipe nor selector nor beams name an encoder. Set `encoder`, or take "
+            "`num_similar: 0` and no selector."
+        )
+    try:
+        commit = model_revision(name, revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The encoder {name!r} is not to be found ({error}). If it lies elsewhere now: `encoder: PATH`."
+        ) from error
+    if config is not None and config.encoder_commit not in (None, commit):
+        raise ValueError(
+            f"The selector {rollout_args.selector!r} was trained on embeddings by {config.encoder!r} "
+            f"({config.encoder_commit}), but the encoder is {name!r} ({commit}): to it, other embeddings mean "
+            "nothing. Set `encoder` to where that one lies, or take a selector trained with this one."
+        )
+    return NamedEncoder(name, revision, commit)
+
+
+def announce(rollout_args: RolloutArguments, queries: dict[str, Dataset], task: BaseTask, state: PartialState) -> None:
+    """Says what it will cost at most: what is known already is only known to the run itself."""
+    count, most = 0, 0
+    for examples in queries.values():
+        count += len(examples)
+        for row in examples.select_columns([name for name in examples.column_names if name != "image"]):
+            answers = {task.target(row), *answer_weights(task, row)}
+            most += 1 + rollout_args.num_rollouts * len(answers)
+    logger.info(
+        "%d queries (%s), up to %d sequences each of up to %d demonstrations: at most %s prompts to answer and %s "
+        "answers to score, less what the ledger and earlier rollouts hold, on %d processes.",
+        count,
+        ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
+        rollout_args.num_rollouts,
+        rollout_args.num_shots,
+        f"{count * rollout_args.num_rollouts:,}",
+        f"{most:,}",
+        state.num_processes,
+    )
+
+
+def make_sources(
+    rollout_args: RolloutArguments,
+    searched: dict[str, SearchedBeams],
+    queries: dict[str, Dataset],
+    pool: Dataset,
+    config: BaseSelectorConfig | None,
+    encoder: NamedEncoder | None,
+    searched_recipe: dict,
+) -> RolloutSources:
+    """Loads the selector and embeds what it reads and what similarities compare."""
+    if encoder is None:
+        return RolloutSources(rollout_args, searched)
+    kinds = rollout_args.similarities if rollout_args.num_similar else []
+    compared = {modality for kind in kinds for modality in SIMILARITIES[kind]}
+    size = searched_recipe.get("encoder_batch_size") or 64
+    where = {"batch_size": size, "embeddings_dir": rollout_args.embeddings_dir}
+
+    def embed(examples: Dataset, modalities: set[str]):
+        return embed_examples(examples, encoder.name, encoder.revision, sorted(modalities), **where)
+
+    selector = None
+    if config is not None:
+        selector = DemonstrationSelector.from_pretrained(
+            rollout_args.selector,
+            pool=pool,
+            device=str(PartialState().device),
+            encoder=encoder.name,
+            encoder_revision=encoder.revision,
+            sampler="random",  # candidates are those of the beams
+            num_candidates=1,
+            **where,
+        )
+    read = compared | set(config.query_features if config is not None else ())
+    by_split = {split: embed(table, read) for split, table in queries.items()}
+    own = selector and {split: selector.embed_queries(table) for split, table in queries.items()}
+    of_pool = embed(pool, compared) if compared else None
+    return RolloutSources(rollout_args, searched, selector, of_pool, by_split, own)
+
+
+if __name__ == "__main__":
+    main(*make_parser().parse_args_and_config())
