@@ -14,6 +14,10 @@
 
 """Trainers of selectors. They read tables and never run a VLM."""
 
+from .offline_grpo_config import OfflineGRPOConfig
+from .offline_grpo_trainer import OfflineGRPOTrainer
+from .pixel_dataset import EncoderTable, PixelDataset, embed_inputs, with_pixels
+from .rollout_dataset import RolloutDataset, RolloutGroups, rollout_groups
 from .sft_config import SelectorSFTConfig
 from .sft_dataset import ScoredPrefixes, SelectorDataset, scored_prefixes
 from .sft_losses import beam_weights, beams_loss, listwise_loss
@@ -21,12 +25,21 @@ from .sft_trainer import SelectorSFTTrainer
 
 
 __all__ = [
+    "EncoderTable",
+    "OfflineGRPOConfig",
+    "OfflineGRPOTrainer",
+    "PixelDataset",
+    "RolloutDataset",
+    "RolloutGroups",
     "ScoredPrefixes",
     "SelectorDataset",
     "SelectorSFTConfig",
     "SelectorSFTTrainer",
     "beam_weights",
     "beams_loss",
+    "embed_inputs",
     "listwise_loss",
+    "rollout_groups",
     "scored_prefixes",
+    "with_pixels",
 ]

@@ -1,0 +1,353 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Stage `grpo`: a selector goes on from SFT by reward, on stored rollouts; the VLM is not asked again.
+
+```bash
+leverplus grpo --config recipes/demo/40_grpo.yaml
+```
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from datasets import Dataset
+from transformers import AutoConfig, AutoModel, AutoProcessor, set_seed
+from transformers.trainer_utils import IntervalStrategy
+from trl import TrlParser
+
+from ..hub import check_run_writable, push_run
+from ..launch import start_stage
+from ..provenance import dataset_fingerprint, digest, model_revision
+from ..retrieval import ExampleEmbeddings, embed_examples
+from ..rollouts import compute_rewards
+from ..run_folder import RunFolder
+from ..schema import ROLLOUTS
+from ..selectors import BaseSelectorConfig, BaseSelectorModel, GPT2SelectorConfig
+from ..selectors.encoder_lora import copied_encoder, copy_encoder
+from ..tables import read_table, table_provenance
+from ..tasks import DataArguments, load_examples
+from ..trainer import (
+    OfflineGRPOConfig,
+    OfflineGRPOTrainer,
+    PixelDataset,
+    RolloutDataset,
+    RolloutGroups,
+    rollout_groups,
+    with_pixels,
+)
+from ..trainer.offline_grpo_losses import has_spread
+from ..trainer.saving import COMPLETE
+from .stage_arguments import StageArguments
+from .training import LogToFile, check_pool, check_splits, last_checkpoint, plain_arguments, split_name, step_size
+
+
+logger = logging.getLogger("leverplus_trl.scripts.grpo")  # `__name__` is "__main__" where a launcher runs this
+
+
+class FoundEncoder(NamedTuple):
+    """An encoder, what pins its weights, and whether it is a copy in the selector's folder."""
+
+    name: str
+    revision: str | None
+    commit: str
+    copied: bool
+
+
+@dataclass
+class GRPOArguments:
+    """
+    Which selector learns from which rollouts.
+
+    Candidates, insertion and encoder are those of the selector.
+
+    Args:
+        selector (`str`):
+            Folder or hub id of the selector to go on from: what the stage `sft` made.
+        rollouts (`str`):
+            Folder or hub id of the rollouts table.
+        selector_revision (`str`, *optional*):
+            Hub revision of the selector.
+        rollouts_revision (`str`, *optional*):
+            Hub revision of the rollouts.
+        train_split (`str`, *optional*, defaults to `"train"`):
+            Split of the rollouts to learn from; slices such as `"train[:100]"` work.
+        eval_split (`str`, *optional*, defaults to `"validation"`):
+            Split of the rollouts that chooses the best weights; null for none, which keeps the last.
+        encoder (`str`, *optional*, defaults to that of the selector):
+            Where the encoder lies, if not where it lay when the selector was trained.
+        encoder_revision (`str`, *optional*):
+            Its revision.
+        encoder_batch_size (`int`, *optional*, defaults to 64):
+            Examples embedded at once.
+        embeddings_dir (`str`, *optional*):
+            Where embeddings are kept.
+        cache_mb (`int`, *optional*, defaults to 4096):
+            Memory for prepared images, where the selector encodes them itself (v2_lora).
+    """
+
+    selector: str = field(metadata={"help": "Folder or hub id of the selector to go on from."})
+    rollouts: str = field(metadata={"help": "Folder or hub id of the rollouts table."})
+    selector_revision: str | None = field(default=None, metadata={"help": "Hub revision of the selector."})
+    rollouts_revision: str | None = field(default=None, metadata={"help": "Hub revision of the rollouts."})
+    train_split: str = field(default="train", metadata={"help": "Split of the rollouts to learn from."})
+    eval_split: str | None = field(
+        default="validation", metadata={"help": "Split of the rollouts that chooses the best weights; null for none."}
+    )
+    encoder: str | None = field(default=None, metadata={"help": "Where the selector's encoder lies by now."})
+    encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
+    encoder_batch_size: int = field(default=64, metadata={"help": "Examples embedded at once."})
+    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
+    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora."})
+
+
+def make_parser() -> TrlParser:
+    return TrlParser(
+        (StageArguments, DataArguments, GRPOArguments, OfflineGRPOConfig),
+        prog="leverplus grpo",
+        description="Train a selector by reward on stored rollouts.",
+    )
+
+
+def main(
+    stage_args: StageArguments, data_args: DataArguments, grpo_args: GRPOArguments, training_args: OfflineGRPOConfig
+) -> None:
+    state = start_stage(stage_args, "grpo")
+    made_by = rollouts_provenance(grpo_args)
+    named = {"train_split": grpo_args.train_split, "eval_split": grpo_args.eval_split}
+    check_splits("rollouts", grpo_args.rollouts, grpo_args.rollouts_revision, named)
+    config = selector_config(grpo_args)
+    encoder = encoder_of(grpo_args, config)
+    facts = {"selector_commit": model_revision(grpo_args.selector, grpo_args.selector_revision)}
+    facts["encoder_commit"] = encoder.commit
+    check_fit(grpo_args, config, made_by, facts)
+    pool = load_examples(data_args, data_args.pool_split)
+    where = grpo_args.rollouts, "rollouts"
+    splits = [split for split in named.values() if split]
+    rollouts = {split: read_table(*where, split, ROLLOUTS, grpo_args.rollouts_revision) for split in splits}
+    check_pool("rollouts", rollouts, pool, data_args.pool_split, made_by)
+    facts["pool_fingerprint"] = dataset_fingerprint(pool)
+    check_known_pool(config, facts["pool_fingerprint"])
+    queries = {split: load_examples(data_args, split_name(split)) for split in splits}
+    rewards = {split: rewards_of(rollouts[split], queries[split], training_args, made_by) for split in splits}
+    num_shots = made_by["recipe"]["num_shots"]
+    groups = {
+        split: rollout_groups(rollouts[split], rewards[split], config.insertion, config.stop, num_shots)
+        for split in splits
+    }
+    announce(groups, training_args)
+    if stage_args.dry_run:
+        return
+    if training_args.push_to_hub and state.is_main_process:
+        check_run_writable(training_args)
+    if grpo_args.eval_split is None:
+        training_args.eval_strategy, training_args.load_best_model_at_end = IntervalStrategy.NO, False
+    recipe = asdict(stage_args) | asdict(data_args) | asdict(grpo_args) | plain_arguments(training_args)
+    facts["rollouts_fingerprint"] = {split: dataset_fingerprint(table) for split, table in rollouts.items()}
+    facts["rewards_digest"] = {split: digest([own.tolist() for own in found]) for split, found in rewards.items()}
+    facts["queries_per_step"] = step_size(training_args)
+    run = RunFolder(training_args.output_dir, "grpo", recipe, facts)
+    if (run.path / COMPLETE).exists():
+        logger.info("%s is complete: nothing to do.", run.path)
+        if training_args.push_to_hub and state.is_main_process:
+            push_run(training_args)
+        return
+    config.trained_on = {
+        **(config.trained_on or {}),
+        "selector": grpo_args.selector,
+        "selector_commit": facts["selector_commit"],
+        "rollouts": grpo_args.rollouts,
+        "rollouts_made_by": made_by,
+    }
+    if encoder.copied:
+        if state.is_main_process:
+            copy_encoder(encoder.name, None, run.path)
+        state.wait_for_everyone()
+    model, datasets = build(config, encoder, rollouts, groups, pool, queries, grpo_args, training_args.seed)
+    train(model, datasets, grpo_args, training_args)
+    logger.info("The selector is in %s.", run.path)
+    state.wait_for_everyone()
+
+
+def rollouts_provenance(grpo_args: GRPOArguments) -> dict:
+    """What made the rollouts; raises `ValueError` if they are no rollouts."""
+    made_by = table_provenance(grpo_args.rollouts, grpo_args.rollouts_revision)
+    if made_by.get("stage") != "rollouts":
+        raise ValueError(
+            f"{grpo_args.rollouts!r} was written by the stage {made_by.get('stage')!r}; `rollouts` must name what the "
+            "stage `rollouts` writes."
+        )
+    return made_by
+
+
+def selector_config(grpo_args: GRPOArguments) -> BaseSelectorConfig:
+    """The config of the selector to go on from; raises `ValueError` for anything that is not a selector."""
+    name = grpo_args.selector
+    try:
+        config = AutoConfig.from_pretrained(name, revision=grpo_args.selector_revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"There is no selector {name!r} ({error}). Name the folder that the stage `sft` wrote, or a hub id."
+        ) from error
+    if not isinstance(config, BaseSelectorConfig):
+        raise ValueError(f"{name!r} is a {config.model_type!r} model, not a selector. Name one that `sft` trained.")
+    return config
+
+
+def encoder_of(grpo_args: GRPOArguments, config: BaseSelectorConfig) -> FoundEncoder:
+    """
+    The selector's encoder: where the recipe says, else its copy in the selector's folder, else where its config says.
+
+    Raises:
+        `ValueError`: it is not to be found, or is another.
+    """
+    copied = None
+    if grpo_args.encoder:
+        config.encoder, config.encoder_revision = grpo_args.encoder, grpo_args.encoder_revision
+    else:
+        copied = copied_encoder(grpo_args.selector, grpo_args.selector_revision)
+    name, revision = (copied, None) if copied else (config.encoder, config.encoder_revision)
+    try:
+        commit = model_revision(name, revision)
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The encoder {name!r} of the selector {grpo_args.selector!r} is not to be found ({error}). Set `encoder` "
+            "to where it lies."
+        ) from error
+    if config.encoder_commit not in (None, commit):
+        raise ValueError(
+            f"The selector {grpo_args.selector!r} was trained on embeddings of the encoder {config.encoder_commit}, "
+            f"but {name!r} is {commit}: to it, other embeddings mean nothing. Set `encoder` to where that one lies."
+        )
+    return FoundEncoder(name, revision, commit, copied is not None)
+
+
+def check_fit(grpo_args: GRPOArguments, config: BaseSelectorConfig, made_by: dict, facts: dict) -> None:
+    """Raises `ValueError` if the rollouts were made for another kind of selector; warns if for another selector."""
+    for key in ("insertion", "score"):
+        recorded = made_by["facts"].get(key)
+        if recorded not in (None, getattr(config, key)):
+            raise ValueError(
+                f"The rollouts {grpo_args.rollouts!r} were made with {key} {recorded!r}, but the selector "
+                f"{grpo_args.selector!r} was trained with {getattr(config, key)!r}. Make rollouts with this selector."
+            )
+    if made_by["facts"].get("selector_commit") not in (None, facts["selector_commit"]):
+        logger.warning(
+            "The rollouts were sampled from another selector than %r. That is allowed, but rollouts of a selector's "
+            "own samples teach it more.",
+            grpo_args.selector,
+        )
+
+
+def check_known_pool(config: BaseSelectorConfig, fingerprint: str) -> None:
+    """Raises `ValueError` if the selector knows the examples of another pool by heart."""
+    if isinstance(config, GPT2SelectorConfig) and config.pool_fingerprint not in (None, fingerprint):
+        raise ValueError(
+            f"This selector (v0) knows the {config.pool_size} examples of one pool by heart (fingerprint "
+            f"{config.pool_fingerprint}), and the pool named here is another ({fingerprint}). Name that pool."
+        )
+
+
+def rewards_of(
+    rollouts: Dataset, queries: Dataset, training_args: OfflineGRPOConfig, made_by: dict
+) -> list[np.ndarray]:
+    """Rewards of every sequence of a split."""
+    answers = {row["id"]: row["answers"] for row in queries.select_columns(["id", "answers"])}
+    score = made_by["facts"]["score"]  # the scale that the table's zero-shot scores stand on
+    return compute_rewards(rollouts, answers, training_args.reward_funcs, training_args.reward_weights, score)
+
+
+def announce(groups: dict[str, RolloutGroups], training_args: OfflineGRPOConfig) -> None:
+    """Says what there is to learn from, and warns if it is nothing."""
+    for split, found in groups.items():
+        spread = has_spread(found.rewards, found.group_mask).float().mean().item()
+        sources = ", ".join(f"{source} {reward:.3f}" for source, reward in found.mean_rewards().items())
+        logger.info(
+            "Rollouts of %r: %d queries, %d sequences; in %.0f%% of the queries rewards differ. Mean reward by "
+            "source: %s.",
+            split,
+            len(found.rewards),
+            int(found.group_mask.sum()),
+            100 * spread,
+            sources,
+        )
+        if spread == 0.0:
+            logger.warning(
+                "NOTHING CAN BE LEARNED from %r: all sequences of each query have the same reward %s. Take a softer "
+                "reward (`reward_funcs: [gt_prob]`), or make more and more various rollouts.",
+                split,
+                training_args.reward_funcs,
+            )
+
+
+def build(
+    config: BaseSelectorConfig,
+    encoder: FoundEncoder,
+    rollouts: dict[str, Dataset],
+    groups: dict[str, RolloutGroups],
+    pool: Dataset,
+    queries: dict[str, Dataset],
+    grpo_args: GRPOArguments,
+    seed: int,
+) -> tuple[BaseSelectorModel, dict[str, RolloutDataset | PixelDataset]]:
+    """The selector as SFT left it and its data, by split."""
+
+    def embed(examples: Dataset, features: Sequence[str]) -> ExampleEmbeddings:
+        where = {"batch_size": grpo_args.encoder_batch_size, "embeddings_dir": grpo_args.embeddings_dir}
+        return embed_examples(examples, encoder.name, encoder.revision, features, **where)
+
+    processor = AutoProcessor.from_pretrained(grpo_args.selector, revision=grpo_args.selector_revision)
+    pool_embeddings = embed(pool, config.features)
+    datasets = {}
+    for split, table in rollouts.items():
+        ids = table["query_id"], table["candidate_ids"]
+        embeddings = embed(queries[split], config.query_features), pool_embeddings
+        datasets[split] = RolloutDataset(*ids, *embeddings, processor, groups[split])
+    set_seed(seed)
+    model = AutoModel.from_pretrained(
+        grpo_args.selector, revision=grpo_args.selector_revision, config=config, use_safetensors=True
+    )
+    return model, with_pixels(model, datasets, queries, pool, grpo_args.train_split, grpo_args.cache_mb)
+
+
+def train(
+    model: BaseSelectorModel,
+    datasets: dict[str, RolloutDataset | PixelDataset],
+    grpo_args: GRPOArguments,
+    training_args: OfflineGRPOConfig,
+) -> None:
+    """Trains, from the last checkpoint if there is one, and saves the selector with its card."""
+    trainer = OfflineGRPOTrainer(
+        model,
+        training_args,
+        train_dataset=datasets[grpo_args.train_split],
+        eval_dataset=datasets.get(grpo_args.eval_split),
+        callbacks=[LogToFile()],
+    )
+    last = training_args.resume_from_checkpoint or last_checkpoint(Path(training_args.output_dir))
+    trainer.train(resume_from_checkpoint=last)
+    if grpo_args.eval_split:
+        trainer.evaluate()
+    trainer.save_state()
+    trainer.create_model_card()
+    trainer.save_model()  # last, since a folder with a config counts as complete
+
+
+if __name__ == "__main__":
+    main(*make_parser().parse_args_and_config())

@@ -1,0 +1,60 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A KL weight that keeps the KL in a range."""
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+
+#: By how much beta changes after a step whose KL was out of range, and what it stays between.
+BETA_FACTOR, BETA_RANGE = 1.3, (1e-4, 10.0)
+
+
+class AdaptiveBeta(TrainerCallback, ExportableState):
+    """
+    The weight of the KL, which rises while the KL is above a range, falls while it is below, and goes back to its
+    first value while it is within: a beta that had to rise once would otherwise pull the policy back to where it came
+    from. Its value stands in checkpoints.
+
+    Args:
+        beta (`float`):
+            First value.
+        kl_low, kl_high (`float`):
+            The range.
+    """
+
+    def __init__(self, beta: float, kl_low: float, kl_high: float, first_beta: float | None = None):
+        self.beta, self.kl_low, self.kl_high = beta, kl_low, kl_high
+        self.first_beta = beta if first_beta is None else first_beta
+
+    def update(self, kl: float) -> None:
+        """Takes note of the KL of a step."""
+        least, most = BETA_RANGE
+        if kl > self.kl_high:
+            self.beta = min(self.beta * BETA_FACTOR, most)
+        elif kl < self.kl_low:
+            self.beta = max(self.beta / BETA_FACTOR, least)
+        elif self.beta > self.first_beta:
+            self.beta = max(self.beta / BETA_FACTOR, self.first_beta)
+        else:
+            self.beta = min(self.beta * BETA_FACTOR, self.first_beta)
+
+    def state(self) -> dict:
+        args = {"beta": self.beta, "kl_low": self.kl_low, "kl_high": self.kl_high, "first_beta": self.first_beta}
+        return {"args": args, "attributes": {}}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        # By itself, since transformers restores callbacks only if it is told to.
+        self.beta = state.stateful_callbacks[type(self).__name__]["args"]["beta"]

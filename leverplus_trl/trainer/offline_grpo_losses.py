@@ -1,0 +1,279 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Losses of offline reinforcement learning, as pure functions of tensors.
+
+Each is a mean over the queries of a batch, those that teach nothing included (they add 0): micro-batches of equal size
+then make the same gradient as one batch.
+"""
+
+import torch
+
+
+SCALE_REWARDS = ("group", "batch", "none")
+LOSS_TYPES = ("grpo", "dr_grpo")
+IMPORTANCE_SAMPLING_LEVELS = ("step", "sequence")
+#: Rewards of a group that differ by less are equal: what differs is rounding.
+MIN_SPREAD = 1e-6
+_EPS = 1e-8
+#: exp of more is of no use and overflows.
+_MAX_LOG_RATIO = 20.0
+
+
+def has_spread(rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """
+    Whether the rewards of a group differ; a group whose rewards are all equal teaches nothing.
+
+    Args:
+        rewards (`torch.FloatTensor` of shape `[B, G]`):
+            Rewards.
+        mask (`torch.BoolTensor` of shape `[B, G]`):
+            False for padding.
+
+    Returns:
+        `torch.BoolTensor` of shape `[B]`.
+    """
+    highest = rewards.masked_fill(~mask, -torch.inf).amax(-1)  # [B]
+    lowest = rewards.masked_fill(~mask, torch.inf).amin(-1)  # [B]
+    return highest - lowest > MIN_SPREAD
+
+
+def group_mean_std(rewards: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation `[B, 1]` (of the group itself, not an estimate for a larger one) of each group."""
+    count = mask.sum(-1, keepdim=True).clamp(min=1)  # [B, 1]
+    mean = rewards.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count  # [B, 1]
+    deviations = (rewards - mean).masked_fill(~mask, 0.0)  # [B, G]
+    return mean, (deviations.square().sum(-1, keepdim=True) / count).sqrt()
+
+
+def batch_std(rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Standard deviation `[]` of all rewards of a batch."""
+    return rewards[mask].std(correction=0)
+
+
+def standardised_advantages(
+    rewards: torch.Tensor,
+    mask: torch.Tensor,
+    scale_rewards: str = "group",
+    clip: float = 5.0,
+    std_of_batch: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    A = clip((r - mean) / std), with the mean of the group (GRPO, Shao et al., 2024, arXiv:2402.03300).
+
+    Args:
+        rewards (`torch.FloatTensor` of shape `[B, G]`):
+            Rewards.
+        mask (`torch.BoolTensor` of shape `[B, G]`):
+            False for padding.
+        scale_rewards (`str`, *optional*, defaults to `"group"`):
+            What the differences are divided by: `"group"`, the standard deviation of the group; `"batch"`, that of all
+            rewards of the batch; `"none"`, nothing (Dr. GRPO, Liu et al., 2025, arXiv:2503.20783).
+        clip (`float`, *optional*, defaults to 5.0):
+            Largest advantage, in either direction.
+        std_of_batch (`torch.FloatTensor` of shape `[]`, *optional*, defaults to that of `rewards`):
+            Standard deviation for `"batch"`, where these rewards are only a part of the batch.
+
+    Returns:
+        `torch.FloatTensor` of shape `[B, G]`: 0 for padding and for groups whose rewards are all equal.
+    """
+    mean, std = group_mean_std(rewards, mask)  # [B, 1] both
+    if scale_rewards == "batch":
+        std = batch_std(rewards, mask) if std_of_batch is None else std_of_batch
+    advantages = rewards - mean if scale_rewards == "none" else (rewards - mean) / (std + _EPS)  # [B, G]
+    taught = mask & has_spread(rewards, mask).unsqueeze(-1)  # [B, G]
+    return advantages.clamp(-clip, clip).masked_fill(~taught, 0.0)
+
+
+def rce_weights(rewards: torch.Tensor, mask: torch.Tensor, tau: float) -> torch.Tensor:
+    """
+    Weights softmax(z / tau) of the sequences of a group, z the rewards standardised within the group.
+
+    Without standardising, rewards of 0 and 1 at tau 2 would weigh the worst sequences 0.6 times as much as the best
+    ones, and what is imitated would be whatever proposed the sequences.
+
+    Args:
+        rewards (`torch.FloatTensor` of shape `[B, G]`):
+            Rewards.
+        mask (`torch.BoolTensor` of shape `[B, G]`):
+            False for padding.
+        tau (`float`):
+            Temperature.
+
+    Returns:
+        `torch.FloatTensor` of shape `[B, G]`: they sum to 1 in a group, or to 0 if its rewards are all equal.
+    """
+    mean, std = group_mean_std(rewards, mask)  # [B, 1] both
+    scores = ((rewards - mean) / (std + _EPS) / tau).masked_fill(~mask, torch.finfo(rewards.dtype).min)  # [B, G]
+    return scores.softmax(-1) * (mask & has_spread(rewards, mask).unsqueeze(-1))
+
+
+def rce_loss(sequence_logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """
+    Reward-weighted cross-entropy: the mean over queries of -sum_i w_i log pi(sequence_i).
+
+    Args:
+        sequence_logprobs (`torch.FloatTensor` of shape `[B, G]`):
+            Log-probability of each sequence, summed over its steps.
+        weights (`torch.FloatTensor` of shape `[B, G]`):
+            Those of [`rce_weights`].
+    """
+    return -(sequence_logprobs * weights).sum(-1).mean()
+
+
+def top_sequences(rewards: torch.Tensor, mask: torch.Tensor, top_k: int) -> torch.Tensor:
+    """
+    The best `top_k` sequences of each group, and those that tie with the last of them: nothing is left to the order in
+    which they are stored.
+
+    Returns:
+        `torch.BoolTensor` of shape `[B, G]`.
+    """
+    ranked = rewards.masked_fill(~mask, -torch.inf)  # [B, G]
+    least = ranked.topk(min(top_k, ranked.shape[-1]), dim=-1).values[:, -1:]  # [B, 1]
+    return mask & (ranked >= least - MIN_SPREAD)
+
+
+def grpo_loss(
+    step_logprobs: torch.Tensor,
+    old_step_logprobs: torch.Tensor,
+    advantages: torch.Tensor,
+    action_mask: torch.Tensor,
+    sequence_mask: torch.Tensor,
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    importance_sampling_level: str = "step",
+    loss_type: str = "grpo",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    The clipped group-relative objective -min(ratio A, clip(ratio, 1 - epsilon, 1 + epsilon_high) A), without KL
+    (Shao et al., 2024, arXiv:2402.03300).
+
+    Args:
+        step_logprobs (`torch.FloatTensor` of shape `[B, G, S]`):
+            Log-probability of each action under the policy.
+        old_step_logprobs (`torch.FloatTensor` of shape `[B, G, S]`):
+            The same under the policy before the updates on this batch.
+        advantages (`torch.FloatTensor` of shape `[B, G]`):
+            Advantages, weights included.
+        action_mask (`torch.BoolTensor` of shape `[B, G, S]`):
+            Steps at which there was an action.
+        sequence_mask (`torch.BoolTensor` of shape `[B, G]`):
+            Sequences that count.
+        epsilon (`float`, *optional*, defaults to 0.2):
+            How far below 1 a ratio may fall.
+        epsilon_high (`float`, *optional*, defaults to `epsilon`):
+            How far above 1 it may rise (DAPO, Yu et al., 2025, arXiv:2503.14476).
+        importance_sampling_level (`str`, *optional*, defaults to `"step"`):
+            `"step"`: a ratio for each action; `"sequence"`: their product, the ratio of the sequence's probabilities.
+        loss_type (`str`, *optional*, defaults to `"grpo"`):
+            How terms of steps become one of a sequence: `"grpo"`, their mean; `"dr_grpo"`, their sum over the constant
+            S, so that a step of a short sequence weighs no more than one of a long sequence (Liu et al., 2025,
+            arXiv:2503.20783). With one ratio a sequence there is one term, and `loss_type` is without effect.
+
+    Returns:
+        `tuple`: the loss `[]`, the mean over the sequences of a group, then over queries; and the share `[]` of ratios
+        that the clip holds, among those that count.
+    """
+    log_ratios = (step_logprobs - old_step_logprobs).masked_fill(~action_mask, 0.0)  # [B, G, S]
+    counted = action_mask & sequence_mask.unsqueeze(-1)  # [B, G, S]
+    if importance_sampling_level == "sequence":
+        log_ratios = log_ratios.sum(-1, keepdim=True)  # [B, G, 1]
+        counted = counted.any(-1, keepdim=True)  # [B, G, 1]
+    high = epsilon if epsilon_high is None else epsilon_high
+    ratios = log_ratios.clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp()  # [B, G, S] or [B, G, 1], as all below
+    gains = advantages.unsqueeze(-1)  # [B, G, 1]
+    terms = -torch.minimum(ratios * gains, ratios.clamp(1.0 - epsilon, 1.0 + high) * gains)
+    clipped = ((ratios < 1.0 - epsilon) & (gains < 0.0)) | ((ratios > 1.0 + high) & (gains > 0.0))
+    clipped_share = (clipped & counted).sum() / counted.sum().clamp(min=1)
+    lengths = terms.shape[-1] if loss_type == "dr_grpo" else counted.sum(-1).clamp(min=1)  # [] or [B, G]
+    of_sequences = (terms * counted).sum(-1) / lengths  # [B, G]
+    of_groups = of_sequences.sum(-1) / sequence_mask.sum(-1).clamp(min=1)  # [B]
+    return of_groups.mean(), clipped_share
+
+
+def exact_kl(logits: torch.Tensor, ref_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """
+    KL(pi || pi_ref) over the actions that can be taken at each step: there are few, so nothing is estimated.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `[B, G, S, A]`):
+            The policy at each step of the stored sequences; the lowest number of the dtype for actions that can't be
+            taken.
+        ref_logits (`torch.FloatTensor` of shape `[B, G, S, A]`):
+            The reference policy.
+        mask (`torch.BoolTensor` of shape `[B, G, S]`):
+            Steps that count.
+
+    Returns:
+        `torch.FloatTensor` of shape `[B]`: the mean over the steps of a query that count.
+    """
+    allowed = ref_logits > torch.finfo(ref_logits.dtype).min  # [B, G, S, A]
+    logprobs = logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
+    ref_logprobs = ref_logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
+    kl = (logprobs.exp() * (logprobs - ref_logprobs)).sum(-1)  # [B, G, S]; what is masked differs by 0
+    return (kl * mask).flatten(1).sum(-1) / mask.flatten(1).sum(-1).clamp(min=1)
+
+
+def entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Entropy `[B]` of the policy in nats, averaged over the steps of a query that count; arguments as above."""
+    allowed = logits > torch.finfo(logits.dtype).min  # [B, G, S, A]
+    logprobs = logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
+    of_steps = -(logprobs.exp() * logprobs).sum(-1)  # [B, G, S]
+    return (of_steps * mask).flatten(1).sum(-1) / mask.flatten(1).sum(-1).clamp(min=1)
+
+
+def behaviour_weights(
+    sequence_logprobs: torch.Tensor, behaviour_logprobs: torch.Tensor, cap: float = 2.0
+) -> torch.Tensor:
+    """
+    Truncated importance weights min(pi / b, cap) of sequences that were drawn from a distribution b (Ionides, 2008,
+    "Truncated importance sampling").
+
+    Args:
+        sequence_logprobs (`torch.FloatTensor` of shape `[B, G]`):
+            Log-probability of each sequence under the policy; no gradient flows through a weight.
+        behaviour_logprobs (`torch.FloatTensor` of shape `[B, G]`):
+            Log-probability under the distribution it was drawn from; NaN where its source has no density, where the
+            weight is 1.
+        cap (`float`, *optional*, defaults to 2.0):
+            Largest weight.
+
+    Returns:
+        `torch.FloatTensor` of shape `[B, G]`.
+    """
+    log_weights = (sequence_logprobs.detach() - behaviour_logprobs).clamp(max=_MAX_LOG_RATIO)  # [B, G]
+    return torch.where(behaviour_logprobs.isnan(), 1.0, log_weights.exp().clamp(max=cap))
+
+
+def expected_reward(sequence_logprobs: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """
+    The mean reward of the stored sequences of each query, weighted by their probabilities under the policy, which are
+    made to sum to 1 within the group.
+
+    Args:
+        sequence_logprobs (`torch.FloatTensor` of shape `[B, G]`):
+            Log-probability of each sequence under the policy.
+        rewards (`torch.FloatTensor` of shape `[B, G]`):
+            Rewards.
+        mask (`torch.BoolTensor` of shape `[B, G]`):
+            False for padding.
+
+    Returns:
+        `torch.FloatTensor` of shape `[B]`.
+    """
+    lowest = torch.finfo(sequence_logprobs.dtype).min
+    shares = sequence_logprobs.masked_fill(~mask, lowest).softmax(-1)  # [B, G]
+    return (shares * rewards.masked_fill(~mask, 0.0)).sum(-1)
