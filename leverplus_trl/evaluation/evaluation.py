@@ -45,9 +45,12 @@ POOL_SUFFIX = "_pool"
 POOL_HEURISTICS = tuple(name + POOL_SUFFIX for name in (RANDOM, *SIMILARITIES))
 #: What a selector has to beat, over the sampled candidates or the whole pool.
 HEURISTICS = (RANDOM, *SIMILARITIES, "mix", *POOL_HEURISTICS)
-#: Order of methods in every table; others follow in alphabetical order.
+#: Order of methods in every table; selectors that have names of their own stand where `selector` does.
 METHOD_ORDER = (ZERO_SHOT, RANDOM, *SIMILARITIES, "mix", SELECTOR, ORACLE, *POOL_HEURISTICS)
-RESULT_KEYS = ("name", "dataset", "vlm", "task", "metric", "num_queries", "rows", "comparisons", "best", "provenance")
+RESULT_KEYS = (
+    *("name", "dataset", "vlm", "task", "metric", "num_queries"),
+    *("selectors", "rows", "comparisons", "best", "provenance"),
+)
 
 Accuracies = Mapping[str, float]  # query id -> accuracy
 Averages = Mapping[tuple[str, int], Accuracies]  # (method, shots) -> accuracies averaged over seeds
@@ -61,8 +64,8 @@ def method_scope(method: str) -> str:
 
 
 def method_rank(method: str) -> tuple[int, str]:
-    """Sorting key: the order of `METHOD_ORDER`, then alphabetical."""
-    return (METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER), method)
+    """Sorting key: the order of `METHOD_ORDER`; other names are those of selectors, in alphabetical order."""
+    return (METHOD_ORDER.index(method if method in METHOD_ORDER else SELECTOR), method)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def summarize(
     metric: str,
     provenance: Mapping[str, object] | None = None,
     collapse: Mapping[str, Mapping[str, object]] | None = None,
-    compared: Sequence[str] = (SELECTOR,),
+    selectors: Sequence[str] = (SELECTOR,),
     num_resamples: int = NUM_RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -126,8 +129,9 @@ def summarize(
         collapse (`Mapping[str, Mapping[str, object]]`, *optional*):
             Collapse measures by method, each with at least `"collapsed"` (`bool`). For a method that is not named, the
             share of its most common selection decides, as in [`~leverplus_trl.selectors.collapse.is_collapsed`].
-        compared (`Sequence[str]`, *optional*, defaults to `("selector",)`):
-            Methods that are compared with every other method at the same shots, and with zero-shot.
+        selectors (`Sequence[str]`, *optional*, defaults to `("selector",)`):
+            Methods that are trained selectors: each is compared with every other method at the same shots, and with
+            zero-shot.
         num_resamples (`int`, *optional*, defaults to 10,000):
             Bootstrap resamples.
         confidence (`float`, *optional*, defaults to 0.95):
@@ -136,8 +140,8 @@ def summarize(
             Seed of the bootstrap.
 
     Returns:
-        `dict`: JSON-ready. `rows` (one a method, shots and seed), `comparisons`, `best_heuristics` (each compared
-        method against the best heuristic at the same shots), `best` (at each number of shots the best method, and
+        `dict`: JSON-ready. `rows` (one a method, shots and seed), `comparisons`, `best_heuristics` (each
+        selector against the best heuristic at the same shots), `best` (at each number of shots the best method, and
         whether its paired difference to every other method excludes 0), `collapse`, `query_set` (digest of the query
         ids).
 
@@ -155,7 +159,7 @@ def summarize(
     bootstrap = _Bootstrap(num_resamples, confidence, seed)
     averages = _average_over_seeds(runs)
     query_ids = sorted(averages[ZERO_SHOT, 0])
-    comparisons = _comparisons(averages, compared, bootstrap)
+    comparisons = _comparisons(averages, selectors, bootstrap)
     return {
         "stage": "evaluate",
         "name": name,
@@ -167,6 +171,7 @@ def summarize(
         "num_queries": len(query_ids),
         "query_set": digest(query_ids),
         "interval": {"kind": "percentile bootstrap over queries", **asdict(bootstrap)},
+        "selectors": [name for name in selectors if any(method == name for method, _ in averages)],
         "rows": _rows(runs, averages, collapse, bootstrap),
         "comparisons": comparisons,
         "best_heuristics": _best_heuristics(averages, comparisons),
@@ -285,13 +290,13 @@ def _accuracy_row(
     }
 
 
-def _comparisons(averages: Averages, compared: Sequence[str], bootstrap: _Bootstrap) -> list[dict[str, object]]:
-    """Each compared method against all others at the same shots, and against zero-shot."""
+def _comparisons(averages: Averages, selectors: Sequence[str], bootstrap: _Bootstrap) -> list[dict[str, object]]:
+    """Each selector against all others at the same shots, and against zero-shot."""
     return [
         _comparison(shots, method, baseline, bootstrap.difference(averages[method, shots], averages[baseline, at]))
         for method, shots in averages
         for baseline, at in averages
-        if method in compared and baseline != method and at in (0, shots)
+        if method in selectors and baseline != method and at in (0, shots)
     ]
 
 

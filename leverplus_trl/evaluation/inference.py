@@ -48,8 +48,9 @@ class EvaluationArguments:
             Numbers of demonstrations; the oracle answers at those that the ledger holds.
         method_seed (`int`, *optional*, defaults to 0):
             Seed of the methods that draw at random.
-        selector (`str`, *optional*):
-            Folder or hub id of the selector.
+        selectors (`list[str]`, *optional*):
+            Folders or hub ids of trained selectors, each as `NAME=PATH`; a path alone is called `selector`. Several
+            paths of one name are runs with different seeds: the tables show them and their average.
         beams (`str`, *optional*):
             Beams of the queries: their candidates are taken, and the oracle reads their ledger. Without them
             candidates are sampled, and there is no oracle.
@@ -63,7 +64,9 @@ class EvaluationArguments:
     methods: list[str] = field(default_factory=lambda: list(METHODS), metadata={"help": "Methods to compare."})
     shots: list[int] = field(default_factory=lambda: [1, 2, 4], metadata={"help": "Numbers of demonstrations."})
     method_seed: int = field(default=0, metadata={"help": "Seed of the methods that draw at random."})
-    selector: str | None = field(default=None, metadata={"help": "Folder or hub id of the selector."})
+    selectors: list[str] = field(
+        default_factory=list, metadata={"help": "Selectors as NAME=PATH or PATH; one name may have several (seeds)."}
+    )
     beams: str | None = field(default=None, metadata={"help": "Beams of the queries: candidates, and the oracle."})
     unit_size: int = field(default=25, metadata={"help": "Queries in a unit of work."})
 
@@ -77,8 +80,11 @@ class EvaluationArguments:
             )
         if not self.shots or min(self.shots) < 1:
             raise ValueError(f"shots is {self.shots}; expected numbers of at least 1 (zero-shot is always answered).")
-        if SELECTOR in self.methods and not self.selector:
-            raise ValueError("`methods` holds 'selector': set `selector` to its folder, or take it out of `methods`.")
+        if SELECTOR in self.methods and not self.selectors:
+            raise ValueError("`methods` holds 'selector': set `selectors`, or take it out of `methods`.")
+        taken = [name for name in self.selector_paths if (name in METHODS and name != SELECTOR) or "_pool" in name]
+        if taken:
+            raise ValueError(f"A selector can't be called {taken[0]!r}, which is a method's name; name it otherwise.")
         if ORACLE in self.methods and not self.beams:
             raise ValueError(
                 "`methods` holds 'oracle': set `beams`, whose ledger it reads, or take it out of `methods`."
@@ -86,9 +92,18 @@ class EvaluationArguments:
         if ZERO_SHOT not in self.methods:
             self.methods = [ZERO_SHOT, *self.methods]
 
+    @property
+    def selector_paths(self) -> dict[str, list[str]]:
+        """`{name: paths, one a seed}`, in the order in which they were named."""
+        found: dict[str, list[str]] = {}
+        for entry in self.selectors:
+            name, path = entry.split("=", 1) if "=" in entry else (SELECTOR, entry)
+            found.setdefault(name, []).append(path)
+        return found
 
-#: `{(method, shots): demonstration ids of each query, in prompt order}`
-Plan = Mapping[tuple[str, int], list[list[str]]]
+
+#: `{(method, shots, seed): demonstration ids of each query, in prompt order}`
+Plan = Mapping[tuple[str, int, int], list[list[str]]]
 
 
 def answer_queries(
@@ -113,7 +128,7 @@ def answer_queries(
         candidate_ids (`list[list[str]]`):
             What the methods chose from.
         plan (`Mapping`):
-            What they chose: `{(method, shots): demonstration ids of each query}`.
+            What they chose: `{(method, shots, seed): demonstration ids of each query}`.
         vlm ([`BaseVLM`]):
             Answers.
         args ([`EvaluationArguments`]):
@@ -132,7 +147,7 @@ def answer_queries(
         requests, rows = [], []
         for position in range(start, end):
             query = queries[position]
-            for (method, shots), chosen in plan.items():
+            for (method, shots, seed), chosen in plan.items():
                 for identifier in chosen[position]:
                     if identifier not in examples:
                         examples[identifier] = pool[row_of[identifier]]
@@ -143,7 +158,7 @@ def answer_queries(
                         "split": args.eval_split,
                         "method": method,
                         "shots": shots,
-                        "seed": args.method_seed,
+                        "seed": seed,
                         "candidate_ids": candidate_ids[position],
                         "demonstration_ids": chosen[position],
                     }

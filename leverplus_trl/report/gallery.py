@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, SIMILARITIES, method_rank
+from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, method_rank
 from .tables import average_rows, headline_shots, method_label
 
 
@@ -38,13 +38,13 @@ def gallery_query_ids(query_ids: Iterable[str], num_queries: int) -> list[str]:
 
 
 def gallery_methods(results: Mapping, shots: int) -> list[str]:
-    """Selector, most accurate similarity baseline (either scope), random and oracle, where they have such shots."""
+    """Selectors, most accurate similarity baseline (either scope), random and oracle, where they have such shots."""
     rows = average_rows(results)
     everywhere = [name + suffix for name in SIMILARITIES for suffix in ("", POOL_SUFFIX)]
     similarities = [method for method in everywhere if (method, shots) in rows]
     # Ties go to the order of the tables, so that the choice does not hang on the order of rows.
     best = sorted(similarities, key=lambda method: (-rows[method, shots]["accuracy"], method_rank(method)))[:1]
-    return [method for method in (SELECTOR, *best, RANDOM, ORACLE) if (method, shots) in rows]
+    return [method for method in (*results["selectors"], *best, RANDOM, ORACLE) if (method, shots) in rows]
 
 
 def image_data_uri(image: Image.Image | None) -> str | None:

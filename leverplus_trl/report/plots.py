@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, SELECTOR, ZERO_SHOT, method_rank
+from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_rank
 from ..evaluation.significance import Interval, bootstrap_mean
 from .tables import average_rows, method_label, shots_of
 
@@ -63,7 +63,7 @@ def plot_accuracy_by_shots(results: Mapping) -> bytes:
     Accuracy with its interval by number of shots, a line a method, as a PNG.
 
     Left the methods that choose from the same sampled candidates; right, where there are any, those that choose from
-    the whole pool, with selector and oracle beside them. Zero-shot is the dotted line with its interval as a band.
+    the whole pool, with selectors and oracle beside them. Zero-shot is the dotted line with its interval as a band.
 
     Args:
         results (`Mapping`):
@@ -73,8 +73,8 @@ def plot_accuracy_by_shots(results: Mapping) -> bytes:
     pool = [method for method in methods if method.endswith(POOL_SUFFIX)]
     panels = {"the same candidates for every method": [method for method in methods if method not in pool]}
     if pool:
-        beside = [method for method in (SELECTOR, ORACLE) if method in methods]
-        panels["the whole pool, with selector and oracle beside it"] = beside + pool
+        beside = [method for method in (*results["selectors"], ORACLE) if method in methods]
+        panels["the whole pool, with selectors and oracle beside it"] = beside + pool
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(5.6 * len(panels), 5.2), layout="constrained")
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -94,11 +94,14 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
     if zero_shot:
         axis.axhspan(100 * zero_shot["ci_low"], 100 * zero_shot["ci_high"], color="#000000", alpha=0.07, linewidth=0)
         axis.axhline(100 * zero_shot["accuracy"], color="#000000", linestyle=":", linewidth=1.3, label="zero-shot")
+    selectors = results["selectors"]
     unknown = [method for method in methods if method.removesuffix(POOL_SUFFIX) not in STYLES]
+    # A lone selector has the colour of the selector, whatever its name.
+    styles = STYLES | ({selectors[0]: STYLES["selector"]} if selectors else {})
     for place, method in enumerate(methods):
         base = method.removesuffix(POOL_SUFFIX)
         of_pool = base != method
-        colour, marker = STYLES.get(base) or OTHER_STYLES[unknown.index(method) % len(OTHER_STYLES)]
+        colour, marker = styles.get(base) or OTHER_STYLES[unknown.index(method) % len(OTHER_STYLES)]
         mine = [(x, rows[method, at]) for x, at in enumerate(shots) if (method, at) in rows]
         # Points of one column stand side by side, so that no interval hides another.
         dodge = 0.055 * (place - (len(methods) - 1) / 2)
@@ -116,10 +119,10 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
             markersize=9 if base == ORACLE else 6.5,
             markerfacecolor="white" if of_pool else colour,
             linestyle="--" if of_pool else "-." if base == ORACLE else "-",
-            linewidth=2.4 if base == SELECTOR else 1.3,
+            linewidth=2.4 if base in selectors else 1.3,
             elinewidth=1.3,
             capsize=2.5,
-            zorder=4 if base == SELECTOR else 3,
+            zorder=4 if base in selectors else 3,
             label=method_label(method) + collapsed,
         )
     axis.set_xticks(range(len(shots)), [str(at) for at in shots])

@@ -24,7 +24,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, SELECTOR, ZERO_SHOT, method_rank
+from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_rank
 
 
 ABSENT = "–"
@@ -198,9 +198,9 @@ def _listed(items) -> str:
 
 
 def headline_shots(results: Mapping) -> int | None:
-    """The most shots at which the selector stands beside the oracle; without either, the most shots."""
+    """The most shots at which a selector stands beside the oracle; without either, the most shots."""
     keys = average_rows(results).keys()
-    of_selector = [shots for method, shots in keys if method == SELECTOR] or shots_of(results)
+    of_selector = [shots for method, shots in keys if method in results["selectors"]] or shots_of(results)
     beside_oracle = [shots for shots in of_selector if (ORACLE, shots) in keys]
     return max(beside_oracle or of_selector, default=None)
 
@@ -223,8 +223,23 @@ def findings(results: Mapping) -> list[str]:
         said = [_finding(rows[best["method"], shots], best, results["interval"]["confidence"]) for best in compared]
         if not said:
             said = [f"At {_shots(shots)} no trained selector was evaluated."]
+        said += _among_selectors(results, shots)
         sentences.append(" ".join([*said, f"For comparison: {_listed(marks)}."]))
     return sentences
+
+
+def _among_selectors(results: Mapping, shots: int) -> list[str]:
+    """Every further selector against the first that was named."""
+    if len(results["selectors"]) < 2:
+        return []
+    first, *others = results["selectors"]
+    found = {(one["method"], one["baseline"]): one for one in results["comparisons"] if one["shots"] == shots}
+    differences = [
+        f"{method_label(name)} {percent(one['difference'], True)} {interval(one['ci_low'], one['ci_high'], True)}"
+        for name in others
+        if (one := found.get((name, first)))
+    ]
+    return [f"Against {method_label(first)}, in points: {_listed(differences)}."] if differences else []
 
 
 def _finding(row: Mapping, best: Mapping, confidence: float) -> str:

@@ -77,7 +77,7 @@ def main(
     check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)
     queries = queries.select(range(min(eval_args.num_queries or len(queries), len(queries))))
     if stage_args.dry_run:
-        count = len(eval_args.shots) * (len(eval_args.methods) - 1) + 1
+        count = len(eval_args.shots) * (len(eval_args.methods) - 1 + len(eval_args.selectors)) + 1
         logger.info("%d queries x at most %d prompts each: %d answers.", len(queries), count, count * len(queries))
         return
     beams_provenance = table_provenance(eval_args.beams) if eval_args.beams else None
@@ -88,7 +88,7 @@ def main(
         "pool_fingerprint": dataset_fingerprint(pool),
         "query_fingerprint": dataset_fingerprint(queries),
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
-        "selector_commit": eval_args.selector and model_revision(eval_args.selector),
+        "selector_commits": [model_revision(path) for paths in eval_args.selector_paths.values() for path in paths],
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
         "beams_fingerprint": eval_args.beams and beams_fingerprint(eval_args.beams, eval_args.eval_split),
     }
@@ -99,7 +99,7 @@ def main(
     candidate_ids = candidates_of(queries, pool, sampler_args, eval_args)
     plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance)
     vlm = load_vlm(vlm_args, task)
-    report = preflight(vlm, pool, queries, max(shots for _, shots in plan), max_new_tokens=task_args.max_new_tokens)
+    report = preflight(vlm, pool, queries, max(shots for _, shots, _ in plan), max_new_tokens=task_args.max_new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
     predictions = answer_queries(run.path / "units", queries, pool, candidate_ids, plan, vlm, eval_args)
     if state.is_main_process:
@@ -114,6 +114,7 @@ def main(
             metric=task.metric,
             provenance=run.provenance,
             collapse=collapse,
+            selectors=list(eval_args.selector_paths),
         )
         write_results(results, run.path / "results.json")
         shutil.rmtree(run.path / "units")
@@ -161,31 +162,37 @@ def make_plan(
     eval_args: EvaluationArguments,
     beams_provenance: dict | None,
 ) -> tuple[Plan, dict[str, dict]]:
-    """What each method puts into each prompt, and the collapse measures of the selector."""
-    plan: dict[tuple[str, int], list[list[str]]] = {(ZERO_SHOT, 0): [[] for _ in queries]}
+    """What each method puts into each prompt, and the collapse measures of the selectors."""
+    seed = eval_args.method_seed
+    plan: dict[tuple[str, int, int], list[list[str]]] = {(ZERO_SHOT, 0, seed): [[] for _ in queries]}
     collapse = {}
     shots_of_all = sorted(set(eval_args.shots))
     baselines = [method for method in BASELINES if method in eval_args.methods]
     if baselines:
         choices = make_choices(queries, pool, candidate_ids, sampler_args, baselines)
         plan |= {
-            (method, shots): choose(method, choices, shots, eval_args.method_seed)
+            (method, shots, seed): choose(method, choices, shots, seed)
             for method in baselines
             for shots in shots_of_all
         }
     if SELECTOR in eval_args.methods:
-        selector = DemonstrationSelector.from_pretrained(
-            eval_args.selector, pool=pool, embeddings_dir=sampler_args.embeddings_dir
-        )
-        for shots in shots_of_all:
-            found = selector.select_batch(queries, num_shots=shots, candidate_ids=candidate_ids)
-            plan[SELECTOR, shots] = [selection.demonstration_ids for selection in found]
-        collapse[SELECTOR] = selector_collapse(selector, queries, candidate_ids, shots_of_all[-1])
+        for name, paths in eval_args.selector_paths.items():
+            for number, path in enumerate(paths):
+                selector = DemonstrationSelector.from_pretrained(
+                    path, pool=pool, embeddings_dir=sampler_args.embeddings_dir
+                )
+                for shots in shots_of_all:
+                    found = selector.select_batch(queries, num_shots=shots, candidate_ids=candidate_ids)
+                    plan[name, shots, number] = [selection.demonstration_ids for selection in found]
+                measures = selector_collapse(selector, queries, candidate_ids, shots_of_all[-1])
+                # Of several seeds the first that has collapsed is shown.
+                if name not in collapse or (measures["collapsed"] and not collapse[name]["collapsed"]):
+                    collapse[name] = measures
     if ORACLE in eval_args.methods:
         ledger = read_table(eval_args.beams, "ledger", eval_args.eval_split, LEDGER)
         searched = beams_provenance["recipe"]
         for shots in (shots for shots in shots_of_all if shots <= searched["num_shots"]):
-            plan[ORACLE, shots] = oracle(ledger, queries["id"], shots, searched["score"])
+            plan[ORACLE, shots, seed] = oracle(ledger, queries["id"], shots, searched["score"])
     return plan, collapse
 
 

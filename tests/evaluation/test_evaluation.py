@@ -252,7 +252,7 @@ def test_collapse_measures_need_a_verdict():
 
 def test_scopes_and_order_of_methods():
     assert [method_scope(method) for method in ("zero_shot", "mix", "random_pool")] == ["none", "candidates", "pool"]
-    assert sorted(["b", "oracle", "a", "zero_shot"], key=method_rank) == ["zero_shot", "oracle", "a", "b"]
+    assert sorted(["b", "oracle", "a", "zero_shot"], key=method_rank) == ["zero_shot", "a", "b", "oracle"]
 
 
 def test_results_survive_writing_and_reading(tmp_path):

@@ -38,6 +38,7 @@ def row(method, shots, accuracy, low, high, difference=None, seed=0, collapsed=F
         "shots": shots,
         "seed": seed,
         "num_queries": 200,
+        "selectors": ["selector"],
         "accuracy": accuracy,
         "ci_low": low,
         "ci_high": high,
@@ -55,6 +56,7 @@ def small_results(clear=True, **selector):
     return {
         "metric": "exact_match",
         "num_queries": 200,
+        "selectors": ["selector"],
         "interval": {"kind": "percentile bootstrap over queries", "confidence": 0.95, "num_resamples": 10_000},
         "rows": [
             row("zero_shot", 0, 0.02, 0.005, 0.04, collapsed=None),
@@ -65,6 +67,15 @@ def small_results(clear=True, **selector):
         "best": [best | {"clear": clear}],
         "best_heuristics": [best | {"baseline_accuracy": 0.15}],
     }
+
+
+def test_further_selectors_are_compared_with_the_first():
+    results = small_results()
+    results["selectors"] = ["sft", "selector"]
+    results["comparisons"] = [
+        {"shots": 2, "method": "selector", "baseline": "sft", "difference": 0.05, "ci_low": -0.01, "ci_high": 0.11}
+    ]
+    assert "Against sft, in points: selector +5.0 [-1.0, +11.0]." in findings(results)[0]
 
 
 def test_markdown_table_of_a_small_case():

@@ -63,7 +63,7 @@ def line(world, embeddings_dir, tmp_path_factory):
         SamplerArguments(sampler="mix", num_candidates=12, **encoder),
         EvaluationArguments(
             output_dir=str(folder / "evaluation"),
-            selector=str(folder / "sft"),
+            selectors=[f"first={folder / 'sft'}", f"again={folder / 'sft'}", f"again={folder / 'sft'}"],
             beams=str(folder / "beams"),
             shots=SHOTS,
             unit_size=5,
@@ -82,11 +82,13 @@ def test_every_method_answers_every_query_at_every_number_of_shots(line):
     answered = {(row["method"], row["shots"]) for row in predictions}
     over_all = {m for m, _ in answered} - {"zero_shot", "oracle"}
     assert over_all == {
-        *("random", "text_sim", "image_sim", "image_text_sim", "mix", "selector"),
+        *("random", "text_sim", "image_sim", "image_text_sim", "mix", "first", "again"),
         *("random_pool", "text_sim_pool", "image_sim_pool", "image_text_sim_pool"),
     }
     expected = {(m, s) for m in over_all for s in SHOTS} | {("zero_shot", 0), ("oracle", 1), ("oracle", 2)}
-    assert answered == expected and len(predictions) == 12 * len(expected)
+    assert answered == expected
+    twice = {key for key in expected if key[0] == "again"}  # two seeds
+    assert len(predictions) == 12 * (len(expected) + len(twice))
     for row in predictions:
         assert len(row["demonstration_ids"]) == row["shots"]
         if not row["method"].endswith("_pool"):
@@ -101,9 +103,12 @@ def test_accuracies_are_the_metric_of_the_predictions(line, world):
     results = json.loads((folder / "evaluation" / "results.json").read_text())
     for row in results["rows"]:
         own = [p["accuracy"] for p in predictions if (p["method"], p["shots"]) == (row["method"], row["shots"])]
+        seeds = {p["seed"] for p in predictions if p["method"] == row["method"]}
+        assert row["seed"] is None or row["seed"] in seeds
         assert row["accuracy"] == pytest.approx(sum(own) / len(own))
         assert 0.0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1.0
-    assert {"swap_change_share", "id_entropy", "collapsed"} <= set(results["collapse"]["selector"])
+    assert {"swap_change_share", "id_entropy", "collapsed"} <= set(results["collapse"]["again"])
+    assert results["selectors"] == ["first", "again"]
 
 
 def test_candidates_are_those_of_the_beams(line):
@@ -160,7 +165,8 @@ def test_a_finished_evaluation_is_not_run_again_and_another_is_refused(line, mon
     [
         ({"methods": ["best"]}, "Unknown method 'best'"),
         ({"shots": [0]}, "zero-shot is always answered"),
-        ({"methods": ["selector"]}, "set `selector` to its folder"),
+        ({"methods": ["selector"]}, "set `selectors`"),
+        ({"methods": ["selector"], "selectors": ["mix=x"]}, "A selector can't be called 'mix'"),
         ({"methods": ["oracle"]}, "set `beams`, whose ledger it reads"),
     ],
 )
