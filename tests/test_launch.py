@@ -13,6 +13,7 @@
 # limitations under the License.
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from leverplus_trl.launch import PREPARE, STAGES, find_accelerate_config, read_r
 
 
 RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
+SCRIPTS = sorted(ROOT.glob("recipes/*/run.sh"))
 ACCELERATE_CONFIGS = sorted(ROOT.glob("accelerate_configs/*.yaml"))
 
 
@@ -43,6 +45,25 @@ def test_every_recipe_is_understood_by_its_stage(path, monkeypatch):
     script = importlib.import_module(f"leverplus_trl.scripts.{recipe['stage']}")
     script.make_parser().parse_args_and_config(["--config", str(path)])
     assert path.name.startswith(STAGES[recipe["stage"]])
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.parent.name)
+def test_every_command_of_a_recipe_script_is_understood_by_its_stage(path, tmp_path, monkeypatch):
+    """The script is run with a Python that only writes down what it is asked to do."""
+    monkeypatch.chdir(ROOT)
+    calls = tmp_path / "calls"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >> {calls}\nprintf "\\n" >> {calls}\n')
+    python.chmod(0o755)
+    subprocess.run(["bash", str(path)], check=True, env={**os.environ, "PYTHON": str(python)})
+    outputs = []
+    for line in calls.read_text().splitlines():
+        module, name, stage, *arguments = line.rstrip("\0").split("\0")
+        assert (module, name) == ("-m", "leverplus_trl.cli")
+        script = importlib.import_module(f"leverplus_trl.scripts.{stage}")
+        parsed = script.make_parser().parse_args_and_config(arguments)
+        outputs += [args.output_dir for args in parsed if hasattr(args, "output_dir")]
+    assert len(outputs) > 20 and len(set(outputs)) == len(outputs)
 
 
 @pytest.mark.parametrize("path", ACCELERATE_CONFIGS, ids=lambda path: path.stem)
@@ -63,7 +84,8 @@ def test_commands(monkeypatch):
     assert plain[1:] == ["-m", "leverplus_trl.scripts.beams", "--config", "r.yaml"]
     launched = stage_command("beams", [], {"accelerate_config": "ddp_cpu"})
     assert launched[1:4] == ["-m", "accelerate.commands.launch", "--config_file"]
-    assert Path(launched[4]).name == "ddp_cpu.yaml" and launched[5:] == ["-m", "leverplus_trl.scripts.beams"]
+    assert Path(launched[4]).name == "ddp_cpu.yaml"
+    assert launched[5:] == ["--main_process_port", "0", "-m", "leverplus_trl.scripts.beams"]
     prepared = stage_command(PREPARE, ["--config", "r.yaml"], {"stage": PREPARE, "script": "make.py"})
     assert prepared[1:] == ["make.py", "--config", "r.yaml"]
     with pytest.raises(ValueError, match="needs `script`"):

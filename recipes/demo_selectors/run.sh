@@ -16,15 +16,15 @@ sft() { # sft NAME SEED [--field value ...]
 }
 
 all_of_a_seed() {
-  sft v0 "$1" --selector v0 --learning_rate 5e-4 --num_train_epochs 30
+  sft v0 "$1" --selector v0 --learning_rate 5e-4 --num_train_epochs 12
   sft v1 "$1" --selector v1
   sft v2 "$1" --selector v2
   sft v2+gru "$1" --history gru
   sft v2+additive "$1" --scoring additive
   sft v2+mmr "$1" --diversity mmr
-  sft v2+candidate_encoder "$1" --candidate_encoder_layers 1
-  sft v2+answer "$1" --candidate_features image text answer
   sft v2+stop "$1" --stop true
+  # from pixels; each epoch costs much more and teaches more
+  sft v2_lora "$1" --selector v2_lora --num_train_epochs 8 --eval_steps 0.25 --save_steps 0.25
   # v3 is v2, then offline RL on its own samples
   $RUN rollouts --config $FOLDER/30_rollouts.yaml --selector "$OUTPUTS/v2/$1" --output_dir "$OUTPUTS/rollouts/$1"
   $RUN grpo --config $FOLDER/40_grpo.yaml --seed "$1" --selector "$OUTPUTS/v2/$1" \

@@ -141,7 +141,7 @@ def test_accumulated_batches_train_as_one(one_process, tmp_path):
     assert_parity(one_process, tmp_path)
 
 
-def resume_plans(size, **args):
+def resume_plans(size):
     """A whole run, one that is cut in the middle of a block of GRPO, and one that goes on with it; dropout is on."""
     plans = []
     for kind, more in (("sft", {}), ("grpo", {**GRPO, "disable_dropout": False})):
@@ -150,7 +150,7 @@ def resume_plans(size, **args):
             "per_device_train_batch_size": size,
             "save_strategy": "steps",
             "save_steps": 13,
-            **args,
+            "save_total_limit": 2,
         }
         plan = {"kind": kind, "config": {"dropout": 0.1}, "args": more | plain, "evaluate": True}
         plans += [
@@ -295,7 +295,9 @@ def test_the_stage_leaves_the_same_files_from_two_processes(beams, tmp_path):
         values = {"num_train_epochs": 2, "per_device_train_batch_size": size, "dropout": 0.0, "dry_run": name == "two"}
         outputs[name] = run_stage(tmp_path / name, beams, **values)
     recipe = tmp_path / "two" / "recipe.yaml"
-    command = [sys.executable, "-m", "leverplus_trl.cli", "sft", "--config", str(recipe), "--dry_run", "false"]
+    values = yaml.safe_load(recipe.read_text()) | {"dry_run": False}
+    recipe.write_text(yaml.safe_dump({"stage": "sft", **values}, sort_keys=False))
+    command = [sys.executable, "-m", "leverplus_trl.cli", "sft", "--config", str(recipe)]
     command += ["--accelerate_config", "ddp_cpu"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-5000:]
