@@ -38,5 +38,6 @@ style: .venv/installed ## Mends style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: .venv/installed ## Scored prompts per second of the VLM paths, side by side
+benchmark: .venv/installed ## Scoring by the VLM and training of selectors, each beside the plain way (about 6 minutes)
 	$(BIN)/python benchmarks/vlm_scoring.py
+	$(BIN)/python benchmarks/selector_training.py
