@@ -96,9 +96,10 @@ class RunFolder:
             ) from error
         file = self.path / "provenance.json"
         if file.exists():
-            self._refuse_other_recipe(json.loads(file.read_text()))
+            self._refuse_other_recipe(json.loads(file.read_text(encoding="utf-8")))
             return
-        (self.path / "recipe.yaml").write_text(yaml.safe_dump(self.provenance["recipe"], sort_keys=False))
+        recipe = yaml.safe_dump(self.provenance["recipe"], sort_keys=False)
+        (self.path / "recipe.yaml").write_text(recipe, encoding="utf-8")
         write_json(file, self.provenance)
 
     def _refuse_other_recipe(self, before: dict[str, Any]) -> None:
@@ -128,5 +129,5 @@ class RunFolder:
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file so that it is either whole or not there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(temporary, path)

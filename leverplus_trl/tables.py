@@ -71,7 +71,7 @@ def write_tables(
         metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True), title=title, text=text, tables=tables
     )
     temporary = folder / f".README.{os.getpid()}"
-    temporary.write_text(card)
+    temporary.write_text(card, encoding="utf-8")
     os.replace(temporary, folder / "README.md")
     named = {files["path"] for config in configs for files in config["data_files"]}
     for config in tables:

@@ -44,7 +44,7 @@ def test_every_recipe_is_understood_by_its_stage(path, monkeypatch):
         assert find_accelerate_config(recipe["accelerate_config"]).is_file()
     script = importlib.import_module(f"leverplus_trl.scripts.{recipe['stage']}")
     script.make_parser().parse_args_and_config(["--config", str(path)])
-    assert path.name.startswith(STAGES[recipe["stage"]])
+    assert path.name[0] == STAGES[recipe["stage"]][0]  # a second recipe of a stage has another unit place
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.parent.name)

@@ -152,7 +152,7 @@ def load_reward(name: str) -> RewardFunction:
         raise ValueError(f"Unknown reward {name!r}. {advice}")
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (TypeError, ImportError, AttributeError) as error:
         raise ValueError(f"The reward {name!r} can't be imported ({error}). {advice}") from error
     if not callable(function):
         raise ValueError(f"The reward {name!r} is {function!r}, which is not a function. {advice}")

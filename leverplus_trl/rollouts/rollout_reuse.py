@@ -25,6 +25,7 @@ from datasets import Dataset
 from ..provenance import dataset_fingerprint
 from ..schema import ROLLOUTS
 from ..tables import read_table, splits_of, table_provenance
+from ..tasks import first_queries
 from ..vlms import AnswerLogprob
 from .rollout_arguments import RolloutArguments
 from .rollout_sources import Ids
@@ -99,11 +100,6 @@ class PreviousRollouts:
             tuple(ids): {name: row[column][place] for name, column in MEASURES.items()}
             for place, ids in enumerate(row["demonstration_ids"])
         }
-
-
-def first_queries(examples: Dataset, num_queries: int | None) -> Dataset:
-    """The queries of a split, as `num_queries` cuts it."""
-    return examples.select(range(min(num_queries or len(examples), len(examples))))
 
 
 def differences(

@@ -35,7 +35,7 @@ from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
 from ..tables import push_tables
-from ..tasks import DataArguments, TaskArguments, check_disjoint, load_examples, make_task
+from ..tasks import DataArguments, TaskArguments, check_disjoint, first_queries, load_examples, make_task
 from ..vlms import VLMArguments, load_vlm, preflight
 from .stage_arguments import StageArguments
 
@@ -70,7 +70,7 @@ def main(
         task.check_examples(examples, split)
         for name, others in {data_args.pool_split: pool, **queries}.items():
             check_disjoint(others, examples, name, split)
-        queries[split] = examples.select(range(min(beam_args.num_queries or len(examples), len(examples))))
+        queries[split] = first_queries(examples, beam_args.num_queries)
     if beam_args.num_shots > sampler_args.num_candidates:
         raise ValueError(
             f"num_shots is {beam_args.num_shots} and num_candidates {sampler_args.num_candidates}: a sequence can't "

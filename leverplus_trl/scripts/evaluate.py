@@ -39,7 +39,7 @@ from ..schema import BEAMS, LEDGER
 from ..selectors import DemonstrationSelector
 from ..selectors.collapse import measure_collapse
 from ..tables import read_table, table_provenance, write_tables
-from ..tasks import DataArguments, TaskArguments, check_disjoint, load_examples, make_task
+from ..tasks import DataArguments, TaskArguments, check_disjoint, first_queries, load_examples, make_task
 from ..vlms import VLMArguments, load_vlm, preflight
 from .stage_arguments import StageArguments
 
@@ -75,7 +75,7 @@ def main(
     task.check_examples(pool, data_args.pool_split)
     task.check_examples(queries, eval_args.eval_split)
     check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)
-    queries = queries.select(range(min(eval_args.num_queries or len(queries), len(queries))))
+    queries = first_queries(queries, eval_args.num_queries)
     if stage_args.dry_run:
         count = len(eval_args.shots) * (len(eval_args.methods) - 1 + len(eval_args.selectors)) + 1
         logger.info("%d queries x at most %d prompts each: %d answers.", len(queries), count, count * len(queries))

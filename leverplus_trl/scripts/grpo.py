@@ -55,7 +55,16 @@ from ..trainer import (
 from ..trainer.offline_grpo_losses import has_spread
 from ..trainer.saving import COMPLETE
 from .stage_arguments import StageArguments
-from .training import LogToFile, check_pool, check_splits, last_checkpoint, plain_arguments, split_name, step_size
+from .training import (
+    LogToFile,
+    check_pool,
+    check_queries,
+    check_splits,
+    last_checkpoint,
+    plain_arguments,
+    split_name,
+    step_size,
+)
 
 
 logger = logging.getLogger("leverplus_trl.scripts.grpo")  # `__name__` is "__main__" where a launcher runs this
@@ -145,6 +154,7 @@ def main(
     facts["pool_fingerprint"] = dataset_fingerprint(pool)
     check_known_pool(config, facts["pool_fingerprint"])
     queries = {split: load_examples(data_args, split_name(split)) for split in splits}
+    check_queries("rollouts", rollouts, queries, made_by)
     rewards = {split: rewards_of(rollouts[split], queries[split], training_args, made_by) for split in splits}
     num_shots = made_by["recipe"]["num_shots"]
     groups = {
@@ -159,6 +169,7 @@ def main(
     if grpo_args.eval_split is None:
         training_args.eval_strategy, training_args.load_best_model_at_end = IntervalStrategy.NO, False
     recipe = asdict(stage_args) | asdict(data_args) | asdict(grpo_args) | plain_arguments(training_args)
+    facts["query_fingerprints"] = {split: dataset_fingerprint(examples) for split, examples in queries.items()}
     facts["rollouts_fingerprint"] = {split: dataset_fingerprint(table) for split, table in rollouts.items()}
     facts["rewards_digest"] = {split: digest([own.tolist() for own in found]) for split, found in rewards.items()}
     facts["queries_per_step"] = step_size(training_args)

@@ -36,15 +36,16 @@ from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SIMILARITIES, embed_examples
 from ..rollouts.rollout_arguments import RolloutArguments
 from ..rollouts.rollout_generation import answer_weights, generate_rollouts
-from ..rollouts.rollout_reuse import first_queries, ledger_is_ours, provenance_of, read_previous
+from ..rollouts.rollout_reuse import ledger_is_ours, provenance_of, read_previous
 from ..rollouts.rollout_sources import RolloutSources, SearchedBeams
 from ..rollouts.rollout_summary import describe
 from ..rollouts.rollout_table import write_rollout_dataset
 from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
 from ..selectors import BaseSelectorConfig, DemonstrationSelector
+from ..selectors.encoder_lora import copied_encoder
 from ..tables import push_tables, read_table, splits_of
-from ..tasks import BaseTask, DataArguments, TaskArguments, check_disjoint, load_examples, make_task
+from ..tasks import BaseTask, DataArguments, TaskArguments, check_disjoint, first_queries, load_examples, make_task
 from ..vlms import VLMArguments, load_vlm, preflight
 from .stage_arguments import StageArguments
 
@@ -264,7 +265,8 @@ def encoder_of(
     if rollout_args.encoder:
         name, revision = rollout_args.encoder, rollout_args.encoder_revision
     elif config is not None and config.encoder:
-        name, revision = config.encoder, config.encoder_revision
+        copied = copied_encoder(rollout_args.selector)
+        name, revision = (copied, None) if copied else (config.encoder, config.encoder_revision)
     else:
         name, revision = searched.get("encoder"), searched.get("encoder_revision")
     if name is None:

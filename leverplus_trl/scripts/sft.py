@@ -59,7 +59,16 @@ from ..trainer import (
 )
 from ..trainer.saving import COMPLETE
 from .stage_arguments import StageArguments
-from .training import LogToFile, check_pool, check_splits, last_checkpoint, plain_arguments, split_name, step_size
+from .training import (
+    LogToFile,
+    check_pool,
+    check_queries,
+    check_splits,
+    last_checkpoint,
+    plain_arguments,
+    split_name,
+    step_size,
+)
 
 
 logger = logging.getLogger("leverplus_trl.scripts.sft")  # `__name__` is "__main__" where a launcher runs this
@@ -184,7 +193,6 @@ class SFTArguments:
                 raise ValueError(f"encoding is {self.encoding!r}; expected one of {', '.join(ENCODINGS)}.")
             if self.query_features or self.candidate_features:
                 raise ValueError("Set either `encoding` or `query_features` and `candidate_features`, not both.")
-            self.query_features, self.candidate_features = ENCODINGS[self.encoding]
         self.make_config()  # refuses nonsense before any table is read
 
     def make_config(self, **values) -> BaseSelectorConfig:
@@ -197,6 +205,8 @@ class SFTArguments:
         config_class, preset = PRESETS[self.selector]
         # `encoder` and its revision are arguments here as well; what they are in the end is in `values`.
         own = {name: value for name, value in asdict(self).items() if name in CONFIG_FIELDS and value is not None}
+        if self.encoding is not None:
+            own["query_features"], own["candidate_features"] = ENCODINGS[self.encoding]
         foreign = sorted(set(own) - {one.name for one in fields(config_class)})
         if foreign:
             raise ValueError(f"The selector {self.selector} ({config_class.__name__}) has no field {foreign[0]!r}.")
@@ -231,6 +241,8 @@ def main(
         if split
     }
     check_pool("beams", beams, pool, data_args.pool_split, made_by)
+    queries = {split: load_examples(data_args, split_name(split)) for split in beams}
+    check_queries("beams", beams, queries, made_by)
     encoder, encoder_revision = encoder_of(sft_args, made_by["recipe"])
     sizes = ", ".join(f"{len(table)} queries of {split}" for split, table in beams.items())
     logger.info("%s; a pool of %d.", sizes, len(pool))
@@ -244,6 +256,7 @@ def main(
     facts = {
         "beams_fingerprint": {split: dataset_fingerprint(table) for split, table in beams.items()},
         "pool_fingerprint": dataset_fingerprint(pool),
+        "query_fingerprints": {split: dataset_fingerprint(examples) for split, examples in queries.items()},
         "encoder_commit": model_revision(encoder, encoder_revision),
         "queries_per_step": step_size(training_args),
     }
@@ -267,7 +280,7 @@ def main(
             copy_encoder(encoder, encoder_revision, run.path)
         state.wait_for_everyone()
         config.encoder_commit = model_revision(str(run.path / COPY))
-    model, datasets = build(config, beams, pool, data_args, sft_args, training_args)
+    model, datasets = build(config, beams, pool, queries, sft_args, training_args)
     train(model, datasets, sft_args, training_args)
     logger.info("The selector is in %s.", run.path)
     state.wait_for_everyone()
@@ -277,7 +290,7 @@ def build(
     config: BaseSelectorConfig,
     beams: dict[str, Dataset],
     pool: Dataset,
-    data_args: DataArguments,
+    queries: dict[str, Dataset],
     sft_args: SFTArguments,
     training_args: SelectorSFTConfig,
 ) -> tuple[BaseSelectorModel, dict[str, SelectorDataset | PixelDataset]]:
@@ -293,21 +306,20 @@ def build(
         width = getattr(pool_embeddings, name).shape[1]
         setattr(config, "image_embed_dim" if name == "image" else "text_embed_dim", width)
     processor = SelectorProcessor(config.query_features, config.candidate_features)
-    datasets, examples = {}, {}
+    datasets = {}
     for split, table in beams.items():
         ledger = read_table(sft_args.beams, "ledger", split_name(split), LEDGER, sft_args.beams_revision)
         scored = scored_prefixes(table, ledger, config.insertion, config.score, config.stop)
-        examples[split] = load_examples(data_args, split_name(split))
-        queries = embed(examples[split], config.query_features)
+        query_embeddings = embed(queries[split], config.query_features)
         ids = table["query_id"], table["candidate_ids"]
-        datasets[split] = SelectorDataset(*ids, queries, pool_embeddings, processor, scored)
+        datasets[split] = SelectorDataset(*ids, query_embeddings, pool_embeddings, processor, scored)
     set_seed(training_args.seed)
     model = (GPT2SelectorModel if isinstance(config, GPT2SelectorConfig) else PointerSelectorModel)(config)
     features = (config.query_features, config.candidate_features)
     model.fit_inputs(*(processor.fuse(pool_embeddings, names) for names in features))
     if getattr(config, "lora", None) is not None:
         model.load_encoder(copied_encoder(training_args.output_dir))
-    return model, with_pixels(model, datasets, examples, pool, sft_args.train_split, sft_args.cache_mb)
+    return model, with_pixels(model, datasets, queries, pool, sft_args.train_split, sft_args.cache_mb)
 
 
 def train(

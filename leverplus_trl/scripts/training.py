@@ -23,6 +23,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..provenance import dataset_fingerprint
 from ..tables import splits_of
+from ..tasks import first_queries
 
 
 logger = logging.getLogger("leverplus_trl.scripts.training")
@@ -83,8 +84,8 @@ def check_splits(table: str, path_or_id: str, revision: str | None, splits: dict
 
 def check_pool(table: str, by_split: dict[str, Dataset], pool: Dataset, pool_split: str, made_by: dict) -> None:
     """
-    Raises `ValueError` if a candidate is not in the pool; warns if the pool's content is another than the table was
-    made with.
+    Raises `ValueError` if a candidate is not in the pool, or the pool's content is another than the table was made
+    with: ids such as row numbers fit any pool.
     """
     known = set(pool["id"])
     for split, rows in by_split.items():
@@ -96,8 +97,41 @@ def check_pool(table: str, by_split: dict[str, Dataset], pool: Dataset, pool_spl
                 f"that the {table} were made with: {made_by['recipe'].get('dataset')!r}, "
                 f"{made_by['recipe'].get('pool_split')!r}."
             )
-    if made_by["facts"].get("pool_fingerprint") not in (None, dataset_fingerprint(pool)):
-        logger.warning(
-            "The pool has the ids that the %s were made with, but other content or columns: scores may not fit it.",
-            table,
+    _check_content(table, f"pool (split {pool_split!r})", made_by["facts"].get("pool_fingerprint"), pool)
+
+
+def check_queries(table: str, by_split: dict[str, Dataset], queries: dict[str, Dataset], made_by: dict) -> None:
+    """
+    Raises `ValueError` if the content of the queries is another than the table was made with, or if a query that is
+    held out is learned from, too.
+
+    Args:
+        table (`str`):
+            `"beams"` or `"rollouts"`.
+        by_split (`dict[str, Dataset]`):
+            The table's rows, by the split or slice that is asked for.
+        queries (`dict[str, Dataset]`):
+            All examples of these splits.
+        made_by (`dict`):
+            What made the table.
+    """
+    seen: dict[str, str] = {}
+    for split, rows in by_split.items():
+        asked = first_queries(queries[split], made_by["recipe"].get("num_queries"))
+        recorded = made_by["facts"].get("query_fingerprints", {}).get(split_name(split))
+        _check_content(table, f"queries (split {split_name(split)!r})", recorded, asked)
+        for query_id in rows["query_id"]:
+            if seen.setdefault(query_id, split) != split:
+                raise ValueError(
+                    f"The query {query_id!r} is in {seen[query_id]!r} and in {split!r}: what is measured on queries "
+                    "that are learned from says nothing. Name splits, or slices, that share none."
+                )
+
+
+def _check_content(table: str, what: str, recorded: str | None, examples: Dataset) -> None:
+    found = dataset_fingerprint(examples)
+    if recorded not in (None, found):
+        raise ValueError(
+            f"The {table} were made with other examples in the {what}: ids may be the same, content or columns are "
+            f"not (fingerprint {recorded} then, {found} now). Name the dataset, columns and splits of then."
         )

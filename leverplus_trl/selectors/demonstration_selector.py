@@ -144,7 +144,7 @@ class DemonstrationSelector:
         self.sampler_seed = config.sampler_seed if sampler_seed is None else sampler_seed
         self.batch_size, self.embeddings_dir = batch_size, embeddings_dir
         self._refuse_other_pool()
-        self._warn_of_other_encoder()
+        self._check_encoder(asked_for=encoder is not None)
         adapted = getattr(model, "encoder", None)
         self._adapted = None if adapted is None else SelectorEncoder(adapted, str(model.device))
         self.pool_embeddings, self._compared_pool = self._embed(pool, config.candidate_features, self.sampler)
@@ -373,7 +373,7 @@ class DemonstrationSelector:
                 "Offer the pool it was trained on, or train a pointer selector (v1, v2), which reads any pool."
             )
 
-    def _warn_of_other_encoder(self) -> None:
+    def _check_encoder(self, asked_for: bool) -> None:
         trained = self.model.config.encoder_commit
         if trained is None:
             return
@@ -383,6 +383,11 @@ class DemonstrationSelector:
             raise ValueError(
                 f"The encoder {self.encoder!r} is not to be found ({error}). If it lies elsewhere now: encoder=PATH."
             ) from error
+        if found != trained and not asked_for:
+            raise ValueError(
+                f"The encoder {self.encoder!r} ({found}) is not the one the selector was trained with ({trained}): "
+                "its embeddings mean something else. Say where that one lies, or which to take instead: encoder=PATH."
+            )
         if found != trained:
             logger.warning(
                 "The encoder %r (%s) is not the one the selector was trained with (%s): its embeddings mean something "

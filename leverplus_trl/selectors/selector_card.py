@@ -25,6 +25,7 @@ import yaml
 
 from ..hub import PLACEHOLDER
 from .base_selector_config import BaseSelectorConfig
+from .configuration_gpt2_selector import GPT2SelectorConfig
 
 
 def selector_card(
@@ -47,7 +48,7 @@ def selector_card(
         "dataset of the beams": recipe.get("dataset"),
         "VLM that scored": recipe.get("vlm"),
         "beams": made_by.get("beams"),
-        "encoder (frozen, not part of this folder)": config.encoder,
+        "encoder (not part of this folder unless there is `encoder/`)": config.encoder,
         "adapters on the encoder (LoRA, part of this folder)": getattr(config, "lora", None),
         "candidates": f"{config.num_candidates} by the sampler {config.sampler}, seed {config.sampler_seed}",
         "shots in training": config.num_shots,
@@ -65,7 +66,16 @@ def selector_card(
         metadata["datasets"] = list(dict.fromkeys(datasets))
     table = "\n".join(f"| {name} | {cell(value)} |" for name, value in rows.items() if value is not None)
     lies_here = config.encoder and not is_hub_id(config.encoder)
-    where = "The encoder lay in a local folder: say where yours is with `encoder=PATH`.\n\n" if lies_here else ""
+    where = ""
+    if lies_here:
+        where = (
+            "The encoder lay in a local folder. If it is not in `encoder/`, say where yours is: `encoder=PATH`.\n\n"
+        )
+    if isinstance(config, GPT2SelectorConfig):
+        where += (
+            f"It can only name the {config.pool_size} examples of the pool it was trained on (fingerprint "
+            f"{config.pool_fingerprint}); another pool is refused.\n\n"
+        )
     rest = "\n".join(f"## {heading}\n\n{text}\n" for heading, text in (sections or {}).items())
     return f"""\
 ---

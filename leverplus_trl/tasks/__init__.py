@@ -13,7 +13,7 @@
 # limitations under the License.
 
 from .base_task import BaseTask, Example, TaskArguments
-from .examples import DataArguments, check_disjoint, load_examples
+from .examples import DataArguments, check_disjoint, first_queries, load_examples
 from .text_classification import TextClassificationTask
 from .vqa import VQATask
 
@@ -37,6 +37,7 @@ __all__ = [
     "TextClassificationTask",
     "VQATask",
     "check_disjoint",
+    "first_queries",
     "load_examples",
     "make_task",
 ]

@@ -239,3 +239,8 @@ def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split:
             f"{len(shared)} ids stand in both {split!r} and {query_split!r}, e.g. {shared[:3]}. An id must name one "
             "example: give the splits different ids."
         )
+
+
+def first_queries(examples: Dataset, num_queries: int | None) -> Dataset:
+    """The queries of a split, as `num_queries` cuts it."""
+    return examples.select(range(min(num_queries or len(examples), len(examples))))

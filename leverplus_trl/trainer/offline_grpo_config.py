@@ -26,7 +26,9 @@ from .sft_config import take_launched_precision
 class OfflineGRPOConfig(TrainingArguments):
     """
     Arguments of [`OfflineGRPOTrainer`]: those of `transformers.TrainingArguments`, some with other defaults, and
-    these. Names that trl's `GRPOConfig` has, too, mean here what they mean there.
+    these. Names that trl's `GRPOConfig` has, too, mean here what they mean there, but for
+    `importance_sampling_level`: an action is a step, not a token, and the ratio of a sequence is the product of
+    theirs.
 
     Args:
         reward_funcs (`list[str]`, *optional*, defaults to `["accuracy"]`):

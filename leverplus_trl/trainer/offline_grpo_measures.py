@@ -44,12 +44,6 @@ HIGH_BETA = 0.5
 LOW_LEARNING_RATE = 1e-5
 
 
-def policy_logits(model, inputs: Batch) -> torch.Tensor:
-    """The policy at each step of the stored sequences, `[B, G, S, A]`; only `forward` is called, so every wrapper of a
-    model works."""
-    return sequence_logits(model, inputs, inputs["demonstration_positions"])
-
-
 @torch.no_grad()
 def set_reference(model: BaseSelectorModel, dataset: RolloutDataset | PixelDataset, batch_size: int) -> None:
     """Lets a dataset know what a policy, as it is now, does with its queries; evaluated without dropout."""
@@ -70,7 +64,6 @@ def set_reference(model: BaseSelectorModel, dataset: RolloutDataset | PixelDatas
 def measure_groups(model, inputs: Batch) -> dict[str, torch.Tensor]:
     """What the measures of an evaluation are made of, one row a query; only `forward` is called, so every wrapper of a
     model works."""
-    inputs = embed_inputs(model, inputs)
     inputs = embed_inputs(model, inputs)
     stored, rewards, mask = inputs["demonstration_positions"], inputs["rewards"], inputs["group_mask"]
     logits, reference = sequence_logits(model, inputs, stored), inputs["reference_logits"]  # [B, G, S, A] both

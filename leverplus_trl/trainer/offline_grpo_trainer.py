@@ -34,6 +34,7 @@ trl's `GRPOTrainer`, and why:
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,11 +133,13 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
             compute_metrics=rollout_metrics,
             **kwargs,
         )
+        self._check_length()
         if args.disable_dropout:
             disable_dropout_in_model(model)
-        for dataset in (train_dataset, eval_dataset):
-            if dataset is not None:
-                set_reference(model, dataset, args.eval_batch_size)
+        with self.compute_loss_context_manager():  # in the precision of training: else rounding looks like change
+            for dataset in (train_dataset, eval_dataset):
+                if dataset is not None:
+                    set_reference(model, dataset, args.eval_batch_size)
         self._sft_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         self._stop = model.config.stop
         self._old_policy: list[torch.Tensor] = []  # [B, G, S] of each micro-batch of the block that is being used
@@ -145,6 +148,19 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
         self._warned: set[str] = set()
         self.add_callback(AdaptiveBeta(args.beta, args.kl_low, args.kl_high))
         self.add_callback(CompeteWithSFT(self))
+
+    def _check_length(self) -> None:
+        args, warm_up = self.args, self._num_steps(self.args.rce_epochs)
+        if args.rce_epochs > 0 and warm_up == 0:
+            raise ValueError(
+                f"rce_epochs is {args.rce_epochs}, which is less than half a batch of these {len(self.train_dataset)} "
+                "queries, so there would be no warm-up; set 0 or more."
+            )
+        if 0 < args.max_steps <= warm_up and args.rce_epochs < args.num_train_epochs:
+            raise ValueError(
+                f"max_steps is {args.max_steps}, but the warm-up (rce_epochs {args.rce_epochs}) takes {warm_up} "
+                "steps: GRPO would never begin. Raise max_steps or lower rce_epochs."
+            )
 
     @property
     def adaptive_beta(self) -> AdaptiveBeta:
@@ -346,8 +362,9 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
 
     def _warn_still(self, said: str, logged: dict[str, float]) -> None:
         cause = why_still(logged, self.args, self.state.global_step)
-        if cause not in self._warned:
-            self._warned.add(cause)
+        kind = re.sub(r"\d", "", cause)  # the same cause with other numbers is said once
+        if kind not in self._warned:
+            self._warned.add(kind)
             logger.warning("THE POLICY DOES NOT MOVE. %s. Likely cause: %s.", said, cause)
 
     def _warn_if_it_never_moved(self) -> None:

@@ -232,7 +232,6 @@ class RolloutDataset(Dataset):
             "rewards": groups.rewards[rows],  # [B, G]
             "group_mask": groups.group_mask[rows],  # [B, G]
             "behaviour_logprobs": groups.behaviour_logprobs[rows],  # [B, G]
-            "sources": groups.sources[rows],  # [B, G]
             **{name: value[rows] for name, value in self.reference.items()},  # [B, G, S, A] and [B, S]
         }
 

@@ -14,14 +14,14 @@ start() {
   local to="$OUTPUTS/$1" seed=$2
   $RUN sft --config $FOLDER/20_sft.yaml --seed "$seed" --output_dir "$to/sft/$seed" "${@:3}"
   $RUN rollouts --config $FOLDER/30_rollouts.yaml --selector "$to/sft/$seed" --output_dir "$to/rollouts/$seed"
-  grpo "$1" "$seed" grpo
+  grpo "$1" "$seed" grpo 40_grpo.yaml
 }
 
-# grpo START SEED NAME [what GRPO does otherwise than 40_grpo.yaml]
+# grpo START SEED NAME RECIPE
 grpo() {
-  local to="$OUTPUTS/$1" seed=$2
-  $RUN grpo --config $FOLDER/40_grpo.yaml --seed "$seed" --selector "$to/sft/$seed" \
-    --rollouts "$to/rollouts/$seed" --output_dir "$to/$3/$seed" "${@:4}"
+  local to="$OUTPUTS/$1"
+  $RUN grpo --config "$FOLDER/$4" --seed "$2" --selector "$to/sft/$2" --rollouts "$to/rollouts/$2" \
+    --output_dir "$to/$3/$2"
 }
 
 for seed in 0 1 2; do
@@ -29,8 +29,7 @@ for seed in 0 1 2; do
   start few "$seed" --train_split 'train[:60]'
   # The papers' loss, cross-entropy to the best five beams, on all 300 queries.
   start beams "$seed" --loss_type beams
-  # The control: the same with the reward reversed, without held-out queries that would throw the result away.
-  grpo few "$seed" reversed --reward_weights -1.0 --eval_split null
+  grpo few "$seed" reversed 41_reversed.yaml
 done
 $RUN evaluate --config $FOLDER/50_evaluate.yaml
 $RUN report --config $FOLDER/60_report.yaml

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import datasets
 import pytest
@@ -43,6 +44,7 @@ from leverplus_trl.schema import ROLLOUTS
 from leverplus_trl.scripts import beams as beams_stage
 from leverplus_trl.scripts.stage_arguments import StageArguments
 from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
+from leverplus_trl.selectors.encoder_lora import copy_encoder
 from leverplus_trl.tables import table_provenance, write_tables
 from leverplus_trl.tasks import DataArguments, TaskArguments
 from leverplus_trl.vlms import BaseVLM, VLMArguments, load_vlm
@@ -430,6 +432,16 @@ def test_a_selector_for_another_encoder_is_refused(refuses, setting):
     refuses(r"was trained on embeddings by .* \(0123456789abcdef\), but the encoder is", selector=str(path))
     path = setting.save_selector("lost", encoder="no/where")
     refuses("The encoder 'no/where' is not to be found", selector=str(path))
+
+
+def test_the_copy_of_an_encoder_is_found_where_the_original_is_gone(setting):
+    path = setting.save_selector("copied", encoder="no/where")
+    commit = copy_encoder(CLIP, None, path)
+    config = PointerSelectorConfig.from_pretrained(path)
+    config.encoder_commit = commit
+    arguments = RolloutArguments(beams="unused", output_dir="unused", selector=str(path))
+    found = stage.encoder_of(arguments, config, {})
+    assert Path(found.name) == path / "encoder" and found.commit == commit
 
 
 def test_an_unknown_selector_is_refused(refuses, setting):

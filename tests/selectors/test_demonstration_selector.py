@@ -164,8 +164,10 @@ def test_what_is_missing_or_other_is_said(tmp_path, pool, embedded, embeddings_d
     with pytest.raises(ValueError, match="names no encoder"):
         DemonstrationSelector.from_pretrained(path, pool=pool)
     path = save_selector(tmp_path / "c", embedded, encoder_commit="0123456789abcdef")
-    with caplog.at_level(logging.WARNING):
+    with pytest.raises(ValueError, match=r"is not the one the selector was trained with \(0123456789abcdef\)"):
         DemonstrationSelector.from_pretrained(path, pool=pool, embeddings_dir=embeddings_dir)
+    with caplog.at_level(logging.WARNING):  # who names one knows
+        DemonstrationSelector.from_pretrained(path, pool=pool, embeddings_dir=embeddings_dir, encoder=CLIP)
     assert "is not the one the selector was trained with" in caplog.text
     path = save_selector(tmp_path / "d", embedded, encoder=str(tmp_path / "gone"))
     with pytest.raises(ValueError, match=r"is not to be found.*encoder=PATH"):

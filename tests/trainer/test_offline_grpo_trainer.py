@@ -246,11 +246,16 @@ def test_micro_batches_make_the_gradient_of_one_batch(tmp_path, simulation, scal
         # queries that teach nothing stand in one of the micro-batches only
         train.groups.rewards[:3] = 0.5
         values = {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps, "rce_epochs": rce_epochs}
-        values |= {"max_grad_norm": 0.0, "max_steps": 2, "scale_rewards": scale_rewards, "learning_rate": 1e-3}
+        values |= {
+            "max_grad_norm": 0.0,
+            "max_steps": 2 + 2 * rce_epochs,
+            "scale_rewards": scale_rewards,
+            "learning_rate": 1e-3,
+        }
         trainer = make_trainer(tmp_path, simulation.model(), train, callbacks=[watch], warmup_steps=0, **values)
         trainer.train()
         seen.append(watch.seen)
-    assert len(seen[0]) == len(seen[1]) == 2
+    assert len(seen[0]) == len(seen[1]) == 2 + 2 * rce_epochs
     for one_batch, two_batches in zip(*seen, strict=True):
         assert max(grad.abs().max().item() for grad in one_batch) > 1e-3
         for left, right in zip(one_batch, two_batches, strict=True):
@@ -345,6 +350,14 @@ def test_other_objectives_train_too(tmp_path, simulation, values):
     weights = [entry["behaviour_weight"] for entry in trainer.state.log_history if "behaviour_weight" in entry]
     assert bool(weights) == ("behaviour_weights" in values)
     assert all(0.0 < weight <= 2.0 for weight in weights)
+
+
+def test_a_run_that_would_never_leave_the_warm_up_is_refused(tmp_path, simulation):
+    train = simulation.dataset("train")
+    with pytest.raises(ValueError, match=r"max_steps is 1, but the warm-up .* GRPO would never begin"):
+        make_trainer(tmp_path, simulation.model(), train, max_steps=1, rce_epochs=2)
+    with pytest.raises(ValueError, match=r"rce_epochs is 0.001, which is less than half a batch"):
+        make_trainer(tmp_path, simulation.model(), train, rce_epochs=0.001)
 
 
 def test_a_learning_rate_that_moves_nothing_is_called_so(tmp_path, simulation, caplog):

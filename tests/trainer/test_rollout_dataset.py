@@ -94,7 +94,6 @@ def test_a_batch_is_gathered_from_tensors():
     assert batch["demonstration_positions"][0].tolist() == [[0, 1], [1, 0], [-1, -1]]
     assert batch["rewards"].tolist() == [[0.25, 0.75, 0.0], [1.0, 0.0, 0.5]]
     assert batch["group_mask"].tolist() == [[True, True, False], [True, True, True]]
-    assert batch["sources"].tolist() == [[0, 1, -1], [2, 0, 3]]
     assert "reference_logits" not in batch
     logits = torch.arange(2 * 3 * 2 * 3).reshape(2, 3, 2, 3)
     dataset.set_reference(logits, torch.tensor([[0, 1], [1, 0]]))

@@ -201,6 +201,7 @@ def test_a_dry_run_writes_nothing(tmp_path, beams):
         ({"encoding": "query_icd"}, "encoding is 'query_icd'; expected one of query_img_icd_idx"),
         ({"encoding": "query_img_icd_img", "query_features": ["text"]}, "Set either `encoding` or"),
         ({"stage": "beams"}, "stage: beams"),
+        ({"eval_split": "train[40:]"}, "is in 'train' and in 'train.40:.': what is measured on queries"),
         ({"beams": WORLD}, "does not say what made its tables"),
         ({"tua": 0.1}, "tua"),
     ],
@@ -209,6 +210,31 @@ def test_bad_recipes_are_refused_before_anything_is_written(tmp_path, beams, val
     with pytest.raises(Exception, match=message):
         run(tmp_path, values.pop("beams", beams), **values)
     assert not (tmp_path / "sft").exists()
+
+
+def test_tables_of_other_content_with_the_same_ids_are_refused(tmp_path, beams):
+    """Row numbers fit any pool and any queries."""
+    table = search("train[:4]", "train")
+    for fact, message in (
+        ({"pool_fingerprint": "0123"}, r"made with other examples in the pool \(split 'pool\[:40\]'\).*0123 then"),
+        (
+            {"query_fingerprints": {"train": "4567"}},
+            r"made with other examples in the queries \(split 'train'\).*4567 then",
+        ),
+    ):
+        other = tmp_path / next(iter(fact))
+        other.mkdir()
+        provenance = {"stage": "beams", "recipe": SEARCH, "facts": fact, "versions": {}}
+        write_tables(other, {"beams": {"train": table[0]}, "ledger": {"train": table[1]}}, "B", "t", provenance)
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path, other, eval_split=None)
+
+
+def test_the_recipe_of_a_run_can_be_run_again(tmp_path, beams):
+    output = run(tmp_path, beams, encoding="query_text_icd_text", num_train_epochs=1, train_split="train[:16]")
+    recipe = yaml.safe_load((output / "recipe.yaml").read_text())
+    assert recipe["encoding"] == "query_text_icd_text" and recipe["query_features"] is None
+    assert json.loads((output / "config.json").read_text())["candidate_features"] == ["text"]
 
 
 def test_beams_without_an_encoder_need_one(tmp_path, beams):
