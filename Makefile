@@ -16,7 +16,7 @@ help: ## Lists the targets
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gguf]'
 	touch $@
 
-demo: .venv/installed ## Beams, selector, evaluation and report on the embedded world (under 10 minutes on 2 cores)
+demo: .venv/installed ## Beams, selector, rollouts, offline RL, evaluation and report on the embedded world (under 12 minutes on 2 cores)
 	$(BIN)/python -m leverplus_trl recipes/demo/*.yaml
 
 emoji: .venv/installed ## The same with a real language model and real data (about 40 minutes on 2 cores)
