@@ -42,7 +42,10 @@ STYLES = {
     "selector": ("#D55E00", "o"),
     "oracle": ("#000000", "*"),
 }
-OTHER_STYLES = [("#E69F00", "X"), ("#8C6D1F", "<"), ("#5E4FA2", ">"), ("#A6761D", "h")]
+OTHER_COLOURS = ("#E69F00", "#5E4FA2", "#8C6D1F", "#17A398", "#B2182B", "#4D4D4D", "#6BAED6")
+OTHER_MARKERS = ("X", "<", ">", "h", "p", "d", "8", "H")
+#: For names that are not known: as many pairs as no report has methods, since 7 and 8 share no divisor.
+OTHER_STYLES = [(OTHER_COLOURS[i % 7], OTHER_MARKERS[i % 8]) for i in range(56)]
 RC = {
     "font.family": "DejaVu Sans",
     "figure.dpi": 160,
@@ -95,9 +98,12 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
         axis.axhspan(100 * zero_shot["ci_low"], 100 * zero_shot["ci_high"], color="#000000", alpha=0.07, linewidth=0)
         axis.axhline(100 * zero_shot["accuracy"], color="#000000", linestyle=":", linewidth=1.3, label="zero-shot")
     selectors = results["selectors"]
-    unknown = [method for method in methods if method.removesuffix(POOL_SUFFIX) not in STYLES]
-    # A lone selector has the colour of the selector, whatever its name.
+    # The first selector has the colour of the selector, whatever its name.
     styles = STYLES | ({selectors[0]: STYLES["selector"]} if selectors else {})
+    # In the order in which selectors were named, so that one has the same style in both panels.
+    unknown = [
+        method for method in dict.fromkeys([*selectors, *methods]) if method.removesuffix(POOL_SUFFIX) not in styles
+    ]
     for place, method in enumerate(methods):
         base = method.removesuffix(POOL_SUFFIX)
         of_pool = base != method
