@@ -23,7 +23,6 @@ leverplus grpo --config recipes/demo/40_grpo.yaml
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -56,14 +55,13 @@ from ..trainer.offline_grpo_losses import has_spread
 from ..trainer.saving import COMPLETE
 from .stage_arguments import StageArguments
 from .training import (
-    LogToFile,
     check_pool,
     check_queries,
     check_splits,
-    last_checkpoint,
     plain_arguments,
     split_name,
     step_size,
+    train,
 )
 
 
@@ -191,7 +189,7 @@ def main(
             copy_encoder(encoder.name, None, run.path)
         state.wait_for_everyone()
     model, datasets = build(config, encoder, rollouts, groups, pool, queries, grpo_args, training_args.seed)
-    train(model, datasets, grpo_args, training_args)
+    train(OfflineGRPOTrainer, model, training_args, datasets, grpo_args.train_split, grpo_args.eval_split)
     logger.info("The selector is in %s.", run.path)
     state.wait_for_everyone()
 
@@ -335,29 +333,6 @@ def build(
         grpo_args.selector, revision=grpo_args.selector_revision, config=config, use_safetensors=True
     )
     return model, with_pixels(model, datasets, queries, pool, grpo_args.train_split, grpo_args.cache_mb)
-
-
-def train(
-    model: BaseSelectorModel,
-    datasets: dict[str, RolloutDataset | PixelDataset],
-    grpo_args: GRPOArguments,
-    training_args: OfflineGRPOConfig,
-) -> None:
-    """Trains, from the last checkpoint if there is one, and saves the selector with its card."""
-    trainer = OfflineGRPOTrainer(
-        model,
-        training_args,
-        train_dataset=datasets[grpo_args.train_split],
-        eval_dataset=datasets.get(grpo_args.eval_split),
-        callbacks=[LogToFile()],
-    )
-    last = training_args.resume_from_checkpoint or last_checkpoint(Path(training_args.output_dir))
-    trainer.train(resume_from_checkpoint=last)
-    if grpo_args.eval_split:
-        trainer.evaluate()
-    trainer.save_state()
-    trainer.create_model_card()
-    trainer.save_model()  # last, since a folder with a config counts as complete
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ leverplus sft --config recipes/demo/20_sft.yaml
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 
 from datasets import Dataset
 from transformers import set_seed
@@ -60,14 +59,13 @@ from ..trainer import (
 from ..trainer.saving import COMPLETE
 from .stage_arguments import StageArguments
 from .training import (
-    LogToFile,
     check_pool,
     check_queries,
     check_splits,
-    last_checkpoint,
     plain_arguments,
     split_name,
     step_size,
+    train,
 )
 
 
@@ -281,7 +279,7 @@ def main(
         state.wait_for_everyone()
         config.encoder_commit = model_revision(str(run.path / COPY))
     model, datasets = build(config, beams, pool, queries, sft_args, training_args)
-    train(model, datasets, sft_args, training_args)
+    train(SelectorSFTTrainer, model, training_args, datasets, sft_args.train_split, sft_args.eval_split)
     logger.info("The selector is in %s.", run.path)
     state.wait_for_everyone()
 
@@ -320,29 +318,6 @@ def build(
     if getattr(config, "lora", None) is not None:
         model.load_encoder(copied_encoder(training_args.output_dir))
     return model, with_pixels(model, datasets, queries, pool, sft_args.train_split, sft_args.cache_mb)
-
-
-def train(
-    model: BaseSelectorModel,
-    datasets: dict[str, SelectorDataset | PixelDataset],
-    sft_args: SFTArguments,
-    training_args: SelectorSFTConfig,
-) -> None:
-    """Trains, from the last checkpoint if there is one, and saves the selector with its card."""
-    trainer = SelectorSFTTrainer(
-        model,
-        training_args,
-        train_dataset=datasets[sft_args.train_split],
-        eval_dataset=datasets.get(sft_args.eval_split),
-        callbacks=[LogToFile()],
-    )
-    last = training_args.resume_from_checkpoint or last_checkpoint(Path(training_args.output_dir))
-    trainer.train(resume_from_checkpoint=last)
-    if sft_args.eval_split:
-        trainer.evaluate()
-    trainer.save_state()
-    trainer.create_model_card()
-    trainer.save_model()  # last, since a folder with a config counts as complete
 
 
 def encoder_of(sft_args: SFTArguments, recipe: dict) -> tuple[str, str | None]:

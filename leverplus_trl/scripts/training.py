@@ -15,6 +15,7 @@
 """What the stages that train a selector share."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from datasets import Dataset
@@ -22,8 +23,10 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..provenance import dataset_fingerprint
+from ..selectors import BaseSelectorModel
 from ..tables import splits_of
 from ..tasks import first_queries
+from ..trainer.base_selector_trainer import BaseSelectorTrainer
 
 
 logger = logging.getLogger("leverplus_trl.scripts.training")
@@ -56,6 +59,31 @@ def plain_arguments(training_args: TrainingArguments) -> dict:
 def step_size(training_args: TrainingArguments) -> int:
     """Queries of one optimizer step, over all processes: a run must go on with as many as it began with."""
     return training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+
+
+def train(
+    trainer_class: type[BaseSelectorTrainer],
+    model: BaseSelectorModel,
+    training_args: TrainingArguments,
+    datasets: Mapping[str, Dataset],
+    train_split: str,
+    eval_split: str | None,
+) -> None:
+    """Trains, from the last checkpoint if there is one, and saves the selector with its card."""
+    trainer = trainer_class(
+        model,
+        training_args,
+        train_dataset=datasets[train_split],
+        eval_dataset=datasets.get(eval_split),
+        callbacks=[LogToFile()],
+    )
+    last = training_args.resume_from_checkpoint or last_checkpoint(Path(training_args.output_dir))
+    trainer.train(resume_from_checkpoint=last)
+    if eval_split:
+        trainer.evaluate()
+    trainer.save_state()
+    trainer.create_model_card()
+    trainer.save_model()  # last, since a folder with a config counts as complete
 
 
 def check_splits(table: str, path_or_id: str, revision: str | None, splits: dict[str, str | None]) -> None:

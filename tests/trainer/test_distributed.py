@@ -239,10 +239,7 @@ def check_zero(tmp_path, stage, kinds, optimizer):
     return found
 
 
-def test_zero2_trains_saves_and_resumes_in_bf16(tmp_path):
-    check_zero(tmp_path, 2, ["sft"], "DeepSpeedZeroOptimizer")
-
-
+# DeepSpeed compiles its communication for CPUs when it first runs there, which takes minutes and a C++ compiler.
 @pytest.mark.slow
 @pytest.mark.parametrize(("stage", "optimizer"), [(2, "DeepSpeedZeroOptimizer"), (3, "DeepSpeedZeroOptimizer_Stage3")])
 def test_zero_trains_both_kinds_and_goes_back_to_sft(tmp_path, stage, optimizer):
