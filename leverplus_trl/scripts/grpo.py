@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset
-from transformers import AutoConfig, AutoModel, AutoProcessor, set_seed
+from transformers import AutoModel, AutoProcessor, set_seed
 from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
@@ -38,7 +38,7 @@ from ..retrieval import ExampleEmbeddings, embed_examples
 from ..rollouts import compute_rewards
 from ..run_folder import RunFolder
 from ..schema import ROLLOUTS
-from ..selectors import BaseSelectorConfig, BaseSelectorModel, GPT2SelectorConfig
+from ..selectors import BaseSelectorConfig, BaseSelectorModel, GPT2SelectorConfig, read_selector_config
 from ..selectors.encoder_lora import copied_encoder, copy_encoder
 from ..tables import read_table, table_provenance
 from ..tasks import DataArguments, load_examples
@@ -139,7 +139,7 @@ def main(
     made_by = rollouts_provenance(grpo_args)
     named = {"train_split": grpo_args.train_split, "eval_split": grpo_args.eval_split}
     check_splits("rollouts", grpo_args.rollouts, grpo_args.rollouts_revision, named)
-    config = selector_config(grpo_args)
+    config = read_selector_config(grpo_args.selector, grpo_args.selector_revision)
     encoder = encoder_of(grpo_args, config)
     facts = {"selector_commit": model_revision(grpo_args.selector, grpo_args.selector_revision)}
     facts["encoder_commit"] = encoder.commit
@@ -203,20 +203,6 @@ def rollouts_provenance(grpo_args: GRPOArguments) -> dict:
             "stage `rollouts` writes."
         )
     return made_by
-
-
-def selector_config(grpo_args: GRPOArguments) -> BaseSelectorConfig:
-    """The config of the selector to go on from; raises `ValueError` for anything that is not a selector."""
-    name = grpo_args.selector
-    try:
-        config = AutoConfig.from_pretrained(name, revision=grpo_args.selector_revision)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"There is no selector {name!r} ({error}). Name the folder that the stage `sft` wrote, or a hub id."
-        ) from error
-    if not isinstance(config, BaseSelectorConfig):
-        raise ValueError(f"{name!r} is a {config.model_type!r} model, not a selector. Name one that `sft` trained.")
-    return config
 
 
 def encoder_of(grpo_args: GRPOArguments, config: BaseSelectorConfig) -> FoundEncoder:

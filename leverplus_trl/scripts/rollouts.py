@@ -27,7 +27,6 @@ from typing import NamedTuple
 
 from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
-from transformers import AutoConfig
 from trl import TrlParser
 
 from ..hub import HubArguments, check_writable
@@ -42,7 +41,7 @@ from ..rollouts.rollout_summary import describe
 from ..rollouts.rollout_table import write_rollout_dataset
 from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
-from ..selectors import BaseSelectorConfig, DemonstrationSelector
+from ..selectors import BaseSelectorConfig, DemonstrationSelector, read_selector_config
 from ..selectors.encoder_lora import copied_encoder
 from ..tables import push_tables, read_table, splits_of
 from ..tasks import BaseTask, DataArguments, TaskArguments, check_disjoint, first_queries, load_examples, make_task
@@ -87,7 +86,9 @@ def main(
     examples = load_queries(rollout_args, data_args, task, pool)
     queries = {split: first_queries(table, rollout_args.num_queries) for split, table in examples.items()}
     searched = read_searched(rollout_args, queries, pool, made_by)
-    config = selector_config(rollout_args)
+    config = read_selector_config(rollout_args.selector) if rollout_args.selector else None
+    if config is not None:
+        rollout_args.check_room(config.stop)
     encoder = encoder_of(rollout_args, config, made_by["recipe"])
     announce(rollout_args, queries, task, state)
     if stage_args.dry_run:
@@ -229,24 +230,6 @@ def read_searched(
                 "candidates: a sequence can't be longer than the list it is chosen from. Lower num_shots."
             )
     return found
-
-
-def selector_config(rollout_args: RolloutArguments) -> BaseSelectorConfig | None:
-    """The config of the selector, if there is one; raises `ValueError` for anything that is not a selector."""
-    name = rollout_args.selector
-    if name is None:
-        return None
-    try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"There is no selector {name!r} ({error}). Name the folder that the stage `sft` wrote, or a hub id; leave "
-            "`selector` out to go without one."
-        ) from error
-    if not isinstance(config, BaseSelectorConfig):
-        raise ValueError(f"{name!r} is a {config.model_type!r} model, not a selector. Name one that `sft` trained.")
-    rollout_args.check_room(config.stop)
-    return config
 
 
 def encoder_of(

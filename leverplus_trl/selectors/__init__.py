@@ -19,7 +19,7 @@ Selectors: models that choose demonstrations. Importing this registers them with
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from .base_selector import BaseSelectorModel, Selection, SelectorOutput, action_mask, action_step_logprobs
-from .base_selector_config import BaseSelectorConfig
+from .base_selector_config import BaseSelectorConfig, read_selector_config
 from .collapse import CollapseMeasures, is_collapsed, measure_collapse
 from .configuration_gpt2_selector import GPT2SelectorConfig
 from .configuration_pointer_selector import EncoderLoraConfig, PointerSelectorConfig
@@ -55,4 +55,5 @@ __all__ = [
     "action_step_logprobs",
     "is_collapsed",
     "measure_collapse",
+    "read_selector_config",
 ]

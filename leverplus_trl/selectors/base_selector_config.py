@@ -18,7 +18,7 @@
 from dataclasses import field
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 
 FEATURES = ("image", "text", "answer")
@@ -135,3 +135,19 @@ class BaseSelectorConfig(PreTrainedConfig):
     def _width(self, features: list[str]) -> int:
         """An answer is embedded as a question is."""
         return sum(self.image_embed_dim if feature == "image" else self.text_embed_dim for feature in features)
+
+
+def read_selector_config(name_or_path: str, revision: str | None = None) -> BaseSelectorConfig:
+    """The config of a selector; raises `ValueError` for anything that is not one."""
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"There is no selector {name_or_path!r} ({error}). Name the folder that the stage `sft` wrote, or a hub "
+            "id."
+        ) from error
+    if not isinstance(config, BaseSelectorConfig):
+        raise ValueError(
+            f"{name_or_path!r} is a {config.model_type!r} model, not a selector. Name one that `sft` trained."
+        )
+    return config

@@ -16,14 +16,12 @@
 
 from dataclasses import dataclass, field
 
-from transformers import TrainingArguments
-
+from .base_training_config import BaseSelectorTrainingConfig
 from .offline_grpo_losses import IMPORTANCE_SAMPLING_LEVELS, LOSS_TYPES, SCALE_REWARDS
-from .sft_config import take_launched_precision
 
 
 @dataclass
-class OfflineGRPOConfig(TrainingArguments):
+class OfflineGRPOConfig(BaseSelectorTrainingConfig):
     """
     Arguments of [`OfflineGRPOTrainer`]: those of `transformers.TrainingArguments`, some with other defaults, and
     these. Names that trl's `GRPOConfig` has, too, mean here what they mean there, but for
@@ -102,35 +100,18 @@ class OfflineGRPOConfig(TrainingArguments):
     behaviour_weights: bool = field(default=False, metadata={"help": "Weight sequences by pi / b where b is known."})
     behaviour_weight_cap: float = field(default=2.0, metadata={"help": "Largest such weight."})
     disable_dropout: bool = field(default=True, metadata={"help": "Whether dropout is off."})
-    # What follows are other defaults for fields of TrainingArguments: a small selector goes on from where SFT left it.
+    # What follows are other defaults for fields of TrainingArguments: a selector goes on from where SFT left it.
     learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
-    warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or a share of all below 1."})
     num_train_epochs: float = field(default=10.0, metadata={"help": "How often each query is seen."})
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Queries in a batch, on each device."})
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "The same while evaluating."})
-    eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: no | steps | epoch."})
-    eval_steps: float = field(default=0.1, metadata={"help": "Steps between evaluations, or a share of all below 1."})
-    save_strategy: str = field(default="steps", metadata={"help": "When to save: no | steps | epoch | best."})
-    save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or a share of all below 1."})
-    save_total_limit: int = field(default=1, metadata={"help": "Checkpoints kept, besides the best one."})
-    logging_steps: float = field(default=0.02, metadata={"help": "Steps between logs, or a share of all below 1."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best weights, not the last."})
     metric_for_best_model: str = field(
         default="eval_expected_reward", metadata={"help": "What the best checkpoint is best in."}
     )
     greater_is_better: bool = field(default=True, metadata={"help": "Whether more of it is better."})
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Without effect: batches are gathered from tensors, not from columns."}
-    )
-    dataloader_pin_memory: bool = field(default=False, metadata={"help": "Whether batches go to pinned memory."})
-    hub_strategy: str = field(default="end", metadata={"help": "A selector is pushed once, when it is trained: end."})
 
     def __post_init__(self):
         self._check_options()
         self._check_ranges()
         self._check_stages()
-        take_launched_precision(self)
         super().__post_init__()
 
     def _check_options(self) -> None:
@@ -153,13 +134,6 @@ class OfflineGRPOConfig(TrainingArguments):
             raise ValueError(
                 "With importance_sampling_level 'sequence' a sequence is a single term, so there are no steps for "
                 "loss_type 'dr_grpo' to add up; set loss_type: grpo or importance_sampling_level: step."
-            )
-        if self.label_smoothing_factor:
-            raise ValueError("label_smoothing_factor has no effect on selectors; leave it out.")
-        if self.hub_strategy != "end":
-            raise ValueError(
-                f"hub_strategy is {self.hub_strategy!r}, but a selector is pushed once, when it is trained: leave it "
-                "out."
             )
 
     def _check_ranges(self) -> None:

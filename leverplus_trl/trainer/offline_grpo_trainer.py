@@ -48,6 +48,7 @@ from trl.trainer.utils import disable_dropout_in_model
 from ..selectors.base_selector import BaseSelectorModel, action_mask, action_step_logprobs
 from ..selectors.processing_selector import SelectorProcessor
 from .adaptive_beta import AdaptiveBeta
+from .base_selector_dataset import RepeatedBlocks
 from .base_selector_trainer import BaseSelectorTrainer
 from .model_card import grpo_card
 from .offline_grpo_config import OfflineGRPOConfig
@@ -74,7 +75,7 @@ from .offline_grpo_measures import (
     why_still,
 )
 from .pixel_dataset import PixelDataset, embed_inputs
-from .rollout_dataset import RepeatedBlocks, RolloutDataset
+from .rollout_dataset import RolloutDataset
 from .sft_trainer import greedy_positions, sequence_logits
 
 

@@ -18,16 +18,16 @@ From rollouts, rewards and embeddings to tensors: each query with a group of seq
 Everything is a tensor before training starts, and a batch is a few index operations: no Python runs per example.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from datasets import Dataset as Table
-from torch.utils.data import Dataset, Sampler
 
 from ..retrieval.embeddings import ExampleEmbeddings
-from ..selectors.processing_selector import SelectorProcessor, pad_rows
+from ..selectors.processing_selector import SelectorProcessor
+from .base_selector_dataset import BaseSelectorDataset
 
 
 @dataclass
@@ -157,26 +157,15 @@ def _check_sequence(query_id: str, ids: Sequence[str], known: dict[str, int], nu
         )
 
 
-class RolloutDataset(Dataset):
+class RolloutDataset(BaseSelectorDataset):
     """
     Queries, their candidates and their groups of answered sequences.
 
     Args:
-        query_ids (`Sequence[str]`):
-            The Q queries.
-        candidate_ids (`Sequence[Sequence[str]]`):
-            Candidates of each query; may differ in number.
-        queries ([`ExampleEmbeddings`]):
-            Embeddings that hold the queries.
-        pool ([`ExampleEmbeddings`]):
-            Embeddings that hold the candidates.
-        processor ([`SelectorProcessor`]):
-            Puts features together.
+        query_ids, candidate_ids, queries, pool, processor:
+            Those of [`BaseSelectorDataset`].
         groups ([`RolloutGroups`]):
             What was answered.
-
-    Raises:
-        `ValueError`: an id without embedding, e.g. of a candidate of another pool.
     """
 
     def __init__(
@@ -188,10 +177,8 @@ class RolloutDataset(Dataset):
         processor: SelectorProcessor,
         groups: RolloutGroups,
     ):
-        self.query_ids = list(query_ids)
-        self.queries, self.pool, self.processor, self.groups = queries, pool, processor, groups
-        self.query_rows = queries.rows(self.query_ids)  # [Q]
-        self.candidate_rows = pad_rows(pool, candidate_ids)  # [Q, K]
+        super().__init__(query_ids, candidate_ids, queries, pool, processor)
+        self.groups = groups
         self.reference: dict[str, torch.Tensor] = {}
 
     @property
@@ -210,70 +197,12 @@ class RolloutDataset(Dataset):
         """
         self.reference = {"reference_logits": logits, "reference_positions": positions}
 
-    def __len__(self) -> int:
-        return len(self.query_ids)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        """A whole batch at once; PyTorch's data loader asks for it if it is there."""
-        rows = torch.tensor(indices)
-        batch = self.processor.assemble(
-            self.queries, self.query_rows[indices], self.pool, self.candidate_rows[indices]
-        )  # query_embeds [B, D], candidate_embeds [B, K, D], candidate_mask [B, K], candidate_rows [B, K]
-        swapped = self.query_rows[(np.array(indices) + 1) % len(self)]  # [B]
+    def targets(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         groups = self.groups
         return {
-            **batch,
-            # the next query, over the same candidates: does the selector read the query at all?
-            "swapped_query_embeds": self.processor.fuse(self.queries, self.processor.query_features, swapped),
             "demonstration_positions": groups.demonstration_positions[rows],  # [B, G, S]
             "rewards": groups.rewards[rows],  # [B, G]
             "group_mask": groups.group_mask[rows],  # [B, G]
             "behaviour_logprobs": groups.behaviour_logprobs[rows],  # [B, G]
             **{name: value[rows] for name, value in self.reference.items()},  # [B, G, S, A] and [B, S]
         }
-
-
-class RepeatedBlocks(Sampler[int]):
-    """
-    Queries in random order, cut into blocks of what one optimizer step takes, each block several times in a row.
-
-    All blocks are full: the last one of an epoch is filled up with queries from the beginning of the epoch.
-
-    Args:
-        num_queries (`int`):
-            Q.
-        block_size (`int`):
-            Queries of one optimizer step, over all processes and accumulated micro-batches.
-        num_iterations (`int`):
-            How often each block comes.
-        seed (`int`):
-            Seed of the order.
-        epoch (`Callable[[], int]`):
-            Tells which epoch begins; each has an order of its own, also after a resume.
-    """
-
-    def __init__(self, num_queries: int, block_size: int, num_iterations: int, seed: int, epoch: Callable[[], int]):
-        self.num_queries, self.block_size, self.num_iterations = num_queries, block_size, num_iterations
-        self.seed, self.epoch = seed, epoch
-
-    @property
-    def num_blocks(self) -> int:
-        return -(-self.num_queries // self.block_size)
-
-    def __len__(self) -> int:
-        return self.num_blocks * self.block_size * self.num_iterations
-
-    def order(self) -> np.ndarray:
-        """All queries `[Q]` in the order of this epoch."""
-        return np.random.default_rng([self.seed, self.epoch()]).permutation(self.num_queries)
-
-    def __iter__(self) -> Iterator[int]:
-        blocks = np.resize(
-            self.order(), (self.num_blocks, self.block_size)
-        )  # what is missing is taken from the beginning
-        for block in blocks.tolist():
-            for _ in range(self.num_iterations):
-                yield from block

@@ -14,26 +14,17 @@
 
 """Arguments of supervised training of selectors."""
 
-import os
 from dataclasses import dataclass, field
 
-from transformers import TrainingArguments
+from .base_training_config import BaseSelectorTrainingConfig
 
 
 LOSS_TYPES = ("listwise", "beams")
 SCORE_WEIGHTS = ("none", "softmax")
 
 
-def take_launched_precision(args: TrainingArguments) -> None:
-    """Writes the precision that `accelerate launch` chose into arguments that name none: transformers would train in
-    it without saying so, and under DeepSpeed refuse the difference."""
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launched in ("bf16", "fp16") and not (args.bf16 or args.fp16):
-        setattr(args, launched, True)
-
-
 @dataclass
-class SelectorSFTConfig(TrainingArguments):
+class SelectorSFTConfig(BaseSelectorTrainingConfig):
     """
     Arguments of [`SelectorSFTTrainer`]: those of `transformers.TrainingArguments`, some with other defaults, and
     these.
@@ -62,30 +53,14 @@ class SelectorSFTConfig(TrainingArguments):
     label_smoothing: float = field(
         default=0.0, metadata={"help": "Share of each target that is spread over all candidates in question."}
     )
-    # What follows are other defaults for fields of TrainingArguments: a selector is small and trains from scratch.
+    # What follows are other defaults for fields of TrainingArguments: a selector trains from scratch.
     learning_rate: float = field(default=3e-3, metadata={"help": "Highest learning rate."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
-    warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or a share of all below 1."})
     weight_decay: float = field(default=1.0, metadata={"help": "Weight decay of matrices."})
     num_train_epochs: float = field(default=50.0, metadata={"help": "How often each query is seen."})
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Queries in a batch, on each device."})
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "The same while evaluating."})
-    eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: no | steps | epoch."})
-    eval_steps: float = field(default=0.1, metadata={"help": "Steps between evaluations, or a share of all below 1."})
-    save_strategy: str = field(default="steps", metadata={"help": "When to save: no | steps | epoch | best."})
-    save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or a share of all below 1."})
-    save_total_limit: int = field(default=1, metadata={"help": "Checkpoints kept, besides the best one."})
-    logging_steps: float = field(default=0.02, metadata={"help": "Steps between logs, or a share of all below 1."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best checkpoint, not the last."})
     metric_for_best_model: str = field(
         default="eval_regret", metadata={"help": "What the best checkpoint is best in."}
     )
     greater_is_better: bool = field(default=False, metadata={"help": "Whether more of it is better."})
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Without effect: batches are gathered from tensors, not from columns."}
-    )
-    hub_strategy: str = field(default="end", metadata={"help": "A selector is pushed once, when it is trained: end."})
-    dataloader_pin_memory: bool = field(default=False, metadata={"help": "Whether batches go to pinned memory."})
 
     def __post_init__(self):
         for name, options in {"loss_type": LOSS_TYPES, "score_weights": SCORE_WEIGHTS}.items():
@@ -102,12 +77,4 @@ class SelectorSFTConfig(TrainingArguments):
                 f"score_weights is {self.score_weights!r}, but loss_type {self.loss_type!r} reads the scores of all "
                 "candidates already; set loss_type: beams or leave score_weights out."
             )
-        if self.label_smoothing_factor:
-            raise ValueError("label_smoothing_factor has no effect on selectors; set label_smoothing.")
-        if self.hub_strategy != "end":
-            raise ValueError(
-                f"hub_strategy is {self.hub_strategy!r}, but a selector is pushed once, when it is trained: leave it "
-                "out."
-            )
-        take_launched_precision(self)
         super().__post_init__()

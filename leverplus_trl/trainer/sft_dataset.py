@@ -24,11 +24,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from datasets import Dataset as Table
-from torch.utils.data import Dataset
 
 from ..retrieval.embeddings import ExampleEmbeddings
-from ..selectors.processing_selector import SelectorProcessor, pad_rows
-from .rollout_dataset import RepeatedBlocks
+from ..selectors.processing_selector import SelectorProcessor
+from .base_selector_dataset import BaseSelectorDataset
 
 
 #: `{prefix: {next position: score}}`, positions among the candidates in selection order.
@@ -190,26 +189,15 @@ def _selection_positions(ids: Sequence[str], positions: dict[str, int], insertio
     return picks[::-1] if insertion == "left" else picks
 
 
-class SelectorDataset(Dataset):
+class SelectorDataset(BaseSelectorDataset):
     """
     Queries, their candidates and what was scored for them.
 
     Args:
-        query_ids (`Sequence[str]`):
-            The Q queries.
-        candidate_ids (`Sequence[Sequence[str]]`):
-            Candidates of each query; may differ in number.
-        queries ([`ExampleEmbeddings`]):
-            Embeddings that hold the queries.
-        pool ([`ExampleEmbeddings`]):
-            Embeddings that hold the candidates.
-        processor ([`SelectorProcessor`]):
-            Puts features together.
+        query_ids, candidate_ids, queries, pool, processor:
+            Those of [`BaseSelectorDataset`].
         scored ([`ScoredPrefixes`]):
             What was scored.
-
-    Raises:
-        `ValueError`: an id without embedding, e.g. of a candidate that is not in the pool.
     """
 
     def __init__(
@@ -221,42 +209,16 @@ class SelectorDataset(Dataset):
         processor: SelectorProcessor,
         scored: ScoredPrefixes,
     ):
-        self.query_ids = list(query_ids)
-        self.queries, self.pool, self.processor, self.scored = queries, pool, processor, scored
-        self.query_rows = queries.rows(self.query_ids)  # [Q]
-        self.candidate_rows = pad_rows(pool, candidate_ids)  # [Q, K]
+        super().__init__(query_ids, candidate_ids, queries, pool, processor)
+        self.scored = scored
 
-    def __len__(self) -> int:
-        return len(self.query_ids)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        """A whole batch at once; PyTorch's data loader asks for it if it is there."""
-        rows = torch.tensor(indices)
-        candidate_rows = self.candidate_rows[indices]  # [B, K]
-        batch = self.processor.assemble(self.queries, self.query_rows[indices], self.pool, candidate_rows)
-        swapped = self.query_rows[(np.array(indices) + 1) % len(self)]  # [B]
+    def targets(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         scored = self.scored
         return {
-            **batch,
-            # the next query, over the same candidates: does the selector read the query at all?
-            "swapped_query_embeds": self.processor.fuse(self.queries, self.processor.query_features, swapped),
-            "candidate_rows": torch.from_numpy(candidate_rows),
             "prefix_positions": scored.prefix_positions[rows],  # [B, P, S]
             "prefix_lengths": scored.prefix_lengths[rows],  # [B, P]
             "prefix_weights": scored.prefix_weights[rows],  # [B, P]
-            "prefix_scores": scored.prefix_scores[rows],  # [B, P, K]
+            "prefix_scores": scored.prefix_scores[rows],  # [B, P, A]
             "beam_positions": scored.beam_positions[rows],  # [B, N, S]
             "beam_scores": scored.beam_scores[rows],  # [B, N]
         }
-
-
-class ShuffledBlocks(RepeatedBlocks):
-    """Full blocks in the order in which transformers shuffles: what a step sees does not depend on how many processes
-    and micro-batches it is split over."""
-
-    def order(self) -> np.ndarray:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch())
-        return torch.randperm(self.num_queries, generator=generator).numpy()  # [Q]

@@ -41,11 +41,12 @@ from ..selectors.base_selector import BaseSelectorModel
 from ..selectors.collapse import measure_collapse
 from ..selectors.encoder_lora import ENCODER_INPUTS
 from ..selectors.processing_selector import SelectorProcessor
+from .base_selector_dataset import ShuffledBlocks
 from .base_selector_trainer import BaseSelectorTrainer
 from .model_card import model_card
 from .pixel_dataset import embed_inputs
 from .sft_config import SelectorSFTConfig
-from .sft_dataset import SelectorDataset, ShuffledBlocks
+from .sft_dataset import SelectorDataset
 from .sft_losses import beam_weights, beams_loss, listwise_loss
 
 

@@ -19,8 +19,8 @@ import pytest
 
 from leverplus_trl.trainer import OfflineGRPOConfig
 from leverplus_trl.trainer.adaptive_beta import AdaptiveBeta
+from leverplus_trl.trainer.base_selector_dataset import RepeatedBlocks
 from leverplus_trl.trainer.offline_grpo_measures import why_still
-from leverplus_trl.trainer.rollout_dataset import RepeatedBlocks
 
 
 def test_beta_keeps_the_kl_in_its_range():
