@@ -14,6 +14,8 @@ help: ## Lists the targets
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,gguf]'
+	@# --no-deps: its metadata pins torch 2.0.1.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt open-flamingo einops einops-exts
 	touch $@
 
 demo: .venv/installed ## Beams, selector, rollouts, offline RL, evaluation and report on the embedded world (under 12 minutes on 2 cores)
@@ -38,6 +40,6 @@ style: .venv/installed ## Mends style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: .venv/installed ## Scoring by the VLM and training of selectors, each beside the plain way (about 6 minutes)
-	$(BIN)/python benchmarks/vlm_scoring.py
+benchmark: .venv/installed ## Scoring by the VLM and training of selectors, each beside the plain way (about 10 minutes)
+	$(BIN)/python benchmarks/beam_scoring.py
 	$(BIN)/python benchmarks/selector_training.py

@@ -17,7 +17,7 @@
 import argparse
 import sys
 
-from .launch import PREPARE, STAGES, read_recipe, run_stage
+from .launch import MERGE, PREPARE, STAGES, read_recipe, run_stage
 
 
 DESCRIPTION = """\
@@ -32,6 +32,9 @@ stages:
   evaluate   answer test queries with what the selector and every baseline choose
   report     tables, plots and a page from an evaluation
 
+  merge      the tables of beams, rollouts or evaluate from the shards (--num_shards) of a job array: same --config, or
+             --output_dir DIR [--shards DIR ...]
+
 `leverplus <stage> --help` explains every field of a stage's recipe. `python -m leverplus_trl RECIPE ...` runs several
 recipes in order.
 """
@@ -41,7 +44,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="leverplus", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
     )
-    parser.add_argument("stage", nargs="?", choices=(PREPARE, *STAGES))
+    parser.add_argument("stage", nargs="?", choices=(PREPARE, *STAGES, MERGE))
     parser.add_argument("--config", help="the recipe")
     parser.add_argument("--accelerate_config", help="a path, or the name of a file in accelerate_configs/")
     parser.add_argument("-h", "--help", action="store_true")
@@ -53,6 +56,9 @@ def main(args: list[str] | None = None) -> None:
         raise SystemExit(run_stage(known.stage, ["--help"], {}))
     try:
         recipe = read_recipe(known.config) if known.config else {}
+        if known.stage == MERGE:
+            named = ["--output_dir", recipe["output_dir"]] if "output_dir" in recipe else []
+            raise SystemExit(run_stage(MERGE, [*named, *rest], {}))
         if recipe and recipe["stage"] != known.stage:
             raise ValueError(f"{known.config!r} is a recipe for the stage {recipe['stage']!r}, not {known.stage!r}.")
         arguments = [*(["--config", known.config] if known.config else []), *rest]

@@ -32,6 +32,8 @@ STAGES = {"beams": "10", "sft": "20", "rollouts": "30", "grpo": "40", "evaluate"
 COSTLY = ("beams", "rollouts", "evaluate")
 #: A stage whose recipe names the script that does it, for data and models that must be made first.
 PREPARE = "prepare"
+#: No stage of its own: the end of one that was done in shards.
+MERGE = "merge"
 
 
 def read_recipe(path: str | Path) -> dict:
@@ -109,9 +111,7 @@ def start_stage(stage_args, stage: str):
     Returns:
         `accelerate.PartialState`: this process among the others.
     """
-    import datasets
     import torch
-    import transformers
     from accelerate import PartialState
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -122,10 +122,18 @@ def start_stage(stage_args, stage: str):
         torch.set_num_threads(stage_args.num_threads)
     cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true")
     state = PartialState(cpu=cpu or not torch.cuda.is_available())
+    set_up_log(state)
+    return state
+
+
+def set_up_log(state) -> None:
+    """The main process of a launch tells what it does, the others only what goes wrong."""
+    import datasets
+    import transformers
+
     level = logging.INFO if state.is_main_process else logging.ERROR
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("leverplus_trl").setLevel(level)
     # One bar a run: that of the stage's own work.
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    return state

@@ -24,7 +24,10 @@ from pathlib import Path
 from datasets import Dataset, Image
 
 
-PACKAGES = ("leverplus_trl", "torch", "transformers", "datasets", "accelerate", "trl", "peft", "faiss-cpu", "numpy")
+PACKAGES = (
+    *("leverplus_trl", "torch", "transformers", "datasets", "accelerate", "trl", "peft", "faiss-cpu", "numpy"),
+    *("bitsandbytes", "open-flamingo"),
+)
 WEIGHT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".gguf")
 
 

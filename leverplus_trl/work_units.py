@@ -22,8 +22,9 @@ missing.
 import logging
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,23 +33,31 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
+from .run_folder import RunFolder, write_json
+
 
 logger = logging.getLogger(__name__)
 
+#: Beside the results: all units of the job, in order, and how many items each holds.
+MANIFEST = "units.json"
+#: Seconds after which a network file system shows what another machine wrote.
+PATIENCE = 90
+
 
 def run_units(
-    folder: Path, units: Mapping[str, int], work: Callable[[str], pa.Table], description: str, item: str = "query"
+    run: RunFolder, units: Mapping[str, int], work: Callable[[str], pa.Table], description: str, item: str = "query"
 ) -> list[Path]:
     """
-    Does the units that are missing in `folder`, together with the other processes of this launch.
+    Does the units that are missing in `run.units`, or those of them that are this shard's, together with the other
+    processes of this launch.
 
     Units are taken, not dealt: a process that is done with one claims the next free one, so uneven speeds balance out.
 
     Args:
-        folder (`Path`):
-            Where the results of the units are kept.
+        run ([`RunFolder`]):
+            Where the results of the units are kept, and which of them are this launch's.
         units (`Mapping[str, int]`):
-            Names of the units, in order, and how many items each holds (for the progress bar).
+            Names of all units of the job, in order, and how many items each holds (for the progress bar).
         work (`Callable[[str], pa.Table]`):
             Does one unit; its result must depend on the unit alone.
         description (`str`):
@@ -57,51 +66,50 @@ def run_units(
             What the progress bar counts.
 
     Returns:
-        `list[Path]`: the result files of all units, in order, once every process is done.
+        `list[Path]`: the result files of all units of the job, in order, once every process is done. Those of other
+        shards need not be there.
 
     Raises:
-        `RuntimeError`: units are missing at the end, because a process died; starting again does them.
+        `RuntimeError`: units are missing at the end; starting again does them.
     """
     state = PartialState()
-    folder.mkdir(parents=True, exist_ok=True)
-    claims = folder / f".claims-{_launch_id(state)}"
-    claims.mkdir(exist_ok=True)
-    files = {name: folder / f"{name}.parquet" for name in units}
-    # Claims of a launch that was killed mean nothing, nor do its half-written files.
+    folder, shard, launch = run.units, run.shard, _launch_id(state)
+    # Everything unfinished carries the shard in its name, and nobody touches what is another's.
+    claims = folder / f".{shard}.claims-{launch}"
+    claims.mkdir(parents=True, exist_ok=True)
     if state.is_main_process:
-        _sweep(folder, keep=claims)
+        write_json(folder / MANIFEST, dict(units))
+        # Claims of a launch that was killed mean nothing, nor do its half-written files.
+        _sweep(folder.glob(f".{shard}.*" if shard.is_part else ".*"), keep=claims)
     state.wait_for_everyone()
+    files = {name: folder / f"{name}.parquet" for name in units}
+    own = {name: count for number, (name, count) in enumerate(units.items()) if shard.takes(number)}
 
     def done() -> int:
-        return sum(count for name, count in units.items() if files[name].exists())
+        return sum(count for name, count in own.items() if files[name].exists())
 
-    before = done()
+    if shard.is_part:
+        logger.info("%s: shard %s has %d of %d units.", description, shard, len(own), len(units))
+    before, total = done(), sum(own.values())
     if before:
-        logger.info("%s: resuming, %d of %d done.", description, before, sum(units.values()))
-    bar = tqdm(
-        total=sum(units.values()), initial=before, desc=description, unit=item, disable=not state.is_main_process
-    )
-    for name in units:
+        logger.info("%s: resuming, %d of %d done.", description, before, total)
+    bar = tqdm(total=total, initial=before, desc=description, unit=item, disable=not state.is_main_process)
+    for name in own:
         if files[name].exists() or not _claim(claims / name):
             continue
-        table = work(name)
-        temporary = folder / f".{name}.{os.getpid()}"
-        pq.write_table(table, temporary)
+        temporary = folder / f".{shard}.{name}.{launch}"
+        pq.write_table(work(name), temporary)
         os.replace(temporary, files[name])
         if state.is_main_process:
             bar.update(done() - bar.n)
             logger.info("%s: %d of %d.", description, bar.n, bar.total)
     state.wait_for_everyone()
+    _wait_to_see(files[name] for name in own)
+    state.wait_for_everyone()  # whoever goes on may delete the files once all have looked
     if state.is_main_process:
         bar.update(done() - bar.n)
         shutil.rmtree(claims)
     bar.close()
-    missing = [name for name in units if not files[name].exists()]
-    state.wait_for_everyone()  # whoever goes on may delete the files once all have looked
-    if missing:
-        raise RuntimeError(
-            f"{len(missing)} units of {folder} are missing, e.g. {missing[0]}. Run the same command again."
-        )
     return list(files.values())
 
 
@@ -121,11 +129,21 @@ def _claim(file: Path) -> bool:
     return True
 
 
-def _sweep(folder: Path, keep: Path) -> None:
-    for left in folder.glob(".*"):
+def _sweep(found: Iterable[Path], keep: Path) -> None:
+    for left in found:
         if left == keep:
             continue
         if left.is_dir():
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=True)  # a process that outlived its launcher may still write
         else:
-            left.unlink()
+            left.unlink(missing_ok=True)
+
+
+def _wait_to_see(files: Iterable[Path]) -> None:
+    """All processes are through, so all files are there; but another machine's may take a while to show."""
+    latest = time.monotonic() + PATIENCE
+    for file in files:
+        while not file.exists():
+            if time.monotonic() > latest:
+                raise RuntimeError(f"{file} is missing, though its unit was taken. Run the same command again.")
+            time.sleep(0.5)

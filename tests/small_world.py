@@ -23,7 +23,7 @@ from paths import WORLD
 from leverplus_trl.beams import BeamArguments
 from leverplus_trl.hub import HubArguments
 from leverplus_trl.retrieval import SamplerArguments
-from leverplus_trl.scripts.stage_arguments import StageArguments
+from leverplus_trl.scripts.stage_arguments import ShardedStageArguments
 from leverplus_trl.tasks import DataArguments, TaskArguments
 from leverplus_trl.vlms import VLMArguments
 
@@ -44,7 +44,7 @@ def beam_arguments(data_files: dict[str, str], output_dir: Path, **changes) -> t
     """Arguments of the beams stage for a small search; `changes` go to whichever dataclass has the field."""
     made = []
     defaults = {
-        StageArguments: {"stage": "beams", "num_threads": 1},
+        ShardedStageArguments: {"stage": "beams", "num_threads": 1},
         DataArguments: {"dataset": "parquet", "data_files": data_files, "pool_split": "pool"},
         TaskArguments: {"task": "vqa", "metric": "exact_match", "max_new_tokens": 4},
         VLMArguments: {"vlm": VLM, "max_batch_tokens": 1024},

@@ -49,3 +49,16 @@ def test_a_folder_is_free_again_when_its_run_is_over(tmp_path):
     RunFolder(str(tmp_path), "beams", RECIPE)
     with pytest.raises(ValueError, match=r"another recipe \(seed: 0 there, 1 here\)"):
         RunFolder(str(tmp_path), "beams", {"seed": 1})
+
+
+def test_what_the_first_launch_finds_holds_for_those_that_do_not_say(tmp_path):
+    run = RunFolder(str(tmp_path), "beams", {**RECIPE, "memory_mb": None})
+    assert run.settle("memory_mb", 512) == 512
+    del run
+    other_machine = RunFolder(str(tmp_path), "beams", {**RECIPE, "memory_mb": None})
+    assert other_machine.settle("memory_mb", 2048) == 512
+    assert other_machine.provenance["facts"]["memory_mb"] == 512
+    del other_machine
+    assert RunFolder(str(tmp_path), "beams", {**RECIPE, "memory_mb": 512}).settle("memory_mb", 512) == 512
+    with pytest.raises(ValueError, match=r"memory_mb: 512 there, 2048 here"):
+        RunFolder(str(tmp_path), "beams", {**RECIPE, "memory_mb": 2048})

@@ -22,7 +22,9 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset
 
+from ..run_folder import RunFolder
 from ..tasks import Example
+from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
 from ..work_units import run_units
 from .beam_search import INSERTIONS, OBJECTIVES, beam_search
@@ -164,7 +166,7 @@ def search_unit(
 
 
 def generate_beams(
-    folder: Path,
+    run: RunFolder,
     queries: dict[str, Dataset],
     candidate_ids: dict[str, list[list[str]]],
     pool: Dataset,
@@ -175,8 +177,8 @@ def generate_beams(
     Searches the beams of all queries of all splits, in units, together with the other processes of the launch.
 
     Args:
-        folder (`Path`):
-            Where the results of the units are kept.
+        run ([`RunFolder`]):
+            Keeps the results of the units.
         queries (`dict[str, Dataset]`):
             Examples to ask, by split.
         candidate_ids (`dict[str, list[list[str]]]`):
@@ -191,6 +193,8 @@ def generate_beams(
     Returns:
         `dict[str, list[Path]]`: the units' files of each split, in query order.
     """
+    # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
+    pool, queries = undecoded(pool), {split: undecoded(examples) for split, examples in queries.items()}
     position = {identifier: row for row, identifier in enumerate(pool["id"])}
     spans, sizes = {}, {}
     for split, examples in queries.items():
@@ -204,10 +208,11 @@ def generate_beams(
         candidates = candidate_ids[split][start:end]
         needed = sorted({position[identifier] for ids in candidates for identifier in ids})
         by_id = {example["id"]: example for example in (pool[row] for row in needed)}
-        rows = search_unit([queries[split][row] for row in range(start, end)], candidates, by_id, vlm, args)
+        with vlm.unit():
+            rows = search_unit([queries[split][row] for row in range(start, end)], candidates, by_id, vlm, args)
         return pa.Table.from_pylist([{**row, "split": split} for row in rows])
 
-    files = run_units(folder, sizes, work, "Searching beams")
+    files = run_units(run, sizes, work, "Searching beams")
     by_split: dict[str, list[Path]] = {split: [] for split in queries}
     for (split, _, _), file in zip(spans.values(), files, strict=True):
         by_split[split].append(file)

@@ -14,16 +14,17 @@
 
 """Answering: every query with what every method chose for it, in units any process may take."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from accelerate import PartialState
 from datasets import Dataset
 
+from ..run_folder import RunFolder
 from ..schema import PREDICTIONS
+from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
 from ..work_units import run_units
 from .baselines import METHODS
@@ -107,20 +108,20 @@ Plan = Mapping[tuple[str, int, int], list[list[str]]]
 
 
 def answer_queries(
-    folder: Path,
+    run: RunFolder,
     queries: Dataset,
     pool: Dataset,
     candidate_ids: list[list[str]],
     plan: Plan,
     vlm: BaseVLM,
     args: EvaluationArguments,
-) -> Dataset | None:
+) -> dict[str, list[Path]]:
     """
     Answers every query once with each method's demonstrations.
 
     Args:
-        folder (`Path`):
-            Where the results of the units are kept.
+        run ([`RunFolder`]):
+            Keeps the results of the units.
         queries (`Dataset`):
             Examples to ask.
         pool (`Dataset`):
@@ -135,8 +136,10 @@ def answer_queries(
             Split and unit size.
 
     Returns:
-        `Dataset`: a table with the columns of `schema.PREDICTIONS`; on other processes than the main one, `None`.
+        `dict[str, list[Path]]`: the units' files of the split, in query order.
     """
+    # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
+    pool, queries = undecoded(pool), undecoded(queries)
     row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
     starts = range(0, len(queries), args.unit_size)
     spans = {f"{args.eval_split}-{n:06d}": (s, min(s + args.unit_size, len(queries))) for n, s in enumerate(starts)}
@@ -172,7 +175,10 @@ def answer_queries(
             }
         return pa.Table.from_pylist(rows)
 
-    files = run_units(folder, {name: end - start for name, (start, end) in spans.items()}, work, "Answering")
-    if not PartialState().is_main_process:
-        return None
+    sizes = {name: end - start for name, (start, end) in spans.items()}
+    return {args.eval_split: run_units(run, sizes, work, "Answering")}
+
+
+def read_predictions(files: Sequence[Path]) -> Dataset:
+    """The units' results as one table with the columns of `schema.PREDICTIONS`."""
     return Dataset.from_list([row for file in files for row in pq.read_table(file).to_pylist()], features=PREDICTIONS)

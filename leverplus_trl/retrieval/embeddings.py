@@ -39,6 +39,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 from transformers.utils import cached_file
 
 from ..provenance import dataset_fingerprint, digest, model_revision, versions
+from ..tasks.images import DECODING, decode_image
 
 
 #: What is embedded: the column of each, and, but for images, its words.
@@ -218,7 +219,7 @@ class Encoder:
     def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """What the image tower reads: B images of any mode and size -> `[B, 3, H, W]`."""
         self.check_modality("image")
-        inputs = self.image_processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
+        inputs = self.image_processor(images=[decode_image(image) for image in images], return_tensors="pt")
         self._check_inputs(inputs, "pixel_values")
         return inputs["pixel_values"]
 
@@ -331,6 +332,7 @@ def _provenance(examples: Dataset, model: Encoder, weights: str, modality: str, 
         "batch_size": batch_size,
         "device_type": torch.device(model.device).type,
         "versions": {name: installed[name] for name in ("torch", "transformers")},
+        "image_decoding": DECODING if modality == "image" else None,
     }
 
 

@@ -23,7 +23,9 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ..beams.info_score import answer_score
+from ..run_folder import RunFolder
 from ..tasks import BaseTask, Example
+from ..tasks.images import undecoded
 from ..vlms import AnswerLogprob, BaseVLM, Request
 from ..work_units import run_units
 from .relevance import relevance
@@ -190,7 +192,7 @@ def _score_answers(
 
 
 def generate_rollouts(
-    folder: Path,
+    run: RunFolder,
     queries: dict[str, Dataset],
     pool: Dataset,
     sources: RolloutSources,
@@ -203,8 +205,8 @@ def generate_rollouts(
     Answers the queries of all splits, in units, together with the other processes of the launch.
 
     Args:
-        folder (`Path`):
-            Where the results of the units are kept.
+        run ([`RunFolder`]):
+            Keeps the results of the units.
         queries (`dict[str, Dataset]`):
             Examples to ask, by split.
         pool (`Dataset`):
@@ -223,6 +225,8 @@ def generate_rollouts(
     Returns:
         `dict[str, list[Path]]`: the units' files of each split, in query order.
     """
+    # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
+    pool, queries = undecoded(pool), {split: undecoded(examples) for split, examples in queries.items()}
     row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
     size = sources.args.unit_size
     spans, sizes = {}, {}
@@ -247,13 +251,14 @@ def generate_rollouts(
         needed = sorted({row_of[i] for own in proposals for one in own for i in one.demonstration_ids})
         by_id = {example["id"]: example for example in (pool[row] for row in needed)}
         before = [known(split, query_id) for query_id in ids]
-        rows = answer_unit(examples, proposals, before, by_id, vlm, score)
+        with vlm.unit():
+            rows = answer_unit(examples, proposals, before, by_id, vlm, score)
         candidates = sources.searched[split].candidate_ids
         return pa.Table.from_pylist(
             [{**row, "split": split, "candidate_ids": candidates(row["query_id"])} for row in rows]
         )
 
-    files = run_units(folder, sizes, work, "Rolling out")
+    files = run_units(run, sizes, work, "Rolling out")
     by_split: dict[str, list[Path]] = {split: [] for split in queries}
     for (split, _, _), file in zip(spans.values(), files, strict=True):
         by_split[split].append(file)

@@ -41,6 +41,7 @@ PROMPT_KEYS = (
     "gguf_file",
     "dtype",
     "attn_implementation",
+    "quantization",
     "prompt_format",
     "system_prompt",
     "score_end_token",

@@ -22,37 +22,51 @@ leverplus beams --config recipes/demo/10_beams.yaml
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from trl import TrlParser
 
-from ..beams import BeamArguments, generate_beams, num_scored_sequences, write_beam_dataset
+from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
 from ..hub import HubArguments, check_writable
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
-from ..retrieval import SamplerArguments, sample_candidates
+from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
 from ..tables import push_tables
-from ..tasks import DataArguments, TaskArguments, check_disjoint, first_queries, load_examples, make_task
-from ..vlms import VLMArguments, load_vlm, preflight
-from .stage_arguments import StageArguments
+from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
+from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight
+from ..vlms.estimate import Job, dry_run
+from .stage_arguments import ShardedStageArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.beams")  # as a module that is run, __name__ is "__main__"
 
+#: Written last: a folder that holds it is complete.
+LAST_FILE = "README.md"
+
 
 def make_parser() -> TrlParser:
     return TrlParser(
-        (StageArguments, DataArguments, TaskArguments, VLMArguments, SamplerArguments, BeamArguments, HubArguments),
+        (
+            ShardedStageArguments,
+            DataArguments,
+            TaskArguments,
+            VLMArguments,
+            SamplerArguments,
+            BeamArguments,
+            HubArguments,
+        ),
         prog="leverplus beams",
         description="Score ordered demonstrations with a frozen VLM; store the best sequences and the whole ledger.",
     )
 
 
 def main(
-    stage_args: StageArguments,
+    stage_args: ShardedStageArguments,
     data_args: DataArguments,
     task_args: TaskArguments,
     vlm_args: VLMArguments,
@@ -78,8 +92,10 @@ def main(
         )
     _announce(queries, sampler_args, beam_args, state)
     if stage_args.dry_run:
+        job = job_to_estimate(queries, pool, sampler_args, beam_args, stage_args.num_shards)
+        dry_run(job, vlm_args, task)
         return
-    share = state.is_main_process and hub_args.push_to_hub
+    share = state.is_main_process and hub_args.push_to_hub and not stage_args.shard.is_part
     if share:
         check_writable(hub_args.push_to_hub, "dataset", hub_args.hub_private_repo)
     recipe = {}
@@ -91,24 +107,32 @@ def main(
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
     }
-    run = RunFolder(beam_args.output_dir, "beams", recipe, facts)
-    if (run.path / "README.md").exists():
+    run = RunFolder(beam_args.output_dir, "beams", recipe, facts, stage_args.shard)
+    if (run.path / LAST_FILE).exists():
         logger.info("%s is complete: nothing to do.", run.path)
         if share:
             push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
         return
     candidate_ids = {split: sample_candidates(sampler_args, pool, examples) for split, examples in queries.items()}
     vlm = load_vlm(vlm_args, task)
+    vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     every_query = concatenate_datasets(list(queries.values()))
     report = preflight(vlm, pool, every_query, beam_args.num_shots, beam_args.preflight_seed)
     logger.info("Preflight passed: %s", asdict(report))
-    files = generate_beams(run.path / "units", queries, candidate_ids, pool, vlm, beam_args)
+    files = generate_beams(run, queries, candidate_ids, pool, vlm, beam_args)
+    if run.waits_for_merge():
+        return
     if state.is_main_process:
-        write_beam_dataset(run.path, files, run.provenance)
-        logger.info("Beams and ledger are in %s.", run.path)
+        finish(run, files)
     if share:
         push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
     state.wait_for_everyone()
+
+
+def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
+    """Writes the tables from the results of all units, by split in query order."""
+    write_beam_dataset(run.path, files, run.provenance)
+    logger.info("Beams and ledger are in %s.", run.path)
 
 
 def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArguments, state: PartialState) -> None:
@@ -125,6 +149,23 @@ def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArgu
         beam_args.num_shots,
         state.num_processes,
     )
+
+
+def job_to_estimate(
+    queries: dict[str, Dataset],
+    pool: Dataset,
+    sampler_args: SamplerArguments,
+    beam_args: BeamArguments,
+    num_shards: int,
+) -> Job:
+    """The search, with candidates drawn at random: those that are alike would have to be embedded first."""
+    sampler = CandidateSampler(pool["id"], "random", sampler_args.num_candidates, sampler_args.sampler_seed)
+
+    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
+        search_unit(asked, sampler.sample([query["id"] for query in asked]), by_id, vlm, beam_args)
+
+    notes = [f"Candidates were drawn at random, not by {sampler_args.sampler!r}."] * bool(sampler_args.modalities)
+    return Job(queries, pool, beam_args.unit_size, work, num_shards, notes)
 
 
 if __name__ == "__main__":

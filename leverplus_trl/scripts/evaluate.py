@@ -20,31 +20,40 @@ leverplus evaluate --config recipes/demo/50_evaluate.yaml
 ```
 """
 
+import json
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset
 from trl import TrlParser
 
 from ..evaluation.baselines import BASELINES, Choices, choose, oracle
 from ..evaluation.evaluation import ORACLE, RANDOM, SELECTOR, ZERO_SHOT, summarize, write_results
-from ..evaluation.inference import EvaluationArguments, Plan, answer_queries
+from ..evaluation.inference import EvaluationArguments, Plan, answer_queries, read_predictions
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates
-from ..run_folder import RunFolder
+from ..run_folder import RunFolder, write_json
 from ..schema import BEAMS, LEDGER
 from ..selectors import DemonstrationSelector
 from ..selectors.collapse import measure_collapse
 from ..tables import read_table, table_provenance, write_tables
-from ..tasks import DataArguments, TaskArguments, check_disjoint, first_queries, load_examples, make_task
-from ..vlms import VLMArguments, load_vlm, preflight
-from .stage_arguments import StageArguments
+from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
+from ..vlms import BaseVLM, Request, VLMArguments, load_vlm, preflight
+from ..vlms.estimate import Job, dry_run
+from .stage_arguments import ShardedStageArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.evaluate")  # as a module that is run, __name__ is "__main__"
+
+#: Written last: a folder that holds it is complete.
+LAST_FILE = "results.json"
+#: Kept beside the units' results: what choosing showed about the selectors.
+COLLAPSE = "collapse.json"
 
 CARD = """\
 What a frozen VLM answered, behind the demonstrations that each method chose.
@@ -54,14 +63,14 @@ What a frozen VLM answered, behind the demonstrations that each method chose.
 
 def make_parser() -> TrlParser:
     return TrlParser(
-        (StageArguments, DataArguments, TaskArguments, VLMArguments, SamplerArguments, EvaluationArguments),
+        (ShardedStageArguments, DataArguments, TaskArguments, VLMArguments, SamplerArguments, EvaluationArguments),
         prog="leverplus evaluate",
         description="Answer test queries with what the selector, every baseline and the oracle choose.",
     )
 
 
 def main(
-    stage_args: StageArguments,
+    stage_args: ShardedStageArguments,
     data_args: DataArguments,
     task_args: TaskArguments,
     vlm_args: VLMArguments,
@@ -77,8 +86,10 @@ def main(
     check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)
     queries = first_queries(queries, eval_args.num_queries)
     if stage_args.dry_run:
-        count = len(eval_args.shots) * (len(eval_args.methods) - 1 + len(eval_args.selectors)) + 1
+        shots = prompts_of_a_query(eval_args)
+        count = len(shots)
         logger.info("%d queries x at most %d prompts each: %d answers.", len(queries), count, count * len(queries))
+        dry_run(job_to_estimate(queries, pool, shots, eval_args, stage_args.num_shards), vlm_args, task)
         return
     beams_provenance = table_provenance(eval_args.beams) if eval_args.beams else None
     recipe = {}
@@ -92,34 +103,74 @@ def main(
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
         "beams_fingerprint": eval_args.beams and beams_fingerprint(eval_args.beams, eval_args.eval_split),
     }
-    run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts)
-    if (run.path / "results.json").exists():
+    run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts, stage_args.shard)
+    if (run.path / LAST_FILE).exists():
         logger.info("%s is complete: nothing to do.", run.path)
         return
     candidate_ids = candidates_of(queries, pool, sampler_args, eval_args)
     plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance)
     vlm = load_vlm(vlm_args, task)
+    vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     report = preflight(vlm, pool, queries, max(shots for _, shots, _ in plan), max_new_tokens=task_args.max_new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
-    predictions = answer_queries(run.path / "units", queries, pool, candidate_ids, plan, vlm, eval_args)
     if state.is_main_process:
-        tables = {"predictions": {eval_args.eval_split: predictions}}
-        write_tables(run.path / "predictions", tables, "Predictions", CARD, run.provenance)
-        results = summarize(
-            predictions,
-            name=Path(eval_args.output_dir).parent.name or eval_args.output_dir,
-            dataset=data_args.dataset,
-            vlm=vlm_args.vlm,
-            task=task_args.task,
-            metric=task.metric,
-            provenance=run.provenance,
-            collapse=collapse,
-            selectors=list(eval_args.selector_paths),
-        )
-        write_results(results, run.path / "results.json")
-        shutil.rmtree(run.path / "units")
-        logger.info("Results are in %s.", run.path / "results.json")
+        run.units.mkdir(exist_ok=True)
+        write_json(run.units / COLLAPSE, collapse)
+    files = answer_queries(run, queries, pool, candidate_ids, plan, vlm, eval_args)
+    if run.waits_for_merge():
+        return
+    if state.is_main_process:
+        finish(run, files)
     state.wait_for_everyone()
+
+
+def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
+    """Writes predictions and results from those of all units, in query order."""
+    recipe = run.provenance["recipe"]
+    _, data_args, task_args, vlm_args, _, eval_args = make_parser().parse_dict(recipe, allow_extra_keys=True)
+    units = files[eval_args.eval_split]
+    predictions = read_predictions(units)
+    tables = {"predictions": {eval_args.eval_split: predictions}}
+    write_tables(run.path / "predictions", tables, "Predictions", CARD, run.provenance)
+    results = summarize(
+        predictions,
+        name=Path(eval_args.output_dir).parent.name or eval_args.output_dir,
+        dataset=data_args.dataset,
+        vlm=vlm_args.vlm,
+        task=task_args.task,
+        metric=make_task(task_args).metric,
+        provenance=run.provenance,
+        collapse=json.loads((units[0].parent / COLLAPSE).read_text(encoding="utf-8")),
+        selectors=list(eval_args.selector_paths),
+    )
+    write_results(results, run.path / LAST_FILE)
+    shutil.rmtree(run.units, ignore_errors=True)
+    logger.info("Results are in %s.", run.path / LAST_FILE)
+
+
+def prompts_of_a_query(eval_args: EvaluationArguments) -> list[int]:
+    """Demonstrations in each prompt that a query is answered behind, at most."""
+    choosing = [method for method in eval_args.methods if method not in (ZERO_SHOT, SELECTOR)]
+    count = len(choosing) + len(eval_args.selectors) * (SELECTOR in eval_args.methods)
+    return [0, *(shots for _ in range(count) for shots in sorted(set(eval_args.shots)))]
+
+
+def job_to_estimate(
+    queries: Dataset, pool: Dataset, shots: list[int], eval_args: EvaluationArguments, num_shards: int
+) -> Job:
+    """Answers behind random demonstrations, so that no method need choose any."""
+    identifiers = pool["id"]
+
+    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
+        rng, requests = np.random.default_rng(eval_args.method_seed), []
+        for query in asked:
+            for count in shots:
+                rows = rng.choice(len(identifiers), size=count, replace=False)
+                requests.append(Request(tuple(by_id[identifiers[row]] for row in rows), query))
+        vlm.generate(requests)
+
+    notes = ["Random demonstrations stood for what the methods choose."]
+    return Job({eval_args.eval_split: queries}, pool, eval_args.unit_size, work, num_shards, notes)
 
 
 def beams_fingerprint(beams: str, split: str) -> dict[str, str]:

@@ -22,7 +22,9 @@ leverplus rollouts --config recipes/demo/30_rollouts.yaml
 """
 
 import logging
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from accelerate import PartialState
@@ -34,8 +36,8 @@ from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SIMILARITIES, embed_examples
 from ..rollouts.rollout_arguments import RolloutArguments
-from ..rollouts.rollout_generation import answer_weights, generate_rollouts
-from ..rollouts.rollout_reuse import ledger_is_ours, provenance_of, read_previous
+from ..rollouts.rollout_generation import answer_unit, answer_weights, generate_rollouts
+from ..rollouts.rollout_reuse import Known, ledger_is_ours, provenance_of, read_previous
 from ..rollouts.rollout_sources import RolloutSources, SearchedBeams
 from ..rollouts.rollout_summary import describe
 from ..rollouts.rollout_table import write_rollout_dataset
@@ -44,12 +46,25 @@ from ..schema import BEAMS, LEDGER
 from ..selectors import BaseSelectorConfig, DemonstrationSelector, read_selector_config
 from ..selectors.encoder_lora import copied_encoder
 from ..tables import push_tables, read_table, splits_of
-from ..tasks import BaseTask, DataArguments, TaskArguments, check_disjoint, first_queries, load_examples, make_task
-from ..vlms import VLMArguments, load_vlm, preflight
-from .stage_arguments import StageArguments
+from ..tasks import (
+    BaseTask,
+    DataArguments,
+    Example,
+    TaskArguments,
+    check_disjoint,
+    first_queries,
+    load_examples,
+    make_task,
+)
+from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight
+from ..vlms.estimate import Job, dry_run
+from .stage_arguments import ShardedStageArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.rollouts")  # as a module that is run, __name__ is "__main__"
+
+#: Written last: a folder that holds it is complete.
+LAST_FILE = "README.md"
 
 
 class NamedEncoder(NamedTuple):
@@ -62,14 +77,14 @@ class NamedEncoder(NamedTuple):
 
 def make_parser() -> TrlParser:
     return TrlParser(
-        (StageArguments, DataArguments, TaskArguments, VLMArguments, RolloutArguments, HubArguments),
+        (ShardedStageArguments, DataArguments, TaskArguments, VLMArguments, RolloutArguments, HubArguments),
         prog="leverplus rollouts",
         description="Answer each query behind sequences from many sources with a frozen VLM; store every measure.",
     )
 
 
 def main(
-    stage_args: StageArguments,
+    stage_args: ShardedStageArguments,
     data_args: DataArguments,
     task_args: TaskArguments,
     vlm_args: VLMArguments,
@@ -92,8 +107,9 @@ def main(
     encoder = encoder_of(rollout_args, config, made_by["recipe"])
     announce(rollout_args, queries, task, state)
     if stage_args.dry_run:
+        dry_run(job_to_estimate(rollout_args, searched, queries, pool, stage_args.num_shards), vlm_args, task)
         return
-    share = state.is_main_process and hub_args.push_to_hub
+    share = state.is_main_process and hub_args.push_to_hub and not stage_args.shard.is_part
     if share:
         check_writable(hub_args.push_to_hub, "dataset", hub_args.hub_private_repo)
     recipe = {}
@@ -104,8 +120,8 @@ def main(
     facts["insertion"] = made_by["recipe"]["insertion"]
     previous = read_previous(rollout_args, recipe, facts, examples)
     facts["previous_fingerprint"] = {split: dataset_fingerprint(found.rollouts) for split, found in previous.items()}
-    run = RunFolder(rollout_args.output_dir, "rollouts", recipe, facts)
-    if (run.path / "README.md").exists():
+    run = RunFolder(rollout_args.output_dir, "rollouts", recipe, facts, stage_args.shard)
+    if (run.path / LAST_FILE).exists():
         logger.info("%s is complete: nothing to do.", run.path)
         if share:
             push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
@@ -113,24 +129,31 @@ def main(
     reuse_ledger = ledger_is_ours(rollout_args, made_by, recipe, facts, examples)
     sources = make_sources(rollout_args, searched, queries, pool, config, encoder, made_by["recipe"])
     vlm = load_vlm(vlm_args, task)
+    vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     every_query = concatenate_datasets(list(queries.values()))
     report = preflight(vlm, pool, every_query, rollout_args.num_shots, max_new_tokens=task_args.max_new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
-    folder = run.path / "units"
-    files = generate_rollouts(folder, queries, pool, sources, vlm, facts["score"], reuse_ledger, previous)
+    files = generate_rollouts(run, queries, pool, sources, vlm, facts["score"], reuse_ledger, previous)
+    if run.waits_for_merge():
+        return
     if state.is_main_process:
-        summary, counts = write_rollout_dataset(run.path, files, run.provenance)
-        logger.info(
-            "%(sequences)d sequences: %(answered)d answered and %(scored)d answers scored by the VLM; %(from_ledger)d "
-            "log-probabilities came from the ledger, and %(from_previous)d sequences from earlier rollouts.",
-            counts,
-        )
-        for split, found in summary.items():
-            logger.info("%s", describe(found, split))
-        logger.info("Rollouts are in %s, and what they say at a glance in summary.json there.", run.path)
+        finish(run, files)
     if share:
         push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
     state.wait_for_everyone()
+
+
+def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
+    """Writes table and summary from the results of all units, by split in query order."""
+    summary, counts = write_rollout_dataset(run.path, files, run.provenance)
+    logger.info(
+        "%(sequences)d sequences: %(answered)d answered and %(scored)d answers scored by the VLM; %(from_ledger)d "
+        "log-probabilities came from the ledger, and %(from_previous)d sequences from earlier rollouts.",
+        counts,
+    )
+    for split, found in summary.items():
+        logger.info("%s", describe(found, split))
+    logger.info("Rollouts are in %s, and what they say at a glance in summary.json there.", run.path)
 
 
 def facts_of(
@@ -292,6 +315,27 @@ def announce(rollout_args: RolloutArguments, queries: dict[str, Dataset], task: 
         f"{most:,}",
         state.num_processes,
     )
+
+
+def job_to_estimate(
+    rollout_args: RolloutArguments,
+    searched: dict[str, SearchedBeams],
+    queries: dict[str, Dataset],
+    pool: Dataset,
+    num_shards: int,
+) -> Job:
+    """Rollouts from the beams and at random, so that no selector need be asked and nothing embedded."""
+    sources = RolloutSources(replace(rollout_args, selector=None, num_similar=0), searched)
+
+    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
+        proposals = sources.propose(split, [query["id"] for query in asked])
+        answer_unit(asked, proposals, [Known()] * len(asked), by_id, vlm)
+
+    notes = [
+        "Random sequences stood for those of the selector and of similarities, and nothing was taken from the ledger "
+        "or from earlier rollouts."
+    ]
+    return Job(queries, pool, rollout_args.unit_size, work, num_shards, notes)
 
 
 def make_sources(

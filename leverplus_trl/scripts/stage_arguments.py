@@ -12,9 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The recipe keys every stage has."""
+"""The recipe keys every stage has, and those of the stages that a job array may share."""
 
 from dataclasses import dataclass, field
+
+from ..run_folder import Shard
 
 
 @dataclass
@@ -49,3 +51,35 @@ class StageArguments:
                 f"This recipe says `stage: {self.stage}` and was given to the stage {stage!r}. "
                 f"Run it with `leverplus {self.stage}` or `python -m leverplus_trl RECIPE.yaml`."
             )
+
+
+@dataclass
+class ShardedStageArguments(StageArguments):
+    """
+    Those of a stage that calls the VLM, which may be done by several launches that know nothing of each other.
+
+    Args:
+        stage, accelerate_config, num_threads, dry_run:
+            Those of [`StageArguments`].
+        num_shards (`int`, *optional*, defaults to 1):
+            Number of launches among which the job is cut, e.g. the tasks of a job array. When all are done, `leverplus
+            merge` writes the tables; they are those of a single launch, to the byte.
+        shard_index (`int`, *optional*):
+            Which of them this is, counted from 0.
+    """
+
+    num_shards: int = field(default=1, metadata={"help": "Launches among which the job is cut (a job array)."})
+    shard_index: int | None = field(default=None, metadata={"help": "Which of them this is, counted from 0."})
+
+    def __post_init__(self):
+        if self.num_shards < 1:
+            raise ValueError(f"num_shards is {self.num_shards}; it must be at least 1.")
+        named = f"0 to {self.num_shards - 1}"
+        if self.shard_index is None and self.num_shards > 1:
+            raise ValueError(f"num_shards is {self.num_shards}: set shard_index, {named}, to say which one this is.")
+        if self.shard_index is not None and not 0 <= self.shard_index < self.num_shards:
+            raise ValueError(f"shard_index is {self.shard_index}, num_shards {self.num_shards}; expected {named}.")
+
+    @property
+    def shard(self) -> Shard:
+        return Shard(self.shard_index or 0, self.num_shards)

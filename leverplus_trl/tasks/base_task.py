@@ -83,7 +83,10 @@ class BaseTask(ABC):
 
     @abstractmethod
     def content(self, example: Example) -> list[dict[str, Any]]:
-        """The user's turn: a list of `{"type": "image", "image": PIL.Image}` and `{"type": "text", "text": str}`."""
+        """
+        The user's turn: a list of `{"type": "image", "image": image}` and `{"type": "text", "text": str}`. The image
+        is what the example holds, decoded or not (see `tasks/images.py`).
+        """
 
     @abstractmethod
     def check_examples(self, examples: Dataset, split: str) -> None:

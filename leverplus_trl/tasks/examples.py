@@ -23,10 +23,11 @@ from pathlib import Path
 
 import datasets
 from accelerate import PartialState
-from datasets import ClassLabel, Dataset, DatasetDict, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Value
 
 from ..schema import EXAMPLES
 from ..tables import load_split
+from .images import decode_image, undecoded
 
 
 logger = logging.getLogger(__name__)
@@ -199,17 +200,15 @@ def _bad_example(row: dict) -> dict:
         return {"problem": "it has no annotators' answers"}
     if row["image"] is not None:
         try:
-            Image().decode_example(row["image"]).load()
-        except (
-            Exception
-        ) as error:  # PIL raises many kinds for a damaged file; the example is named and none is hidden.
-            return {"problem": f"its image can't be decoded ({type(error).__name__}: {error})"}
+            decode_image(row["image"])
+        except ValueError as error:
+            return {"problem": f"its image {error}"}
     return {"problem": ""}
 
 
 def _handle_bad_examples(examples: Dataset, on_bad_example: str, split: str) -> Dataset:
     logger.info("Checking the %d examples of split %r.", len(examples), split)
-    checked = examples.cast_column("image", Image(decode=False)).map(
+    checked = undecoded(examples).map(
         _bad_example, remove_columns=[c for c in examples.column_names if c != "id"], desc=f"Checking {split}"
     )
     problems = {row["id"]: row["problem"] for row in checked if row["problem"]}

@@ -16,9 +16,10 @@
 
 from typing import Any
 
-from datasets import Dataset, Image
+from datasets import Dataset
 
 from .base_task import BaseTask, Example
+from .images import undecoded
 
 
 class VQATask(BaseTask):
@@ -38,7 +39,7 @@ class VQATask(BaseTask):
         ]
 
     def check_examples(self, examples: Dataset, split: str) -> None:
-        images = examples.select_columns(["id", "image"]).cast_column("image", Image(decode=False))
+        images = undecoded(examples.select_columns(["id", "image"]))
         missing = [row["id"] for row in images if row["image"] is None]
         if missing:
             raise ValueError(

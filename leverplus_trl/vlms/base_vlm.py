@@ -12,48 +12,48 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What every VLM promises (`answer_logprobs`, `generate`), and the planning, batching and counting they have in
-common."""
+"""What every VLM promises (`answer_logprobs`, `generate`), how it finds the fastest right way to keep that, and what a
+family says of itself."""
 
 import copy
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tasks import BaseTask, Example
+from .out_of_memory import is_out_of_memory
+from .plain_runner import PlainRunner
+from .prompt_texts import PromptTexts
 from .prompts import ChatPrompt, Piece, PlainPrompt
-from .segments import Segment, SegmentCache, cat_padded, num_tokens, plan_batches
+from .requests import AnswerLogprob, MemoryTooSmall, Request
+from .segments import ByteCache, Segment, cat_padded, num_tokens
+from .shared_runner import SharedRunner
+from .trie_attention import CantShare
 from .vlm_arguments import VLMArguments
 
 
 logger = logging.getLogger(__name__)
 
-#: Prompts that are preprocessed at once where each is processed whole.
-WHOLE_PROMPTS = 64
+#: Memory beside the model on a CPU, where the recipe does not say: what is free there changes from moment to moment.
+CPU_MEMORY_MB = 1024
+#: Largest difference of an answer's log-probability between sharing prefixes and not; see `BaseVLM.prepare`.
+SHARING_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+COARSE_SHARING_TOLERANCE = 0.1  # bfloat16, float16
 
 
-class Request(NamedTuple):
-    """One prompt: demonstrations in prompt order (the last stands next to the query), and the query."""
-
-    demonstrations: tuple[Example, ...]
-    query: Example
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        return (*(example["id"] for example in self.demonstrations), self.query["id"])
-
-
-class AnswerLogprob(NamedTuple):
-    """`logprob`: sum over the answer's tokens of log p(token | all before it); `num_tokens`: how many these are."""
-
-    logprob: float
-    num_tokens: int
+def find_memory_mb(device: torch.device) -> int:
+    """Memory that may be used beside a model that is loaded: on a GPU most of what is free, in MB."""
+    if device.type != "cuda":
+        return CPU_MEMORY_MB
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(256, int(0.8 * free / 2**20) // 256 * 256)
 
 
 class BaseVLM(ABC):
@@ -71,6 +71,9 @@ class BaseVLM(ABC):
             Budgets and conventions.
     """
 
+    #: Position axes of the decoder's rotary embedding.
+    num_axes = 1
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -83,15 +86,26 @@ class BaseVLM(ABC):
         self.prompt = prompt
         self.task: BaseTask = prompt.task
         self.args = args
+        self.texts = PromptTexts(prompt, tokenizer, args.score_end_token)
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.max_length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        # What the tokenizer writes before a text by itself: left to it, every piece of a prompt would get one.
-        begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-        self._start: str = tokenizer.bos_token if tokenizer.bos_token is not None and begins else ""
-        self._cache = SegmentCache(args.cache_mb * 2**20)
-        self._header: list[Segment] | None = None  # empty if the prompts have none
-        self._by_segments: bool | None = None  # None until `prepare` has looked
+        shape = model.config.get_text_config()
+        # MPT, which has no positions to embed, calls it by another name.
+        self.max_length = getattr(shape, "max_position_embeddings", None) or getattr(shape, "max_seq_len", None)
+        self._in_unit = False
+        self.set_memory(args.memory_mb or find_memory_mb(model.device))
         self._can_select_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    def set_memory(self, memory_mb: int) -> None:
+        """
+        Sets what may be used beside the model, before anything is asked; what was kept is forgotten.
+
+        Args:
+            memory_mb (`int`):
+                Memory in MB. A quarter is for image features, the rest for keys, values and activations.
+        """
+        self.memory_mb, self.memory_bytes = memory_mb, memory_mb * 2**20
+        self.features = ByteCache(self.memory_bytes // 4)
+        self.runner: SharedRunner | PlainRunner | None = None  # None until `prepare` has looked
 
     # ------------------------------------------------------------------ promises
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
@@ -110,27 +124,10 @@ class BaseVLM(ABC):
         Raises:
             `ValueError`: a prompt longer than the model's context, or an answer without tokens; before any is run.
         """
-        self.prepare(requests)
-        if not self._by_segments and len(requests) > WHOLE_PROMPTS:
-            # Whole prompts share nothing, so all their images need not be in memory at once.
-            starts = range(0, len(requests), WHOLE_PROMPTS)
-            return [
-                score for start in starts for score in self.answer_logprobs(requests[start : start + WHOLE_PROMPTS])
-            ]
-        # One query may come with several answers; everything but the answer is then shared.
-        queries = {(request.query["id"], request.query["answer"]): request.query for request in requests}
-        texts = {key: self._answer_text(query) for key, query in queries.items()}
-        found = [
-            self._answered_row(request, texts[request.query["id"], request.query["answer"]]) for request in requests
-        ]
-        rows, answers = [row for row, _ in found], [answer for _, answer in found]
-        lengths = [num_tokens(row) for row in rows]
-        self._check_lengths(requests, lengths)
-        results: list[AnswerLogprob | None] = [None] * len(requests)
-        for batch in plan_batches(lengths, self.args.max_batch_tokens):
-            for position, logprob in zip(batch, self._score(rows, answers, batch), strict=True):
-                results[position] = AnswerLogprob(logprob, len(answers[position]))
-        return results
+        if not requests:
+            return []
+        with self.unit():
+            return self.prepare(requests).answer_logprobs(requests)
 
     def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
         """
@@ -146,213 +143,148 @@ class BaseVLM(ABC):
             `list[str]`: the new text of each, special tokens left out, in the order of the requests.
 
         Raises:
-            `ValueError`: a prompt that with its answer is longer than the model's context; before any is run.
+            `ValueError`: a prompt that with its answer is longer than the model's context, or a `generation_config`
+                without `max_new_tokens`, or with more than one text a prompt; before any is run.
         """
-        self.prepare(requests)
+        if not requests:
+            return []
         config = copy.deepcopy(generation_config) or GenerationConfig(
             max_new_tokens=self.task.max_new_tokens, do_sample=False
         )
-        config.pad_token_id = self.pad_token_id
-        if not self._by_segments and len(requests) > WHOLE_PROMPTS:
-            starts = range(0, len(requests), WHOLE_PROMPTS)
-            return [
-                text
-                for start in starts
-                for text in self.generate(requests[start : start + WHOLE_PROMPTS], generation_config)
-            ]
-        distinct = list({request.key: request for request in requests}.values())
-        config.eos_token_id = self._end_token_ids(distinct[0].query) if distinct else None
-        rows = [self._row(request) for request in distinct]
-        lengths = [num_tokens(row) + config.max_new_tokens for row in rows]
-        self._check_lengths(distinct, lengths)
-        texts: dict[tuple[str, ...], str] = {}
-        for batch in plan_batches(lengths, self.args.max_batch_tokens):
-            inputs = self._collate([rows[position] for position in batch], padding_side="left")
-            with torch.inference_mode():
-                output = self.model.generate(**self._generation_inputs(inputs), generation_config=config)
-            new_ids = output[:, inputs["input_ids"].shape[1] :]
-            for position, text in zip(
-                batch, self.tokenizer.batch_decode(new_ids, skip_special_tokens=True), strict=True
-            ):
-                texts[distinct[position].key] = text
-        return [texts[request.key] for request in requests]
-
-    # ------------------------------------------------------------------ prompts
-    def prepare(self, requests: Sequence[Request]) -> None:
-        """
-        Decides, once, whether prompts are put together from segments that were tokenised one by one.
-
-        They are if that gives what the whole prompt gives, answer included, checked on a few of the examples. If it
-        does not, every prompt is tokenised whole, which is right for any family, and slower, since nothing is shared;
-        that is said once.
-        """
-        if self._by_segments is not None:
-            return
-        examples = {e["id"]: e for request in requests for e in (*request.demonstrations, request.query)}
-        probes = [example for example in examples.values() if example["answer"].strip()][:4]
-        if not probes:
-            return  # nothing to try it on: this call goes the safe way
-        self._by_segments = all(self.segments_are_exact(Request((probes[0], probe), probe)) for probe in probes)
-        if not self._by_segments:
-            logger.warning(
-                "%s: tokenising a prompt piece by piece differs from tokenising it whole, so each prompt is processed "
-                "whole and nothing is reused between prompts.",
-                type(self.model).__name__,
+        if config.max_new_tokens is None or (config.num_return_sequences or 1) > 1:
+            raise ValueError(
+                f"generation_config has max_new_tokens {config.max_new_tokens} and num_return_sequences "
+                f"{config.num_return_sequences}; expected a number of new tokens, and one text for each prompt."
             )
+        config.pad_token_id = self.pad_token_id
+        config.eos_token_id = self._end_token_ids(requests[0].query)
+        distinct = {request.key: request for request in requests}
+        with self.unit():
+            texts = self.prepare(requests).generate(list(distinct.values()), config)
+        by_key = dict(zip(distinct, texts, strict=True))
+        return [by_key[request.key] for request in requests]
 
-    def segments_are_exact(self, request: Request) -> bool:
-        """Whether the segments of a request and its answer add up to the inputs that the whole text gives."""
-        answer = self._answer_text(request.query)
-        demonstrations = [self.prompt.demonstration(example) for example in request.demonstrations]
-        pieces = [self._header_piece(request.query), *demonstrations, self.prompt.query(request.query), Piece(answer)]
-        whole = self._whole_piece(request)
-        parts = self._collate([[self._process(piece) for piece in pieces if piece.text]], "right")
-        reference = self._collate([[self._process(Piece(whole.text + answer, whole.images))]], "right")
-        return parts.keys() == reference.keys() and all(
-            parts[name].shape == reference[name].shape and torch.allclose(parts[name], reference[name], atol=1e-4)
-            for name in parts
-        )
+    @contextmanager
+    def unit(self) -> Iterator[None]:
+        """
+        What is asked inside shares its prefixes; behind it they are forgotten.
+
+        A call outside of a unit is one by itself. What runs together, and so the last bits of every number, depends on
+        what else is asked in the unit, and on nothing else.
+        """
+        if self._in_unit:
+            yield
+            return
+        self._in_unit = True
+        try:
+            yield
+        finally:
+            self._in_unit = False
+            if self.runner is not None:
+                self.runner.forget()
 
     def answer_ids(self, query: Example) -> list[int]:
         """Tokens of the answer behind its query, the end token included only with `score_end_token`."""
-        self.prepare([Request((), query)])
-        return self._answered_row(Request((), query), self._answer_text(query))[1]
+        return list(self.prepare([Request((), query)]).answer_ids(query))
 
     def num_prompt_tokens(self, request: Request) -> int:
         """Length of a prompt with its answer."""
-        self.prepare([request])
-        return num_tokens(self._answered_row(request, self._answer_text(request.query))[0])
+        return self.prepare([request]).num_prompt_tokens(request)
 
-    def _answer_text(self, query: Example) -> str:
-        answer, end = self.prompt.answer(query)
-        return answer + self.tokenizer.decode(self._end_ids(end)) if self.args.score_end_token else answer
+    # ------------------------------------------------------------------ the way to go
+    def prepare(self, requests: Sequence[Request]) -> SharedRunner | PlainRunner:
+        """
+        Decides, once, how prompts are run; tried out on a few of the examples, answers included.
 
-    def _end_ids(self, end: str) -> list[int]:
-        """The token that ends an answer: the first one behind it that is more than a space."""
-        ids = self.tokenizer(end, add_special_tokens=False)["input_ids"]
-        return next(([token] for token in ids if self.tokenizer.decode([token]).strip(" ")), [])
+        With shared prefixes, if that gives the numbers of whole prompts. Else one by one: put together of segments
+        that are tokenised, and whose images are preprocessed, once, if these add up to the whole prompts' inputs; if
+        they don't, each processed whole, which is right for any model. What is left undone is said once.
+        """
+        if self.runner is not None:
+            return self.runner
+        examples = {e["id"]: e for request in requests for e in (*request.demonstrations, request.query)}
+        probes = [example for example in examples.values() if example["answer"].strip()][:4]
+        if not probes:
+            return PlainRunner(self, by_segments=False)  # nothing to try it on: this call goes the safe way
+        name = type(self.model).__name__
+        if not self.tokens_add_up(probes):
+            logger.warning(
+                "%s: tokenising a prompt piece by piece differs from tokenising it whole, so each prompt is processed "
+                "whole and nothing is reused between prompts.",
+                name,
+            )
+            self.runner = PlainRunner(self, by_segments=False)
+            return self.runner
+        try:
+            self.runner = self._try_sharing(probes)
+            return self.runner
+        except MemoryTooSmall:
+            raise
+        except Exception as error:  # whatever a model that is built in another way makes of it
+            if is_out_of_memory(error):
+                raise
+            reason = f"{type(error).__name__}: {error}"
+        exact = all(self.segments_are_exact(Request((probes[0], probe), probe)) for probe in probes)
+        logger.warning(
+            "%s can't share prefixes between prompts (%s): each runs from its beginning%s.",
+            name,
+            reason,
+            "" if exact else ", and its images are encoded with it",
+        )
+        self.runner = PlainRunner(self, by_segments=exact)
+        return self.runner
+
+    def _try_sharing(self, probes: list[Example]) -> SharedRunner:
+        """
+        A runner that shares prefixes, tried on a few requests.
+
+        Raises:
+            [`CantShare`]: it gives other numbers than whole prompts do.
+        """
+        shared, plain = SharedRunner(self), PlainRunner(self, by_segments=False)
+        requests = [Request((), probes[0])]
+        for probe in probes:
+            requests += [Request((probes[0],), probe), Request((probe, probes[0]), probes[-1])]
+        # Nobody asked for prompts that are too long.
+        limit = min(self.max_length or shared.engine.max_prompt_tokens, shared.engine.max_prompt_tokens)
+        requests = [request for request in requests if shared.num_prompt_tokens(request) <= limit] or requests[:1]
+        found, expected = shared.answer_logprobs(requests), plain.answer_logprobs(requests)
+        error = max(abs(a.logprob - b.logprob) for a, b in zip(found, expected, strict=True))
+        # 8-bit layers round what goes into them together with what else is in the batch.
+        coarse = self.args.quantization == "8bit" or self.model.dtype not in SHARING_TOLERANCE
+        if not error <= (COARSE_SHARING_TOLERANCE if coarse else SHARING_TOLERANCE[self.model.dtype]):
+            raise CantShare(f"log-probabilities would differ by {error:.2g}")
+        shared.forget()
+        return shared
+
+    def tokens_add_up(self, probes: Sequence[Example]) -> bool:
+        """Whether the tokens of segments and answers are those that whole texts give."""
+        for probe in probes:
+            request, answer = Request((probes[0], probe), probe), Piece(self.texts.answer(probe))
+            parts = [self._process(piece) for piece in (*self.texts.pieces(*request), answer) if piece.text]
+            whole = self.texts.whole(*request)
+            reference = self._process(Piece(whole.text + answer.text, whole.images))
+            if [t for part in parts for t in part.tokens["input_ids"]] != reference.tokens["input_ids"]:
+                return False
+        return True
+
+    def segments_are_exact(self, request: Request) -> bool:
+        """Whether the segments of a request and its answer add up to the inputs that the whole text gives."""
+        answer = Piece(self.texts.answer(request.query))
+        parts = [self._process(piece) for piece in (*self.texts.pieces(*request), answer) if piece.text]
+        whole = self.texts.whole(*request)
+        found = self._collate([parts], "right")
+        reference = self._collate([[self._process(Piece(whole.text + answer.text, whole.images))]], "right")
+        return found.keys() == reference.keys() and all(
+            found[name].shape == reference[name].shape and torch.allclose(found[name], reference[name], atol=1e-4)
+            for name in found
+        )
 
     def _end_token_ids(self, example: Example) -> list[int]:
         """The model's own end tokens, and the token that ends an answer in the prompt."""
         ids = self.model.generation_config.eos_token_id
         ids = list(ids) if isinstance(ids, (list, tuple)) else [ids] if ids is not None else []
-        return sorted({*ids, *self._end_ids(self.prompt.answer(example)[1])})
-
-    def _with_start(self, text: str) -> str:
-        """The text behind the start token, for tokenizers that add one by themselves, if it is not there already."""
-        return text if text.startswith(self._start) else self._start + text
-
-    def _header_piece(self, example: Example) -> Piece:
-        return Piece(self._with_start(self.prompt.header(example).text))
-
-    def _whole_piece(self, request: Request) -> Piece:
-        whole = self.prompt.whole(*request)
-        return Piece(self._with_start(whole.text), whole.images)
-
-    def _cached(self, role: str, example: Example, make, text: str = "") -> Segment:
-        key = (role, example["id"], text)
-        segment = self._cache.get(key)
-        if segment is None:
-            try:
-                segment = self._encode(make())
-            except (OSError, SyntaxError) as error:  # what PIL raises for damaged files
-                raise ValueError(f"The image of example {example['id']!r} can't be used: {error}") from error
-            self._cache.put(key, segment)
-        return segment
-
-    def _segments(self, request: Request) -> list[Segment]:
-        if self._header is None:
-            piece = self._header_piece(request.query)
-            self._header = [self._encode(piece)] if piece.text else []
-        demonstrations = [
-            self._cached("demonstration", example, lambda example=example: self.prompt.demonstration(example))
-            for example in request.demonstrations
-        ]
-        return [
-            *self._header,
-            *demonstrations,
-            self._cached("query", request.query, lambda: self.prompt.query(request.query)),
-        ]
-
-    def _row(self, request: Request) -> list[Segment]:
-        """A prompt without its answer."""
-        return self._segments(request) if self._by_segments else [self._encode(self._whole_piece(request))]
-
-    def _answered_row(self, request: Request, answer_text: str) -> tuple[list[Segment], list[int]]:
-        """A prompt with its answer, and the tokens at its end that are the answer's."""
-        query = request.query
-        if self._by_segments:
-            answer = (
-                self._cached("answer", query, lambda: Piece(answer_text), answer_text)
-                if answer_text
-                else Segment({"input_ids": []})
-            )
-            row, ids = [*self._segments(request), answer], answer.tokens["input_ids"]
-        else:
-            whole = self._whole_piece(request)
-            text = whole.text + answer_text
-            # Of the text alone: placeholders of images stand before the answer, however many tokens they become.
-            before, after = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in (whole.text, text))
-            if after[: len(before)] != before:
-                raise ValueError(
-                    f"The answer {answer_text!r} of example {query['id']!r} melts into the prompt's last token, so "
-                    "its own probability is not defined. End the prompt in another way: `question_template`, or "
-                    "`prompt_format`."
-                )
-            row, ids = [self._encode(Piece(text, whole.images))], after[len(before) :]
-            if ids and row[0].tokens["input_ids"][-len(ids) :] != ids:
-                raise ValueError(f"{type(self).__name__} puts tokens behind the answer of example {query['id']!r}.")
-        if not ids:
-            raise ValueError(f"The answer {self.task.target(query)!r} of example {query['id']!r} has no tokens.")
-        return row, ids
-
-    def _check_lengths(self, requests: Sequence[Request], lengths: Sequence[int]) -> None:
-        for request, length in zip(requests, lengths, strict=True):
-            if self.max_length is not None and length > self.max_length:
-                raise ValueError(
-                    f"The prompt of query {request.query['id']!r} with {len(request.demonstrations)} demonstrations "
-                    f"has {length} tokens; the context of {type(self.model).__name__} holds {self.max_length}. Use "
-                    "fewer shots, shorter texts or smaller images."
-                )
-
-    # ------------------------------------------------------------------ numbers
-    def _score(self, rows: list[list[Segment]], answers: list[list[int]], batch: list[int]) -> list[float]:
-        """Answer log-probabilities of one batch; halved, and said so, if it does not fit into memory."""
-        try:
-            return self._score_batch([rows[i] for i in batch], [answers[i] for i in batch])
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-            logger.warning("Out of memory with %d prompts; trying halves. Lower max_batch_tokens.", len(batch))
-        half = len(batch) // 2
-        return self._score(rows, answers, batch[:half]) + self._score(rows, answers, batch[half:])
-
-    def _score_batch(self, rows: list[list[Segment]], answers: list[list[int]]) -> list[float]:
-        # Padding stands on the right: under causal attention it can't touch what is scored, whatever positions a model
-        # uses.
-        inputs = self._collate(rows, padding_side="right")
-        owners, columns, targets = [], [], []
-        for i, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-            for step, token in enumerate(answer):
-                owners.append(i)
-                columns.append(num_tokens(row) - len(answer) + step - 1)  # the logits that predict this token
-                targets.append(token)
-        kept = sorted(set(columns))
-        index = {column: i for i, column in enumerate(kept)}
-        with torch.inference_mode():
-            logits = self._logits(inputs, torch.tensor(kept, device=self.model.device))  # [B, C, V]
-            logits = logits[torch.tensor(owners), torch.tensor([index[column] for column in columns])]  # [N, V]
-            logprobs = logits.float().log_softmax(-1)
-            logprobs = logprobs.gather(1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]  # [N]
-        sums = np.zeros(len(rows))
-        np.add.at(sums, owners, logprobs.double().cpu().numpy())
-        return sums.tolist()
-
-    def _logits(self, inputs: dict[str, Any], columns: torch.Tensor) -> torch.Tensor:
-        """Logits at the given columns only, [B, C, V]."""
-        if self._can_select_logits:
-            return self.model(**inputs, use_cache=False, logits_to_keep=columns).logits
-        return self.model(**inputs, use_cache=False).logits[:, columns]
+        return sorted({*ids, *self.texts.end_token_ids(example)})
 
     # ------------------------------------------------------------------ what a family says of itself
     @abstractmethod
@@ -362,6 +294,31 @@ class BaseVLM(ABC):
     def _encode(self, piece: Piece) -> Segment:
         """[`_process`], and what else can be done once for all the prompts that a piece stands in."""
         return self._process(piece)
+
+    def _share(self, make: Callable[[], Piece]) -> Segment:
+        """A piece as a segment of tokens and positions, without pixels, for the prefix-sharing engine."""
+        return self._process(make())
+
+    def embed(self, ids: torch.Tensor, segments: Sequence[Segment]) -> tuple[torch.Tensor, dict[str, Any]]:
+        """
+        Inputs of the decoder for tokens in a row.
+
+        Args:
+            ids (`torch.Tensor` of shape `(T,)`):
+                The tokens.
+            segments (`Sequence[Segment]`):
+                The segments that they are of, in order (tokens of answers belong to none).
+
+        Returns:
+            `tuple`: embeddings, `(1, T, D)`, images in their places; what else the decoder's forward is to be given.
+        """
+        return self.model.get_input_embeddings()(ids)[None], {}
+
+    def _logits(self, inputs: dict[str, Any], columns: torch.Tensor) -> torch.Tensor:
+        """Logits at the given columns only, [B, C, V]."""
+        if self._can_select_logits:
+            return self.model(**inputs, use_cache=False, logits_to_keep=columns).logits
+        return self.model(**inputs, use_cache=False).logits[:, columns]
 
     def _collate(self, rows: list[list[Segment]], padding_side: str) -> dict[str, Any]:
         """Model inputs of rows, padded; the rows' images one after the other."""

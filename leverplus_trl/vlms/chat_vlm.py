@@ -14,6 +14,9 @@
 
 """Any `AutoModelForImageTextToText` with a chat template."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -21,6 +24,7 @@ from ..tasks import BaseTask
 from .base_vlm import BaseVLM
 from .prompts import ChatPrompt, Piece
 from .segments import Segment
+from .trie_attention import CantShare
 from .vlm_arguments import VLMArguments
 
 
@@ -59,6 +63,7 @@ class ChatVLM(BaseVLM):
             return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
 
         super().__init__(model, processor.tokenizer, ChatPrompt(render, task, args.system_prompt), args)
+        self.num_images_encoded = 0
 
     def _process(self, piece: Piece) -> Segment:
         inputs = self.processor(
@@ -78,3 +83,58 @@ class ChatVLM(BaseVLM):
             else:
                 images[name] = torch.as_tensor(tensor)
         return Segment(tokens, images)
+
+    # ------------------------------------------------------------------ shared prefixes
+    def _share(self, make: Callable[[], Piece]) -> Segment:
+        piece = make()
+        return self._with_features(self._process(piece), piece, make)
+
+    def _with_features(self, segment: Segment, piece: Piece, make: Callable[[], Piece]) -> Segment:
+        """A segment whose images are encoded, unless they were before, and no longer held."""
+        if segment.images:
+            segment.images_key, segment.make = piece.images.keys, make
+            if self.features.get(segment.images_key) is None:
+                self._encode_images(segment)
+            segment.images = {}
+        return segment
+
+    def _encode_images(self, segment: Segment) -> list[torch.Tensor]:
+        """
+        Features of a segment's images, `(tokens, D)`, and behind them what else the decoder is given of them.
+
+        They are encoded in a call of their own, so that they have the same bytes whatever else is scored.
+        """
+        device, dtype = self.model.device, self.model.dtype
+        inputs = {
+            name: tensor.to(device, dtype if tensor.is_floating_point() else None)
+            for name, tensor in segment.images.items()
+        }
+        with torch.inference_mode():
+            output = self.model.get_image_features(**inputs, return_dict=True)
+        layers = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
+        found = [torch.cat([part.flatten(0, -2) for part in layer]) for layer in layers]
+        self.features.put(segment.images_key, found, sum(tensor.nbytes for tensor in found))
+        self.num_images_encoded += 1
+        return found
+
+    def _image_features(self, segment: Segment) -> list[torch.Tensor]:
+        found = self.features.get(segment.images_key)
+        if found is None:  # forgotten since
+            again = self._process(segment.make())
+            again.images_key = segment.images_key
+            found = self._encode_images(again)
+        return found
+
+    def embed(self, ids: torch.Tensor, segments: Sequence[Segment]) -> tuple[torch.Tensor, dict[str, Any]]:
+        embeds, extra = super().embed(ids, segments)
+        shown = [self._image_features(segment) for segment in segments if segment.images_key]
+        if not shown:
+            return embeds, extra
+        places = ids == self.model.config.image_token_id
+        features, *deepstack = [torch.cat(layer) for layer in zip(*shown, strict=True)]
+        if int(places.sum()) != len(features):
+            raise CantShare(f"{len(features)} image features stand for {int(places.sum())} tokens")
+        embeds[0, places] = features.to(embeds.dtype)
+        if deepstack:  # Qwen3-VL adds these behind its first layers
+            extra |= {"visual_pos_masks": places[None], "deepstack_visual_embeds": deepstack}
+        return embeds, extra

@@ -23,20 +23,21 @@ it stands in. Whether a family's template and tokenizer really allow that is che
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from PIL import Image
-
 from ..tasks import BaseTask, Example
+from ..tasks.images import LazyImages
 
 
 class Piece(NamedTuple):
-    """A part of a prompt: its text, with the placeholders of its images, and those images."""
+    """A part of a prompt: its text, with the placeholders of its images, and those images, decoded when taken out."""
 
     text: str
-    images: tuple[Image.Image, ...] = ()
+    images: LazyImages = LazyImages()
 
 
-def _images(content: list[dict[str, Any]]) -> tuple[Image.Image, ...]:
-    return tuple(part["image"].convert("RGB") for part in content if part["type"] == "image")
+def images_of(task: BaseTask, *examples: Example) -> LazyImages:
+    """The images that a task shows of some examples, in the order of the prompt."""
+    shown = [(part["image"], e["id"]) for e in examples for part in task.content(e) if part["type"] == "image"]
+    return LazyImages([image for image, _ in shown], [example_id for _, example_id in shown])
 
 
 class ChatPrompt:
@@ -87,10 +88,10 @@ class ChatPrompt:
         return Piece(before.removesuffix(turn)) if before.endswith(turn) else Piece("")
 
     def demonstration(self, example: Example) -> Piece:
-        return Piece(self._behind_itself(example, answered=True)[1], _images(self.task.content(example)))
+        return Piece(self._behind_itself(example, answered=True)[1], images_of(self.task, example))
 
     def query(self, example: Example) -> Piece:
-        return Piece(self._behind_itself(example, answered=False)[1], _images(self.task.content(example)))
+        return Piece(self._behind_itself(example, answered=False)[1], images_of(self.task, example))
 
     def answer(self, example: Example) -> tuple[str, str]:
         """The answer as it stands behind the query (with the space that some templates put before it), and what ends
@@ -110,8 +111,8 @@ class ChatPrompt:
     def whole(self, demonstrations: Sequence[Example], query: Example) -> Piece:
         """The prompt in one rendering: what the pieces must add up to."""
         messages = self._system + [turn for example in demonstrations for turn in self._turns(example, answered=True)]
-        images = tuple(image for example in (*demonstrations, query) for image in _images(self.task.content(example)))
-        return Piece(self._render(messages + self._turns(query, answered=False), True), images)
+        text = self._render(messages + self._turns(query, answered=False), True)
+        return Piece(text, images_of(self.task, *demonstrations, query))
 
 
 class PlainPrompt:
@@ -139,7 +140,10 @@ class PlainPrompt:
         content = self.task.content(example)
         if any(part["type"] != "text" for part in content):
             raise ValueError(f"Example {example['id']!r} has an image, and a plain text prompt has no place for it.")
-        return Piece("".join(part["text"] for part in content))
+        text = "".join(part["text"] for part in content)
+        if not text.strip():
+            raise ValueError(f"Example {example['id']!r} has an empty question, all that a plain prompt would show.")
+        return Piece(text)
 
     def answer(self, example: Example) -> tuple[str, str]:
         return " " + self.task.target(example), self.separator

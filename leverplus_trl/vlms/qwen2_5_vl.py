@@ -15,11 +15,9 @@
 """Qwen2.5-VL: each image goes through the vision tower once, and positions are put together from those of the
 segments."""
 
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import torch
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .chat_vlm import ChatVLM
 from .prompts import Piece
@@ -28,49 +26,41 @@ from .segments import Segment
 
 class Qwen2_5_VL(ChatVLM):
     """
-    [`ChatVLM`] that keeps image features instead of pixels.
+    [`ChatVLM`] of three position axes: those of a prompt are put together from those of its segments.
 
-    A segment's images are encoded in a call of their own, so that the features have the same bytes whatever else is
-    scored.
+    An image that was shown before is not opened again for another text: how many tokens it becomes is known.
     """
 
-    def _encode(self, piece: Piece) -> Segment:
-        segment = self._process(piece)
-        grid = segment.images.get("image_grid_thw")
+    num_axes = 3
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._grids: dict[tuple[str, ...], torch.Tensor] = {}  # [images, 3] each: a few bytes an image
+
+    def _share(self, make: Callable[[], Piece]) -> Segment:
+        piece = make()
+        keys = piece.images.keys
+        if keys in self._grids:
+            segment = self._process_text(piece.text, self._grids[keys])
+            segment.images_key, segment.make = keys, make
+        else:
+            processed = self._process(piece)
+            if keys:
+                self._grids[keys] = processed.images["image_grid_thw"]
+            segment = self._with_features(processed, piece, make)
         ids = torch.tensor([segment.tokens["input_ids"]])
         types = torch.tensor([segment.tokens["mm_token_type_ids"]])
-        if ids.shape[1]:
-            positions, _ = self.model.model.get_rope_index(ids, types, image_grid_thw=grid)
-            segment.position_ids = positions[:, 0].numpy()  # [3, L]
-        if grid is not None:
-            device = self.model.device
-            with torch.inference_mode():
-                encoded = self.model.get_image_features(
-                    segment.images["pixel_values"].to(device, self.model.dtype), grid.to(device), return_dict=True
-                )
-            segment.images = {"features": torch.cat(list(encoded.pooler_output)), "image_grid_thw": grid}
+        positions, _ = self.model.model.get_rope_index(ids, types, image_grid_thw=self._grids.get(keys))
+        segment.position_ids = positions[:, 0].numpy()  # [3, L]
         return segment
 
-    def _collate(self, rows: list[list[Segment]], padding_side: str) -> dict[str, Any]:
-        batch = super()._collate(rows, padding_side)
-        if "features" in batch:
-            batch["mm_encoder_outputs"] = {"image": BaseModelOutputWithPooling(pooler_output=(batch.pop("features"),))}
-        if all(segment.position_ids is not None for row in rows for segment in row):
-            batch["position_ids"] = self._position_ids(rows, batch["attention_mask"])
-        return batch
-
-    def _position_ids(self, rows: list[list[Segment]], attention_mask: torch.Tensor) -> torch.Tensor:
-        """Positions of whole prompts, [3, B, L]: each segment goes on where the one before it ended."""
-        positions = np.zeros((3, *attention_mask.shape), dtype=np.int64)
-        mask = attention_mask.cpu().numpy().astype(bool)
-        for i, row in enumerate(rows):
-            parts, start = [], 0
-            for segment in row:
-                parts.append(segment.position_ids + start)
-                start = int(parts[-1].max()) + 1
-            positions[:, i, mask[i]] = np.concatenate(parts, axis=1)
-        return torch.from_numpy(positions).to(attention_mask.device)
-
-    def _generation_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        # `generate` counts on from positions that it computes itself.
-        return {name: value for name, value in inputs.items() if name != "position_ids"}
+    def _process_text(self, text: str, grids: torch.Tensor) -> Segment:
+        """Tokens of a text whose images have the given grids, without looking at these."""
+        token, merge = self.processor.image_token, self.processor.image_processor.merge_size**2
+        before, *behind = text.split(token)
+        counts = (grids.prod(-1) // merge).tolist()
+        text = before + "".join(token * count + part for count, part in zip(counts, behind, strict=True))
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Segment(
+            {"input_ids": ids, "mm_token_type_ids": [int(i == self.model.config.image_token_id) for i in ids]}
+        )

@@ -15,11 +15,14 @@
 """Pieces of prompts as tensors: what is kept of them, for how long, and how many stand in one batch."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+
+from .prompts import Piece
 
 
 @dataclass(eq=False)
@@ -32,13 +35,19 @@ class Segment:
             `input_ids` and what else the processor says of each token, of length L each.
         images (`dict[str, torch.Tensor]`):
             What the processor (or the vision tower) says of its images; rows of different segments are concatenated.
-        position_ids (`np.ndarray` of shape `(3, L)`, *optional*):
+        position_ids (`np.ndarray` of shape `(axes, L)`, *optional*):
             Positions counted from the segment's start, for models with more than one position axis.
+        images_key (`tuple[str, ...]`, *optional*):
+            What its images are known by where they were encoded ahead; `images` is empty then.
+        make (`Callable`, *optional*):
+            Makes the piece again, should what was encoded be forgotten.
     """
 
     tokens: dict[str, list[int]]
     images: dict[str, torch.Tensor] = field(default_factory=dict)
     position_ids: np.ndarray | None = None
+    images_key: tuple[str, ...] = ()
+    make: Callable[[], Piece] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens["input_ids"])
@@ -47,25 +56,40 @@ class Segment:
     def num_bytes(self) -> int:
         return 64 * len(self) + sum(tensor.nbytes for tensor in self.images.values())
 
+    @property
+    def span(self) -> int:
+        """Positions that the segment takes up."""
+        return len(self) if self.position_ids is None else int(self.position_ids.max()) + 1
 
-class SegmentCache:
-    """Segments by key, the least recently used leaving when their bytes exceed the bound."""
+    def positions(self, num_axes: int) -> np.ndarray:
+        """Positions of the tokens, `(num_axes, L)`, from the segment's start."""
+        return np.tile(np.arange(len(self)), (num_axes, 1)) if self.position_ids is None else self.position_ids
+
+
+class ByteCache:
+    """Values by key, the least recently used leaving when their bytes exceed the bound."""
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
         self.num_bytes = 0
-        self._segments: OrderedDict[tuple, Segment] = OrderedDict()
+        self._held: OrderedDict[tuple, tuple[Any, int]] = OrderedDict()
 
-    def get(self, key: tuple) -> Segment | None:
-        if key in self._segments:
-            self._segments.move_to_end(key)
-        return self._segments.get(key)
+    def __len__(self) -> int:
+        return len(self._held)
 
-    def put(self, key: tuple, segment: Segment) -> None:
-        self._segments[key] = segment
-        self.num_bytes += segment.num_bytes
-        while self.num_bytes > self.max_bytes and len(self._segments) > 1:
-            self.num_bytes -= self._segments.popitem(last=False)[1].num_bytes
+    def get(self, key: tuple) -> Any | None:
+        if key not in self._held:
+            return None
+        self._held.move_to_end(key)
+        return self._held[key][0]
+
+    def put(self, key: tuple, value: Any, num_bytes: int) -> None:
+        if key in self._held:
+            self.num_bytes -= self._held.pop(key)[1]
+        self._held[key] = value, num_bytes
+        self.num_bytes += num_bytes
+        while self.num_bytes > self.max_bytes and len(self._held) > 1:
+            self.num_bytes -= self._held.popitem(last=False)[1][1]
 
 
 def num_tokens(row: list[Segment]) -> int:
@@ -85,7 +109,7 @@ def cat_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat(padded)
 
 
-def plan_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def plan_padded_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """
     Positions of `lengths` in batches of near-equal length whose padded size stays within `max_tokens`.
 

@@ -20,6 +20,8 @@ import torch
 
 
 PROMPT_FORMATS = ("auto", "chat", "plain")
+QUANTIZATIONS = ("4bit", "8bit")
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 @dataclass
@@ -38,6 +40,13 @@ class VLMArguments:
             Type the weights are loaded as.
         attn_implementation (`str`, *optional*, defaults to `"sdpa"`):
             Attention of transformers.
+        quantization (`str`, *optional*):
+            `"4bit"` (NF4) or `"8bit"` (LLM.int8): weights of linear layers are quantised by bitsandbytes when they are
+            read. The output head and all other weights are of type `dtype`, which 4-bit layers also compute in; 8-bit
+            layers compute in 8 bits.
+        device_map (`str`, *optional*):
+            `"auto"`, `"balanced"`, `"balanced_low_0"` or `"sequential"`: one model over all devices of the process, as
+            accelerate places it. Without it the model stands on the process's own device.
         prompt_format (`str`, *optional*, defaults to `"auto"`):
             `"chat"`: the model's chat template; `"plain"`: lines of text; `"auto"`: chat if there is a template.
         system_prompt (`str`, *optional*):
@@ -46,8 +55,9 @@ class VLMArguments:
             Also score the token that ends the answer, as the reference implementation of Lever-LM does.
         max_batch_tokens (`int`, *optional*, defaults to 8192):
             Tokens in one batch, padding included. Part of what makes an output: another value changes the last bits.
-        cache_mb (`int`, *optional*, defaults to 1024):
-            Memory for preprocessed images and tokenised texts.
+        memory_mb (`int`, *optional*):
+            Memory beside the model for image features, keys and values, and activations. Part of what makes an output,
+            as `max_batch_tokens` is.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether code that comes with the model may run.
     """
@@ -57,11 +67,17 @@ class VLMArguments:
     gguf_file: str | None = field(default=None, metadata={"help": "gguf file in that folder, if it is stored so."})
     dtype: str = field(default="float32", metadata={"help": "Type the weights are loaded as."})
     attn_implementation: str = field(default="sdpa", metadata={"help": "Attention implementation of transformers."})
+    quantization: str | None = field(default=None, metadata={"help": "4bit | 8bit, by bitsandbytes."})
+    device_map: str | None = field(
+        default=None, metadata={"help": f"{' | '.join(DEVICE_MAPS)}: one model over all devices of the process."}
+    )
     prompt_format: str = field(default="auto", metadata={"help": "auto | chat | plain."})
     system_prompt: str | None = field(default=None, metadata={"help": "Text at the start of every prompt."})
     score_end_token: bool = field(default=False, metadata={"help": "Score the token that ends the answer, too."})
     max_batch_tokens: int = field(default=8192, metadata={"help": "Tokens in one batch, padding included."})
-    cache_mb: int = field(default=1024, metadata={"help": "Memory for preprocessed images and texts, in MB."})
+    memory_mb: int | None = field(
+        default=None, metadata={"help": "MB beside the model for image features, keys, values and activations."}
+    )
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Whether code that comes with the model may run."}
     )
@@ -71,5 +87,18 @@ class VLMArguments:
             raise ValueError(f"prompt_format is {self.prompt_format!r}; expected one of {', '.join(PROMPT_FORMATS)}.")
         if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
             raise ValueError(f"dtype is {self.dtype!r}; expected the name of a torch dtype, e.g. float32 or bfloat16.")
+        if self.quantization is not None and self.quantization not in QUANTIZATIONS:
+            raise ValueError(
+                f"quantization is {self.quantization!r}; expected one of {', '.join(QUANTIZATIONS)}, or nothing."
+            )
+        if self.quantization is not None and self.gguf_file is not None:
+            raise ValueError(
+                f"quantization is {self.quantization!r} and gguf_file is {self.gguf_file!r}, whose weights are "
+                "quantised as they are stored. Leave quantization out."
+            )
+        if self.device_map is not None and self.device_map not in DEVICE_MAPS:
+            raise ValueError(f"device_map is {self.device_map!r}; expected one of {', '.join(DEVICE_MAPS)}.")
         if self.max_batch_tokens < 1:
             raise ValueError(f"max_batch_tokens is {self.max_batch_tokens}; a batch holds at least one token.")
+        if self.memory_mb is not None and self.memory_mb < 1:
+            raise ValueError(f"memory_mb is {self.memory_mb}; it must be at least 1, or left out.")

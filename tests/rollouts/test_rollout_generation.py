@@ -159,14 +159,15 @@ def test_several_answers_to_one_query_share_everything_but_the_answer(world):
     query, demonstration = world["train"][0], world["pool"][0]
     others = [{**query, "answer": answer} for answer in dict.fromkeys(world["train"]["answer"][:6])]
     requests = [Request((demonstration,), variant) for variant in others]
-    vlm.prepare(requests)
-    process, seen = vlm._process, []
-    vlm._process = lambda piece: seen.append(piece.text) or process(piece)
+    runner = vlm.prepare(requests)
+    before = runner.engine.num_tokens
     together = vlm.answer_logprobs(requests)
-    assert len(others) > 2 and len(seen) == 2 + len(others)  # demonstration, query, and each answer
+    prompt = vlm.num_prompt_tokens(requests[0]) - together[0].num_tokens
+    # The prompt once, and of each answer all but its last token, which nothing follows.
+    rest = sum(found.num_tokens - 1 for found in together)
+    assert len(others) > 2 and runner.engine.num_tokens - before == prompt + rest
     fresh = load_vlm(vlm.args, task)
     for request, found in zip(requests, together, strict=True):
         alone = fresh.answer_logprobs([Request(request.demonstrations, {**request.query, "id": "another"})])[0]
         assert found.logprob == pytest.approx(alone.logprob, abs=1e-4) and found.num_tokens == alone.num_tokens
-        fresh._cache._segments.clear()
     assert len({found.logprob for found in together}) == len(others)

@@ -29,7 +29,7 @@ from leverplus_trl.report.report_arguments import ReportArguments
 from leverplus_trl.retrieval import SamplerArguments
 from leverplus_trl.schema import PREDICTIONS
 from leverplus_trl.scripts import beams, evaluate, report, sft
-from leverplus_trl.scripts.stage_arguments import StageArguments
+from leverplus_trl.scripts.stage_arguments import ShardedStageArguments, StageArguments
 from leverplus_trl.tasks import DataArguments, TaskArguments
 from leverplus_trl.trainer import SelectorSFTConfig
 from leverplus_trl.vlms import VLMArguments
@@ -56,7 +56,7 @@ def line(world, embeddings_dir, tmp_path_factory):
     selector = sft.SFTArguments(beams=str(folder / "beams"), embeddings_dir=embeddings_dir, hidden_size=32)
     sft.main(StageArguments(stage="sft"), data, selector, training)
     arguments = (
-        StageArguments(stage="evaluate"),
+        ShardedStageArguments(stage="evaluate"),
         data,
         TaskArguments(task="vqa", metric="exact_match", max_new_tokens=4),
         VLMArguments(vlm=VLM, max_batch_tokens=1024),

@@ -42,7 +42,7 @@ from leverplus_trl.rollouts import compute_rewards
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.schema import ROLLOUTS
 from leverplus_trl.scripts import beams as beams_stage
-from leverplus_trl.scripts.stage_arguments import StageArguments
+from leverplus_trl.scripts.stage_arguments import ShardedStageArguments
 from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 from leverplus_trl.selectors.encoder_lora import copy_encoder
 from leverplus_trl.tables import table_provenance, write_tables
@@ -92,7 +92,7 @@ class Setting:
 
     def arguments(self, output_dir, **changes):
         defaults = {
-            StageArguments: {"stage": "rollouts", "num_threads": 1},
+            ShardedStageArguments: {"stage": "rollouts", "num_threads": 1},
             DataArguments: {"dataset": "parquet", "data_files": self.files, "pool_split": "pool"},
             TaskArguments: {"task": "vqa", "metric": "exact_match", "max_new_tokens": 4},
             VLMArguments: {"vlm": VLM, "max_batch_tokens": 1024},
@@ -145,7 +145,7 @@ def calls(monkeypatch):
 
     class Counting:
         def __init__(self, vlm: BaseVLM):
-            self.vlm, self.task = vlm, vlm.task
+            self.vlm, self.task, self.unit = vlm, vlm.task, vlm.unit
 
         def generate(self, requests):
             counted["answered"] += len(requests)

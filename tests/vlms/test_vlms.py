@@ -15,7 +15,8 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from vlms.made_examples import ANSWERS, picture_examples, requests_of, world_requests
+from vlms.one_at_a_time import plain_logprob
 from vlms.tiny_models import (
     byte_tokenizer,
     llama2_tokenizer,
@@ -27,59 +28,10 @@ from vlms.tiny_models import (
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, load_vlm
-from leverplus_trl.vlms.segments import Segment, SegmentCache, plan_batches
-
-
-ANSWERS = ["red circle", "blue star", "it"]
-
-
-def picture_examples(count, size=28):
-    generator = np.random.default_rng(0)
-    return [
-        {
-            "id": f"e{i}",
-            "image": Image.fromarray(generator.integers(0, 255, (size, size, 3), dtype=np.uint8)),
-            "question": f"what {'colour' if i % 2 else 'shape'} is it ?",
-            "answer": ANSWERS[i % 3],
-            "answers": [ANSWERS[i % 3]],
-        }
-        for i in range(count)
-    ]
-
-
-def requests_of(examples, seed=0, count=12, most=3):
-    """Random requests of 0 to `most` demonstrations."""
-    generator = np.random.default_rng(seed)
-    made = []
-    for _ in range(count):
-        picks = generator.permutation(len(examples))
-        shots = int(generator.integers(0, most + 1))
-        made.append(Request(tuple(examples[i] for i in picks[:shots]), examples[picks[-1]]))
-    return made
-
-
-def world_requests(world, count=24):
-    examples = [world["pool"][i] for i in range(30)] + [world["train"][i] for i in range(6)]
-    return requests_of(examples, count=count)
-
-
-def plain_logprob(vlm, request):
-    """The definition: one forward over the whole prompt and the answer, through the stock processor."""
-    whole = vlm.prompt.whole(*request)
-    answer, _ = vlm.prompt.answer(request.query)
-
-    def inputs(text):
-        if isinstance(vlm, CausalLM):
-            return dict(vlm.tokenizer(text, return_tensors="pt"))  # a start token, where the tokenizer adds one
-        images = list(whole.images) or None
-        return dict(vlm.processor(text=[text], images=images, return_tensors="pt"))
-
-    full = inputs(whole.text + answer)
-    ids = full["input_ids"][0]
-    start = inputs(whole.text)["input_ids"].shape[1]
-    with torch.no_grad():
-        logprobs = vlm.model(**full).logits[0].log_softmax(-1)
-    return sum(logprobs[i - 1, ids[i]].item() for i in range(start, len(ids))), len(ids) - start
+from leverplus_trl.vlms.plain_runner import PlainRunner
+from leverplus_trl.vlms.prefix_trie import Node
+from leverplus_trl.vlms.segments import ByteCache, Segment, plan_padded_batches
+from leverplus_trl.vlms.shared_runner import SharedRunner
 
 
 @pytest.fixture(params=["llava", "idefics3"])
@@ -131,36 +83,33 @@ def test_batched_equals_single(concept_vlm, world):
     assert concept_vlm.generate(requests) == [concept_vlm.generate([request])[0] for request in requests]
 
 
-def test_segments_are_used_where_they_add_up_and_not_elsewhere(concept_vlm, world, caplog):
-    concept_vlm.prepare(world_requests(world))
-    assert concept_vlm._by_segments is True
-    caplog.clear()
-    model, processor = tiny_idefics3()  # its pixel values are grouped by prompt: segments can't be put side by side
-    task = make_task(TaskArguments(metric="exact_match"))
-    vlm = ChatVLM(model, processor, task, VLMArguments(vlm="idefics3"))
-    vlm.prepare(requests_of(picture_examples(8)))
-    assert vlm._by_segments is False
-    assert "piece by piece differs" in caplog.text
+def test_a_family_whose_pieces_tokenise_otherwise_is_processed_whole(caplog):
+    tokenizer = prefix_space_tokenizer()
+    task = make_task(TaskArguments(task="text_classification", labels=ANSWERS))
+    vlm = CausalLM(tiny_causal_lm(tokenizer), tokenizer, task, VLMArguments(vlm="tiny"))
+    requests = requests_of([{**example, "image": None} for example in picture_examples(8)])
+    for _ in range(2):
+        vlm.answer_logprobs(requests)
+    assert isinstance(vlm.runner, PlainRunner) and not vlm.runner.by_segments
+    assert caplog.text.count("piece by piece differs") == 1
 
 
-def test_what_is_asked_first_does_not_decide_how_prompts_are_tokenised(text_vlm):
+def test_what_is_asked_first_does_not_decide_how_prompts_are_run(text_vlm):
     examples = [{**example, "image": None} for example in picture_examples(8)]
     text_vlm.prepare([Request((), examples[0])])
-    zero_shot_first = text_vlm._by_segments
-    text_vlm._by_segments = None
+    zero_shot_first = type(text_vlm.runner)
+    text_vlm.runner = None
     text_vlm.prepare(requests_of(examples))
-    assert text_vlm._by_segments == zero_shot_first == (text_vlm.args.vlm in ("plain", "chat"))
+    expected = SharedRunner if text_vlm.args.vlm in ("plain", "chat") else PlainRunner
+    assert type(text_vlm.runner) is zero_shot_first is expected
 
 
-def test_whole_prompts_give_the_numbers_of_segments(concept_vlm, world):
+@pytest.mark.parametrize("by_segments", [False, True])
+def test_prompts_run_one_by_one_give_the_numbers_of_shared_ones(concept_vlm, world, by_segments):
     requests = world_requests(world)
-    by_segments = concept_vlm.answer_logprobs(requests)
-    concept_vlm._by_segments = False
-    try:
-        whole = concept_vlm.answer_logprobs(requests)
-    finally:
-        concept_vlm._by_segments = True
-    assert np.allclose([s.logprob for s in whole], [s.logprob for s in by_segments], atol=1e-4)
+    shared = concept_vlm.answer_logprobs(requests)
+    plain = PlainRunner(concept_vlm, by_segments).answer_logprobs(requests)
+    assert np.allclose([s.logprob for s in plain], [s.logprob for s in shared], atol=1e-4)
 
 
 def test_generate_says_what_the_model_says(concept_vlm, world):
@@ -186,22 +135,25 @@ def test_each_image_and_text_is_processed_once(world):
     vlm.answer_logprobs(requests)
     shown = {example["id"] for request in requests for example in request.demonstrations}
     asked = {request.query["id"] for request in requests}
-    assert first == len(shown) + 2 * len(asked)  # each demonstration, each query, each answer; there is no header
+    assert 0 < first <= len(shown) + 2 * len(asked)  # each demonstration, query and answer that was not tried out
     assert len(seen) == first
+    images = {e["image"].tobytes() for request in requests for e in (*request.demonstrations, request.query)}
+    assert vlm.num_images_encoded == len(images) < len(shown) + len(asked)
 
 
 def test_positions_of_segments_are_those_of_the_whole_prompt(concept_vlm, world):
     requests = [r for r in world_requests(world) if r.demonstrations]
-    rows = [concept_vlm._segments(request) for request in requests]
-    found = concept_vlm._collate(rows, "right")
-    for i, request in enumerate(requests):
+    for request in requests:
+        node = Node()
+        for _, segment in concept_vlm.prepare(requests)._path(request):
+            node = Node(node, segment, segment.span)
+        found = [above.segment.positions(3) + above.parent.end_position for above in node.path()]
         whole = concept_vlm.prompt.whole(*request)
         inputs = concept_vlm.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
         expected, _ = concept_vlm.model.model.get_rope_index(
             inputs["input_ids"], inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
         )
-        length = inputs["input_ids"].shape[1]
-        assert torch.equal(found["position_ids"][:, i, :length], expected[:, 0])
+        assert np.array_equal(np.concatenate(found, axis=1), expected[:, 0].numpy())
 
 
 def test_the_end_token_is_scored_only_on_request(world):
@@ -224,30 +176,32 @@ def test_a_prompt_beyond_the_context_is_named(concept_vlm, world):
 def test_out_of_memory_halves_the_batch_and_loses_nothing(concept_vlm, world, caplog, monkeypatch):
     requests = world_requests(world)
     expected = concept_vlm.answer_logprobs(requests)
-    score_batch = concept_vlm._score_batch
+    runner = PlainRunner(concept_vlm, by_segments=True)
+    score_batch = runner._score_batch
 
     def scarce(rows, answers):
         if len(rows) > 2:
             raise torch.OutOfMemoryError("no more")
         return score_batch(rows, answers)
 
-    monkeypatch.setattr(concept_vlm, "_score_batch", scarce)
-    found = concept_vlm.answer_logprobs(requests)
+    monkeypatch.setattr(runner, "_score_batch", scarce)
+    found = runner.answer_logprobs(requests)
     assert np.allclose([s.logprob for s in found], [s.logprob for s in expected], atol=1e-4)
     assert "Out of memory" in caplog.text
 
 
 def test_batches_depend_on_lengths_alone_and_keep_the_budget():
     lengths = [5, 3, 9, 3, 30, 5]
-    batches = plan_batches(lengths, 20)
+    batches = plan_padded_batches(lengths, 20)
     assert batches == [[1, 3, 0, 5], [2], [4]]
     assert sorted(i for batch in batches for i in batch) == list(range(6))
 
 
 def test_the_cache_keeps_its_bound():
-    cache = SegmentCache(max_bytes=3000)
+    cache = ByteCache(max_bytes=3000)
     for i in range(10):
-        cache.put((i,), Segment({"input_ids": [0]}, {"pixels": torch.zeros(250)}))  # 64 + 1000 bytes each
+        segment = Segment({"input_ids": [0]}, {"pixels": torch.zeros(250)})  # 64 + 1000 bytes
+        cache.put((i,), segment, segment.num_bytes)
     assert cache.num_bytes <= 3000
     assert cache.get((9,)) is not None and cache.get((0,)) is None
 
@@ -278,7 +232,6 @@ def test_pickled_weights_are_refused(tmp_path):
 
 def test_an_answer_without_tokens_is_named(text_vlm):
     query = {"id": "q7", "image": None, "question": "what ?", "answer": " ", "answers": [" "]}
-    text_vlm._by_segments = True
     if text_vlm.args.vlm == "plain":
         text_vlm.prompt.answer = lambda example: ("", "\n")  # as a tokenizer that drops spaces would have it
         with pytest.raises(ValueError, match="example 'q7' has no tokens"):

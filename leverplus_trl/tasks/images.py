@@ -1,0 +1,159 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Images of examples: undecoded until a model looks at them, then RGB pixels, the same from whatever they came as.
+
+What becomes of an image, in this order:
+- It is turned as its EXIF orientation says: models see what people see. (`datasets` does that, too.)
+- Of several frames the first is taken, unless a `PIL.Image.Image` stands at another one.
+- Transparent pixels are laid on white; what colour is stored beneath them is accidental. (`transformers` does that,
+  too, if it is given the transparency.)
+- 16-bit grey is scaled to 8 bits, where Pillow would make everything above 255 white.
+- CMYK and all other modes become RGB as Pillow converts them; colour profiles are not applied.
+
+Refused are images that Pillow can't decode, that have more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million; they
+are not decoded at all), and that are more than 200 times as long as wide, which no model can use. Any other size is
+left to the model's image processor.
+"""
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from datasets import Dataset, Image
+from PIL import ImageOps
+from PIL.ExifTags import Base
+
+
+#: Longest side of an image by its shortest one; image processors of Qwen-VL refuse more.
+MAX_ASPECT_RATIO = 200
+
+#: What is done to every image, for tables whose numbers depend on it.
+DECODING = "upright, first frame, on white, 8 bits, RGB"
+
+#: An image that is decoded already, or `{"bytes", "path"}` as `datasets` stores it.
+Source = PIL.Image.Image | dict[str, Any]
+
+
+class LazyImages(Sequence[PIL.Image.Image]):
+    """
+    Images that are decoded when they are taken out, each time anew, so that nothing but the files is kept.
+
+    Args:
+        sources (`Sequence[PIL.Image.Image or dict]`, *optional*, defaults to `()`):
+            Images, or what they are stored as.
+        example_ids (`Sequence[str]`, *optional*, defaults to `()`):
+            The example that each belongs to, for what is said of those that can't be used.
+    """
+
+    def __init__(self, sources: Sequence[Source] = (), example_ids: Sequence[str] = ()):
+        self._sources = tuple(zip(sources, example_ids, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __getitem__(self, index: int) -> PIL.Image.Image:
+        source, example_id = self._sources[index]
+        try:
+            return decode_image(source)
+        except ValueError as error:
+            raise ValueError(f"The image of example {example_id!r} {error}") from error
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """[`image_key`] of each, for which none is decoded."""
+        return tuple(image_key(source) for source, _ in self._sources)
+
+
+def undecoded(examples: Dataset) -> Dataset:
+    """The same examples, with images as they are stored."""
+    return examples.cast_column("image", Image(decode=False))
+
+
+def decode_image(image: Source) -> PIL.Image.Image:
+    """
+    What a model is shown of an image.
+
+    Args:
+        image (`PIL.Image.Image` or `dict`):
+            An image, or `{"bytes", "path"}`.
+
+    Returns:
+        `PIL.Image.Image`: in mode RGB.
+
+    Raises:
+        `ValueError`: an image that can't be used. The message goes on where the caller has named the image.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of what is up to twice too large.
+            warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+            found = Image().decode_example(image)
+            found.load()
+            if found.getexif().get(Base.Orientation) is not None:
+                found = ImageOps.exif_transpose(found)
+            found = _to_rgb(found)
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise ValueError(
+            f"has too many pixels, more than {PIL.Image.MAX_IMAGE_PIXELS:,} ({error}). Make it smaller."
+        ) from error
+    except Exception as error:  # Pillow's decoders raise errors of many kinds; all are handed on
+        raise ValueError(f"can't be decoded ({type(error).__name__}: {error})") from error
+    short, long = sorted(found.size)
+    if long > MAX_ASPECT_RATIO * short:
+        raise ValueError(
+            f"has {found.width} x {found.height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other. "
+            "Crop it, or pad it."
+        )
+    return found
+
+
+def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    if image.mode == "F" or (image.mode == "I" and not _fits_16_bits(image)):
+        raise ValueError(f"mode {image.mode!r} does not say which value is white; store it with 8 or 16 bits a pixel")
+    if image.mode.startswith("I"):
+        shades = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
+        return PIL.Image.fromarray(shades[np.asarray(image)]).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _fits_16_bits(image: PIL.Image.Image) -> bool:
+    darkest, brightest = image.getextrema()
+    return darkest >= 0 and brightest <= 65535
+
+
+def image_key(image: Source) -> str:
+    """
+    A digest of what an image shows: of the file's bytes, of path, size and modification time of a file that is only
+    referred to, or of the pixels of a `PIL.Image.Image`. Equal keys mean equal pixels, unless a file was changed
+    behind its size and time; the same picture stored otherwise has another key.
+    """
+    if isinstance(image, PIL.Image.Image):
+        shown = decode_image(image)
+        kind, content = f"pixels {shown.width} {shown.height}", shown.tobytes()
+    elif image["bytes"] is not None:
+        kind, content = "bytes", image["bytes"]
+    else:
+        stat = os.stat(image["path"]) if os.path.exists(image["path"]) else None
+        kind, content = "file", json.dumps([image["path"], stat and stat.st_size, stat and stat.st_mtime_ns]).encode()
+    return hashlib.sha256(f"{kind}\n".encode() + content).hexdigest()

@@ -1,0 +1,193 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Makes the folder that `vlm:` names of a published OpenFlamingo, once:
+
+    python -m leverplus_trl.vlms.convert_open_flamingo --checkpoint checkpoint.pt --output_dir OpenFlamingo-3B \
+        --language_model anas-awadalla/mpt-1b-redpajama-200b --vision_encoder openai/clip-vit-large-patch14
+
+OpenFlamingo publishes what it trained (cross-attention, perceiver, embeddings) as a pickle; the language model and the
+vision encoder stand elsewhere, in part as pickles, too. Pickles are read here and nowhere else, with
+`torch.load(weights_only=True)`, which runs no code that comes with them. The folder holds safetensors.
+"""
+
+import logging
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPImageProcessorPil,
+    CLIPVisionModel,
+    HfArgumentParser,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import cached_file
+
+from .modeling_mosaic_mpt import MosaicMptForCausalLM, config_from_mosaic_gpt, weights_from_mosaic_gpt
+from .modeling_open_flamingo import DECODER_LAYERS, OpenFlamingoConfig, OpenFlamingoModel
+from .open_flamingo import END_OF_CHUNK, MEDIA_TOKEN
+
+
+logger = logging.getLogger(__name__)
+
+#: Tables that older transformers stored beside the weights of GPT-NeoX and computes today.
+TABLES = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
+
+
+@dataclass
+class ConversionArguments:
+    """
+    The parts of an OpenFlamingo.
+
+    Args:
+        checkpoint (`str`):
+            The published file, `checkpoint.pt`.
+        language_model (`str`):
+            Hub id or folder of the language model that it was trained with.
+        output_dir (`str`):
+            Folder to write.
+        vision_encoder (`str`, *optional*, defaults to `"openai/clip-vit-large-patch14"`):
+            Hub id or folder of the CLIP that it was trained with.
+        cross_attn_every_n_layers (`int`, *optional*, defaults to 1):
+            Interval of its cross-attention: 1 for the models of 3B, 2 for those of 4B, 4 for that of 9B.
+    """
+
+    checkpoint: str = field(metadata={"help": "The published file, checkpoint.pt."})
+    language_model: str = field(metadata={"help": "Hub id or folder of the language model it was trained with."})
+    output_dir: str = field(metadata={"help": "Folder to write."})
+    vision_encoder: str = field(
+        default="openai/clip-vit-large-patch14", metadata={"help": "Hub id or folder of the CLIP it was trained with."}
+    )
+    cross_attn_every_n_layers: int = field(
+        default=1, metadata={"help": "Interval of the cross-attention: 1 (3B), 2 (4B), 4 (9B)."}
+    )
+
+
+def convert(args: ConversionArguments) -> None:
+    """
+    Writes the folder.
+
+    Args:
+        args ([`ConversionArguments`]):
+            The parts.
+
+    Raises:
+        `ValueError`: parts that do not belong together.
+    """
+    tokenizer = flamingo_tokenizer(args.language_model)
+    language_model = load_language_model(args.language_model)
+    language_model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    vision_encoder = CLIPVisionModel.from_pretrained(args.vision_encoder)
+    config = OpenFlamingoConfig(
+        text_config=language_model.config.to_dict(),
+        vision_config=vision_encoder.config.to_dict(),
+        cross_attn_every_n_layers=args.cross_attn_every_n_layers,
+        media_token_id=tokenizer.convert_tokens_to_ids(MEDIA_TOKEN),
+        eoc_token_id=tokenizer.convert_tokens_to_ids(END_OF_CHUNK),
+    )
+    layers = DECODER_LAYERS.get(config.text_config.model_type, "")
+    model = OpenFlamingoModel(config)
+    weights = {f"vision_encoder.{name}": tensor for name, tensor in vision_encoder.state_dict().items()}
+    for name, tensor in language_model.state_dict().items():
+        weights["lang_encoder." + re.sub(rf"^({re.escape(layers)}\.\d+)\.", r"\1.decoder_layer.", name)] = tensor
+    trained = trained_weights(args.checkpoint, layers)
+    for name in model.all_tied_weights_keys:  # a second name of the embedding, which would undo its training
+        weights.pop(name, None), trained.pop(name, None)
+    check_parts(model, weights, trained)
+    model.load_state_dict(weights | trained, strict=False)
+    model.tie_weights()
+    model.save_pretrained(args.output_dir)
+    tokenizer.save_pretrained(args.output_dir)
+    CLIPImageProcessorPil.from_pretrained(args.vision_encoder).save_pretrained(args.output_dir)
+    logger.info("Wrote %s: name it as `vlm`.", args.output_dir)
+
+
+def flamingo_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The language model's tokenizer with the tokens that OpenFlamingo adds, in its order."""
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer.add_special_tokens({"additional_special_tokens": [END_OF_CHUNK, MEDIA_TOKEN]})
+    if tokenizer.pad_token is None:
+        tokenizer.add_special_tokens({"pad_token": "<PAD>"})
+    return tokenizer
+
+
+def load_language_model(name: str) -> PreTrainedModel:
+    """A causal language model of transformers, or a `mosaic_gpt`; none of the code that may come with it runs."""
+    config, _ = PreTrainedConfig.get_config_dict(name)
+    if config.get("model_type") != "mosaic_gpt":
+        return AutoModelForCausalLM.from_pretrained(name)
+    model = MosaicMptForCausalLM(config_from_mosaic_gpt(config))
+    file = cached_file(name, "model.safetensors", _raise_exceptions_for_missing_entries=False)
+    weights = load_file(file) if file else read_pickle(cached_file(name, "pytorch_model.bin"))
+    model.load_state_dict(weights_from_mosaic_gpt(weights, model.config), strict=False)
+    model.tie_weights()
+    return model
+
+
+def read_pickle(file: str) -> dict[str, torch.Tensor]:
+    """Weights in a pickle that holds nothing but tensors and containers of them."""
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def trained_weights(file: str, layers: str) -> dict[str, torch.Tensor]:
+    """What OpenFlamingo trained, each under one name: it stores some weights under two."""
+    if not Path(file).is_file():
+        raise ValueError(f"checkpoint is {file!r}, which is no file. Download checkpoint.pt of the model first.")
+    weights = read_pickle(file)
+    weights = weights.get("model_state_dict", weights)
+    second_names = {
+        r"lang_encoder\.old_decoder_blocks\.(\d+)\.": rf"lang_encoder.{layers}.\1.decoder_layer.",
+        r"lang_encoder\.gated_cross_attn_layers\.(\d+)\.": rf"lang_encoder.{layers}.\1.gated_cross_attn_layer.",
+    }
+    found = {}
+    for name, tensor in weights.items():
+        name = name.removeprefix("module.")
+        for pattern, first_name in second_names.items():
+            name = re.sub(f"^{pattern}", first_name, name)
+        if not name.endswith(TABLES):
+            found[name] = tensor
+    return found
+
+
+def check_parts(model: OpenFlamingoModel, weights: dict[str, torch.Tensor], trained: dict[str, torch.Tensor]) -> None:
+    """Refuses parts that would leave a weight at random, and such as have one too many or of another shape."""
+    expected = {name: weight for name, weight in model.state_dict().items() if name not in model.all_tied_weights_keys}
+    embedding = model.lang_encoder.get_input_embeddings().weight
+    own = {name for name, weight in model.named_parameters() if weight is embedding}
+    own |= {name for name in expected if name.startswith("perceiver.") or ".gated_cross_attn_layer." in name}
+    missing = sorted((own - trained.keys()) | (expected.keys() - own - weights.keys() - trained.keys()))
+    unknown = sorted((weights | trained).keys() - expected.keys())
+    shapes = [
+        f"{name} is {tuple(weight.shape)} for {tuple(expected[name].shape)}"
+        for name, weight in (weights | trained).items()
+        if name in expected and weight.shape != expected[name].shape
+    ]
+    if missing or unknown or shapes:
+        raise ValueError(
+            f"Checkpoint, language model and vision encoder do not belong together: {len(missing)} weights are "
+            f"missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}, {len(shapes)} of another shape "
+            f"{shapes[:3]}. Check language_model, vision_encoder and cross_attn_every_n_layers."
+        )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    convert(*HfArgumentParser(ConversionArguments).parse_args_into_dataclasses())

@@ -1,0 +1,191 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""From the recipe to a frozen model: which class drives it, how its weights are read, and where they stand."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import is_bitsandbytes_available
+from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION
+
+from ..tasks import BaseTask
+from .base_vlm import BaseVLM
+from .causal_lm import CausalLM
+from .chat_vlm import ChatVLM
+from .modeling_open_flamingo import OpenFlamingoConfig, OpenFlamingoModel
+from .open_flamingo import OpenFlamingo, refuse_published_checkpoint
+from .processing_qwen2_5_vl import register_processor
+from .qwen2_5_vl import Qwen2_5_VL
+from .vlm_arguments import VLMArguments
+
+
+register_processor()
+
+#: Families that do better than the plain path; any other vision-language model is a `ChatVLM`.
+FAMILIES = {"qwen2_vl": Qwen2_5_VL, "qwen2_5_vl": Qwen2_5_VL, "qwen3_vl": Qwen2_5_VL}
+
+#: Files that weights are pickled into.
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+def load_vlm(args: VLMArguments, task: BaseTask) -> BaseVLM:
+    """
+    Loads a frozen model on this process's device, or with `device_map` over all devices that the process sees.
+
+    Args:
+        args ([`VLMArguments`]):
+            Names the model.
+        task ([`BaseTask`]):
+            Task to make prompts for.
+
+    Raises:
+        `ValueError`: a model that is neither vision-language nor causal, has no safetensors weights, or does not fit
+            into memory; quantisation or placement that can't be done here.
+    """
+    check_placement(args)
+    source = {"revision": args.vlm_revision, "trust_remote_code": args.trust_remote_code}
+    if args.gguf_file is not None:
+        source["gguf_file"] = args.gguf_file
+    refuse_published_checkpoint(args.vlm)
+    config = AutoConfig.from_pretrained(args.vlm, **source)
+    if isinstance(config, OpenFlamingoConfig):
+        return load_open_flamingo(config, task, args, source)
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        loader, family = AutoModelForImageTextToText, FAMILIES.get(config.model_type, ChatVLM)
+        processor = AutoProcessor.from_pretrained(args.vlm, **source)
+    elif type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        loader, family = AutoModelForCausalLM, CausalLM
+        processor = AutoTokenizer.from_pretrained(args.vlm, **source)
+    else:
+        raise ValueError(f"{args.vlm!r} is a {config.model_type!r} model: neither image-text-to-text nor a causal LM.")
+    return family(load_weights(loader, config, args, source), processor, task, args)
+
+
+def load_open_flamingo(
+    config: OpenFlamingoConfig, task: BaseTask, args: VLMArguments, source: dict[str, Any]
+) -> OpenFlamingo:
+    """OpenFlamingo from a folder that `convert_open_flamingo` wrote."""
+    if args.device_map is not None:
+        raise ValueError(
+            f"device_map is {args.device_map!r}, and OpenFlamingo hands images to all its layers at once, so these "
+            "must stand on one device. Leave device_map out."
+        )
+    if args.quantization == "8bit":
+        raise ValueError(
+            "quantization is '8bit', and OpenFlamingo's perceiver gives its layers inputs of four dimensions, which "
+            "the 8-bit layers of bitsandbytes do not take. Use '4bit'."
+        )
+    model = load_weights(OpenFlamingoModel, config, args, source)
+    tokenizer = AutoTokenizer.from_pretrained(args.vlm, **source)
+    # With Pillow, as the transforms that it was trained with.
+    image_processor = AutoImageProcessor.from_pretrained(args.vlm, backend="pil", **source)
+    return OpenFlamingo(model, tokenizer, image_processor, task, args)
+
+
+def load_weights(
+    loader: type, config: PreTrainedConfig, args: VLMArguments, source: dict[str, Any]
+) -> PreTrainedModel:
+    """
+    Reads weights, never from pickles, to where they stay.
+
+    Args:
+        loader (`type`):
+            `AutoModelForImageTextToText` or `AutoModelForCausalLM`.
+        config (`PreTrainedConfig`):
+            The model's config.
+        args ([`VLMArguments`]):
+            Type, attention, quantisation and devices.
+        source (`dict[str, Any]`):
+            Further keywords of `from_pretrained`: revision and the like.
+    """
+    weights = {} if args.gguf_file is not None else {"use_safetensors": True}
+    if args.quantization is not None:
+        weights["quantization_config"] = quantization_config(config, args)
+    try:
+        model = loader.from_pretrained(
+            args.vlm,
+            dtype=getattr(torch, args.dtype),
+            attn_implementation=args.attn_implementation,
+            device_map=args.device_map or {"": PartialState().device},
+            **source,
+            **weights,
+        )
+    except OSError as error:
+        pickles = sorted(file.name for pattern in PICKLES for file in Path(args.vlm).glob(pattern))
+        raise ValueError(
+            f"{args.vlm!r} has no safetensors weights that can be read"
+            f"{f', only the pickle {pickles[0]!r}' if pickles else ''} ({error}). Pickled weights are refused, since "
+            "loading them can run code: where you trust them, convert them once with "
+            f"`{loader.__name__}.from_pretrained({args.vlm!r}, use_safetensors=False).save_pretrained(FOLDER)`, copy "
+            "the tokenizer's and the processor's files there, and name that folder."
+        ) from error
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError(
+            f"{args.vlm!r} does not fit into the devices of this process: with device_map {args.device_map!r} a part "
+            "of it would be fetched from main memory or disk in every batch. Use more GPUs, `quantization`, or a "
+            "smaller `dtype`."
+        )
+    return model.eval()
+
+
+def quantization_config(config: PreTrainedConfig, args: VLMArguments) -> BitsAndBytesConfig:
+    """How bitsandbytes quantises a model while it is read; what is not quantised has, and computes in, `dtype`."""
+    stored = getattr(config, "quantization_config", None)
+    if stored is not None:
+        raise ValueError(
+            f"quantization is {args.quantization!r}, but the weights of {args.vlm!r} are quantised as they are stored "
+            f"({dict(stored).get('quant_method')}). Leave quantization out."
+        )
+    if not is_bitsandbytes_available():
+        raise ValueError(
+            f"quantization is {args.quantization!r}, which needs bitsandbytes >= {BITSANDBYTES_MIN_VERSION}: `pip "
+            "install 'leverplus_trl[quantization]'`."
+        )
+    if args.quantization == "8bit":
+        # It says in every layer of every batch that it computes as it was told to.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, args.dtype)
+    )
+
+
+def check_placement(args: VLMArguments) -> None:
+    """Refuses `device_map` where the processes of one machine would all spread their model over the same devices."""
+    state = PartialState()
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
+    if args.device_map is not None and processes > 1:
+        raise ValueError(
+            f"device_map is {args.device_map!r} and {processes} processes run on this machine: each would spread its "
+            "model over the same devices. Launch one process a machine, or leave device_map out for one model a "
+            "process."
+        )

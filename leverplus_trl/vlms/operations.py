@@ -1,0 +1,112 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a model has to do, counted from its shape: floating-point operations, and bytes of weights, keys and values."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+
+def linear_weights(module: nn.Module) -> int:
+    """Weights that every token is multiplied with: those of the linear layers, quantised or not."""
+    found = 0
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            found += layer.in_features * layer.out_features  # of 4-bit layers the stored shape is another
+        elif isinstance(layer, Conv1D):
+            found += layer.nx * layer.nf
+    return found
+
+
+def attended_pairs(before: int, tokens: int) -> int:
+    """Pairs of a token and what it sees, for `tokens` tokens behind `before` others under causal attention."""
+    return tokens * before + tokens * (tokens + 1) // 2
+
+
+class Operations:
+    """
+    Costs of a decoder and its head. Counted are matrix products, two operations a multiplication with its addition;
+    norms, activations, rotations and softmax are left out, as is usual.
+
+    Args:
+        model (`PreTrainedModel`):
+            Model with a decoder and a head. Linear layers that only some tokens go through (experts) count for all.
+
+    Attributes:
+        weight_bytes (`int`):
+            Bytes of the decoder's and the head's weights: what a batch reads at least.
+        kv_bytes (`int`):
+            Bytes of the keys and values of one token in all layers.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        decoder, head = model.get_decoder(), model.get_output_embeddings()
+        config = model.config.get_text_config()
+        num_heads = config.num_attention_heads
+        num_kv_heads = getattr(config, "num_key_value_heads", None) or num_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+        self.head_weights = linear_weights(head)
+        inside = any(module is head for module in decoder.modules())  # of models that are their own decoder
+        self.decoder_weights = linear_weights(decoder) - inside * self.head_weights
+        self.attention_width = config.num_hidden_layers * num_heads * head_dim
+        self.kv_bytes = 2 * config.num_hidden_layers * num_kv_heads * head_dim * model.dtype.itemsize
+        # By identity: a head may share its weights with the embeddings, which a batch reads a few rows of only.
+        table = model.get_input_embeddings().weight
+        read = {id(p): p.nbytes for p in decoder.parameters() if p is not table}
+        self.weight_bytes = sum((read | {id(p): p.nbytes for p in head.parameters()}).values())
+
+    def of_decoder(self, tokens: int, pairs: int) -> int:
+        """
+        Args:
+            tokens (`int`):
+                Tokens that are run.
+            pairs (`int`):
+                Pairs of a token and what it attends to, see [`attended_pairs`].
+        """
+        return 2 * self.decoder_weights * tokens + 4 * self.attention_width * pairs
+
+    def of_head(self, positions: int) -> int:
+        """Logits at `positions` tokens."""
+        return 2 * self.head_weights * positions
+
+
+def counted(run: Callable[[], Any]) -> int:
+    """Operations of whatever `run` does, counted while it does it."""
+    # As plain matrix products: the counter does not know every fused kernel.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def image_operations(model: PreTrainedModel, images: dict[str, torch.Tensor]) -> int:
+    """
+    Operations of the vision tower and of what leads from it to the decoder; counted, since towers differ too much to
+    be told from their configs.
+
+    Args:
+        model (`PreTrainedModel`):
+            The model.
+        images (`dict[str, torch.Tensor]`):
+            What its processor says of some images.
+    """
+    inputs = {name: tensor.to(model.device) for name, tensor in images.items()}
+    inputs = {name: t.to(model.dtype) if t.is_floating_point() else t for name, t in inputs.items()}
+    return counted(lambda: model.get_image_features(**inputs, return_dict=True))

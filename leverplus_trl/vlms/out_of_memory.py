@@ -1,0 +1,54 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What to do when a batch does not fit into memory."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+
+logger = logging.getLogger(__name__)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a smaller batch might do."""
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+
+
+def run_or_halve(run: Callable[[Sequence[Any]], Sequence[Any]], batch: Sequence[Any]) -> list[Any]:
+    """
+    Runs a batch; in halves, and that is said, if it does not fit into memory.
+
+    Args:
+        run (`Callable`):
+            Gives a result for each item of a batch.
+        batch (`Sequence`):
+            The items.
+
+    Raises:
+        What `run` raises, if it is anything else than a lack of memory, or a single item is too much.
+    """
+    try:
+        return list(run(batch))
+    except Exception as error:
+        if not is_out_of_memory(error) or len(batch) == 1:
+            raise
+    clear_device_cache()
+    logger.warning("Out of memory with %d prompts in a batch; trying halves. Lower max_batch_tokens.", len(batch))
+    half = len(batch) // 2
+    return [*run_or_halve(run, batch[:half]), *run_or_halve(run, batch[half:])]

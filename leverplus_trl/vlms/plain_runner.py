@@ -1,0 +1,188 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Every prompt through the model by itself, in padded batches: right for any family."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+
+from ..tasks import Example
+from .out_of_memory import run_or_halve
+from .prompts import Piece
+from .requests import AnswerLogprob, Request, check_answer, check_lengths
+from .segments import ByteCache, Segment, num_tokens, plan_padded_batches
+
+
+if TYPE_CHECKING:
+    from .base_vlm import BaseVLM
+
+#: Prompts that are preprocessed at once where each is processed whole: not all images need be in memory together.
+WHOLE_PROMPTS = 64
+
+
+class PlainRunner:
+    """
+    Scores and answers without sharing anything between prompts but what preprocessing gives.
+
+    Args:
+        vlm ([`BaseVLM`]):
+            Processes pieces, collates them, and holds the model.
+        by_segments (`bool`):
+            Whether prompts are put together from segments that are processed once, or each is processed whole.
+    """
+
+    def __init__(self, vlm: "BaseVLM", by_segments: bool):
+        self.vlm, self.by_segments = vlm, by_segments
+        self._cache = ByteCache(vlm.memory_bytes // 4)
+        self._header: list[Segment] | None = None  # empty if the prompts have none
+
+    def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
+        """See [`BaseVLM.answer_logprobs`]."""
+        return [score for part in self._parts(requests) for score in self._score_part(part)]
+
+    def generate(self, requests: Sequence[Request], config: GenerationConfig) -> list[str]:
+        """See [`BaseVLM.generate`]."""
+        return [text for part in self._parts(requests) for text in self._generate_part(part, config)]
+
+    def answer_ids(self, query: Example) -> list[int]:
+        return self._answered_row(Request((), query))[1]
+
+    def num_prompt_tokens(self, request: Request) -> int:
+        return num_tokens(self._answered_row(request)[0])
+
+    def forget(self) -> None:
+        """Nothing is kept beyond a call but preprocessed segments."""
+
+    def _parts(self, requests: Sequence[Request]) -> list[Sequence[Request]]:
+        size = len(requests) if self.by_segments else WHOLE_PROMPTS
+        return [requests[start : start + size] for start in range(0, len(requests), max(1, size))]
+
+    # ------------------------------------------------------------------ rows
+    def _cached(self, role: str, example: Example, make, text: str = "") -> Segment:
+        key = (role, example["id"], text)
+        segment = self._cache.get(key)
+        if segment is None:
+            segment = self.vlm._encode(make())
+            self._cache.put(key, segment, segment.num_bytes)
+        return segment
+
+    def _segments(self, request: Request) -> list[Segment]:
+        texts = self.vlm.texts
+        if self._header is None:
+            piece = texts.header(request.query)
+            self._header = [self.vlm._encode(piece)] if piece.text else []
+        shown = [
+            # With its answer: of a query that is scored with other answers, they are tried out as demonstrations, too.
+            self._cached(
+                "demonstration",
+                example,
+                lambda example=example: texts.prompt.demonstration(example),
+                example["answer"],
+            )
+            for example in request.demonstrations
+        ]
+        query = self._cached("query", request.query, lambda: texts.prompt.query(request.query))
+        return [*self._header, *shown, query]
+
+    def _row(self, request: Request) -> list[Segment]:
+        """A prompt without its answer."""
+        if self.by_segments:
+            return self._segments(request)
+        return [self.vlm._encode(self.vlm.texts.whole(*request))]
+
+    def _answered_row(self, request: Request) -> tuple[list[Segment], list[int]]:
+        """A prompt with its answer, and the tokens at its end that are the answer's."""
+        query, text = request.query, self.vlm.texts.answer(request.query)
+        if not self.by_segments:
+            return self._whole_row(request, text)
+        answer = self._cached("answer", query, lambda: Piece(text), text) if text else Segment({"input_ids": []})
+        check_answer(self.vlm.task, query, answer.tokens["input_ids"])
+        return [*self._segments(request), answer], answer.tokens["input_ids"]
+
+    def _whole_row(self, request: Request, answer: str) -> tuple[list[Segment], list[int]]:
+        query, whole, tokenizer = request.query, self.vlm.texts.whole(*request), self.vlm.tokenizer
+        # Of the text alone: placeholders of images stand before the answer, however many tokens they become.
+        before, after = (
+            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (whole.text, whole.text + answer)
+        )
+        if after[: len(before)] != before:
+            raise ValueError(
+                f"The answer {answer!r} of example {query['id']!r} melts into the prompt's last token, so its own "
+                "probability is not defined. End the prompt in another way: `question_template`, or `prompt_format`."
+            )
+        row, ids = [self.vlm._encode(Piece(whole.text + answer, whole.images))], after[len(before) :]
+        check_answer(self.vlm.task, query, ids)
+        if row[0].tokens["input_ids"][-len(ids) :] != ids:
+            raise ValueError(f"{type(self.vlm).__name__} puts tokens behind the answer of example {query['id']!r}.")
+        return row, ids
+
+    # ------------------------------------------------------------------ scores
+    def _score_part(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
+        rows, answers = zip(*(self._answered_row(request) for request in requests), strict=True)
+        lengths = [num_tokens(row) for row in rows]
+        check_lengths(self.vlm, requests, lengths)
+        results: list[AnswerLogprob | None] = [None] * len(requests)
+
+        def score(batch: Sequence[int]) -> list[float]:
+            return self._score_batch([rows[i] for i in batch], [answers[i] for i in batch])
+
+        for batch in plan_padded_batches(lengths, self.vlm.args.max_batch_tokens):
+            for position, logprob in zip(batch, run_or_halve(score, batch), strict=True):
+                results[position] = AnswerLogprob(logprob, len(answers[position]))
+        return results
+
+    def _score_batch(self, rows: Sequence[list[Segment]], answers: Sequence[list[int]]) -> list[float]:
+        """Log-probability of the answer at the end of each row, in one forward."""
+        # Padding stands on the right: under causal attention it can't touch what is scored, whatever positions a model
+        # uses.
+        inputs = self.vlm._collate(rows, padding_side="right")
+        owners, columns, targets = [], [], []
+        for i, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            for step, token in enumerate(answer):
+                owners.append(i)
+                columns.append(num_tokens(row) - len(answer) + step - 1)  # the logits that predict this token
+                targets.append(token)
+        kept = sorted(set(columns))
+        index = {column: i for i, column in enumerate(kept)}
+        with torch.inference_mode():
+            logits = self.vlm._logits(inputs, torch.tensor(kept, device=self.vlm.model.device))  # [B, C, V]
+            logits = logits[torch.tensor(owners), torch.tensor([index[column] for column in columns])]  # [N, V]
+            logprobs = logits.float().log_softmax(-1)
+            logprobs = logprobs.gather(1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]  # [N]
+        sums = np.zeros(len(rows))
+        np.add.at(sums, owners, logprobs.double().cpu().numpy())
+        return sums.tolist()
+
+    # ------------------------------------------------------------------ answers
+    def _generate_part(self, requests: Sequence[Request], config: GenerationConfig) -> list[str]:
+        rows = [self._row(request) for request in requests]
+        lengths = [num_tokens(row) + config.max_new_tokens for row in rows]
+        check_lengths(self.vlm, requests, lengths)
+
+        def answer(batch: Sequence[int]) -> list[str]:
+            inputs = self.vlm._collate([rows[position] for position in batch], padding_side="left")
+            width = inputs["input_ids"].shape[1]
+            with torch.inference_mode():
+                output = self.vlm.model.generate(**self.vlm._generation_inputs(inputs), generation_config=config)
+            return self.vlm.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+
+        texts: list[str | None] = [None] * len(requests)
+        for batch in plan_padded_batches(lengths, self.vlm.args.max_batch_tokens):
+            for position, text in zip(batch, run_or_halve(answer, batch), strict=True):
+                texts[position] = text
+        return texts

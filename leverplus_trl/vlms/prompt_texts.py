@@ -1,0 +1,71 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The text of prompts in the pieces that a tokenizer must be given them in."""
+
+from transformers import PreTrainedTokenizerBase
+
+from ..tasks import Example
+from .prompts import ChatPrompt, Piece, PlainPrompt
+
+
+class PromptTexts:
+    """
+    Pieces of prompts and answers, with what the tokenizer would write before a text by itself.
+
+    Args:
+        prompt ([`ChatPrompt`] or [`PlainPrompt`]):
+            Renders requests.
+        tokenizer (`PreTrainedTokenizerBase`):
+            Tokenizer of the model.
+        score_end_token (`bool`):
+            Whether the token that ends an answer belongs to it.
+    """
+
+    def __init__(self, prompt: ChatPrompt | PlainPrompt, tokenizer: PreTrainedTokenizerBase, score_end_token: bool):
+        self.prompt, self.tokenizer, self.score_end_token = prompt, tokenizer, score_end_token
+        begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+        # Left to the tokenizer, every piece of a prompt would get one.
+        self._start: str = tokenizer.bos_token if tokenizer.bos_token is not None and begins else ""
+
+    def header(self, example: Example) -> Piece:
+        """What stands before the first turn, the start token included; empty if there is nothing."""
+        return Piece(self._with_start(self.prompt.header(example).text))
+
+    def pieces(self, demonstrations: tuple[Example, ...], query: Example) -> list[Piece]:
+        """A prompt piece by piece."""
+        shown = [self.prompt.demonstration(example) for example in demonstrations]
+        return [piece for piece in (self.header(query), *shown, self.prompt.query(query)) if piece.text]
+
+    def whole(self, demonstrations: tuple[Example, ...], query: Example) -> Piece:
+        """The same prompt in one piece."""
+        whole = self.prompt.whole(demonstrations, query)
+        return Piece(self._with_start(whole.text), whole.images)
+
+    def answer(self, query: Example) -> str:
+        """What is scored behind the query."""
+        answer, end = self.prompt.answer(query)
+        return answer + self.tokenizer.decode(self._end_ids(end)) if self.score_end_token else answer
+
+    def end_token_ids(self, query: Example) -> list[int]:
+        """The tokens that end an answer in the prompt."""
+        return self._end_ids(self.prompt.answer(query)[1])
+
+    def _end_ids(self, end: str) -> list[int]:
+        """The first token of an end that is more than a space."""
+        ids = self.tokenizer(end, add_special_tokens=False)["input_ids"]
+        return next(([token] for token in ids if self.tokenizer.decode([token]).strip(" ")), [])
+
+    def _with_start(self, text: str) -> str:
+        return text if text.startswith(self._start) else self._start + text

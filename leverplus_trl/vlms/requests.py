@@ -1,0 +1,63 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What is asked of a VLM, what it answers, and what is refused before anything runs."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..tasks import BaseTask, Example
+
+
+if TYPE_CHECKING:
+    from .base_vlm import BaseVLM
+
+
+class Request(NamedTuple):
+    """One prompt: demonstrations in prompt order (the last stands next to the query), and the query."""
+
+    demonstrations: tuple[Example, ...]
+    query: Example
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (*(example["id"] for example in self.demonstrations), self.query["id"])
+
+
+class AnswerLogprob(NamedTuple):
+    """`logprob`: sum over the answer's tokens of log p(token | all before it); `num_tokens`: how many these are."""
+
+    logprob: float
+    num_tokens: int
+
+
+class MemoryTooSmall(ValueError):
+    """`memory_mb` leaves no room for a prompt."""
+
+
+def check_answer(task: BaseTask, query: Example, ids: Sequence[int]) -> None:
+    """Refuses an answer that there is nothing to score of."""
+    if not ids:
+        raise ValueError(f"The answer {task.target(query)!r} of example {query['id']!r} has no tokens.")
+
+
+def check_lengths(vlm: "BaseVLM", requests: Sequence[Request], lengths: Sequence[int]) -> None:
+    """Refuses prompts (with their answers) that are longer than the model's context."""
+    for request, length in zip(requests, lengths, strict=True):
+        if vlm.max_length is not None and length > vlm.max_length:
+            raise ValueError(
+                f"The prompt of query {request.query['id']!r} with {len(request.demonstrations)} demonstrations has "
+                f"{length} tokens; the context of {type(vlm.model).__name__} holds {vlm.max_length}. Use fewer shots, "
+                "shorter texts or smaller images."
+            )

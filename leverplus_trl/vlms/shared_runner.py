@@ -1,0 +1,136 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Requests through the prefix-sharing engine: segments processed and images encoded once, prefixes run once."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import GenerationConfig
+
+from ..tasks import Example
+from .out_of_memory import run_or_halve
+from .prompts import Piece
+from .requests import AnswerLogprob, Request, check_answer, check_lengths
+from .segments import ByteCache, plan_padded_batches
+from .trie_scorer import Step, TrieScorer, path_length
+
+
+if TYPE_CHECKING:
+    from .base_vlm import BaseVLM
+
+
+class SharedRunner:
+    """
+    Scores and answers with every distinct prefix of a unit run once.
+
+    Args:
+        vlm ([`BaseVLM`]):
+            Processes pieces, embeds tokens and images, and holds the model.
+
+    Raises:
+        [`CantShare`]: a decoder whose prefixes can't be shared.
+    """
+
+    def __init__(self, vlm: "BaseVLM"):
+        self.vlm = vlm
+        # A quarter of the memory is for image features, which the family keeps.
+        memory = vlm.memory_bytes - vlm.memory_bytes // 4
+        self.engine = TrieScorer(vlm.model, vlm, vlm.num_axes, vlm.args.max_batch_tokens, memory)
+        self._cache = ByteCache(vlm.memory_bytes // 16)  # tokens and positions, on the host
+        self._header: list[Step] | None = None  # empty if the prompts have none
+
+    def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
+        """See [`BaseVLM.answer_logprobs`]."""
+        queries = {(request.query["id"], request.query["answer"]): request.query for request in requests}
+        answers = {key: self.answer_ids(query) for key, query in queries.items()}
+        paths = [self._path(request) for request in requests]
+        found = [answers[request.query["id"], request.query["answer"]] for request in requests]
+        lengths = [path_length(path) + len(ids) for path, ids in zip(paths, found, strict=True)]
+        check_lengths(self.vlm, requests, lengths)
+        sums = self.engine.score(paths, found)
+        return [AnswerLogprob(float(total), len(ids)) for total, ids in zip(sums, found, strict=True)]
+
+    def generate(self, requests: Sequence[Request], config: GenerationConfig) -> list[str]:
+        """See [`BaseVLM.generate`]."""
+        paths = [self._path(request) for request in requests]
+        lengths = [path_length(path) + config.max_new_tokens for path in paths]
+        check_lengths(self.vlm, requests, lengths)
+        beams = config.num_beams or 1
+
+        def answer(batch: Sequence[int]) -> list[str]:
+            cache, mask, positions = self.engine.prefill([paths[position] for position in batch])
+            width = mask.shape[1]
+            ids = torch.full_like(mask, self.vlm.pad_token_id)
+            for row, position in enumerate(batch):
+                tokens = [token for _, segment in paths[position] for token in segment.tokens["input_ids"]]
+                ids[row, width - len(tokens) :] = torch.tensor(tokens)
+            if beams > 1:  # `generate` repeats everything but the cache
+                cache.batch_repeat_interleave(beams)
+            with torch.inference_mode():
+                output = self.vlm.model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    generation_config=config,
+                )
+            return self.vlm.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+
+        texts: list[str | None] = [None] * len(requests)
+        for batch in plan_padded_batches(lengths, self.engine.max_prefilled_tokens // beams):
+            for position, text in zip(batch, run_or_halve(answer, batch), strict=True):
+                texts[position] = text
+        return texts
+
+    def answer_ids(self, query: Example) -> tuple[int, ...]:
+        text = self.vlm.texts.answer(query)
+        ids = self._step("answer", query, lambda: Piece(text), text)[1].tokens["input_ids"] if text else []
+        check_answer(self.vlm.task, query, ids)
+        return tuple(ids)
+
+    def num_prompt_tokens(self, request: Request) -> int:
+        return path_length(self._path(request)) + len(self.answer_ids(request.query))
+
+    def forget(self) -> None:
+        """Drops all prefixes."""
+        self.engine.forget()
+
+    def _step(self, role: str, example: Example, make: Callable[[], Piece], text: str = "") -> Step:
+        key = (role, example["id"], text)
+        segment = self._cache.get(key)
+        if segment is None:
+            segment = self.vlm._share(make)
+            self._cache.put(key, segment, segment.num_bytes)
+        return key, segment
+
+    def _path(self, request: Request) -> list[Step]:
+        """A prompt as steps down the tree."""
+        texts = self.vlm.texts
+        if self._header is None:
+            piece = texts.header(request.query)
+            self._header = [(("header",), self.vlm._share(lambda: piece))] if piece.text else []
+        shown = [
+            # With its answer: of a query that is scored with other answers, they are tried out as demonstrations, too.
+            self._step(
+                "demonstration",
+                example,
+                lambda example=example: texts.prompt.demonstration(example),
+                example["answer"],
+            )
+            for example in request.demonstrations
+        ]
+        query = self._step("query", request.query, lambda: texts.prompt.query(request.query))
+        return [*self._header, *shown, query]

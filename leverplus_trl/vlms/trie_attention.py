@@ -1,0 +1,233 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Keys and values of prefixes in one block of memory, and the attention that reads them there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+
+#: Name of the attention in `config._attn_implementation`, for as long as a batch of chains runs.
+TRIE_ATTENTION = "leverplus_trie"
+
+
+class CantShare(Exception):
+    """A model that does not let its prefixes be shared; its message says why."""
+
+
+class KVPool:
+    """
+    A fixed number of slots, each for the keys and values of one token in every layer.
+
+    Slot 0 is never given away and holds zeros: padding reads it.
+
+    Args:
+        num_layers (`int`):
+            Attention layers.
+        num_heads (`int`):
+            Key-value heads.
+        head_dim (`int`):
+            Width of a head.
+        capacity (`int`):
+            Slots.
+        dtype (`torch.dtype`):
+            Type of keys and values.
+        device (`torch.device`):
+            Where they are kept.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        self.capacity = capacity
+        self.num_heads, self.head_dim = num_heads, head_dim
+        shape = (2, num_layers, capacity, num_heads * head_dim)
+        self.keys, self.values = torch.empty(shape, dtype=dtype, device=device)  # [layers, slots, heads * dim] each
+        self.keys[:, 0], self.values[:, 0] = 0, 0
+        self.clear()
+
+    @property
+    def num_free(self) -> int:
+        return self._num_free
+
+    def clear(self) -> None:
+        """Takes all slots back."""
+        self._free = np.arange(self.capacity - 1, 0, -1)
+        self._num_free = self.capacity - 1
+
+    def take(self, count: int) -> np.ndarray:
+        """Slots for `count` tokens, which must be there."""
+        assert count <= self._num_free
+        self._num_free -= count
+        return self._free[self._num_free : self._num_free + count][::-1].copy()
+
+    def give_back(self, slots: np.ndarray) -> None:
+        self._free[self._num_free : self._num_free + len(slots)] = slots[::-1]
+        self._num_free += len(slots)
+
+    def gather(self, index: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of `index` `[B, L]`, two tensors `[B, heads, L, dim]` a layer."""
+
+        def read(block: torch.Tensor) -> torch.Tensor:
+            rows = block.index_select(0, index.flatten())  # [B * L, heads * dim]
+            return rows.view(*index.shape, self.num_heads, self.head_dim).transpose(1, 2)
+
+        return [(read(keys), read(values)) for keys, values in zip(self.keys, self.values, strict=True)]
+
+
+@dataclass
+class TrieBatch:
+    """
+    T tokens of B chains, one behind the other without padding, and where their attention looks.
+
+    Args:
+        pool ([`KVPool`]):
+            Keys and values.
+        slots (`torch.Tensor` of shape `(T,)`):
+            Where those of the new tokens go.
+        kv_index (`torch.Tensor` of shape `(B, L)`):
+            Slots of each chain's prefix and own tokens; padding is 0.
+        query_index (`torch.Tensor` of shape `(B, N)`, *optional*):
+            New tokens of each chain; padding is 0. None if all have the same length: then a view does.
+        token_index (`torch.Tensor` of shape `(T,)`):
+            Where each token stands among the `B * N`.
+        mask (`torch.Tensor` of shape `(B, 1, N, L)`):
+            What each new token sees.
+        num_layers_run (`int`, *optional*, defaults to 0):
+            Layers that have attended through it.
+    """
+
+    pool: KVPool
+    slots: torch.Tensor
+    kv_index: torch.Tensor
+    query_index: torch.Tensor | None
+    token_index: torch.Tensor
+    mask: torch.Tensor
+    num_layers_run: int = 0
+
+
+def make_batch(
+    pool: KVPool, prefixes: list[np.ndarray], lengths: list[int], slots: np.ndarray, dtype: torch.dtype
+) -> TrieBatch:
+    """
+    Index tensors of a batch.
+
+    Args:
+        pool ([`KVPool`]):
+            Keys and values.
+        prefixes (`list[np.ndarray]`):
+            Slots of what stands before each chain.
+        lengths (`list[int]`):
+            New tokens of each chain.
+        slots (`np.ndarray` of shape `(T,)`):
+            Slots for them.
+        dtype (`torch.dtype`):
+            Type that attention runs in.
+    """
+    before = np.array([len(prefix) for prefix in prefixes])
+    new = np.array(lengths)
+    rows, width, whole = len(new), int(new.max()), int((before + new).max())
+    starts = np.concatenate([[0], np.cumsum(new)[:-1]])
+    kv_index = np.zeros((rows, whole), dtype=np.int64)
+    query_index = np.zeros((rows, width), dtype=np.int64)
+    for row, (prefix, start, length) in enumerate(zip(prefixes, starts, new, strict=True)):
+        kv_index[row, : len(prefix)] = prefix
+        kv_index[row, len(prefix) : len(prefix) + length] = slots[start : start + length]
+        query_index[row, :length] = np.arange(start, start + length)
+    inside = np.arange(width) < new[:, None]  # [B, N]
+    seen = np.arange(whole) <= (before[:, None] + np.arange(width))[:, :, None]  # [B, N, L]
+    device = pool.keys.device
+
+    def move(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    mask = torch.zeros((rows, 1, width, whole), dtype=dtype, device=device)
+    mask.masked_fill_(~move(seen)[:, None], torch.finfo(dtype).min)
+    return TrieBatch(
+        pool=pool,
+        slots=move(slots),
+        kv_index=move(kv_index),
+        query_index=None if inside.all() else move(query_index),
+        token_index=move(np.flatnonzero(inside)),
+        mask=mask,
+    )
+
+
+def trie_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    trie_batch: TrieBatch | None = None,
+    **kwargs,
+) -> tuple[torch.Tensor, None]:
+    """
+    Attention of the tokens of a [`TrieBatch`] to their prefixes and to themselves; an attention function of
+    transformers.
+
+    Args:
+        query (`torch.Tensor` of shape `(1, heads, T, dim)`), key, value (`(1, key-value heads, T, dim)`):
+            Of the new tokens, rotated.
+
+    Returns:
+        `tuple`: the result, `(1, T, heads, dim)`, and no weights.
+    """
+    if trie_batch is None:
+        raise CantShare("its decoder does not hand extra arguments to attention")
+    for name in ("sliding_window", "softcap", "s_aux", "position_bias"):
+        if kwargs.get(name) is not None:
+            raise CantShare(f"its attention has {name}")
+    batch, pool, layer = trie_batch, trie_batch.pool, module.layer_idx
+    batch.num_layers_run += 1
+    num_heads, num_tokens, dim = query.shape[1:]
+    if (key.shape[1], key.shape[3]) != (pool.num_heads, pool.head_dim) or value.shape != key.shape:
+        raise CantShare(f"its keys are {tuple(key.shape)} and values {tuple(value.shape)}")
+    rows, whole = batch.kv_index.shape
+    blocks = []
+    for block, states in ((pool.keys[layer], key), (pool.values[layer], value)):
+        block.index_copy_(0, batch.slots, states[0].transpose(0, 1).reshape(num_tokens, -1))
+        states = block.index_select(0, batch.kv_index.flatten())  # [B * L, key-value heads * dim]
+        states = states.view(rows, whole, pool.num_heads, dim).transpose(1, 2)  # [B, key-value heads, L, dim]
+        groups = num_heads // pool.num_heads
+        if groups > 1:  # a kernel that takes fewer key heads takes no mask on CUDA
+            states = states[:, :, None].expand(-1, -1, groups, -1, -1).reshape(rows, num_heads, whole, dim)
+        blocks.append(states)
+    width = batch.mask.shape[2]
+    states = query[0].transpose(0, 1)  # [T, heads, dim]
+    if batch.query_index is None:
+        states = states.view(rows, width, num_heads, dim)
+    else:
+        states = states.index_select(0, batch.query_index.flatten()).view(rows, width, num_heads, dim)
+    out = F.scaled_dot_product_attention(states.transpose(1, 2), *blocks, attn_mask=batch.mask, scale=scaling)
+    out = out.transpose(1, 2)  # [B, N, heads, dim]
+    if batch.query_index is not None:
+        out = out.reshape(rows * width, num_heads, dim).index_select(0, batch.token_index)
+    return out.reshape(1, num_tokens, num_heads, dim), None
+
+
+AttentionInterface.register(TRIE_ATTENTION, trie_attention)

@@ -1,0 +1,385 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The prefix-sharing engine: every distinct prefix goes through the language model once, and only answers through the
+head."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate.utils.memory import clear_device_cache
+from transformers import DynamicCache, PreTrainedModel
+
+from .out_of_memory import is_out_of_memory
+from .prefix_trie import Ask, Chain, Node, Pick, Plan, plan_batches, plan_chains
+from .requests import MemoryTooSmall
+from .segments import Segment
+from .trie_attention import TRIE_ATTENTION, CantShare, KVPool, make_batch
+
+
+logger = logging.getLogger(__name__)
+
+#: A segment of a request, and what it is known by among those that can stand in the same place.
+Step = tuple[tuple, Segment]
+
+
+def path_length(path: Sequence[Step]) -> int:
+    """Tokens of a prompt."""
+    return sum(len(segment) for _, segment in path)
+
+
+class Embedder(Protocol):
+    """What a family knows that the engine does not; see [`BaseVLM.embed`]."""
+
+    def embed(self, ids: torch.Tensor, segments: Sequence[Segment]) -> tuple[torch.Tensor, dict]: ...
+
+
+class TrieScorer:
+    """
+    Runs requests through a decoder as paths in a tree of segments.
+
+    Args:
+        model (`PreTrainedModel`):
+            Model with a decoder of full attention, and a head.
+        embedder ([`Embedder`]):
+            Turns tokens and images into the decoder's inputs.
+        num_axes (`int`):
+            Position axes of the decoder's rotary embedding.
+        max_batch_tokens (`int`):
+            Tokens in one batch.
+        memory_bytes (`int`):
+            For keys, values and activations.
+
+    Raises:
+        [`CantShare`]: a decoder that is not of that kind.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, embedder: Embedder, num_axes: int, max_batch_tokens: int, memory_bytes: int
+    ):
+        self.model, self.embedder, self.num_axes = model, embedder, num_axes
+        self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
+        self.costs = _Costs(self.decoder.config, model.dtype)
+        self.batch_bytes = memory_bytes // 3
+        capacity = (memory_bytes - self.batch_bytes) // self.costs.kv_bytes
+        # Half of the slots at least are for what is kept.
+        self.max_batch_tokens = max(1, min(max_batch_tokens, capacity // 2))
+        config = self.costs
+        self.pool = KVPool(
+            config.num_layers, config.num_kv_heads, config.head_dim, capacity, model.dtype, model.device
+        )
+        self.num_tokens = 0  # tokens that went through the decoder
+        self.num_batches = 0
+        self.forget()
+
+    @property
+    def max_prefilled_tokens(self) -> int:
+        """Tokens, padding included, that prompts to go on from may have together."""
+        return min(self.batch_bytes // (2 * self.costs.kv_bytes), self.pool.capacity - 1 - self.max_batch_tokens)
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Tokens that a prompt with its answer may have: there is room for it twice, for what is kept of it and for
+        what is run behind that."""
+        return (self.pool.capacity - 1) // 2
+
+    def forget(self) -> None:
+        """Drops all prefixes."""
+        self.root = Node()
+        self.kept: list[Node] = []
+        self.tick = 0
+        self.pool.clear()
+
+    # ------------------------------------------------------------------ promises
+    def score(self, paths: Sequence[Sequence[Step]], answers: Sequence[Sequence[int]]) -> np.ndarray:
+        """
+        Log-probability of each answer behind its path.
+
+        Args:
+            paths (`Sequence[Sequence[Step]]`):
+                Segments of each prompt.
+            answers (`Sequence[Sequence[int]]`):
+                Tokens of each answer; at least one.
+
+        Returns:
+            `np.ndarray` of shape `(number of paths,)`: float64 sums of float32 terms.
+        """
+        self.tick += 1
+        self._check_room([path_length(path) + len(ids) for path, ids in zip(paths, answers, strict=True)])
+        sums = np.zeros(len(paths))
+        asks = [Ask(self._node(path), tuple(ids), i) for i, (path, ids) in enumerate(zip(paths, answers, strict=True))]
+        with torch.inference_mode(), self._attention():
+            self._answer(asks, sums)
+        return sums
+
+    def prefill(self, paths: Sequence[Sequence[Step]]) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
+        """
+        A cache of transformers that holds all of each prompt but its last token.
+
+        Args:
+            paths (`Sequence[Sequence[Step]]`):
+                Segments of each prompt.
+
+        Returns:
+            `tuple`: the cache, padded on the left; the attention mask of the whole prompts, `(B, L)`; their position
+            ids, `(B, L)` or `(axes, B, L)`, of which only the last is right.
+        """
+        self.tick += 1
+        self._check_room([path_length(path) for path in paths])
+        nodes = [self._node(path) for path in paths]
+        with torch.inference_mode(), self._attention():
+            self._answer([Ask(node, (), i) for i, node in enumerate(nodes)], np.zeros(0))
+            width = max(node.end for node in nodes)
+            index = np.zeros((len(nodes), width - 1), dtype=np.int64)
+            mask = np.zeros((len(nodes), width), dtype=np.int64)
+            positions = np.zeros((self.num_axes, len(nodes), width), dtype=np.int64)
+            for row, node in enumerate(nodes):
+                slots = self._slots(node)[:-1]
+                index[row, width - 1 - len(slots) :] = slots
+                mask[row, width - node.end :] = 1
+                positions[:, row, -1] = node.end_position - 1
+            device = self.pool.keys.device
+            layers = self.pool.gather(torch.from_numpy(index).to(device))
+        positions = torch.from_numpy(positions).to(device)
+        return (
+            DynamicCache(layers),
+            torch.from_numpy(mask).to(device),
+            positions if self.num_axes > 1 else positions[0],
+        )
+
+    def _check_room(self, lengths: Sequence[int]) -> None:
+        if max(lengths) > self.max_prompt_tokens:
+            needed = -(-5 * max(lengths) * self.costs.kv_bytes // 2**20)  # half of it is for them
+            raise MemoryTooSmall(
+                f"A prompt of {max(lengths)} tokens does not fit into memory_mb, which leaves room for the keys and "
+                f"values of {self.pool.capacity - 1} tokens. Set memory_mb to {needed} or more."
+            )
+
+    # ------------------------------------------------------------------ planning
+    def _node(self, path: Sequence[Step]) -> Node:
+        node = self.root
+        for key, segment in path:
+            child = node.children.get(key)
+            if child is None:
+                child = node.children[key] = Node(node, segment, segment.span)
+            child.tick = self.tick
+            node = child
+        return node
+
+    def _answer(self, asks: list[Ask], sums: np.ndarray) -> None:
+        plan = plan_chains(asks)
+        longest = max((chain.num_tokens for level in plan.levels for chain in level), default=0)
+        room = self.pool.capacity - 1 - max(self.max_batch_tokens, longest)
+        prompts = list(dict.fromkeys(ask.prompt for ask in asks))
+        if self._num_pinned(plan) > room and len(prompts) > 1:
+            # In the tree's own order, so that what shares a prefix stays together.
+            order = {node: i for i, node in enumerate(self._walk())}
+            prompts.sort(key=order.__getitem__)
+            first = set(prompts[: len(prompts) // 2])
+            self._answer([ask for ask in asks if ask.prompt in first], sums)
+            self._answer([ask for ask in asks if ask.prompt not in first], sums)
+            return
+        pins = {above for level in plan.levels for chain in level for above in self._above(chain)}
+        for ask in asks:
+            if not ask.answer:  # wanted itself
+                pins.update(ask.prompt.path())
+        self._read([(node.hidden, picks) for node, picks in plan.stored if picks], sums)
+        for level in plan.levels:
+            for batch in plan_batches(level, self.costs.of_batch, self.max_batch_tokens, self.batch_bytes):
+                self._run(batch, pins, sums)
+
+    def _walk(self) -> Iterator[Node]:
+        pending = [self.root]
+        while pending:
+            node = pending.pop()
+            yield node
+            pending.extend(reversed(node.children.values()))
+
+    @staticmethod
+    def _above(chain: Chain) -> list[Node]:
+        """What must stay while the plan runs, so that the chain can: its prefix, and itself if others need it."""
+        return [*chain.parent.path(), *(chain.nodes if chain.shared else ())]
+
+    def _num_pinned(self, plan: Plan) -> int:
+        pinned = {node for level in plan.levels for chain in level for node in self._above(chain)}
+        return sum(len(node.segment) for node in pinned)
+
+    def _make_room(self, count: int, pins: set[Node]) -> None:
+        """Forgets the prefixes that were used least recently, longer ones first, until `count` slots are free."""
+        if self.pool.num_free >= count:
+            return
+        goal = min(count + self.pool.capacity // 8, self.pool.capacity - 1)
+        stay, go = [], []
+        for node in self.kept:
+            (stay if node in pins else go).append(node)
+        go.sort(key=lambda node: (-node.tick, node.depth))
+        while go and self.pool.num_free < goal:
+            node = go.pop()
+            self.pool.give_back(node.slots)
+            node.slots = node.hidden = None
+        self.kept = stay + go
+
+    # ------------------------------------------------------------------ running
+    @contextmanager
+    def _attention(self) -> Iterator[None]:
+        config = self.decoder.config
+        before = config._attn_implementation
+        config._attn_implementation = TRIE_ATTENTION
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+
+    def _run(self, chains: list[Chain], pins: set[Node], sums: np.ndarray) -> None:
+        """Runs a batch; halved, and said so, if it does not fit into memory."""
+        count = sum(chain.num_tokens for chain in chains)
+        self._make_room(count, pins)
+        slots = self.pool.take(count)
+        try:
+            hidden = self._forward(chains, slots)
+            places, start = [], 0
+            for chain in chains:
+                places.append((hidden[start : start + chain.num_tokens], chain.picks))
+                start += chain.num_tokens
+            self._read(places, sums)
+        except Exception as error:
+            self.pool.give_back(slots)
+            if not is_out_of_memory(error) or len(chains) == 1:
+                raise
+            self.max_batch_tokens = max(1, count // 2)
+            logger.warning(
+                "Out of memory with a batch of %d tokens; from here on it is half of that. Lower memory_mb or "
+                "max_batch_tokens.",
+                count,
+            )
+        else:
+            self.num_tokens += count
+            self.num_batches += 1
+            self._keep(chains, slots, hidden)
+            return
+        clear_device_cache()
+        half = len(chains) // 2
+        self._run(chains[:half], pins, sums)
+        self._run(chains[half:], pins, sums)
+
+    def _forward(self, chains: list[Chain], slots: np.ndarray) -> torch.Tensor:
+        """Last hidden states `(T, D)` of the new tokens; their keys and values go into the pool."""
+        ids, positions, segments = [], [], []
+        for chain in chains:
+            for node in chain.nodes:
+                ids.extend(node.segment.tokens["input_ids"])
+                positions.append(node.segment.positions(self.num_axes) + node.parent.end_position)
+                segments.append(node.segment)
+            if chain.tail:
+                start = (chain.nodes[-1] if chain.nodes else chain.parent).end_position
+                ids.extend(chain.tail)
+                positions.append(np.tile(np.arange(start, start + len(chain.tail)), (self.num_axes, 1)))
+        device = self.model.device
+        position_ids = torch.from_numpy(np.concatenate(positions, axis=1)).to(device)  # [axes, T]
+        if self.num_axes > 1:
+            position_ids = position_ids[:, None]  # [axes, 1, T]
+        embeds, extra = self.embedder.embed(torch.tensor(ids, device=device), segments)
+        prefixes = [self._slots(chain.parent) for chain in chains]
+        batch = make_batch(self.pool, prefixes, [chain.num_tokens for chain in chains], slots, self.model.dtype)
+        out = self.decoder(inputs_embeds=embeds, position_ids=position_ids, use_cache=False, trie_batch=batch, **extra)
+        if batch.num_layers_run != self.costs.num_layers:  # an attention of its own, which sees all tokens as one text
+            raise CantShare(f"{batch.num_layers_run} of its {self.costs.num_layers} layers attend as they are told to")
+        return out.last_hidden_state[0]
+
+    def _keep(self, chains: list[Chain], slots: np.ndarray, hidden: torch.Tensor) -> None:
+        """Hands the slots to the prefixes that they now hold, and takes those of answers back."""
+        start, lasts = 0, []
+        for chain in chains:
+            for node in chain.nodes:
+                node.slots = slots[start : start + len(node.segment)]
+                self.kept.append(node)
+                start += len(node.segment)
+            if chain.nodes:
+                lasts.append((chain.nodes[-1], start - 1))
+            self.pool.give_back(slots[start : start + len(chain.tail)])
+            start += len(chain.tail)
+        if lasts:
+            rows = hidden.index_select(0, torch.tensor([row for _, row in lasts], device=hidden.device))
+            for (node, _), row in zip(lasts, rows, strict=True):
+                node.hidden = row
+
+    def _slots(self, node: Node) -> np.ndarray:
+        path = node.path()
+        return np.concatenate([above.slots for above in path]) if path else np.zeros(0, dtype=np.int64)
+
+    def _read(self, places: Sequence[tuple[torch.Tensor, Sequence[Pick]]], sums: np.ndarray) -> None:
+        """Adds the log-probabilities of `picks` to their owners' sums; each has its own hidden states, `(n, D)`, or
+        one, `(D,)`."""
+        rows, tokens, owners = [], [], []
+        for hidden, picks in places:
+            for pick in picks:
+                rows.append(hidden if hidden.ndim == 1 else hidden[pick.offset])
+                tokens.append(pick.token)
+                owners.append(pick.owners)
+        found: list[np.ndarray] = []
+        size = max(1, self.batch_bytes // self.costs.head_bytes)
+        for start in range(0, len(rows), size):
+            logits = self.head(torch.stack(rows[start : start + size])).float()  # [R, V]
+            wanted = torch.tensor(tokens[start : start + size], device=logits.device)
+            logprobs = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1)  # [R]
+            found.append(logprobs.double().cpu().numpy())
+        for value, mine in zip(np.concatenate(found) if found else (), owners, strict=True):
+            for owner in mine:
+                sums[owner] += value
+
+
+class _Costs:
+    """Bytes that a batch of chains takes, from a decoder's shape."""
+
+    def __init__(self, config, dtype: torch.dtype):
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"}:
+            raise CantShare(f"its layers are {', '.join(sorted(kinds))}")
+        rope = getattr(config, "rope_parameters", None) or {}
+        if "longrope" in (kind.get("rope_type") for kind in (rope, *rope.values()) if isinstance(kind, dict)):
+            raise CantShare("a prompt's length decides how all of its positions are rotated (longrope)")
+        self.size = dtype.itemsize
+        self.hidden_size = config.hidden_size
+        self.num_layers = config.num_hidden_layers
+        self.num_heads = config.num_attention_heads
+        self.num_kv_heads = getattr(config, "num_key_value_heads", None) or self.num_heads
+        if getattr(config, "multi_query", False):  # GPT-BigCode
+            self.num_kv_heads = 1
+        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.num_heads
+        self.intermediate_size = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+        self.vocab_size = config.vocab_size
+
+    @property
+    def kv_bytes(self) -> int:
+        """Keys and values of a token in all layers."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.size
+
+    @property
+    def head_bytes(self) -> int:
+        """Logits of one position: as the model gives them, in float32, and what logsumexp makes of them."""
+        return self.vocab_size * (self.size + 8)
+
+    def of_batch(self, tokens: int, rows: int, longest: int, whole: int) -> int:
+        """Bytes of the activations of one layer at its widest; see [`plan_batches`]."""
+        width = self.num_heads * self.head_dim
+        per_token = self.size * (4 * self.hidden_size + 3 * max(self.intermediate_size, width)) + 8 * self.hidden_size
+        per_key = 4 * width * self.size  # keys and values, as gathered and repeated for every head
+        per_pair = self.size + 1  # the mask
+        return tokens * per_token + rows * (
+            longest * 2 * width * self.size + whole * per_key + longest * whole * per_pair
+        )

@@ -1,0 +1,66 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What everything is compared with: one prompt at a time, through the stock processor and the model itself."""
+
+import numpy as np
+import torch
+
+from leverplus_trl.vlms import CausalLM
+
+
+def logprobs(found):
+    """Of [`AnswerLogprob`]s, as an array."""
+    return np.array([score.logprob for score in found])
+
+
+def plain_logprob(vlm, request):
+    """The definition: one forward over the whole prompt and the answer, through the stock processor."""
+    whole = vlm.prompt.whole(*request)
+    answer, _ = vlm.prompt.answer(request.query)
+
+    def inputs(text):
+        if isinstance(vlm, CausalLM):
+            return dict(vlm.tokenizer(text, return_tensors="pt"))  # a start token, where the tokenizer adds one
+        images = list(whole.images) or None
+        return dict(vlm.processor(text=[text], images=images, return_tensors="pt"))
+
+    full = inputs(whole.text + answer)
+    ids = full["input_ids"][0]
+    start = inputs(whole.text)["input_ids"].shape[1]
+    with torch.no_grad():
+        logprobs = vlm.model(**full).logits[0].log_softmax(-1)
+    return sum(logprobs[i - 1, ids[i]].item() for i in range(start, len(ids))), len(ids) - start
+
+
+def single_generations(vlm, requests, **settings):
+    """What `model.generate` says behind each prompt alone."""
+    texts = []
+    for request in requests:
+        whole = vlm.prompt.whole(*request)
+        if isinstance(vlm, CausalLM):
+            inputs = vlm.tokenizer(whole.text, return_tensors="pt")
+        else:
+            inputs = vlm.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
+        inputs.pop("token_type_ids", None)
+        output = vlm.model.generate(
+            **inputs,
+            max_new_tokens=5,
+            do_sample=False,
+            pad_token_id=vlm.tokenizer.pad_token_id,
+            eos_token_id=vlm._end_token_ids(request.query),
+            **settings,
+        )
+        texts.append(vlm.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+    return texts

@@ -1,0 +1,163 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The planner alone: made-up segments, and a run that keeps the tokens themselves in place of numbers."""
+
+import numpy as np
+import pytest
+
+from leverplus_trl.vlms.prefix_trie import Ask, Chain, Node, Plan, plan_batches, plan_chains
+
+
+def random_asks(rng, root, count):
+    """Prompts of 0 to 4 segments of 1 to 5 tokens, and a last one; some are asked twice, with several answers."""
+    tokens = {name: tuple(rng.integers(0, 9, rng.integers(1, 6))) for name in range(6)}
+    asks = []
+    for owner in range(count):
+        node = root
+        names = [("demonstration", int(name)) for name in rng.permutation(6)[: rng.integers(0, 5)]]
+        for key in [*names, ("query", int(rng.integers(0, 3)))]:
+            if key not in node.children:
+                node.children[key] = Node(node, tokens[key[1]], len(tokens[key[1]]))
+            node = node.children[key]
+        length = 0 if rng.random() < 0.1 else rng.integers(1, 5)
+        asks.append(Ask(node, tuple(int(token) for token in rng.integers(0, 3, length)), owner))
+    return asks
+
+
+def prompt_tokens(node):
+    return sum((tuple(above.segment) for above in node.path()), ())
+
+
+def run(plan, num_owners):
+    """What each owner would be told: pairs of what stands before a token, and the token."""
+    told = [[] for _ in range(num_owners)]
+
+    def read(states, picks):
+        for pick in picks:
+            for owner in pick.owners:
+                told[owner].append((states[pick.offset], pick.token))
+
+    for node, picks in plan.stored:
+        assert node.slots is not None and node.hidden is not None
+        read([prompt_tokens(node)], picks)
+    for level in plan.levels:
+        for chain in level:
+            assert chain.parent.is_there, "a chain before what it goes on from"
+            assert chain.num_tokens > 0
+        for chain in level:
+            before = prompt_tokens(chain.parent)
+            tokens = sum((tuple(node.segment) for node in chain.nodes), ()) + chain.tail
+            read([before + tokens[: i + 1] for i in range(len(tokens))], chain.picks)
+            for node in chain.nodes:
+                assert node.slots is None, "a prefix run twice"
+                node.slots = np.zeros(len(node.segment), dtype=np.int64)
+            if chain.nodes:
+                chain.nodes[-1].hidden = ()
+    return told
+
+
+def definition(ask):
+    before = prompt_tokens(ask.prompt)
+    return [(before + ask.answer[:i], token) for i, token in enumerate(ask.answer)]
+
+
+def needed_tokens(asks):
+    """Distinct segments in their places that are not there yet, and distinct answers without their last tokens."""
+    nodes = {node for ask in asks for node in ask.prompt.path() if node.slots is None}
+    tails = {(ask.prompt, ask.answer) for ask in asks if ask.answer}
+    return sum(len(node.segment) for node in nodes) + sum(len(answer) - 1 for _, answer in tails)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_each_prefix_runs_once_and_everyone_is_told_what_they_asked(seed):
+    rng = np.random.default_rng(seed)
+    root = Node()
+    for count in (int(rng.integers(1, 30)), 1, 12, 12):  # later calls find what earlier ones left
+        asks = random_asks(rng, root, count)
+        needed = needed_tokens(asks)
+        plan = plan_chains(asks)
+        assert plan.num_tokens == needed
+        told = run(plan, count)
+        assert [sorted(found) for found in told] == [sorted(definition(ask)) for ask in asks]
+
+
+def test_prefixes_that_others_go_on_from_are_the_shared_ones():
+    root = Node()
+    header = Node(root, (1, 2), 2)
+    shown = Node(header, (3, 4, 5), 3)
+    first, second, alone = Node(shown, (6,), 1), Node(shown, (7,), 1), Node(header, (8, 9), 2)
+    plan = plan_chains([Ask(first, (1,), 0), Ask(second, (1, 2), 1), Ask(alone, (1,), 2)])
+    nodes = [[chain.nodes for chain in level] for level in plan.levels]
+    assert nodes == [[[header]], [[shown], [alone]], [[first], [second]]]
+    assert plan.num_shared_tokens == len(header.segment) + len(shown.segment)
+
+
+def test_a_prompt_of_its_own_runs_in_one_piece():
+    shown = Node(Node(Node(), (1, 2), 2), (3, 4), 2)
+    plan = plan_chains([Ask(shown, (5, 6), 0)])
+    ((chain,),) = plan.levels
+    assert (chain.num_tokens, chain.tail, chain.shared) == (5, (5,), False)
+
+
+def test_several_answers_share_their_prompt():
+    prompt = Node(Node(), (1, 2, 3), 3)
+    plan = plan_chains([Ask(prompt, answer, i) for i, answer in enumerate([(4, 5), (4, 6), (7,), (4, 5)])])
+    assert plan.num_tokens == 3 + 1 + 1
+
+
+def test_positions_go_on_behind_a_segment_that_takes_up_fewer_than_it_has_tokens():
+    picture = Node(Node(), range(9), 3)
+    behind = Node(picture, (1, 2), 2)
+    assert (picture.end, picture.end_position, behind.end, behind.end_position) == (9, 3, 11, 5)
+
+
+def made_up_chains(rng, count):
+    root = Node()
+    parents = [root, *(Node(root, range(rng.integers(1, 40)), 1) for _ in range(5))]
+    return [Chain(parents[rng.integers(0, 6)], [], tuple(range(rng.integers(1, 20)))) for _ in range(count)]
+
+
+def cost_of(tokens, rows, longest, whole):
+    return tokens + rows * longest * whole
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_batches_hold_every_chain_once_within_both_bounds(seed):
+    rng = np.random.default_rng(seed)
+    chains = made_up_chains(rng, 40)
+    batches = plan_batches(chains, cost_of, max_tokens=30, max_bytes=2000)
+    assert sorted(id(chain) for batch in batches for chain in batch) == sorted(map(id, chains))
+    for batch in batches:
+        lengths = [chain.num_tokens for chain in batch]
+        whole = max(chain.parent.end + chain.num_tokens for chain in batch)
+        within = sum(lengths) <= 30 and cost_of(sum(lengths), len(batch), max(lengths), whole) <= 2000
+        assert within or len(batch) == 1
+    assert len(batches) < len(chains)
+
+
+def test_batches_do_not_depend_on_what_chains_hold():
+    first = made_up_chains(np.random.default_rng(0), 20)
+    second = made_up_chains(np.random.default_rng(0), 20)
+
+    def places(chains):
+        where = {id(chain): i for i, chain in enumerate(chains)}
+        return [[where[id(chain)] for chain in batch] for batch in plan_batches(chains, cost_of, 40, 1000)]
+
+    assert places(first) == places(second)
+
+
+def test_nothing_asked_is_nothing_planned():
+    assert plan_chains([]) == Plan([], [])
+    assert plan_batches([], cost_of, 10, 10) == []
