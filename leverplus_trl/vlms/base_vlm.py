@@ -299,6 +299,10 @@ class BaseVLM(ABC):
         """A piece as a segment of tokens and positions, without pixels, for the prefix-sharing engine."""
         return self._process(make())
 
+    def lead_length(self, ids: Sequence[int]) -> int:
+        """How many tokens at a segment's beginning may be those of any segment: what stands before an image."""
+        return 0
+
     def embed(self, ids: torch.Tensor, segments: Sequence[Segment]) -> tuple[torch.Tensor, dict[str, Any]]:
         """
         Inputs of the decoder for tokens in a row.

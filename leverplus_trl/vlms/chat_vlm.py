@@ -28,6 +28,36 @@ from .trie_attention import CantShare
 from .vlm_arguments import VLMArguments
 
 
+#: Values of pixels that one call to the vision tower takes, if they are those of more than one image: small images
+#: one by one would leave most of a machine idle.
+ENCODED_VALUES = 2**20
+MAX_ENCODED = 16
+#: Images of rare shapes that may wait for others of theirs.
+MAX_WAITING = 64
+
+
+def _batch_size(images: dict[str, torch.Tensor]) -> int:
+    """Segments whose images are encoded in one call, by what one of them holds alone."""
+    return min(MAX_ENCODED, max(1, ENCODED_VALUES // max(tensor.numel() for tensor in images.values())))
+
+
+def _shape(images: dict[str, torch.Tensor]) -> tuple:
+    """What images must have in common to be encoded together: sizes, and grids of patches."""
+    return tuple(
+        (name, tuple(tensor.shape), tuple(tensor.flatten().tolist()) if tensor.numel() < 16 else ())
+        for name, tensor in images.items()
+    )
+
+
+def _split(parts: list[torch.Tensor], size: int) -> list[torch.Tensor]:
+    """Features of the images of `size` texts, one tensor `(tokens, D)` a text."""
+    share, rest = divmod(len(parts), size)
+    if rest:
+        raise CantShare(f"it makes {len(parts)} features of the images of {size} texts")
+    flat = [part.flatten(0, -2) for part in parts]
+    return [torch.cat(flat[start : start + share]) for start in range(0, len(flat), share)]
+
+
 class ChatVLM(BaseVLM):
     """
     A vision-language model driven through nothing but its processor and its `forward`, so that it is right for any
@@ -64,6 +94,7 @@ class ChatVLM(BaseVLM):
 
         super().__init__(model, processor.tokenizer, ChatPrompt(render, task, args.system_prompt), args)
         self.num_images_encoded = 0
+        self._waiting: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}  # preprocessed images, not encoded yet
 
     def _process(self, piece: Piece) -> Segment:
         inputs = self.processor(
@@ -90,40 +121,60 @@ class ChatVLM(BaseVLM):
         return self._with_features(self._process(piece), piece, make)
 
     def _with_features(self, segment: Segment, piece: Piece, make: Callable[[], Piece]) -> Segment:
-        """A segment whose images are encoded, unless they were before, and no longer held."""
+        """A segment whose images wait to be encoded, unless they were before, and which holds them no longer."""
         if segment.images:
             segment.images_key, segment.make = piece.images.keys, make
-            if self.features.get(segment.images_key) is None:
-                self._encode_images(segment)
+            self._let_wait(segment.images_key, segment.images)
             segment.images = {}
         return segment
 
-    def _encode_images(self, segment: Segment) -> list[torch.Tensor]:
-        """
-        Features of a segment's images, `(tokens, D)`, and behind them what else the decoder is given of them.
+    def _let_wait(self, key: tuple[str, ...], images: dict[str, torch.Tensor]) -> None:
+        if self.features.get(key) is not None or key in self._waiting:
+            return
+        self._waiting[key] = images
+        if len(self._alike(key)) == _batch_size(images) or len(self._waiting) > MAX_WAITING:
+            self._encode_waiting(next(iter(self._alike(key))))
 
-        They are encoded in a call of their own, so that they have the same bytes whatever else is scored.
+    def _alike(self, key: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Those waiting that can be encoded together with `key`, which is one of them."""
+        shape = _shape(self._waiting[key])
+        return [other for other, images in self._waiting.items() if _shape(images) == shape]
+
+    def _encode_waiting(self, key: tuple[str, ...]) -> list[torch.Tensor]:
         """
+        Features of the images of `key`, `(tokens, D)`, and behind them what else the decoder is given of them.
+
+        Others that wait are encoded with them, always as many, if need be the same again: in a call of the same shape
+        an image's features have the same bytes, whatever stands beside it.
+        """
+        size = _batch_size(self._waiting[key])
+        keys = [key, *(other for other in self._alike(key) if other != key)][:size]
+        rows = [self._waiting.pop(name) for name in keys]
+        rows += rows[:1] * (size - len(rows))
         device, dtype = self.model.device, self.model.dtype
-        inputs = {
-            name: tensor.to(device, dtype if tensor.is_floating_point() else None)
-            for name, tensor in segment.images.items()
-        }
+        inputs = {name: torch.cat([row[name] for row in rows]).to(device) for name in rows[0]}
+        inputs = {name: t.to(dtype) if t.is_floating_point() else t for name, t in inputs.items()}
         with torch.inference_mode():
             output = self.model.get_image_features(**inputs, return_dict=True)
         layers = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
-        found = [torch.cat([part.flatten(0, -2) for part in layer]) for layer in layers]
-        self.features.put(segment.images_key, found, sum(tensor.nbytes for tensor in found))
-        self.num_images_encoded += 1
-        return found
+        split = [_split(list(layer), size) for layer in layers]
+        encoded = {name: [layer[place] for layer in split] for place, name in enumerate(keys)}
+        for name, features in encoded.items():
+            self.features.put(name, features, sum(tensor.nbytes for tensor in features))
+        self.num_images_encoded += sum(len(name) for name in keys)
+        return encoded[key]
 
     def _image_features(self, segment: Segment) -> list[torch.Tensor]:
         found = self.features.get(segment.images_key)
-        if found is None:  # forgotten since
-            again = self._process(segment.make())
-            again.images_key = segment.images_key
-            found = self._encode_images(again)
+        if found is None:
+            if segment.images_key not in self._waiting:  # encoded, and forgotten since
+                self._waiting[segment.images_key] = self._process(segment.make()).images
+            found = self._encode_waiting(segment.images_key)
         return found
+
+    def lead_length(self, ids: Sequence[int]) -> int:
+        image = self.model.config.image_token_id
+        return ids.index(image) if image in ids else 0
 
     def embed(self, ids: torch.Tensor, segments: Sequence[Segment]) -> tuple[torch.Tensor, dict[str, Any]]:
         embeds, extra = super().embed(ids, segments)

@@ -167,7 +167,7 @@ class CountingVLM:
     def __init__(self, vlm: BaseVLM):
         self.vlm, self.task, self.args = vlm, vlm.task, vlm.args
         self._engine: CountingEngine | None = None
-        self._lengths: dict[tuple, _Length] = {}
+        self._lengths: dict[tuple[str, str], list[tuple[tuple, _Length]]] = {}
         self._answers: dict[tuple[str, str], tuple[int, ...]] = {}
         self._in_unit = False
         self.start()
@@ -240,24 +240,28 @@ class CountingVLM:
 
     def _path(self, request: Request) -> list[tuple[tuple, _Length]]:
         texts = self.vlm.texts
-        header = self._step("header", {"id": ""}, lambda: texts.header(request.query))
-        shown = [
-            self._step("demonstration", example, lambda example=example: texts.prompt.demonstration(example))
-            for example in request.demonstrations
-        ]
-        query = self._step("query", request.query, lambda: texts.prompt.query(request.query))
-        self.demonstrated.update(segment.images_key for _, segment in shown if segment.images_key)
-        if query[1].images_key:
-            self.asked.add(query[1].images_key)
-        return [header, *shown, query] if header[1] else [*shown, query]
+        path = list(self._steps("header", "", lambda: texts.header(request.query)))
+        for example in request.demonstrations:
+            shown = self._steps(
+                "demonstration", example["id"], lambda example=example: texts.prompt.demonstration(example)
+            )
+            self.demonstrated.update(segment.images_key for _, segment in shown if segment.images_key)
+            path += shown
+        asked = self._steps("query", request.query["id"], lambda: texts.prompt.query(request.query))
+        self.asked.update(segment.images_key for _, segment in asked if segment.images_key)
+        return path + asked
 
-    def _step(self, role: str, example: Example, make: Callable[[], Piece]) -> tuple[tuple, _Length]:
-        key = (role, example["id"])
+    def _steps(self, role: str, name: str, make: Callable[[], Piece]) -> list[tuple[tuple, _Length]]:
+        """A segment as the steps that the VLM takes it in."""
+        key = role, name
         if key not in self._lengths:
             piece = make()
-            length = self._lengths[key] = _Length(len(self.vlm._process(piece)) if piece.text else 0)
-            length.images_key = piece.images.keys
-        return key, self._lengths[key]
+            ids = self.vlm._process(piece).tokens["input_ids"] if piece.text else []
+            lead = self.vlm.lead_length(ids)
+            steps = [(("lead", *ids[:lead]), _Length(lead)), (key, _Length(len(ids) - lead))]
+            steps[1][1].images_key = piece.images.keys
+            self._lengths[key] = [step for step in steps if step[1]]
+        return self._lengths[key]
 
     def _answer_ids(self, query: Example) -> tuple[int, ...]:
         key = query["id"], query["answer"]

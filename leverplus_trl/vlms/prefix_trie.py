@@ -39,14 +39,15 @@ class Node:
             position axis).
     """
 
-    __slots__ = ("children", "depth", "end", "end_position", "hidden", "parent", "segment", "slots", "tick")
+    __slots__ = ("children", "depth", "end", "end_position", "hidden", "parent", "segment", "size", "slots", "tick")
 
     def __init__(self, parent: "Node | None" = None, segment: Any = (), span: int = 0):
         self.parent = parent
         self.segment = segment
         self.children: dict[Any, Node] = {}
         self.depth = parent.depth + 1 if parent else 0
-        self.end: int = (parent.end if parent else 0) + len(segment)  # tokens of the whole prefix
+        self.size = len(segment)
+        self.end: int = (parent.end if parent else 0) + self.size  # tokens of the whole prefix
         self.end_position: int = (parent.end_position if parent else 0) + span
         self.slots: np.ndarray | None = None  # where keys and values of the segment's tokens are kept
         self.hidden: Any = None  # last hidden state at the segment's last token, where it was asked for
@@ -61,7 +62,7 @@ class Node:
         """The node and its ancestors with tokens, from the first to the last."""
         nodes, node = [], self
         while node is not None:
-            if len(node.segment):
+            if node.size:
                 nodes.append(node)
             node = node.parent
         return nodes[::-1]
@@ -109,7 +110,7 @@ class Chain:
 
     @property
     def num_tokens(self) -> int:
-        return sum(len(node.segment) for node in self.nodes) + len(self.tail)
+        return sum(node.size for node in self.nodes) + len(self.tail)
 
 
 @dataclass

@@ -17,6 +17,7 @@ segments."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from .chat_vlm import ChatVLM
@@ -35,31 +36,41 @@ class Qwen2_5_VL(ChatVLM):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self._grids: dict[tuple[str, ...], torch.Tensor] = {}  # [images, 3] each: a few bytes an image
+        # Of a few bytes each: grids of images `[images, 3]`, and positions of texts by where their images stand.
+        self._grids: dict[tuple[str, ...], torch.Tensor] = {}
+        self._positions: dict[tuple, np.ndarray] = {}
 
     def _share(self, make: Callable[[], Piece]) -> Segment:
         piece = make()
-        keys = piece.images.keys
-        if keys in self._grids:
-            segment = self._process_text(piece.text, self._grids[keys])
+        keys, images = piece.images.keys, {}
+        if keys and keys not in self._grids:
+            images = dict(self.processor.image_processor(images=list(piece.images), return_tensors="pt"))
+            self._grids[keys] = images["image_grid_thw"]
+        segment = self._process_text(piece.text, self._grids.get(keys))
+        if keys:
             segment.images_key, segment.make = keys, make
-        else:
-            processed = self._process(piece)
-            if keys:
-                self._grids[keys] = processed.images["image_grid_thw"]
-            segment = self._with_features(processed, piece, make)
-        ids = torch.tensor([segment.tokens["input_ids"]])
-        types = torch.tensor([segment.tokens["mm_token_type_ids"]])
-        positions, _ = self.model.model.get_rope_index(ids, types, image_grid_thw=self._grids.get(keys))
-        segment.position_ids = positions[:, 0].numpy()  # [3, L]
+        if images:
+            self._let_wait(keys, images)
+        segment.position_ids = self._positions_of(segment.tokens["mm_token_type_ids"], self._grids.get(keys))
         return segment
 
-    def _process_text(self, text: str, grids: torch.Tensor) -> Segment:
+    def _positions_of(self, types: list[int], grids: torch.Tensor | None) -> np.ndarray:
+        """Positions of tokens, `(3, L)`, of which only matters which are images."""
+        key = bytes(types), None if grids is None else tuple(grids.flatten().tolist())
+        if key not in self._positions:
+            # The ids only count.
+            ids, kinds = torch.zeros(1, len(types), dtype=torch.long), torch.tensor([types])
+            positions, _ = self.model.model.get_rope_index(ids, kinds, image_grid_thw=grids)
+            self._positions[key] = positions[:, 0].numpy()
+        return self._positions[key]
+
+    def _process_text(self, text: str, grids: torch.Tensor | None) -> Segment:
         """Tokens of a text whose images have the given grids, without looking at these."""
-        token, merge = self.processor.image_token, self.processor.image_processor.merge_size**2
-        before, *behind = text.split(token)
-        counts = (grids.prod(-1) // merge).tolist()
-        text = before + "".join(token * count + part for count, part in zip(counts, behind, strict=True))
+        if grids is not None:
+            token, merge = self.processor.image_token, self.processor.image_processor.merge_size**2
+            before, *behind = text.split(token)
+            counts = (grids.prod(-1) // merge).tolist()
+            text = before + "".join(token * count + part for count, part in zip(counts, behind, strict=True))
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return Segment(
             {"input_ids": ids, "mm_token_type_ids": [int(i == self.model.config.image_token_id) for i in ids]}

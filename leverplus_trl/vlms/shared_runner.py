@@ -24,7 +24,7 @@ from ..tasks import Example
 from .out_of_memory import run_or_halve
 from .prompts import Piece
 from .requests import AnswerLogprob, Request, check_answer, check_lengths
-from .segments import ByteCache, plan_padded_batches
+from .segments import ByteCache, Segment, plan_padded_batches
 from .trie_scorer import Step, TrieScorer, path_length
 
 
@@ -50,6 +50,7 @@ class SharedRunner:
         memory = vlm.memory_bytes - vlm.memory_bytes // 4
         self.engine = TrieScorer(vlm.model, vlm, vlm.num_axes, vlm.args.max_batch_tokens, memory)
         self._cache = ByteCache(vlm.memory_bytes // 16)  # tokens and positions, on the host
+        self._answers: dict[tuple[str, str], tuple[int, ...]] = {}
         self._header: list[Step] | None = None  # empty if the prompts have none
 
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
@@ -97,9 +98,12 @@ class SharedRunner:
 
     def answer_ids(self, query: Example) -> tuple[int, ...]:
         text = self.vlm.texts.answer(query)
-        ids = self._step("answer", query, lambda: Piece(text), text)[1].tokens["input_ids"] if text else []
-        check_answer(self.vlm.task, query, ids)
-        return tuple(ids)
+        key = query["id"], text
+        if key not in self._answers:
+            ids = self.vlm._process(Piece(text)).tokens["input_ids"] if text else []
+            check_answer(self.vlm.task, query, ids)
+            self._answers[key] = tuple(ids)
+        return self._answers[key]
 
     def num_prompt_tokens(self, request: Request) -> int:
         return path_length(self._path(request)) + len(self.answer_ids(request.query))
@@ -108,13 +112,14 @@ class SharedRunner:
         """Drops all prefixes."""
         self.engine.forget()
 
-    def _step(self, role: str, example: Example, make: Callable[[], Piece], text: str = "") -> Step:
-        key = (role, example["id"], text)
-        segment = self._cache.get(key)
-        if segment is None:
+    def _steps(self, role: str, example: Example, make: Callable[[], Piece], answer: str = "") -> list[Step]:
+        key = (role, example["id"], answer)
+        steps = self._cache.get(key)
+        if steps is None:
             segment = self.vlm._share(make)
-            self._cache.put(key, segment, segment.num_bytes)
-        return key, segment
+            steps = cut(key, segment, self.vlm.lead_length(segment.tokens["input_ids"]))
+            self._cache.put(key, steps, segment.num_bytes)
+        return steps
 
     def _path(self, request: Request) -> list[Step]:
         """A prompt as steps down the tree."""
@@ -122,15 +127,25 @@ class SharedRunner:
         if self._header is None:
             piece = texts.header(request.query)
             self._header = [(("header",), self.vlm._share(lambda: piece))] if piece.text else []
-        shown = [
+        path = list(self._header)
+        for example in request.demonstrations:
             # With its answer: of a query that is scored with other answers, they are tried out as demonstrations, too.
-            self._step(
+            path += self._steps(
                 "demonstration",
                 example,
                 lambda example=example: texts.prompt.demonstration(example),
                 example["answer"],
             )
-            for example in request.demonstrations
-        ]
-        query = self._step("query", request.query, lambda: texts.prompt.query(request.query))
-        return [*self._header, *shown, query]
+        return path + self._steps("query", request.query, lambda: texts.prompt.query(request.query))
+
+
+def cut(key: tuple, segment: Segment, lead: int) -> list[Step]:
+    """A segment as one step, or as two, the first of which, of `lead` tokens, other segments may begin with, too."""
+    if lead == 0:
+        return [(key, segment)]
+    ids, positions = segment.tokens["input_ids"], segment.position_ids
+    first, rest = Segment({"input_ids": ids[:lead]}), Segment({"input_ids": ids[lead:]})
+    if positions is not None:
+        first.position_ids, rest.position_ids = positions[:, :lead], positions[:, lead:] - lead
+    rest.images_key, rest.make = segment.images_key, segment.make
+    return [(("lead", *ids[:lead]), first), (key, rest)]

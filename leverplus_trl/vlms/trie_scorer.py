@@ -217,7 +217,7 @@ class TrieScorer:
 
     def _num_pinned(self, plan: Plan) -> int:
         pinned = {node for level in plan.levels for chain in level for node in self._above(chain)}
-        return sum(len(node.segment) for node in pinned)
+        return sum(node.size for node in pinned)
 
     def _make_room(self, count: int, pins: set[Node]) -> None:
         """Forgets the prefixes that were used least recently, longer ones first, until `count` slots are free."""
@@ -306,9 +306,9 @@ class TrieScorer:
         start, lasts = 0, []
         for chain in chains:
             for node in chain.nodes:
-                node.slots = slots[start : start + len(node.segment)]
+                node.slots = slots[start : start + node.size]
                 self.kept.append(node)
-                start += len(node.segment)
+                start += node.size
             if chain.nodes:
                 lasts.append((chain.nodes[-1], start - 1))
             self.pool.give_back(slots[start : start + len(chain.tail)])

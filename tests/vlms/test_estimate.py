@@ -218,3 +218,15 @@ def test_prompts_of_an_evaluation():
         output_dir="", methods=["random", "text_sim", "selector"], shots=[1, 2], selectors=["x"]
     )
     assert evaluate.prompts_of_a_query(args) == [0, 1, 2, 1, 2, 1, 2]
+
+
+def test_an_evaluation_is_counted_with_other_demonstrations(world, vlm):
+    args = EvaluationArguments(output_dir="", methods=["random"], shots=[1, 2], unit_size=3)
+    shots = evaluate.prompts_of_a_query(args)
+    job = evaluate.job_to_estimate(world["test"].select(range(5)), world["pool"], shots, args, num_shards=1)
+    counting = CountingVLM(vlm)
+    for unit in job.units:
+        job.run(unit, counting)
+    assert [len(rows) for _, rows in job.units] == [3, 2]
+    assert counting.work.answered == 5 * 3 and counting.work.new_tokens == 5 * 3 * TASK.max_new_tokens
+    assert counting.work.scored == 0 and 0 < counting.work.tokens <= counting.work.whole_tokens
