@@ -75,12 +75,12 @@ class Whole:
         examples = {e["id"]: e for request in requests for e in (*request.demonstrations, request.query)}
         self.images = {name: decode_image(example["image"]) for name, example in examples.items()}
         self.num_answer_tokens = {r.query["id"]: len(answer_tokens(setting, r.query)) for r in requests}
-        self.images_encoded = self.tokens = self.pairs = self.positions = 0
+        self.images_encoded = self.copies_encoded = self.tokens = self.pairs = self.positions = 0
 
     @torch.inference_mode()
     def run(self) -> np.ndarray:
         """Log-probability of the answer of each request."""
-        self.images_encoded = self.tokens = self.pairs = self.positions = 0
+        self.images_encoded = self.copies_encoded = self.tokens = self.pairs = self.positions = 0
         found, self.pieces = [], {}
         for start in range(0, len(self.requests), self.batch_size):
             batch = self.requests[start : start + self.batch_size]
@@ -155,7 +155,7 @@ class Shared:
     def __init__(self, setting: Setting, calls: list[list[Request]]):
         self.setting, self.calls, self.vlm = setting, calls, None
         self.requests = [request for call in calls for request in call]
-        self.images_encoded = self.tokens = self.pairs = self.positions = 0
+        self.images_encoded = self.copies_encoded = self.tokens = self.pairs = self.positions = 0
 
     def prepare(self) -> None:
         """A VLM that knows nothing of these requests; what it tries itself out on is not among them."""
@@ -164,11 +164,12 @@ class Shared:
 
     def run(self) -> np.ndarray:
         """Log-probability of the answer of each request."""
-        engine, images = self.vlm.runner.engine, self.vlm.num_images_encoded
+        engine, images, copies = self.vlm.runner.engine, self.vlm.num_images_encoded, self.vlm.num_copies_encoded
         tokens = engine.num_tokens
         with self.vlm.unit():
             found = [score.logprob for call in self.calls for score in self.vlm.answer_logprobs(call)]
         self.tokens, self.images_encoded = engine.num_tokens - tokens, self.vlm.num_images_encoded - images
+        self.copies_encoded = self.vlm.num_copies_encoded - copies
         return np.array(found)
 
     def count(self) -> Work:
@@ -208,7 +209,12 @@ class Least:
                 node = prefixes.setdefault((node, token), len(prefixes) + 1)
                 if place >= len(prompt) - 1:
                     read.add(node)
-        self.tokens, self.positions, self.images_encoded = len(prefixes), len(read), len(images)
+        self.tokens, self.positions, self.images_encoded, self.copies_encoded = (
+            len(prefixes),
+            len(read),
+            len(images),
+            0,
+        )
         depth = [0]
         for parent, _ in prefixes:  # a prefix stands behind the one it goes on from
             depth.append(depth[parent] + 1)
@@ -248,4 +254,4 @@ class Price:
 
     def of(self, way: Whole | Shared | Least) -> int:
         found = self.operations.of_decoder(way.tokens, way.pairs) + self.operations.of_head(way.positions)
-        return found + self.image * way.images_encoded
+        return found + self.image * (way.images_encoded + way.copies_encoded)

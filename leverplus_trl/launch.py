@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from datetime import timedelta
 from pathlib import Path
 
 import yaml
@@ -30,6 +31,11 @@ PACKAGE = Path(__file__).parent
 STAGES = {"beams": "10", "sft": "20", "rollouts": "30", "grpo": "40", "evaluate": "50", "report": "60"}
 #: Stages that call the VLM, often enough to ask for the price first.
 COSTLY = ("beams", "rollouts", "evaluate")
+#: How long a process of theirs that has nothing left to do waits for the others: a last unit may take hours, and
+#: PyTorch gives up after 10 minutes (NCCL) or 30 (gloo).
+PATIENCE = timedelta(days=7)
+#: Loggers of what befalls one process and not the others, which each tells itself; all else is told by the main one.
+OF_ONE_PROCESS = ("leverplus_trl.vlms.out_of_memory", "leverplus_trl.vlms.trie_scorer")
 #: A stage whose recipe names the script that does it, for data and models that must be made first.
 PREPARE = "prepare"
 #: No stage of its own: the end of one that was done in shards.
@@ -121,19 +127,23 @@ def start_stage(stage_args, stage: str):
     if stage_args.num_threads is not None:
         torch.set_num_threads(stage_args.num_threads)
     cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true")
-    state = PartialState(cpu=cpu or not torch.cuda.is_available())
+    patience = {"timeout": PATIENCE} if stage in COSTLY else {}
+    state = PartialState(cpu=cpu or not torch.cuda.is_available(), **patience)
     set_up_log(state)
     return state
 
 
 def set_up_log(state) -> None:
-    """The main process of a launch tells what it does, the others only what goes wrong."""
+    """The main process of a launch tells what it does; the others, with their rank, what befalls them alone."""
     import datasets
     import transformers
 
     level = logging.INFO if state.is_main_process else logging.ERROR
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    rank = "" if state.is_main_process else f"[rank {state.process_index}] "
+    logging.basicConfig(level=logging.WARNING, format=f"{rank}%(message)s", stream=sys.stderr)
     logging.getLogger("leverplus_trl").setLevel(level)
+    for name in OF_ONE_PROCESS:
+        logging.getLogger(name).setLevel(min(level, logging.WARNING))
     # One bar a run: that of the stage's own work.
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 
 from .provenance import versions
 
@@ -82,7 +83,8 @@ class RunFolder:
     Claims an output folder for one recipe, before anything expensive is loaded.
 
     Writes `recipe.yaml` and `provenance.json`, and lets everything that is logged go to `run.log` (`run-3-of-8.log`
-    for a shard), too. Shards of one job may work in one folder at the same time; everything else has it to itself.
+    for a shard), too: all that the main process says, and with their rank what the others say of leverplus_trl's own.
+    Shards of one job may work in one folder at the same time; everything else has it to itself.
 
     Args:
         output_dir (`str`):
@@ -131,29 +133,41 @@ class RunFolder:
         """Where the results of the units of work are kept until the job is complete."""
         return self.path / "units"
 
-    def settle(self, name: str, found: Any) -> Any:
+    def settle(self, name: str, found: int) -> int:
         """
         A value that is part of what makes the output, and is found rather than given: the first launch's holds.
 
         Args:
             name (`str`):
                 One of `FOUND_KEYS`.
-            found (`Any`):
-                What this launch found, or was given.
+            found (`int`):
+                What this process found, or was given; of a launch the least that one of its processes found counts.
 
         Returns:
-            `Any`: what is recorded, the same on every process.
+            `int`: what is recorded, the same on every process.
         """
-        file = self.path / "provenance.json"
+        found, settled = min(gather_object([found])), [None]
         if self.state.is_main_process:
-            with self._recording():
-                record = json.loads(file.read_text(encoding="utf-8"))
-                if name not in record["facts"]:
-                    record["facts"][name] = found
-                    write_json(file, record)
-        self.state.wait_for_everyone()
-        settled = json.loads(file.read_text(encoding="utf-8"))["facts"][name]
-        self.provenance["facts"][name] = settled
+            settled = [self._settle(name, found)]
+        # Not from the file: another machine may still see an older one.
+        broadcast_object_list(settled)
+        self.provenance["facts"][name] = settled[0]
+        return settled[0]
+
+    def _settle(self, name: str, found: int) -> int:
+        file = self.path / "provenance.json"
+        with self._recording():
+            record = json.loads(file.read_text(encoding="utf-8"))
+            if name not in record["facts"]:
+                record["facts"][name] = found
+                write_json(file, record)
+        settled = record["facts"][name]
+        if found != settled:
+            level, hint = logging.INFO, ""
+            if found < settled:
+                level, hint = logging.WARNING, " If that is too much here, go on where there is more."
+            message = "This output was begun with %s %d, which is kept (this machine would have %d).%s"
+            logger.log(level, message, name, settled, found, hint)
         return settled
 
     def waits_for_merge(self) -> bool:
@@ -227,18 +241,26 @@ class RunFolder:
             return
         different = differences(json.loads(file.read_text(encoding="utf-8")), self.provenance)
         if different:
+            hints = [
+                f" A recipe without `{key}` goes on with the one that the output was begun with."
+                for key in FOUND_KEYS
+                if f"{key}: " in different
+            ]
             raise ValueError(
                 f"{str(self.path)!r} holds the output of another recipe ({different}). Use another `output_dir`, or "
                 "delete the folder if you don't need it any more; outputs of different recipes are never mixed."
+                + "".join(hints)
             )
 
     def _log_to_file(self) -> None:
-        if not self.state.is_main_process:
-            return
-        handler = logging.FileHandler(self.path / (f"run-{self.shard}.log" if self.shard.is_part else "run.log"))
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logging.getLogger().addHandler(handler)
-        logging.getLogger("leverplus_trl").setLevel(logging.INFO)
+        main = self.state.is_main_process
+        name = f"run-{self.shard}.log" if self.shard.is_part else "run.log"
+        handler = logging.FileHandler(self.path / name, delay=not main)
+        rank = "" if main else f"[rank {self.state.process_index}] "
+        handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s %(name)s: {rank}%(message)s"))
+        logging.getLogger(None if main else "leverplus_trl").addHandler(handler)
+        if main:
+            logging.getLogger("leverplus_trl").setLevel(logging.INFO)
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> str:

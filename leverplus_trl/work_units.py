@@ -16,7 +16,8 @@
 
 A unit is defined by the work, never by the rank that does it. Its result is one parquet file, written under a
 temporary name and renamed, so a file that is there is whole. Whoever starts again goes on with the units that are
-missing.
+missing. When one process of a launch dies, `accelerate launch` and `torchrun` end all of them, so each process loses
+the unit it has in hand, and no more.
 """
 
 import logging
@@ -26,6 +27,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,6 +44,37 @@ logger = logging.getLogger(__name__)
 MANIFEST = "units.json"
 #: Seconds after which a network file system shows what another machine wrote.
 PATIENCE = 90
+
+
+class Unit(NamedTuple):
+    """Some queries of a split, by their rows."""
+
+    split: str
+    rows: range
+
+
+def units_of(split: str, count: int, size: int) -> dict[str, Unit]:
+    """
+    The units of a split, by name, in order.
+
+    Args:
+        split (`str`):
+            The split.
+        count (`int`):
+            Number of its queries.
+        size (`int`):
+            Queries in a unit; the last one may have fewer.
+    """
+    starts = range(0, count, size)
+    return {f"{split}-{n:06d}": Unit(split, range(start, min(start + size, count))) for n, start in enumerate(starts)}
+
+
+def files_by_split(splits: Iterable[str], files: Iterable[Path]) -> dict[str, list[Path]]:
+    """The results of units named by [`units_of`], by split in query order; of a split without any an empty list."""
+    found: dict[str, list[Path]] = {split: [] for split in splits}
+    for file in files:
+        found[file.stem.rpartition("-")[0]].append(file)
+    return found
 
 
 def run_units(

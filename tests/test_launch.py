@@ -13,19 +13,38 @@
 # limitations under the License.
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from accelerate import PartialState
 from accelerate.commands.config.config_args import load_config_from_file
+from launches import Launch, free_port
 from paths import ROOT
 
 from leverplus_trl import __main__ as runner
 from leverplus_trl import cli
-from leverplus_trl.launch import PREPARE, STAGES, find_accelerate_config, read_recipe, stage_command
+from leverplus_trl.launch import (
+    OF_ONE_PROCESS,
+    PATIENCE,
+    PREPARE,
+    STAGES,
+    find_accelerate_config,
+    read_recipe,
+    set_up_log,
+    stage_command,
+    start_stage,
+)
+from leverplus_trl.run_folder import RunFolder
+from leverplus_trl.scripts.stage_arguments import StageArguments
+from leverplus_trl.vlms.out_of_memory import run_or_halve
 
 
 RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
@@ -160,3 +179,60 @@ def test_a_recipe_under_accelerate_launch_runs_in_the_processes_there_are(tmp_pa
         cwd=ROOT,
     )
     assert done.returncode != 0 and "beam_sise" in done.stderr
+
+
+def come_late(stage, port):
+    """Two processes join as a stage's do, where PyTorch has little patience; the second is slow with its work."""
+    PartialState().destroy_process_group()  # that of the test's launch
+    PartialState._reset_state()
+    os.environ["MASTER_PORT"] = str(port)
+    torch.distributed.distributed_c10d.default_pg_timeout = timedelta(seconds=3)
+    state = start_stage(StageArguments(), stage)
+    patience = torch.distributed.distributed_c10d._get_default_group()._get_backend(state.device).options._timeout
+    assert patience == (timedelta(seconds=3) if stage == "sft" else PATIENCE)
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        time.sleep(5)
+    state.wait_for_everyone()
+
+
+def test_who_has_nothing_left_to_do_waits_for_the_last_unit_of_another():
+    assert Launch(2, come_late, "beams", free_port()).wait() == [0, 0]
+    assert Launch(2, come_late, "sft", free_port()).wait() != [0, 0]  # what PyTorch would do
+
+
+def halve(folder):
+    """Warns of what is alike in all processes, and in the second one of what is not."""
+    logging.getLogger().handlers.clear()  # those of pytest
+    state = PartialState()
+    sys.stderr = open(folder / f"stderr-{state.process_index}", "w", buffering=1)  # noqa: SIM115
+    set_up_log(state)
+    RunFolder(str(folder / "run"), "beams", {})
+    logging.getLogger("leverplus_trl.scripts.beams").info("news")
+    logging.getLogger("leverplus_trl.vlms.base_vlm").warning("alike everywhere")
+    logging.getLogger("another_library").warning("of another library")
+
+    def run(batch):
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return batch
+
+    if not state.is_main_process:
+        run_or_halve(run, [1, 2])
+
+
+def test_a_process_that_runs_out_of_memory_says_so_with_its_rank_and_the_rest_is_said_once(tmp_path):
+    assert Launch(2, halve, tmp_path).wait() == [0, 0]
+    main, other = ((tmp_path / f"stderr-{rank}").read_text().splitlines() for rank in range(2))
+    assert main == ["news", "alike everywhere", "of another library"]
+    assert other[0] == "[rank 1] of another library" and other[1].startswith("[rank 1] Out of memory with")
+    assert len(other) == 2
+    log = (tmp_path / "run" / "run.log").read_text().splitlines()
+    assert len(log) == 4 and sum("alike everywhere" in line for line in log) == 1
+    (said,) = [line for line in log if "[rank 1]" in line]
+    assert "WARNING leverplus_trl.vlms.out_of_memory: [rank 1] Out of memory with" in said
+
+
+@pytest.mark.parametrize("name", OF_ONE_PROCESS)
+def test_what_each_process_tells_itself_has_a_logger(name):
+    assert importlib.import_module(name).logger.name == name

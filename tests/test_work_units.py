@@ -27,6 +27,7 @@ from launches import Launch, free_port, wait_for
 from units_worker import RECIPE, UNITS, do_units
 
 from leverplus_trl.run_folder import RunFolder, Shard
+from leverplus_trl.work_units import files_by_split, units_of
 
 
 def result(folder):
@@ -38,6 +39,19 @@ def begun(folder):
     """`(process id, rank, unit)` of everything that was begun, in order."""
     file = folder / "begun"
     return [tuple(line.split()) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_units_cover_the_queries_in_order_and_their_files_are_found_by_split(tmp_path):
+    units = units_of("dev-2014", 7, 3) | units_of("test", 2, 3) | units_of("none", 0, 3)
+    assert list(units) == ["dev-2014-000000", "dev-2014-000001", "dev-2014-000002", "test-000000"]
+    assert [unit.split for unit in units.values()] == ["dev-2014"] * 3 + ["test"]
+    assert [list(unit.rows) for unit in units.values()] == [[0, 1, 2], [3, 4, 5], [6], [0, 1]]
+    files = [tmp_path / f"{name}.parquet" for name in units]
+    assert files_by_split(["test", "none", "dev-2014"], files) == {
+        "test": files[3:],
+        "none": [],
+        "dev-2014": files[:3],
+    }
 
 
 @pytest.fixture(scope="module")

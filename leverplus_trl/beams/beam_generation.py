@@ -26,7 +26,7 @@ from ..run_folder import RunFolder
 from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
-from ..work_units import run_units
+from ..work_units import Unit, files_by_split, run_units, units_of
 from .beam_search import INSERTIONS, OBJECTIVES, beam_search
 from .info_score import SCORES, answer_score, info_score
 
@@ -54,7 +54,7 @@ class BeamArguments:
         score (`str`, *optional*, defaults to `"prob"`):
             Scale of InfoScore, `"prob"` or `"logprob"`.
         unit_size (`int`, *optional*, defaults to 8):
-            Queries in a unit of work: what is scored together, and what a crash can cost.
+            Queries in a unit of work: what is scored together, and what each process can lose.
         preflight_seed (`int`, *optional*, defaults to 0):
             Seed of the sequences that the preflight draws.
     """
@@ -196,24 +196,18 @@ def generate_beams(
     # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
     pool, queries = undecoded(pool), {split: undecoded(examples) for split, examples in queries.items()}
     position = {identifier: row for row, identifier in enumerate(pool["id"])}
-    spans, sizes = {}, {}
+    units: dict[str, Unit] = {}
     for split, examples in queries.items():
-        for number, start in enumerate(range(0, len(examples), args.unit_size)):
-            name = f"{split}-{number:06d}"
-            spans[name] = (split, start, min(start + args.unit_size, len(examples)))
-            sizes[name] = spans[name][2] - start
+        units |= units_of(split, len(examples), args.unit_size)
 
     def work(name: str) -> pa.Table:
-        split, start, end = spans[name]
-        candidates = candidate_ids[split][start:end]
+        split, span = units[name]
+        candidates = candidate_ids[split][span.start : span.stop]
         needed = sorted({position[identifier] for ids in candidates for identifier in ids})
         by_id = {example["id"]: example for example in (pool[row] for row in needed)}
         with vlm.unit():
-            rows = search_unit([queries[split][row] for row in range(start, end)], candidates, by_id, vlm, args)
+            rows = search_unit([queries[split][row] for row in span], candidates, by_id, vlm, args)
         return pa.Table.from_pylist([{**row, "split": split} for row in rows])
 
-    files = run_units(run, sizes, work, "Searching beams")
-    by_split: dict[str, list[Path]] = {split: [] for split in queries}
-    for (split, _, _), file in zip(spans.values(), files, strict=True):
-        by_split[split].append(file)
-    return by_split
+    files = run_units(run, {name: len(unit.rows) for name, unit in units.items()}, work, "Searching beams")
+    return files_by_split(queries, files)

@@ -26,7 +26,7 @@ from ..run_folder import RunFolder
 from ..schema import PREDICTIONS
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
-from ..work_units import run_units
+from ..work_units import run_units, units_of
 from .baselines import METHODS
 from .evaluation import ORACLE, SELECTOR, ZERO_SHOT
 
@@ -141,14 +141,12 @@ def answer_queries(
     # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
     pool, queries = undecoded(pool), undecoded(queries)
     row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
-    starts = range(0, len(queries), args.unit_size)
-    spans = {f"{args.eval_split}-{n:06d}": (s, min(s + args.unit_size, len(queries))) for n, s in enumerate(starts)}
+    units = units_of(args.eval_split, len(queries), args.unit_size)
 
     def work(name: str) -> pa.Table:
-        start, end = spans[name]
         examples: dict[str, dict] = {}
         requests, rows = [], []
-        for position in range(start, end):
+        for position in units[name].rows:
             query = queries[position]
             for (method, shots, seed), chosen in plan.items():
                 for identifier in chosen[position]:
@@ -175,7 +173,7 @@ def answer_queries(
             }
         return pa.Table.from_pylist(rows)
 
-    sizes = {name: end - start for name, (start, end) in spans.items()}
+    sizes = {name: len(unit.rows) for name, unit in units.items()}
     return {args.eval_split: run_units(run, sizes, work, "Answering")}
 
 

@@ -27,7 +27,7 @@ from ..run_folder import RunFolder
 from ..tasks import BaseTask, Example
 from ..tasks.images import undecoded
 from ..vlms import AnswerLogprob, BaseVLM, Request
-from ..work_units import run_units
+from ..work_units import Unit, files_by_split, run_units, units_of
 from .relevance import relevance
 from .rollout_reuse import MEASURES, Known, PreviousRollouts
 from .rollout_sources import Ids, Proposal, RolloutSources, distinct
@@ -228,13 +228,9 @@ def generate_rollouts(
     # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
     pool, queries = undecoded(pool), {split: undecoded(examples) for split, examples in queries.items()}
     row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
-    size = sources.args.unit_size
-    spans, sizes = {}, {}
+    units: dict[str, Unit] = {}
     for split, examples in queries.items():
-        for number, start in enumerate(range(0, len(examples), size)):
-            name = f"{split}-{number:06d}"
-            spans[name] = (split, start, min(start + size, len(examples)))
-            sizes[name] = spans[name][2] - start
+        units |= units_of(split, len(examples), sources.args.unit_size)
 
     def known(split: str, query_id: str) -> Known:
         searched, before = sources.searched[split], previous.get(split)
@@ -244,8 +240,8 @@ def generate_rollouts(
         )
 
     def work(name: str) -> pa.Table:
-        split, start, end = spans[name]
-        examples = [queries[split][row] for row in range(start, end)]
+        split, span = units[name]
+        examples = [queries[split][row] for row in span]
         ids = [example["id"] for example in examples]
         proposals = sources.propose(split, ids)
         needed = sorted({row_of[i] for own in proposals for one in own for i in one.demonstration_ids})
@@ -258,8 +254,5 @@ def generate_rollouts(
             [{**row, "split": split, "candidate_ids": candidates(row["query_id"])} for row in rows]
         )
 
-    files = run_units(run, sizes, work, "Rolling out")
-    by_split: dict[str, list[Path]] = {split: [] for split in queries}
-    for (split, _, _), file in zip(spans.values(), files, strict=True):
-        by_split[split].append(file)
-    return by_split
+    files = run_units(run, {name: len(unit.rows) for name, unit in units.items()}, work, "Rolling out")
+    return files_by_split(queries, files)

@@ -75,6 +75,7 @@ def main(
     hub_args: HubArguments,
 ) -> None:
     state = start_stage(stage_args, "beams")
+    stage_args.check_memory(vlm_args.memory_mb, state.device)
     task = make_task(task_args)
     pool = load_examples(data_args, data_args.pool_split)
     task.check_examples(pool, data_args.pool_split)

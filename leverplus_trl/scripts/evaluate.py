@@ -78,6 +78,7 @@ def main(
     eval_args: EvaluationArguments,
 ) -> None:
     state = start_stage(stage_args, "evaluate")
+    stage_args.check_memory(vlm_args.memory_mb, state.device)
     task = make_task(task_args)
     pool = load_examples(data_args, data_args.pool_split)
     queries = load_examples(data_args, eval_args.eval_split)

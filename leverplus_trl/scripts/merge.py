@@ -38,7 +38,7 @@ from ..hub import check_writable
 from ..launch import set_up_log
 from ..run_folder import RunFolder, differences
 from ..tables import push_tables
-from ..work_units import MANIFEST
+from ..work_units import MANIFEST, files_by_split
 from . import beams, evaluate, rollouts
 
 
@@ -93,10 +93,7 @@ def main(merge_args: MergeArguments) -> None:
     else:
         files = find_units(folders, provenance)
         splits = recipe["query_splits"] if "query_splits" in recipe else [recipe["eval_split"]]
-        by_split: dict[str, list[Path]] = {split: [] for split in splits}
-        for name, file in files.items():
-            by_split[name.rpartition("-")[0]].append(file)
-        script.finish(run, by_split)
+        script.finish(run, files_by_split(splits, files.values()))
     if share:
         push_tables(run.path, share, recipe["hub_private_repo"])
 

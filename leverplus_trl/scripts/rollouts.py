@@ -92,6 +92,7 @@ def main(
     hub_args: HubArguments,
 ) -> None:
     state = start_stage(stage_args, "rollouts")
+    stage_args.check_memory(vlm_args.memory_mb, state.device)
     task = make_task(task_args)
     made_by = provenance_of(rollout_args.beams, "beams")
     if rollout_args.num_shots is None:

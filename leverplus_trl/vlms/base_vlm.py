@@ -43,7 +43,8 @@ logger = logging.getLogger(__name__)
 
 #: Memory beside the model on a CPU, where the recipe does not say: what is free there changes from moment to moment.
 CPU_MEMORY_MB = 1024
-#: Largest difference of an answer's log-probability between sharing prefixes and not; see `BaseVLM.prepare`.
+#: Largest difference of an answer's log-probability, by token, between sharing prefixes and not; see
+#: `BaseVLM.prepare`.
 SHARING_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 COARSE_SHARING_TOLERANCE = 0.1  # bfloat16, float16
 
@@ -157,7 +158,8 @@ class BaseVLM(ABC):
                 f"{config.num_return_sequences}; expected a number of new tokens, and one text for each prompt."
             )
         config.pad_token_id = self.pad_token_id
-        config.eos_token_id = self._end_token_ids(requests[0].query)
+        if config.eos_token_id is None:
+            config.eos_token_id = self._end_token_ids(requests[0].query)
         distinct = {request.key: request for request in requests}
         with self.unit():
             texts = self.prepare(requests).generate(list(distinct.values()), config)
@@ -223,13 +225,14 @@ class BaseVLM(ABC):
         except Exception as error:  # whatever a model that is built in another way makes of it
             if is_out_of_memory(error):
                 raise
-            reason = f"{type(error).__name__}: {error}"
+            reason, unforeseen = f"{type(error).__name__}: {error}", None if isinstance(error, CantShare) else error
         exact = all(self.segments_are_exact(Request((probes[0], probe), probe)) for probe in probes)
         logger.warning(
             "%s can't share prefixes between prompts (%s): each runs from its beginning%s.",
             name,
             reason,
             "" if exact else ", and its images are encoded with it",
+            exc_info=unforeseen,
         )
         self.runner = PlainRunner(self, by_segments=exact)
         return self.runner
@@ -249,11 +252,11 @@ class BaseVLM(ABC):
         limit = min(self.max_length or shared.engine.max_prompt_tokens, shared.engine.max_prompt_tokens)
         requests = [request for request in requests if shared.num_prompt_tokens(request) <= limit] or requests[:1]
         found, expected = shared.answer_logprobs(requests), plain.answer_logprobs(requests)
-        error = max(abs(a.logprob - b.logprob) for a, b in zip(found, expected, strict=True))
+        error = max(abs(a.logprob - b.logprob) / a.num_tokens for a, b in zip(found, expected, strict=True))
         # 8-bit layers round what goes into them together with what else is in the batch.
         coarse = self.args.quantization == "8bit" or self.model.dtype not in SHARING_TOLERANCE
         if not error <= (COARSE_SHARING_TOLERANCE if coarse else SHARING_TOLERANCE[self.model.dtype]):
-            raise CantShare(f"log-probabilities would differ by {error:.2g}")
+            raise CantShare(f"log-probabilities of tokens would differ by {error:.2g}")
         shared.forget()
         return shared
 

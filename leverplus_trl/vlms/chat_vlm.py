@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..tasks import BaseTask
 from .base_vlm import BaseVLM
+from .out_of_memory import run_or_halve
 from .prompts import ChatPrompt, Piece
 from .segments import Segment
 from .trie_attention import CantShare
@@ -29,8 +30,8 @@ from .vlm_arguments import VLMArguments
 
 
 #: Values of pixels that one call to the vision tower takes, if they are those of more than one image: small images
-#: one by one would leave most of a machine idle.
-ENCODED_VALUES = 2**20
+#: one by one would leave most of a machine idle. Low enough that filling a call up costs little.
+ENCODED_VALUES = 2**18
 MAX_ENCODED = 16
 #: Images of rare shapes that may wait for others of theirs.
 MAX_WAITING = 64
@@ -93,7 +94,7 @@ class ChatVLM(BaseVLM):
             return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
 
         super().__init__(model, processor.tokenizer, ChatPrompt(render, task, args.system_prompt), args)
-        self.num_images_encoded = 0
+        self.num_images_encoded = self.num_copies_encoded = 0
         self._waiting: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}  # preprocessed images, not encoded yet
 
     def _process(self, piece: Piece) -> Segment:
@@ -118,12 +119,12 @@ class ChatVLM(BaseVLM):
     # ------------------------------------------------------------------ shared prefixes
     def _share(self, make: Callable[[], Piece]) -> Segment:
         piece = make()
-        return self._with_features(self._process(piece), piece, make)
+        return self._with_features(self._process(piece), piece)
 
-    def _with_features(self, segment: Segment, piece: Piece, make: Callable[[], Piece]) -> Segment:
+    def _with_features(self, segment: Segment, piece: Piece) -> Segment:
         """A segment whose images wait to be encoded, unless they were before, and which holds them no longer."""
         if segment.images:
-            segment.images_key, segment.make = piece.images.keys, make
+            segment.images_key = piece.images.keys
             self._let_wait(segment.images_key, segment.images)
             segment.images = {}
         return segment
@@ -150,19 +151,24 @@ class ChatVLM(BaseVLM):
         size = _batch_size(self._waiting[key])
         keys = [key, *(other for other in self._alike(key) if other != key)][:size]
         rows = [self._waiting.pop(name) for name in keys]
-        rows += rows[:1] * (size - len(rows))
+        copies = size - len(rows)
+        rows += rows[:1] * copies
+        encoded = dict(zip(keys, run_or_halve(self._run_tower, rows), strict=False))  # the copies come last
+        for name, features in encoded.items():
+            self.features.put(name, features, sum(tensor.nbytes for tensor in features))
+        self.num_images_encoded += sum(len(name) for name in keys)
+        self.num_copies_encoded += copies * len(key)
+        return encoded[key]
+
+    def _run_tower(self, rows: Sequence[dict[str, torch.Tensor]]) -> list[list[torch.Tensor]]:
+        """Features of each row's images, in one call."""
         device, dtype = self.model.device, self.model.dtype
         inputs = {name: torch.cat([row[name] for row in rows]).to(device) for name in rows[0]}
         inputs = {name: t.to(dtype) if t.is_floating_point() else t for name, t in inputs.items()}
         with torch.inference_mode():
             output = self.model.get_image_features(**inputs, return_dict=True)
         layers = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
-        split = [_split(list(layer), size) for layer in layers]
-        encoded = {name: [layer[place] for layer in split] for place, name in enumerate(keys)}
-        for name, features in encoded.items():
-            self.features.put(name, features, sum(tensor.nbytes for tensor in features))
-        self.num_images_encoded += sum(len(name) for name in keys)
-        return encoded[key]
+        return [list(of_row) for of_row in zip(*(_split(list(layer), len(rows)) for layer in layers), strict=True)]
 
     def _image_features(self, segment: Segment) -> list[torch.Tensor]:
         found = self.features.get(segment.images_key)

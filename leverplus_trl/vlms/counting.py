@@ -167,7 +167,7 @@ class CountingVLM:
     def __init__(self, vlm: BaseVLM):
         self.vlm, self.task, self.args = vlm, vlm.task, vlm.args
         self._engine: CountingEngine | None = None
-        self._lengths: dict[tuple[str, str], list[tuple[tuple, _Length]]] = {}
+        self._lengths: dict[tuple, list[tuple[tuple, _Length]]] = {}
         self._answers: dict[tuple[str, str], tuple[int, ...]] = {}
         self._in_unit = False
         self.start()
@@ -240,20 +240,20 @@ class CountingVLM:
 
     def _path(self, request: Request) -> list[tuple[tuple, _Length]]:
         texts = self.vlm.texts
-        path = list(self._steps("header", "", lambda: texts.header(request.query)))
+        path = list(self._steps(("header",), lambda: texts.header(request.query)))
         for example in request.demonstrations:
             shown = self._steps(
-                "demonstration", example["id"], lambda example=example: texts.prompt.demonstration(example)
+                ("demonstration", example["id"], example["answer"]),
+                lambda example=example: texts.prompt.demonstration(example),
             )
             self.demonstrated.update(segment.images_key for _, segment in shown if segment.images_key)
             path += shown
-        asked = self._steps("query", request.query["id"], lambda: texts.prompt.query(request.query))
+        asked = self._steps(("query", request.query["id"]), lambda: texts.prompt.query(request.query))
         self.asked.update(segment.images_key for _, segment in asked if segment.images_key)
         return path + asked
 
-    def _steps(self, role: str, name: str, make: Callable[[], Piece]) -> list[tuple[tuple, _Length]]:
+    def _steps(self, key: tuple, make: Callable[[], Piece]) -> list[tuple[tuple, _Length]]:
         """A segment as the steps that the VLM takes it in."""
-        key = role, name
         if key not in self._lengths:
             piece = make()
             ids = self.vlm._process(piece).tokens["input_ids"] if piece.text else []

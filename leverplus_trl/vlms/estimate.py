@@ -33,8 +33,7 @@ from .calibration import Rates, calibrate
 from .chat_vlm import ChatVLM
 from .counting import Call, CountingVLM, Work
 from .loading import load_vlm
-from .operations import Operations, counted, image_operations
-from .segments import ByteCache
+from .operations import Operations, image_operations
 from .shared_runner import SharedRunner
 from .vlm_arguments import VLMArguments
 
@@ -240,13 +239,20 @@ def _rows(estimate: Estimate) -> list[tuple[str, str, str]]:
 
 def _whole_operations(work: Work, of: Operations, image: int) -> float:
     decoder = of.of_decoder(work.whole_tokens + work.new_tokens, work.whole_pairs + work.new_pairs)
-    return decoder + of.of_head(work.whole_positions + work.new_tokens) + image * work.whole_images
+    head = of.of_head(work.whole_positions + work.new_tokens)
+    return decoder + head + image * work.whole_images + _cross_attention(work, of)
 
 
 def _operations(work: Work, of: Operations) -> float:
     """Images aside."""
     decoder = of.of_decoder(work.tokens + work.new_tokens, work.pairs + work.new_pairs)
-    return decoder + of.of_head(work.positions + work.new_tokens)
+    return decoder + of.of_head(work.positions + work.new_tokens) + _cross_attention(work, of)
+
+
+def _cross_attention(work: Work, of: Operations) -> float:
+    """Keys and values of images are made in each prompt, and again for each new token behind it."""
+    new_tokens = work.new_tokens / max(1, work.scored + work.answered)  # of a prompt, on average
+    return of.of_cross_attention(work.whole_images * (1 + new_tokens))
 
 
 def _moved(sums: Callable, of: Operations, batch_tokens: int) -> tuple[np.ndarray, float]:
@@ -308,13 +314,7 @@ def _image_operations(vlm: BaseVLM, query: Example) -> int:
     piece = vlm.texts.prompt.query(query)
     if not piece.images:
         return 0
-    if isinstance(vlm, ChatVLM):
-        return image_operations(vlm.model, vlm._process(piece).images) // len(piece.images)
-    kept, vlm.features = vlm.features, ByteCache(0)
-    try:
-        return counted(lambda: vlm._encode(piece)) // len(piece.images)
-    finally:
-        vlm.features = kept
+    return image_operations(vlm.model, vlm._process(piece).images) // len(piece.images)
 
 
 def _num_images(examples: Dataset) -> int:
@@ -345,3 +345,4 @@ def dry_run(job: Job, vlm_args: VLMArguments, task: BaseTask) -> None:
             f"{vlm_args.vlm!r} can't be loaded ({error})."
         ) from error
     logger.info("%s", describe(estimate_job(job, vlm)))
+    logger.info("memory_mb was %d%s.", vlm.memory_mb, "" if vlm_args.memory_mb else ", found on this machine")

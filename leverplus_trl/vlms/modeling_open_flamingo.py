@@ -196,6 +196,22 @@ class OpenFlamingoModel(PreTrainedModel):
     def _init_weights(self, module: torch.nn.Module) -> None:
         """Each part has initialised itself."""
 
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.lang_encoder.get_input_embeddings()
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.lang_encoder.get_output_embeddings()
+
+    def get_decoder(self) -> torch.nn.Module:
+        """The language model without its head; cross-attention stands inside."""
+        return self.lang_encoder.get_decoder()
+
+    @property
+    def cross_attentions(self) -> list[torch.nn.Module]:
+        """The package's attention to images, of every layer that has it."""
+        gated = [layer.gated_cross_attn_layer for layer in self.lang_encoder._get_decoder_layers()]
+        return [layer.attn for layer in gated if layer is not None]
+
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Features of pictures [N, 3, H, W], which the cross-attention reads: [N, latents, V]."""
         patches = self.vision_encoder(pixel_values)[1]  # [N, patches, V]

@@ -136,8 +136,6 @@ class OpenFlamingo(BaseVLM):
             raise ValueError("prompt_format is 'chat', and OpenFlamingo has no chat template. Use 'auto' or 'plain'.")
         super().__init__(model, tokenizer, FlamingoPrompt(task, args.system_prompt), args)
         self.image_processor = image_processor
-        if self.max_length is None:
-            self.max_length = getattr(model.config.get_text_config(), "max_seq_len", None)  # MPT's name for it
 
     def _process(self, piece: Piece) -> Segment:
         tokens = self.tokenizer(piece.text, add_special_tokens=False)["input_ids"]

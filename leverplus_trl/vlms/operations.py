@@ -24,6 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from .modeling_open_flamingo import OpenFlamingoModel
+
 
 def linear_weights(module: nn.Module) -> int:
     """Weights that every token is multiplied with: those of the linear layers, quantised or not."""
@@ -44,7 +46,8 @@ def attended_pairs(before: int, tokens: int) -> int:
 class Operations:
     """
     Costs of a decoder and its head. Counted are matrix products, two operations a multiplication with its addition;
-    norms, activations, rotations and softmax are left out, as is usual.
+    norms, activations, rotations and softmax are left out, as is usual. Where images are looked at through
+    cross-attention, every token is taken to look at one.
 
     Args:
         model (`PreTrainedModel`):
@@ -67,6 +70,11 @@ class Operations:
         inside = any(module is head for module in decoder.modules())  # of models that are their own decoder
         self.decoder_weights = linear_weights(decoder) - inside * self.head_weights
         self.attention_width = config.num_hidden_layers * num_heads * head_dim
+        crosses = model.cross_attentions if isinstance(model, OpenFlamingoModel) else []
+        self.latents = len(model.perceiver.latents) if crosses else 0
+        self.cross_width = sum(layer.to_q.out_features for layer in crosses)
+        self.image_weights = sum(linear_weights(layer.to_kv) for layer in crosses)
+        self.decoder_weights -= self.image_weights  # images go through them, tokens don't
         self.kv_bytes = 2 * config.num_hidden_layers * num_kv_heads * head_dim * model.dtype.itemsize
         # By identity: a head may share its weights with the embeddings, which a batch reads a few rows of only.
         table = model.get_input_embeddings().weight
@@ -81,7 +89,12 @@ class Operations:
             pairs (`int`):
                 Pairs of a token and what it attends to, see [`attended_pairs`].
         """
-        return 2 * self.decoder_weights * tokens + 4 * self.attention_width * pairs
+        attention = self.attention_width * pairs + self.cross_width * self.latents * tokens
+        return 2 * self.decoder_weights * tokens + 4 * attention
+
+    def of_cross_attention(self, images: int) -> int:
+        """Keys and values of `images` images for cross-attention; 0 of a model whose images stand among its tokens."""
+        return 2 * self.image_weights * self.latents * images
 
     def of_head(self, positions: int) -> int:
         """Logits at `positions` tokens."""
@@ -109,4 +122,13 @@ def image_operations(model: PreTrainedModel, images: dict[str, torch.Tensor]) ->
     """
     inputs = {name: tensor.to(model.device) for name, tensor in images.items()}
     inputs = {name: t.to(model.dtype) if t.is_floating_point() else t for name, t in inputs.items()}
-    return counted(lambda: model.get_image_features(**inputs, return_dict=True))
+    trainable = [weight for weight in model.parameters() if weight.requires_grad]
+    # The counter hooks into the gradient of whatever claims to have one, as a view of a weight does without having it.
+    model.requires_grad_(False)
+    try:
+        if isinstance(model, OpenFlamingoModel):
+            return counted(lambda: model.encode_images(**inputs))
+        return counted(lambda: model.get_image_features(**inputs, return_dict=True))
+    finally:
+        for weight in trainable:
+            weight.requires_grad_(True)

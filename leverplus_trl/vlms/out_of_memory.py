@@ -49,6 +49,6 @@ def run_or_halve(run: Callable[[Sequence[Any]], Sequence[Any]], batch: Sequence[
         if not is_out_of_memory(error) or len(batch) == 1:
             raise
     clear_device_cache()
-    logger.warning("Out of memory with %d prompts in a batch; trying halves. Lower max_batch_tokens.", len(batch))
+    logger.warning("Out of memory with a batch of %d; trying halves. Lower memory_mb or max_batch_tokens.", len(batch))
     half = len(batch) // 2
     return [*run_or_halve(run, batch[:half]), *run_or_halve(run, batch[half:])]

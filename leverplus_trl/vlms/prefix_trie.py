@@ -132,11 +132,6 @@ class Plan:
     def num_tokens(self) -> int:
         return sum(chain.num_tokens for level in self.levels for chain in level)
 
-    @property
-    def num_shared_tokens(self) -> int:
-        """Tokens whose keys and values must stay for as long as the plan runs."""
-        return sum(chain.num_tokens for level in self.levels for chain in level if chain.shared)
-
 
 def plan_chains(asks: Iterable[Ask]) -> Plan:
     """

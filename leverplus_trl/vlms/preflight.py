@@ -23,7 +23,8 @@ from datasets import Dataset
 
 from ..tasks.images import undecoded
 from .base_vlm import BaseVLM
-from .requests import AnswerLogprob, Request
+from .requests import AnswerLogprob, MemoryTooSmall, Request
+from .shared_runner import SharedRunner
 
 
 NUM_SEQUENCES = 64
@@ -53,8 +54,9 @@ def preflight(
 
     Refused is a VLM for which (1) a prompt scores differently in a batch than alone, (2) the scored tokens do not
     decode to the answer, (3) InfoScore hardly differs between random sequences: less than 100 times the batching
-    error, (4) the longest prompt does not fit into the context, (5) showing a query its own solution does not raise
-    its score, (6) the tokenizer leaves nothing of an answer. All but (4) and (6) are tried on a sample.
+    error, (4) the longest prompt does not fit into the context, or where prefixes are shared into `memory_mb`, (5)
+    showing a query its own solution does not raise its score, (6) the tokenizer leaves nothing of an answer. All but
+    (4) and (6) are tried on a sample.
 
     Args:
         vlm ([`BaseVLM`]):
@@ -68,7 +70,7 @@ def preflight(
         seed (`int`, *optional*, defaults to 0):
             Seed of the random sequences.
         max_new_tokens (`int`, *optional*, defaults to 0):
-            Room for a generated answer that the context must leave.
+            Room for a generated answer that context and memory must leave.
 
     Raises:
         `ValueError`: names every check that failed, with its numbers.
@@ -86,14 +88,7 @@ def preflight(
     vlm.prepare(requests)
     # Context first: a prompt that does not fit can't be scored at all.
     longest = _longest_prompt(vlm, pool, queries, num_shots)
-    context = vlm.max_length
-    if context is not None and longest.num_tokens + max_new_tokens > context:
-        raise ValueError(
-            f"Preflight of {vlm.args.vlm!r} failed: the longest prompt has {longest.num_tokens} tokens ({num_shots} "
-            f"demonstrations, query "
-            f"{longest.query_id!r}){f' and {max_new_tokens} to come' if max_new_tokens else ''}; the model's context "
-            f"holds {context}. Use fewer shots or shorter examples."
-        )
+    _check_room(vlm, longest, num_shots, max_new_tokens)
     together = vlm.answer_logprobs(requests)[:NUM_SINGLE]
     alone = [vlm.answer_logprobs([request])[0] for request in requests[:NUM_SINGLE]]
     info_scores = _info_scores(vlm, requests)
@@ -104,7 +99,7 @@ def preflight(
         info_score_spread=float(info_scores.std()),
         self_demonstration_gain=float(own.mean()),
         longest_prompt=longest.num_tokens,
-        context=context,
+        context=vlm.max_length,
     )
     problems = _problems(vlm, report, picked)
     if problems:
@@ -144,6 +139,22 @@ def _problems(vlm: BaseVLM, report: PreflightReport, queries: list[dict]) -> lis
             "tokens are scored"
         )
     return problems
+
+
+def _check_room(vlm: BaseVLM, longest: "_LongestPrompt", num_shots: int, max_new_tokens: int) -> None:
+    """Refuses a longest prompt that context or memory is too small for."""
+    context, needed = vlm.max_length, longest.num_tokens + max_new_tokens
+    found = (
+        f"Preflight of {vlm.args.vlm!r} failed: the longest prompt has {longest.num_tokens} tokens ({num_shots} "
+        f"demonstrations, query {longest.query_id!r}){f' and {max_new_tokens} to come' if max_new_tokens else ''}"
+    )
+    if context is not None and needed > context:
+        raise ValueError(f"{found}; the model's context holds {context}. Use fewer shots or shorter examples.")
+    if isinstance(vlm.runner, SharedRunner):
+        try:
+            vlm.runner.engine.check_room([needed])
+        except MemoryTooSmall as error:
+            raise MemoryTooSmall(f"{found}. {error}") from error
 
 
 def _check_answers(vlm: BaseVLM, examples: Dataset) -> None:

@@ -22,7 +22,7 @@ import torch
 
 from .chat_vlm import ChatVLM
 from .prompts import Piece
-from .segments import Segment
+from .segments import ByteCache, Segment
 
 
 class Qwen2_5_VL(ChatVLM):
@@ -36,9 +36,8 @@ class Qwen2_5_VL(ChatVLM):
 
     def __init__(self, *args):
         super().__init__(*args)
-        # Of a few bytes each: grids of images `[images, 3]`, and positions of texts by where their images stand.
-        self._grids: dict[tuple[str, ...], torch.Tensor] = {}
-        self._positions: dict[tuple, np.ndarray] = {}
+        self._grids: dict[tuple[str, ...], torch.Tensor] = {}  # of each image that was seen, [images, 3]
+        self._positions = ByteCache(2**24)  # of texts, by where their images stand
 
     def _share(self, make: Callable[[], Piece]) -> Segment:
         piece = make()
@@ -47,8 +46,7 @@ class Qwen2_5_VL(ChatVLM):
             images = dict(self.processor.image_processor(images=list(piece.images), return_tensors="pt"))
             self._grids[keys] = images["image_grid_thw"]
         segment = self._process_text(piece.text, self._grids.get(keys))
-        if keys:
-            segment.images_key, segment.make = keys, make
+        segment.images_key = keys
         if images:
             self._let_wait(keys, images)
         segment.position_ids = self._positions_of(segment.tokens["mm_token_type_ids"], self._grids.get(keys))
@@ -57,12 +55,14 @@ class Qwen2_5_VL(ChatVLM):
     def _positions_of(self, types: list[int], grids: torch.Tensor | None) -> np.ndarray:
         """Positions of tokens, `(3, L)`, of which only matters which are images."""
         key = bytes(types), None if grids is None else tuple(grids.flatten().tolist())
-        if key not in self._positions:
-            # The ids only count.
+        found = self._positions.get(key)
+        if found is None:
+            # Of the ids it reads no more than how many there are.
             ids, kinds = torch.zeros(1, len(types), dtype=torch.long), torch.tensor([types])
             positions, _ = self.model.model.get_rope_index(ids, kinds, image_grid_thw=grids)
-            self._positions[key] = positions[:, 0].numpy()
-        return self._positions[key]
+            found = positions[:, 0].numpy()
+            self._positions.put(key, found, found.nbytes + len(types))
+        return found
 
     def _process_text(self, text: str, grids: torch.Tensor | None) -> Segment:
         """Tokens of a text whose images have the given grids, without looking at these."""

@@ -40,7 +40,7 @@ class Segment:
         images_key (`tuple[str, ...]`, *optional*):
             What its images are known by where they were encoded ahead; `images` is empty then.
         make (`Callable`, *optional*):
-            Makes the piece again, should what was encoded be forgotten.
+            Makes the piece again, should what was encoded be forgotten; lent for as long as a unit runs.
     """
 
     tokens: dict[str, list[int]]

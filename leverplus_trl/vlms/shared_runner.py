@@ -50,6 +50,7 @@ class SharedRunner:
         memory = vlm.memory_bytes - vlm.memory_bytes // 4
         self.engine = TrieScorer(vlm.model, vlm, vlm.num_axes, vlm.args.max_batch_tokens, memory)
         self._cache = ByteCache(vlm.memory_bytes // 16)  # tokens and positions, on the host
+        self._lent: list[Segment] = []  # segments that know how to be made again, in this unit
         self._answers: dict[tuple[str, str], tuple[int, ...]] = {}
         self._header: list[Step] | None = None  # empty if the prompts have none
 
@@ -109,8 +110,11 @@ class SharedRunner:
         return path_length(self._path(request)) + len(self.answer_ids(request.query))
 
     def forget(self) -> None:
-        """Drops all prefixes."""
+        """Drops all prefixes, and the examples that they could be made of again."""
         self.engine.forget()
+        for segment in self._lent:
+            segment.make = None
+        self._lent.clear()
 
     def _steps(self, role: str, example: Example, make: Callable[[], Piece], answer: str = "") -> list[Step]:
         key = (role, example["id"], answer)
@@ -119,6 +123,10 @@ class SharedRunner:
             segment = self.vlm._share(make)
             steps = cut(key, segment, self.vlm.lead_length(segment.tokens["input_ids"]))
             self._cache.put(key, steps, segment.num_bytes)
+        last = steps[-1][1]
+        if last.make is None:
+            last.make = make
+            self._lent.append(last)
         return steps
 
     def _path(self, request: Request) -> list[Step]:
@@ -136,7 +144,8 @@ class SharedRunner:
                 lambda example=example: texts.prompt.demonstration(example),
                 example["answer"],
             )
-        return path + self._steps("query", request.query, lambda: texts.prompt.query(request.query))
+        query = request.query  # the request would be held together with its demonstrations
+        return path + self._steps("query", query, lambda: texts.prompt.query(query))
 
 
 def cut(key: tuple, segment: Segment, lead: int) -> list[Step]:
@@ -147,5 +156,5 @@ def cut(key: tuple, segment: Segment, lead: int) -> list[Step]:
     first, rest = Segment({"input_ids": ids[:lead]}), Segment({"input_ids": ids[lead:]})
     if positions is not None:
         first.position_ids, rest.position_ids = positions[:, :lead], positions[:, lead:] - lead
-    rest.images_key, rest.make = segment.images_key, segment.make
+    rest.images_key = segment.images_key
     return [(("lead", *ids[:lead]), first), (key, rest)]

@@ -25,7 +25,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache
 from transformers import DynamicCache, PreTrainedModel
 
-from .out_of_memory import is_out_of_memory
+from .out_of_memory import is_out_of_memory, run_or_halve
 from .prefix_trie import Ask, Chain, Node, Pick, Plan, plan_batches, plan_chains
 from .requests import MemoryTooSmall
 from .segments import Segment
@@ -74,6 +74,8 @@ class TrieScorer:
     ):
         self.model, self.embedder, self.num_axes = model, embedder, num_axes
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
+        if len({parameter.device for parameter in model.parameters()}) > 1:
+            raise CantShare("it stands on several devices")
         self.costs = _Costs(self.decoder.config, model.dtype)
         self.batch_bytes = memory_bytes // 3
         capacity = (memory_bytes - self.batch_bytes) // self.costs.kv_bytes
@@ -120,7 +122,7 @@ class TrieScorer:
             `np.ndarray` of shape `(number of paths,)`: float64 sums of float32 terms.
         """
         self.tick += 1
-        self._check_room([path_length(path) + len(ids) for path, ids in zip(paths, answers, strict=True)])
+        self.check_room([path_length(path) + len(ids) for path, ids in zip(paths, answers, strict=True)])
         sums = np.zeros(len(paths))
         asks = [Ask(self._node(path), tuple(ids), i) for i, (path, ids) in enumerate(zip(paths, answers, strict=True))]
         with torch.inference_mode(), self._attention():
@@ -140,7 +142,7 @@ class TrieScorer:
             ids, `(B, L)` or `(axes, B, L)`, of which only the last is right.
         """
         self.tick += 1
-        self._check_room([path_length(path) for path in paths])
+        self.check_room([path_length(path) for path in paths])
         nodes = [self._node(path) for path in paths]
         with torch.inference_mode(), self._attention():
             self._answer([Ask(node, (), i) for i, node in enumerate(nodes)], np.zeros(0))
@@ -162,7 +164,8 @@ class TrieScorer:
             positions if self.num_axes > 1 else positions[0],
         )
 
-    def _check_room(self, lengths: Sequence[int]) -> None:
+    def check_room(self, lengths: Sequence[int]) -> None:
+        """Raises [`MemoryTooSmall`] for prompts (with what is behind them) that there is no memory for."""
         if max(lengths) > self.max_prompt_tokens:
             needed = -(-5 * max(lengths) * self.costs.kv_bytes // 2**20)  # half of it is for them
             raise MemoryTooSmall(
@@ -261,11 +264,14 @@ class TrieScorer:
             self.pool.give_back(slots)
             if not is_out_of_memory(error) or len(chains) == 1:
                 raise
-            self.max_batch_tokens = max(1, count // 2)
+            if count <= self.max_batch_tokens:  # later ones of the same plan may be as large
+                self.max_batch_tokens = max(1, self.max_batch_tokens // 2)
+                self.batch_bytes //= 2
             logger.warning(
-                "Out of memory with a batch of %d tokens; from here on it is half of that. Lower memory_mb or "
-                "max_batch_tokens.",
+                "Out of memory with a batch of %d tokens; trying halves, and %d at most from here on. Lower memory_mb "
+                "or max_batch_tokens.",
                 count,
+                self.max_batch_tokens,
             )
         else:
             self.num_tokens += count
@@ -316,7 +322,7 @@ class TrieScorer:
         if lasts:
             rows = hidden.index_select(0, torch.tensor([row for _, row in lasts], device=hidden.device))
             for (node, _), row in zip(lasts, rows, strict=True):
-                node.hidden = row
+                node.hidden = row.clone()  # a view would keep the rows of all
 
     def _slots(self, node: Node) -> np.ndarray:
         path = node.path()
@@ -331,14 +337,19 @@ class TrieScorer:
                 rows.append(hidden if hidden.ndim == 1 else hidden[pick.offset])
                 tokens.append(pick.token)
                 owners.append(pick.owners)
-        found: list[np.ndarray] = []
+
+        def logprobs(batch: Sequence[int]) -> np.ndarray:
+            logits = self.head(torch.stack([rows[i] for i in batch])).float()  # [R, V]
+            wanted = torch.tensor([tokens[i] for i in batch], device=logits.device)
+            return (logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1)).double().cpu().numpy()  # [R]
+
         size = max(1, self.batch_bytes // self.costs.head_bytes)
-        for start in range(0, len(rows), size):
-            logits = self.head(torch.stack(rows[start : start + size])).float()  # [R, V]
-            wanted = torch.tensor(tokens[start : start + size], device=logits.device)
-            logprobs = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1)  # [R]
-            found.append(logprobs.double().cpu().numpy())
-        for value, mine in zip(np.concatenate(found) if found else (), owners, strict=True):
+        found = [
+            value
+            for start in range(0, len(rows), size)
+            for value in run_or_halve(logprobs, range(start, min(start + size, len(rows))))
+        ]
+        for value, mine in zip(found, owners, strict=True):
             for owner in mine:
                 sums[owner] += value
 

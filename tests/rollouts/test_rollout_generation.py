@@ -32,6 +32,10 @@ def example(identifier, answer, answers=None):
 POOL = {name: example(name, f"answer of {name}") for name in "abc"}
 
 
+def ids_of(request):
+    return (*(example["id"] for example in request.demonstrations), request.query["id"])
+
+
 class RuleVLM:
     """Says the last demonstration's letter; the log-probability of a text is minus its length times the shots + 1."""
 
@@ -40,11 +44,11 @@ class RuleVLM:
         self.answered, self.scored = [], []
 
     def generate(self, requests):
-        self.answered += [request.key for request in requests]
+        self.answered += [ids_of(request) for request in requests]
         return [f" {r.demonstrations[-1]['id']}\nand more" if r.demonstrations else "nothing" for r in requests]
 
     def answer_logprobs(self, requests):
-        self.scored += [(request.key, request.query["answer"]) for request in requests]
+        self.scored += [(ids_of(request), request.query["answer"]) for request in requests]
         return [self.logprob(request) for request in requests]
 
     @staticmethod

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -271,6 +272,26 @@ def test_shards_that_do_not_exist_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ShardedStageArguments(stage="beams", **arguments)
     assert ShardedStageArguments(num_shards=1, shard_index=0).shard == Shard()
+
+
+def test_shards_on_gpus_must_name_their_memory():
+    shard = {"num_shards": 2, "shard_index": 1}
+    gpu = torch.device("cuda", 0)
+    with pytest.raises(ValueError, match=r"num_shards is 2 and memory_mb is not set.*`memory_mb` in the recipe"):
+        ShardedStageArguments(**shard).check_memory(None, gpu)
+    ShardedStageArguments(**shard).check_memory(20000, gpu)
+    ShardedStageArguments(**shard).check_memory(None, torch.device("cpu"))  # a constant there
+    ShardedStageArguments(**shard, dry_run=True).check_memory(None, gpu)  # which says how much there is
+    ShardedStageArguments().check_memory(None, gpu)
+
+
+@pytest.mark.parametrize("stage", SCRIPTS)
+def test_every_stage_looks_at_the_memory_of_its_shards_before_anything_else(stage, recipes, monkeypatch):
+    monkeypatch.setattr(SCRIPTS[stage], "start_stage", lambda *_: SimpleNamespace(device=torch.device("cuda", 0)))
+    monkeypatch.setattr(SCRIPTS[stage], "load_examples", lambda *_: pytest.fail("examples were loaded"))
+    arguments = SCRIPTS[stage].make_parser().parse_dict({**recipes[stage], "num_shards": 2, "shard_index": 0})
+    with pytest.raises(ValueError, match="memory_mb is not set"):
+        SCRIPTS[stage].main(*arguments)
 
 
 def test_stages_that_train_have_no_shards():

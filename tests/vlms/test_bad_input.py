@@ -30,7 +30,9 @@ from vlms.tiny_models import byte_tokenizer, tiny_causal_lm, tiny_idefics3, tiny
 from leverplus_trl.schema import EXAMPLES
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, load_vlm, preflight
+from leverplus_trl.vlms.plain_runner import PlainRunner
 from leverplus_trl.vlms.prompts import PlainPrompt
+from leverplus_trl.vlms.shared_runner import SharedRunner
 
 
 INVISIBLE = "\u200b"  # a zero-width space: not empty, and no space to `str.strip`
@@ -130,11 +132,14 @@ def test_a_text_beyond_the_context_is_named_before_any_is_run(prompt_format, pro
         getattr(vlm, promise)([Request((), examples[0]), Request((), long)])
 
 
-@pytest.mark.parametrize("by_segments", [True, False])
-def test_an_answer_without_tokens_is_named(by_segments, monkeypatch):
+@pytest.mark.parametrize(
+    "make_runner",
+    [SharedRunner, lambda vlm: PlainRunner(vlm, by_segments=True), lambda vlm: PlainRunner(vlm, by_segments=False)],
+    ids=["shared", "by segments", "whole"],
+)
+def test_an_answer_without_tokens_is_named(make_runner, monkeypatch):
     vlm, examples = text_vlm("chat"), words(3)
-    vlm.prepare(requests_of(examples))
-    vlm._by_segments = by_segments
+    vlm.runner = make_runner(vlm)
     monkeypatch.setattr(vlm.model, "forward", lambda *_, **__: pytest.fail("a prompt was run"))
     unseen = {**examples[2], "id": "unseen", "answer": INVISIBLE}
     with pytest.raises(ValueError, match="of example 'unseen' has no tokens"):

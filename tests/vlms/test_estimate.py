@@ -25,13 +25,16 @@ from vlms.tiny_models import tiny_llava
 from leverplus_trl.beams import BeamArguments, search_unit
 from leverplus_trl.beams.beam_generation import generate_beams
 from leverplus_trl.evaluation.inference import EvaluationArguments
+from leverplus_trl.hub import HubArguments
 from leverplus_trl.retrieval import CandidateSampler
+from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.rollouts.rollout_generation import answer_unit
-from leverplus_trl.rollouts.rollout_reuse import Known
+from leverplus_trl.rollouts.rollout_reuse import Known, provenance_of
 from leverplus_trl.rollouts.rollout_sources import Proposal
 from leverplus_trl.run_folder import RunFolder
 from leverplus_trl.scripts import beams as stage
-from leverplus_trl.scripts import evaluate
+from leverplus_trl.scripts import evaluate, rollouts
+from leverplus_trl.scripts.stage_arguments import ShardedStageArguments
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import BaseVLM, ChatVLM, Request, VLMArguments, estimate, load_vlm
 from leverplus_trl.vlms.calibration import Rates, calibrate
@@ -230,3 +233,50 @@ def test_an_evaluation_is_counted_with_other_demonstrations(world, vlm):
     assert [len(rows) for _, rows in job.units] == [3, 2]
     assert counting.work.answered == 5 * 3 and counting.work.new_tokens == 5 * 3 * TASK.max_new_tokens
     assert counting.work.scored == 0 and 0 < counting.work.tokens <= counting.work.whole_tokens
+
+
+@pytest.fixture(scope="module")
+def searched(data_files, tmp_path_factory):
+    """Beams of the three queries of `test`."""
+    folder = tmp_path_factory.mktemp("searched") / "beams"
+    stage.main(*beam_arguments(data_files, folder, query_splits=["test"]))
+    return folder
+
+
+def rollout_arguments(searched, output_dir, **changes) -> RolloutArguments:
+    values = {"num_shots": 2, "num_rollouts": 6, "num_beams": 2, "num_similar": 1, "query_splits": ["test"]}
+    return RolloutArguments(beams=str(searched), output_dir=str(output_dir), unit_size=2, **{**values, **changes})
+
+
+def test_rollouts_are_counted_with_other_sequences(world, vlm, searched, tmp_path):
+    # Neither the selector nor embeddings are asked for.
+    args = rollout_arguments(searched, tmp_path / "dry", selector=str(tmp_path / "nothing"), num_samples=1)
+    pool, asked = world["pool"].select(range(16)), world["test"].select(range(3))
+    rows = [{**row, "answers": [row["answer"], row["answer"], "another"]} for row in asked]
+    queries = {"test": asked.from_list(rows, features=asked.features)}
+    beams = rollouts.read_searched(args, queries, pool, provenance_of(str(searched), "beams"))
+    job = rollouts.job_to_estimate(args, beams, queries, pool, num_shards=1)
+    counting = CountingVLM(vlm)
+    for unit in job.units:
+        job.run(unit, counting)
+    assert [len(rows) for _, rows in job.units] == [2, 1]
+    assert counting.work.answered == 3 * 6 and counting.work.new_tokens == 3 * 6 * TASK.max_new_tokens
+    assert counting.work.scored == 3 * (1 + 6 * 2)  # zero-shot, and both answers behind each sequence
+    assert counting.work.scored_tokens == counting.work.tokens < counting.work.whole_tokens
+    shown = [[e["id"] for e in r.demonstrations] for call in counting.calls[:2] for r in call.requests]
+    best = [beams["test"].best(row["id"], 2) for row in rows[:2]]
+    assert all(list(ids) in shown for found in best for ids in found[:2])
+
+
+def test_a_dry_run_of_rollouts_estimates_and_writes_nothing(data_files, searched, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 0.0)
+    _, data, task, vlm_args, *_ = beam_arguments(data_files, tmp_path)
+    args = rollout_arguments(searched, tmp_path / "dry", num_similar=0)
+    with caplog.at_level("INFO", logger="leverplus_trl"):
+        dry = ShardedStageArguments(stage="rollouts", num_threads=1, dry_run=True)
+        rollouts.main(dry, data, task, vlm_args, args, HubArguments())
+    assert "3 queries in 2 units of work" in caplog.text
+    assert re.search(r"prompts to answer +18\n", caplog.text)
+    assert "Random sequences stood for those of the selector" in caplog.text
+    assert re.search(r"time, if one process did it all +\d+ s", caplog.text)
+    assert not (tmp_path / "dry").exists()

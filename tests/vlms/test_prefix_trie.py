@@ -101,7 +101,8 @@ def test_prefixes_that_others_go_on_from_are_the_shared_ones():
     plan = plan_chains([Ask(first, (1,), 0), Ask(second, (1, 2), 1), Ask(alone, (1,), 2)])
     nodes = [[chain.nodes for chain in level] for level in plan.levels]
     assert nodes == [[[header]], [[shown], [alone]], [[first], [second]]]
-    assert plan.num_shared_tokens == len(header.segment) + len(shown.segment)
+    shared = [node for level in plan.levels for chain in level if chain.shared for node in chain.nodes]
+    assert shared == [header, shown]
 
 
 def test_a_prompt_of_its_own_runs_in_one_piece():

@@ -12,9 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-import pytest
+import re
 
-from leverplus_trl.vlms import AnswerLogprob, preflight
+import pytest
+from paths import WORLD
+
+from leverplus_trl.tasks import TaskArguments, make_task
+from leverplus_trl.vlms import AnswerLogprob, Request, VLMArguments, load_vlm, preflight
+from leverplus_trl.vlms.requests import MemoryTooSmall
 
 
 @pytest.fixture
@@ -74,3 +79,20 @@ def test_scored_tokens_that_are_not_the_answer_are_refused(concept_vlm, job, mon
 def test_room_for_the_answer_counts(concept_vlm, job):
     with pytest.raises(ValueError, match=r"and 1000 to come; the model's context holds 1024"):
         preflight(concept_vlm, *job, num_shots=2, max_new_tokens=1000)
+
+
+@pytest.mark.parametrize("num_shots, max_new_tokens", [(8, 0), (2, 150)])
+def test_a_memory_too_small_for_the_longest_prompt_is_refused_before_any_is_run(
+    job, num_shots, max_new_tokens, monkeypatch
+):
+    task = make_task(TaskArguments(task="vqa", metric="exact_match"))
+    vlm = load_vlm(VLMArguments(vlm=str(WORLD / "vlm"), max_batch_tokens=64, memory_mb=1), task)
+    vlm.prepare([Request((), job[1][0])])
+    with monkeypatch.context() as patched:
+        patched.setattr(vlm, "answer_logprobs", lambda requests: pytest.fail("a prompt was scored"))
+        message = rf"the longest prompt has \d+ tokens \({num_shots} demonstrations, .*Set memory_mb to \d+ or more"
+        with pytest.raises(MemoryTooSmall, match=message) as refused:
+            preflight(vlm, *job, num_shots=num_shots, max_new_tokens=max_new_tokens)
+    vlm.set_memory(int(re.search(r"Set memory_mb to (\d+)", str(refused.value))[1]))
+    report = preflight(vlm, *job, num_shots=num_shots, max_new_tokens=max_new_tokens)
+    assert report.longest_prompt + max_new_tokens <= vlm.runner.engine.max_prompt_tokens

@@ -19,7 +19,7 @@ import pytest
 import torch
 from paths import WORLD
 from torch.profiler import ProfilerActivity, profile
-from vlms.made_examples import drawn_requests, requests_of, scores_of
+from vlms.made_examples import drawn_requests, picture_examples, requests_of, scores_of
 from vlms.one_at_a_time import logprobs, plain_logprob, single_generations
 from vlms.tiny_models import examples_for, make_vlm
 
@@ -179,3 +179,60 @@ def test_memory_beside_the_model_stays_within_its_budget(world, memory_mb, num_q
     assert max(abs(scores[key] - expected_scores[key]) for key in scores) <= 3e-5
     assert found[1] == expected[1]
     assert [beams.demonstration_ids for beams in found[0]] == [beams.demonstration_ids for beams in expected[0]]
+
+
+def test_a_vision_tower_out_of_memory_loses_nothing_and_leaves_the_decoder_its_batches(caplog, monkeypatch):
+    vlm, expected = make_vlm("qwen2_5_vl"), make_vlm("qwen2_5_vl")
+    requests = requests_of(picture_examples(12), count=12)
+    vlm.prepare(requests[:1])
+    encode, batches = vlm.model.get_image_features, []
+
+    def scarce(**inputs):
+        batches.append(len(inputs["image_grid_thw"]))
+        if batches[-1] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return encode(**inputs)
+
+    monkeypatch.setattr(vlm.model, "get_image_features", scarce)
+    before = vlm.runner.engine.max_batch_tokens
+    found = logprobs(vlm.answer_logprobs(requests))
+    assert max(batches) > 4 and "Out of memory" in caplog.text
+    assert vlm.runner.engine.max_batch_tokens == before
+    assert np.abs(found - logprobs(expected.answer_logprobs(requests))).max() <= 1e-4
+
+
+def test_a_head_out_of_memory_loses_nothing(caplog, monkeypatch):
+    vlm = make_vlm("llama")
+    examples = examples_for(vlm)
+    prompts = [Request((examples[i],), examples[-1 - i]) for i in range(3)]
+    others = [Request(r.demonstrations, {**r.query, "answer": "blue star"}) for r in prompts]
+    expected = logprobs(vlm.answer_logprobs([*prompts, *others]))
+    head = vlm.runner.engine.head
+
+    def scarce(hidden):
+        if len(hidden) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return head(hidden)
+
+    with vlm.unit():
+        first = logprobs(vlm.answer_logprobs(prompts))
+        monkeypatch.setattr(vlm.runner.engine, "head", scarce)  # what is read off prompts that are there already
+        found = np.concatenate([first, logprobs(vlm.answer_logprobs(others))])
+    assert "Out of memory" in caplog.text
+    assert np.abs(found - expected).max() <= 1e-4
+
+
+def test_examples_are_let_go_with_their_unit():
+    vlm = make_vlm("qwen2_5_vl")
+    with vlm.unit():
+        vlm.answer_logprobs(requests_of(picture_examples(8)))
+        held = [step[-1][1] for step, _ in vlm.runner._cache._held.values()]
+        assert sum(segment.make is not None for segment in held) > 4
+    assert held and all(segment.make is None for segment in held)
+
+
+def test_prompts_that_differ_in_a_demonstrations_answer_are_answered_each(concept_vlm, world):
+    shown, query = world["pool"][0], world["pool"][0] | {"id": "asked"}
+    requests = [Request(({**shown, "answer": answer},), query) for answer in ("gusi", "wagu", "xovu")]
+    alone = [concept_vlm.generate([request])[0] for request in requests]
+    assert concept_vlm.generate(requests) == alone and len(set(alone)) == 3
