@@ -24,7 +24,7 @@ DESCRIPTION = """\
 Teach a small model to choose demonstrations for a frozen vision-language model.
 
 stages:
-  prepare    make data or models with the script that the recipe names
+  prepare    make an examples table of a published dataset (or whatever the `script` of a recipe makes)
   beams      a VLM scores ordered demonstrations: beams and ledger
   sft        train a selector on them
   rollouts   the VLM answers behind sequences from many sources, each measured once
@@ -49,7 +49,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--accelerate_config", help="a path, or the name of a file in accelerate_configs/")
     parser.add_argument("-h", "--help", action="store_true")
     known, rest = parser.parse_known_args(args)
-    if known.stage is None or (known.help and known.stage == PREPARE):
+    if known.stage is None:
         parser.print_help()
         raise SystemExit(0 if known.help else 2)
     if known.help:

@@ -36,7 +36,7 @@ COSTLY = ("beams", "rollouts", "evaluate")
 PATIENCE = timedelta(days=7)
 #: Loggers of what befalls one process and not the others, which each tells itself; all else is told by the main one.
 OF_ONE_PROCESS = ("leverplus_trl.vlms.out_of_memory", "leverplus_trl.vlms.trie_scorer")
-#: A stage whose recipe names the script that does it, for data and models that must be made first.
+#: The stage that makes what the others need: a published dataset, or whatever the `script` of its recipe makes.
 PREPARE = "prepare"
 #: No stage of its own: the end of one that was done in shards.
 MERGE = "merge"
@@ -79,9 +79,7 @@ def find_accelerate_config(name: str) -> Path:
 
 def stage_command(stage: str, arguments: list[str], recipe: dict, accelerate_config: str | None = None) -> list[str]:
     """The command that runs a stage: its script, under `accelerate launch` if an accelerate config is asked for."""
-    if stage == PREPARE:
-        if not recipe.get("script"):
-            raise ValueError("A recipe with `stage: prepare` needs `script`, the path of the script that does it.")
+    if stage == PREPARE and recipe.get("script"):
         return [sys.executable, recipe["script"], *arguments]
     config = accelerate_config or recipe.get("accelerate_config")
     if config is None:

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 PROMPT_KEYS = (
     "task",
     "question_template",
+    "answer_template",
     "gguf_file",
     "dtype",
     "attn_implementation",

@@ -13,12 +13,21 @@
 # limitations under the License.
 
 from .base_task import BaseTask, Example, TaskArguments
+from .captioning import CaptioningTask
 from .examples import DataArguments, check_disjoint, first_queries, load_examples
+from .math_word_problem import MathWordProblemTask
+from .multiple_choice import MultipleChoiceTask
 from .text_classification import TextClassificationTask
 from .vqa import VQATask
 
 
-TASKS = {"vqa": VQATask, "text_classification": TextClassificationTask}
+TASKS = {
+    "vqa": VQATask,
+    "captioning": CaptioningTask,
+    "multiple_choice": MultipleChoiceTask,
+    "math_word_problem": MathWordProblemTask,
+    "text_classification": TextClassificationTask,
+}
 
 
 def make_task(args: TaskArguments) -> BaseTask:
@@ -31,8 +40,11 @@ def make_task(args: TaskArguments) -> BaseTask:
 __all__ = [
     "TASKS",
     "BaseTask",
+    "CaptioningTask",
     "DataArguments",
     "Example",
+    "MathWordProblemTask",
+    "MultipleChoiceTask",
     "TaskArguments",
     "TextClassificationTask",
     "VQATask",

@@ -21,12 +21,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..metrics.exact_match.exact_match import exact_match
-from ..metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
+from ..metrics import METRICS, DocumentFrequencies, document_frequencies
 
-
-#: Accuracy in 0..1 of one prediction against all annotators' answers.
-METRICS = {"exact_match": exact_match, "vqa_accuracy": vqa_accuracy}
 
 Example = dict[str, Any]
 
@@ -38,20 +34,27 @@ class TaskArguments:
 
     Args:
         task (`str`, *optional*, defaults to `"vqa"`):
-            `"vqa"` or `"text_classification"`.
+            `"vqa"`, `"captioning"`, `"multiple_choice"`, `"math_word_problem"` or `"text_classification"`.
         metric (`str`, *optional*):
             Metric that scores an answer; the task's own if not given.
         question_template (`str`, *optional*):
             Text shown to the VLM, with `{question}` and any other text column of the example in braces.
+        answer_template (`str`, *optional*):
+            The words the VLM should answer with, in demonstrations and where answers are scored, such as
+            `"The answer is {answer}."`; the bare answer if not given.
         labels (`list[str]`, *optional*):
             The classes of a classification task.
         max_new_tokens (`int`, *optional*, defaults to 10):
             Longest answer that is generated.
     """
 
-    task: str = field(default="vqa", metadata={"help": "vqa | text_classification."})
+    task: str = field(
+        default="vqa",
+        metadata={"help": "vqa | captioning | multiple_choice | math_word_problem | text_classification."},
+    )
     metric: str | None = field(default=None, metadata={"help": f"{' | '.join(METRICS)}; default: the task's own."})
     question_template: str | None = field(default=None, metadata={"help": "Prompt text with {question} in it."})
+    answer_template: str | None = field(default=None, metadata={"help": "Words to answer with, {answer} in them."})
     labels: list[str] | None = field(default=None, metadata={"help": "Classes of a classification task."})
     max_new_tokens: int = field(default=10, metadata={"help": "Longest answer that is generated, in tokens."})
 
@@ -60,6 +63,8 @@ class TaskArguments:
             raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(METRICS)}.")
         if self.question_template is not None and "{question}" not in self.question_template:
             raise ValueError(f"question_template {self.question_template!r} does not contain {{question}}.")
+        if self.answer_template is not None and "{answer}" not in self.answer_template:
+            raise ValueError(f"answer_template {self.answer_template!r} does not contain {{answer}}.")
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; an answer has at least one token.")
 
@@ -75,11 +80,15 @@ class BaseTask(ABC):
 
     default_template: str
     default_metric: str
+    #: Those that say something about answers of this kind, see `metrics.all_metrics`.
+    metrics: tuple[str, ...]
 
     def __init__(self, args: TaskArguments):
         self.max_new_tokens = args.max_new_tokens
         self.template = args.question_template or self.default_template
+        self.answer_template = args.answer_template or "{answer}"
         self.metric = args.metric or self.default_metric
+        self.document_frequencies: DocumentFrequencies | None = None
 
     @abstractmethod
     def content(self, example: Example) -> list[dict[str, Any]]:
@@ -95,15 +104,28 @@ class BaseTask(ABC):
 
     def target(self, example: Example) -> str:
         """The words the VLM should answer with; what `answer_logprob` scores, and what a demonstration shows."""
-        return example["answer"].strip()
+        return self.answer_template.replace("{answer}", example["answer"].strip())
 
     @abstractmethod
     def postprocess(self, generation: str) -> str:
         """The answer in a raw generation."""
 
     def accuracy(self, prediction: str, example: Example) -> float:
-        """Worth of an answer in 0..1, by the task's metric, against all annotators."""
-        return METRICS[self.metric](prediction, example["answers"])
+        """Worth of an answer in 0..1 (CIDEr: 0..10), by the task's metric, against all annotators."""
+        return METRICS[self.metric].score(prediction, example, self.document_frequencies)
+
+    def use_references(self, *splits: Dataset) -> None:
+        """
+        Counts the document frequencies that CIDEr weighs words by; does nothing for another metric.
+
+        Args:
+            splits (`Dataset`):
+                All examples whose answers will be scored, such as a test set.
+        """
+        if METRICS[self.metric].needs_corpus:
+            self.document_frequencies = document_frequencies(
+                answers for split in splits for answers in split["answers"]
+            )
 
     def question_text(self, example: Example) -> str:
         """

@@ -148,12 +148,12 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Datas
     if "id" not in present:
         logger.info("No id column in split %r: ids are '%s-<row>'.", split, split)
         dataset = dataset.add_column("id", [f"{split}-{row}" for row in range(len(dataset))])
-    if "answers" in present and len(dataset) and any(isinstance(answer, dict) for answer in dataset[0]["answers"]):
+    # The column alone: the image of the first example may be one that can't be decoded.
+    first = dataset.select_columns("answers")[0]["answers"] if "answers" in present and len(dataset) else []
+    if any(isinstance(answer, dict) for answer in first):
         # VQAv2 and its like: one mapping an annotator, the words under "answer".
-        if "answer" not in dataset[0]["answers"][0]:
-            raise ValueError(
-                f"`answers` of split {split!r} holds {dataset[0]['answers'][0]}, which has no key 'answer'."
-            )
+        if "answer" not in first[0]:
+            raise ValueError(f"`answers` of split {split!r} holds {first[0]}, which has no key 'answer'.")
         dataset = dataset.map(lambda row: {"answers": [one["answer"] for one in row["answers"]]})
     if "answer" not in present:
         dataset = dataset.add_column("answer", [_most_frequent(answers) for answers in dataset["answers"]])

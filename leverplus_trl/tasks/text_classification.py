@@ -29,6 +29,7 @@ class TextClassificationTask(BaseTask):
 
     default_template = "{question}"
     default_metric = "exact_match"
+    metrics = ("accuracy", "exact_match", "cover_exact_match", "token_f1")
 
     def __init__(self, args: TaskArguments):
         super().__init__(args)

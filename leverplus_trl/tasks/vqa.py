@@ -27,6 +27,15 @@ class VQATask(BaseTask):
 
     default_template = "{question}"
     default_metric = "vqa_accuracy"
+    metrics = (
+        "vqa_accuracy",
+        "vqa_accuracy_normalized",
+        "okvqa_accuracy",
+        "anls",
+        "exact_match",
+        "cover_exact_match",
+        "token_f1",
+    )
 
     def content(self, example: Example) -> list[dict[str, Any]]:
         if example["image"] is None:

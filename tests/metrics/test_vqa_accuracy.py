@@ -78,7 +78,7 @@ def test_normalisation(answer, normalized):
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="No annotator's answer"):
+    with pytest.raises(ValueError, match="No answer to judge"):
         vqa_accuracy("cat", [])
     with pytest.raises(TypeError, match="list of strings"):
         vqa_accuracy("cat", "cat")

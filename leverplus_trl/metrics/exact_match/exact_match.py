@@ -14,29 +14,7 @@
 
 """Exact match: 1 if the prediction is one of the reference answers, after folding case and whitespace, else 0."""
 
-import datasets
-import evaluate
-
-
-_DESCRIPTION = "Share of predictions that equal one of their reference answers, case and whitespace aside."
-
-_KWARGS_DESCRIPTION = """
-Args:
-    predictions (`list[str]`):
-        One answer per question.
-    references (`list[list[str]]`):
-        The right answers per question.
-    strict (`bool`, *optional*, defaults to `False`):
-        Compare character by character, folding neither case nor whitespace.
-
-Returns:
-    `exact_match` (mean, in 0..1) and `per_example` (list of 0.0 and 1.0).
-
-Example:
-    >>> metric = evaluate.load("leverplus_trl/metrics/exact_match")
-    >>> metric.compute(predictions=[" Hot  dog"], references=[["hot dog", "sausage"]])["exact_match"]
-    1.0
-"""
+from leverplus_trl.metrics.base_metric import BaseMetric, check_texts
 
 
 def exact_match(prediction: str, answers: list[str], strict: bool = False) -> float:
@@ -58,10 +36,7 @@ def exact_match(prediction: str, answers: list[str], strict: bool = False) -> fl
         `ValueError`: there is no answer.
         `TypeError`: the prediction is not a string, or the answers are one string in place of a list.
     """
-    if not isinstance(prediction, str) or isinstance(answers, str):
-        raise TypeError(f"Expected a string and a list of strings, got {prediction!r} and {answers!r}.")
-    if len(answers) == 0:
-        raise ValueError(f"No answer to judge the prediction {prediction!r} by; drop such examples.")
+    check_texts(prediction, answers)
     if strict:
         return float(prediction in answers)
     return float(_fold(prediction) in {_fold(answer) for answer in answers})
@@ -71,20 +46,28 @@ def _fold(answer: str) -> str:
     return " ".join(answer.lower().split())
 
 
-@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class ExactMatch(evaluate.Metric):
+class ExactMatch(BaseMetric):
     """Exact match as an `evaluate.Metric`."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        string = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation="",
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features({"predictions": string, "references": datasets.Sequence(string)}),
-        )
+    result = "exact_match"
+    description = "Share of predictions that equal one of their reference answers, case and whitespace aside."
+    arguments = """
+Args:
+    predictions (`list[str]`):
+        One answer per question.
+    references (`list[list[str]]`):
+        The right answers per question.
+    strict (`bool`, *optional*, defaults to `False`):
+        Compare character by character, folding neither case nor whitespace.
 
-    def _compute(self, predictions: list[str], references: list[list[str]], strict: bool = False) -> dict:
-        pairs = zip(predictions, references, strict=True)
-        per_example = [exact_match(prediction, answers, strict) for prediction, answers in pairs]
-        return {"exact_match": sum(per_example) / len(per_example), "per_example": per_example}
+Returns:
+    `exact_match` (mean, in 0..1) and `per_example` (list of 0.0 and 1.0).
+
+Example:
+    >>> metric = evaluate.load("leverplus_trl/metrics/exact_match")
+    >>> metric.compute(predictions=[" Hot  dog"], references=[["hot dog", "sausage"]])["exact_match"]
+    1.0
+"""
+
+    def scores(self, predictions: list[str], references: list[list[str]], strict: bool = False) -> list[float]:
+        return [exact_match(*pair, strict) for pair in zip(predictions, references, strict=True)]

@@ -23,20 +23,20 @@ The rules, quirks included, since published numbers rest on them:
   is 0, too), and the apostrophes of contractions are put back ("dont" becomes "don't").
 - The prediction is held against every set of annotators that leaves one out: it scores min(1, matches / 3) there, and
   the accuracy is the mean. With ten annotators 1, 2, 3 and 4 matches give 0.3, 0.6, 0.9 and 1. The arithmetic is the
-  same for another number of annotators, so one can never be matched, and two or three can give at most 1/3 or 2/3: use
-  `exact_match` for a dataset with so few.
+  same for another number of annotators (with nine, 1, 2, 3 and 4 matches give 8/27, 16/27, 8/9 and 1). So one can
+  never be matched, and two or three can give at most 1/3 or 2/3: use `exact_match` for a dataset with so few.
+- An answer that is empty, or becomes so ("the"), is an answer like any other: an empty prediction matches it.
+
+The official code is written for Python 2; on Python 3, as here, digits and white space are those of Unicode.
 """
 
 import re
 import warnings
 
-import datasets
-import evaluate
+from leverplus_trl.metrics.base_metric import BaseMetric, check_texts
 
 
-_DESCRIPTION = "Accuracy of the VQA evaluation: mean over annotators left out of min(1, matching answers / 3)."
-
-_KWARGS_DESCRIPTION = """
+_ARGUMENTS = """
 Args:
     predictions (`list[str]`):
         One answer per question.
@@ -63,6 +63,9 @@ _CITATION = """
     year={2015}
 }
 """
+
+#: With fewer annotators no answer can reach 1.
+MIN_ANSWERS = 4
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # neither the apostrophe nor the colon
 _DIGIT_COMMA = re.compile(r"\d,\d")
@@ -111,18 +114,25 @@ def vqa_accuracy(prediction: str, answers: list[str], always_normalize: bool = F
         `ValueError`: there is no annotator's answer.
         `TypeError`: the prediction is not a string, or the answers are one string in place of a list.
     """
-    if not isinstance(prediction, str) or isinstance(answers, str):
-        raise TypeError(f"Expected a string and a list of strings, got {prediction!r} and {answers!r}.")
-    if len(answers) == 0:
-        raise ValueError(f"No annotator's answer to judge the prediction {prediction!r} by; drop such examples.")
-    if len(answers) < 4:
-        warnings.warn(
-            f"With {len(answers)} annotator(s) VQA accuracy can't exceed {len(answers) - 1}/3: use exact_match.",
-            stacklevel=2,
-        )
+    return leave_one_out(*normalized(prediction, answers, always_normalize))
+
+
+def normalized(prediction: str, answers: list[str], always_normalize: bool = False) -> tuple[str, list[str]]:
+    """Prediction and answers as they are compared: normalised, if annotators differ; raises as [`vqa_accuracy`]."""
+    check_texts(prediction, answers)
     prediction, answers = _unify_whitespace(prediction), [_unify_whitespace(answer) for answer in answers]
     if always_normalize or len(set(answers)) > 1:
         prediction, answers = normalize_answer(prediction), [normalize_answer(answer) for answer in answers]
+    return prediction, answers
+
+
+def leave_one_out(prediction: str, answers: list[str]) -> float:
+    """Mean over annotators left out of min(1, answers of the others that equal the prediction / 3)."""
+    if len(answers) < MIN_ANSWERS:
+        warnings.warn(
+            f"With {len(answers)} annotator(s) VQA accuracy can't exceed {len(answers) - 1}/3: use exact_match.",
+            stacklevel=3,
+        )
     matches = [answer == prediction for answer in answers]
     return sum(min(1.0, (sum(matches) - left_out) / 3) for left_out in matches) / len(matches)
 
@@ -147,21 +157,16 @@ def _strip_punctuation(answer: str) -> str:
     return _FULL_STOP.sub("", stripped, count=_MAX_FULL_STOPS)
 
 
-@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
-class VqaAccuracy(evaluate.Metric):
+class VqaAccuracy(BaseMetric):
     """VQA accuracy as an `evaluate.Metric`."""
 
-    def _info(self) -> evaluate.MetricInfo:
-        string = datasets.Value("string")
-        return evaluate.MetricInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features({"predictions": string, "references": datasets.Sequence(string)}),
-            reference_urls=["https://visualqa.org/evaluation.html"],
-        )
+    result = "accuracy"
+    url = "https://visualqa.org/evaluation.html"
+    description = "Accuracy of the VQA evaluation: mean over annotators left out of min(1, matching answers / 3)."
+    citation = _CITATION
+    arguments = _ARGUMENTS
 
-    def _compute(self, predictions: list[str], references: list[list[str]], always_normalize: bool = False) -> dict:
-        pairs = zip(predictions, references, strict=True)
-        per_example = [vqa_accuracy(prediction, answers, always_normalize) for prediction, answers in pairs]
-        return {"accuracy": sum(per_example) / len(per_example), "per_example": per_example}
+    def scores(
+        self, predictions: list[str], references: list[list[str]], always_normalize: bool = False
+    ) -> list[float]:
+        return [vqa_accuracy(*pair, always_normalize) for pair in zip(predictions, references, strict=True)]

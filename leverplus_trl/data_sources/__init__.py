@@ -1,0 +1,61 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Published datasets as examples tables: a file for each family, which knows its official files and its hub datasets.
+
+A new one is a file with a [`DataSource`] and an entry in `DATA_SOURCES`.
+"""
+
+from .coco_captions import COCO_2014, COCO_2017, COCO_KARPATHY
+from .data_source import DataSource, example, image_file
+from .docvqa import DOCVQA
+from .gsm8k import GSM8K
+from .mmbench import MMBENCH
+from .preparation import PreparedSplit, cut_splits, find_problems, finish, read_files, read_hub
+from .raw_files import RawFiles
+from .scienceqa import SCIENCEQA
+from .sst2 import SST2
+from .textvqa import TEXTVQA
+from .vqa import OKVQA, VQAV2
+
+
+DATA_SOURCES = {
+    "okvqa": OKVQA,
+    "vqav2": VQAV2,
+    "coco_2014": COCO_2014,
+    "coco_2017": COCO_2017,
+    "coco_karpathy": COCO_KARPATHY,
+    "textvqa": TEXTVQA,
+    "docvqa": DOCVQA,
+    "scienceqa": SCIENCEQA,
+    "gsm8k": GSM8K,
+    "sst2": SST2,
+    "mmbench": MMBENCH,
+}
+
+
+__all__ = [
+    "DATA_SOURCES",
+    "DataSource",
+    "PreparedSplit",
+    "RawFiles",
+    "cut_splits",
+    "example",
+    "find_problems",
+    "finish",
+    "image_file",
+    "read_files",
+    "read_hub",
+]

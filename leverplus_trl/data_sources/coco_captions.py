@@ -1,0 +1,120 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+COCO captions: the splits of 2014 and 2017, and those of Karpathy; one example an image, with all its captions.
+
+Of the hub, rows with a list `answer` (lmms-lab's) or `captions` are read; not tried where there is no network.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+from datasets import Features, Value
+
+from .data_source import DataSource, Row, example, image_file
+from .raw_files import RawFiles
+
+
+#: Tables need a question; what the VLM is really told is the recipe's `question_template`.
+QUESTION = "Describe the image in one sentence."
+EXTRAS = Features({"image_id": Value("string")})
+KARPATHY_SPLITS = {"train": ("train", "restval"), "validation": ("val",), "test": ("test",)}
+
+
+def _caption_example(image_id: object, captions: list[str], **columns: object) -> Row:
+    captions = [caption.strip() for caption in captions]
+    first = next((caption for caption in captions if caption), "")
+    columns.setdefault("problem", "" if first else "the image has no captions")
+    return example(image_id, QUESTION, captions, answer=first, image_id=str(image_id), **columns)
+
+
+def _read(year: str, counts: dict[str, int], raw: RawFiles, split: str) -> Iterator[Row]:
+    coco_split = {"train": f"train{year}", "validation": f"val{year}"}[split]
+    file = raw.find(f"captions_{coco_split}.json")
+    images, annotations = raw.records(file, "images"), raw.records(file, "annotations")
+    raw.check_count(file, len(images), counts[split], "images")
+    folder = raw.image_folder(coco_split)
+    captions: dict[int, list[str]] = {}
+    for annotation in annotations:
+        captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    for image in images:
+        given = captions.pop(image["id"], [])
+        yield _caption_example(image["id"], given, image=image_file(folder / image["file_name"]))
+    for image_id, given in captions.items():
+        yield _caption_example(image_id, given, problem="the captions are of no image in the file")
+
+
+def _read_karpathy(raw: RawFiles, split: str) -> Iterator[Row]:
+    file = raw.find("dataset_coco.json")
+    images = [image for image in raw.records(file, "images") if image["split"] in KARPATHY_SPLITS[split]]
+    raw.check_count(file, len(images), KARPATHY_COUNTS[split], f"images of the split {split}")
+    folders = {name: raw.image_folder(name) for name in sorted({image["filepath"] for image in images})}
+    for image in images:
+        captions = [sentence["raw"] for sentence in image["sentences"]]
+        path = folders[image["filepath"]] / image["filename"]
+        yield _caption_example(image["cocoid"], captions, image=image_file(path))
+
+
+def _read_hub(row: Row, split: str, position: int) -> Row:
+    captions = row["captions"] if "captions" in row else row["answer"]
+    image_id = next((row[name] for name in ("image_id", "cocoid", "id", "question_id") if name in row), position)
+    return _caption_example(image_id, captions or [])
+
+
+def _source(title: str, homepage: str, citation: str, reference: str, **columns: object) -> DataSource:
+    return DataSource(
+        title=title,
+        homepage=homepage,
+        licence="captions: CC BY 4.0; images: the terms of use of Flickr, as COCO says",
+        citation=citation,
+        reference=reference,
+        task="captioning",
+        metric="cider",
+        read_hub=_read_hub,
+        extras=EXTRAS,
+        **columns,
+    )
+
+
+CHEN = ("chen2015microsoft", "Chen et al., Microsoft COCO Captions: Data Collection and Evaluation Server, 2015")
+COUNTS_2014 = {"train": 82783, "validation": 40504}
+COUNTS_2017 = {"train": 118287, "validation": 5000}
+KARPATHY_COUNTS = {"train": 113287, "validation": 5000, "test": 5000}
+COCO_2014 = _source(
+    "COCO captions, 2014 splits",
+    "https://cocodataset.org",
+    *CHEN,
+    counts=COUNTS_2014,
+    read=partial(_read, "2014", COUNTS_2014),
+    hub_ids={"lmms-lab/COCO-Caption": None},
+)
+COCO_2017 = _source(
+    "COCO captions, 2017 splits",
+    "https://cocodataset.org",
+    *CHEN,
+    counts=COUNTS_2017,
+    read=partial(_read, "2017", COUNTS_2017),
+    hub_ids={"lmms-lab/COCO-Caption2017": None, "AKCIT/coco2017-captioning": None},
+)
+COCO_KARPATHY = _source(
+    "COCO captions, Karpathy splits",
+    "https://cs.stanford.edu/people/karpathy/deepimagesent (images: https://cocodataset.org, 2014)",
+    "karpathy2015deep",
+    "Karpathy and Fei-Fei, Deep Visual-Semantic Alignments for Generating Image Descriptions, CVPR 2015",
+    counts=KARPATHY_COUNTS,
+    read=_read_karpathy,
+    hub_ids={},
+    note="`train` is Karpathy's `train` and `restval` together, as is usual.",
+)

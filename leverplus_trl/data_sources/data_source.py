@@ -1,0 +1,148 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What is known of a published dataset, and the row that every reader of one makes."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Features, Image, Value
+
+from ..schema import EXAMPLES
+from .raw_files import RawFiles
+
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """
+    A published dataset: its facts, and how its files are read.
+
+    Args:
+        title (`str`):
+            Its name.
+        homepage (`str`):
+            Where its files come from.
+        licence (`str`):
+            Under which terms, as far as the publishers say.
+        citation (`str`):
+            Key of the paper, as in `author2019name`.
+        reference (`str`):
+            The paper.
+        task, metric (`str`):
+            What recipes usually say about it.
+        counts (`Mapping[str, int | None]`):
+            Official number of examples of each split that has answers, where it is known; in the order of the splits.
+        read (`Callable`):
+            `read(raw, split)` gives the rows of a split of the official files, see [`example`].
+        read_hub (`Callable`):
+            `read_hub(row, split, position)` gives the row, without its image, for one of a hub dataset.
+        hub_ids (`Mapping[str, str | None]`):
+            Hub datasets whose columns `read_hub` was written for, and the configuration to load.
+        extras (`Features`, *optional*):
+            Columns beside those of `schema.EXAMPLES`.
+        keep (`Callable`, *optional*):
+            `keep(row)` says which rows of a hub dataset, images undecoded, belong to the source.
+        has_images (`bool`, *optional*, defaults to `True`):
+            Whether every example has an image.
+        num_annotators (`int`, *optional*):
+            Answers that the official metric expects of each question.
+        note (`str`, *optional*, defaults to `""`):
+            What else the card should say, in Markdown.
+    """
+
+    title: str
+    homepage: str
+    licence: str
+    citation: str
+    reference: str
+    task: str
+    metric: str
+    counts: Mapping[str, int | None]
+    read: Callable[[RawFiles, str], Iterator[Row]]
+    read_hub: Callable[[Row, str, int], Row]
+    hub_ids: Mapping[str, str | None]
+    extras: Features = field(default_factory=Features)
+    keep: Callable[[Row], bool] | None = None
+    has_images: bool = True
+    num_annotators: int | None = None
+    note: str = ""
+
+    @property
+    def features(self) -> Features:
+        """Columns of the rows: images undecoded, and `problem` beside the columns that are kept."""
+        return Features({**EXAMPLES, "image": Image(decode=False), **self.extras, "problem": Value("string")})
+
+
+def example(
+    identifier: object,
+    question: str | None,
+    answers: Sequence[str],
+    answer: str | None = None,
+    image: dict | None = None,
+    problem: str = "",
+    **extras: object,
+) -> Row:
+    """
+    A row of an examples table.
+
+    Args:
+        identifier (`object`):
+            Its id; made a string.
+        question (`str`):
+            The question.
+        answers (`Sequence[str]`):
+            All annotators' answers.
+        answer (`str`, *optional*):
+            The scoring target; the most frequent of `answers` if not given, the first among equals.
+        image (`dict`, *optional*):
+            `{"path", "bytes"}`.
+        problem (`str`, *optional*, defaults to `""`):
+            Why the row can't be used. Empty questions and answers are found here.
+        **extras:
+            The other columns of the source: texts, or lists of them.
+    """
+    question = question or ""
+    answers = [str(one) for one in answers]
+    said = Counter(one for one in answers if one.strip())
+    if answer is None:
+        answer = said.most_common(1)[0][0] if said else ""
+    if not problem and not question.strip():
+        problem = "the question is empty"
+    if not problem and not (said and answer.strip()):
+        problem = "all its answers are empty"
+    return {
+        "id": str(identifier),
+        "image": image,
+        "question": question,
+        "answer": answer,
+        "answers": answers,
+        "problem": problem,
+        **{name: _texts(value) for name, value in extras.items()},
+    }
+
+
+def _texts(value: object) -> object:
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return None if value is None else str(value)
+
+
+def image_file(path: object) -> dict[str, Any]:
+    """An image that is referred to."""
+    return {"path": str(path), "bytes": None}

@@ -1,0 +1,75 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+GSM8K: one JSON line a problem, whose answer is a worked solution that ends in `#### NUMBER`.
+
+The hub dataset has the same fields; not tried where there is no network.
+"""
+
+import json
+from collections.abc import Iterator
+
+from .data_source import DataSource, Row, example
+from .raw_files import RawFiles
+
+
+COUNTS = {"train": 7473, "test": 1319}
+MARK = "####"
+
+
+def _read(raw: RawFiles, split: str) -> Iterator[Row]:
+    file = raw.find(f"{split}.jsonl")
+    records = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(
+                f"Line {number} of {str(file)!r} is not JSON ({error}): it looks truncated, fetch it again."
+            ) from error
+    raw.check_count(file, len(records), COUNTS[split], "problems")
+    for position, record in enumerate(records):
+        yield _read_row(record, split, position)
+
+
+def _read_row(row: Row, split: str, position: int) -> Row:
+    solution = row["answer"]
+    _, mark, number = solution.rpartition(MARK)
+    number = number.strip().replace(",", "") if mark else ""
+    return example(
+        f"{split}-{position}",
+        row["question"],
+        [number],
+        answer=solution,
+        problem="" if number else f"the solution does not end in `{MARK} NUMBER`",
+    )
+
+
+GSM8K = DataSource(
+    title="GSM8K",
+    homepage="https://github.com/openai/grade-school-math",
+    licence="MIT",
+    citation="cobbe2021training",
+    reference="Cobbe et al., Training Verifiers to Solve Math Word Problems, 2021",
+    task="math_word_problem",
+    metric="gsm8k_strict",
+    counts=COUNTS,
+    read=_read,
+    read_hub=_read_row,
+    hub_ids={"openai/gsm8k": "main"},
+    has_images=False,
+    note="`answer` is the worked solution, which a demonstration shows; `answers` holds the final number, without "
+    "commas. Ids are the split and the position in the official file, counted from 0.",
+)

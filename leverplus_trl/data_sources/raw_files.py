@@ -1,0 +1,147 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The official files of a dataset: where they are on this disk, and whether they are whole."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from ..tables import file_digest
+
+
+logger = logging.getLogger(__name__)
+
+#: How deep below the root files are looked for; image folders hold tens of thousands of them.
+LEVELS = ("", "*/", "*/*/")
+
+
+class RawFiles:
+    """
+    Finds files by their official names, however they were unpacked.
+
+    Args:
+        root (`str` or `Path`):
+            Folder with the questions, annotations, ..., itself or up to two levels below it.
+        image_root (`str` or `Path`, *optional*, defaults to `root`):
+            Folder with the folders of images, if they are elsewhere.
+        allow_other_counts (`bool`, *optional*, defaults to `False`):
+            Whether files may hold another number of records than the official ones; logged then, refused otherwise.
+
+    Raises:
+        `ValueError`: no such folder.
+    """
+
+    def __init__(self, root: str | Path, image_root: str | Path | None = None, allow_other_counts: bool = False):
+        self.root = _folder("root", root)
+        self.image_root = self.root if image_root is None else _folder("image_root", image_root)
+        self.allow_other_counts = allow_other_counts
+        #: `{name: digest}` of every file that was asked for.
+        self.digests: dict[str, str] = {}
+
+    def find(self, *names: str) -> Path:
+        """
+        The file of that name, or of the first of several names that is there.
+
+        Raises:
+            `ValueError`: there is none, or there are two of one name.
+        """
+        for name in names:
+            found = _search(self.root, name, "root", is_file=True)
+            if found is not None:
+                self.digests[name] = file_digest(found)
+                return found
+        raise ValueError(
+            f"There is no {' or '.join(names)} in {str(self.root)!r} or up to two levels below it. Point `root` at "
+            "the folder where the official files were unpacked, or name in `splits` only those whose files you have."
+        )
+
+    def image_folder(self, *names: str) -> Path:
+        """
+        The folder of that name, or of the first of several names that is there.
+
+        Raises:
+            `ValueError`: there is none, or there are two of one name.
+        """
+        for name in names:
+            found = _search(self.image_root, name, "image_root", is_file=False)
+            if found is not None:
+                return found
+        raise ValueError(
+            f"There is no folder {' or '.join(names)} with images in {str(self.image_root)!r} or up to two levels "
+            "below it. Point `image_root` at the folder that holds it."
+        )
+
+    def read_json(self, file: Path) -> Any:
+        """
+        What a JSON file says.
+
+        Raises:
+            `ValueError`: it is not JSON, or not all of it is there.
+        """
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{str(file)!r} ({file.stat().st_size:,} bytes) is not whole JSON: {error}. It looks truncated: fetch "
+                "it again."
+            ) from error
+
+    def records(self, file: Path, key: str) -> list[dict[str, Any]]:
+        """
+        The list that a JSON file holds under a key.
+
+        Raises:
+            `ValueError`: it holds no such list.
+        """
+        content = self.read_json(file)
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise ValueError(f"{str(file)!r} holds no list {key!r}: it is not the official file of that name.")
+        return content[key]
+
+    def check_count(self, file: Path, found: int, official: int, what: str) -> None:
+        """
+        Compares the number of records of a file with the official one.
+
+        Raises:
+            `ValueError`: they differ.
+        """
+        if found == official:
+            return
+        guess = "it looks truncated: fetch it again" if found < official else "it is of another version"
+        message = f"{str(file)!r} holds {found:,} {what}; the official file holds {official:,}"
+        if not self.allow_other_counts:
+            raise ValueError(f"{message}, so {guess}, or set `allow_other_counts` to take it as it is.")
+        logger.warning("%s. Taken as it is.", message)
+
+
+def _folder(name: str, path: str | Path) -> Path:
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{name} is {str(path)!r}, which is not a folder.")
+    return folder.absolute()  # links stay links, which can be pointed elsewhere
+
+
+def _search(root: Path, name: str, argument: str, is_file: bool) -> Path | None:
+    for level in LEVELS:
+        found = sorted(path for path in root.glob(level + name) if (path.is_file() if is_file else path.is_dir()))
+        if len(found) > 1:
+            raise ValueError(
+                f"{name!r} stands in several places: {', '.join(str(path) for path in found[:3])}. Point `{argument}` "
+                "at the one that is meant."
+            )
+        if found:
+            return found[0]
+    return None

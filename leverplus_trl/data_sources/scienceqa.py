@@ -1,0 +1,94 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+ScienceQA, those of its questions that have an image: `problems.json` and `images/<split>/<id>/image.png`.
+
+The hub dataset has the same fields, without ids; not tried where there is no network.
+"""
+
+from collections.abc import Iterator
+
+from datasets import Features, List, Value
+
+from .data_source import DataSource, Row, example, image_file
+from .raw_files import RawFiles
+
+
+#: Of 12,726, 4,241 and 4,241 questions.
+COUNTS = {"train": 6218, "validation": 2097, "test": 2017}
+OFFICIAL_SPLITS = {"train": "train", "validation": "val", "test": "test"}
+DESCRIPTIONS = ("subject", "topic", "category", "skill", "grade")
+
+
+def _read(raw: RawFiles, split: str) -> Iterator[Row]:
+    official = OFFICIAL_SPLITS[split]
+    file = raw.find("problems.json")
+    content = raw.read_json(file)
+    try:
+        problems = {key: row for key, row in content.items() if row["split"] == official and row["image"]}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{str(file)!r} is not ScienceQA's problems.json: expected a mapping of ids to questions with `split` and "
+            "`image`."
+        ) from error
+    raw.check_count(file, len(problems), COUNTS[split], f"questions with an image in the split {split}")
+    folder = raw.image_folder("images") / official
+    for identifier, row in problems.items():
+        yield _example(identifier, row) | {"image": image_file(folder / identifier / row["image"])}
+
+
+def _example(identifier: object, row: Row) -> Row:
+    choices, right = list(row["choices"]), row["answer"]
+    known = right is not None and 0 <= right < len(choices)
+    letter = chr(ord("A") + right) if known else ""
+    return example(
+        identifier,
+        row["question"],
+        [letter] if known else [],
+        problem="" if known else "the right answer is not one of the choices",
+        choices=choices,
+        context=row.get("hint") or "",
+        lecture=row.get("lecture") or "",
+        solution=row.get("solution") or "",
+        **{name: row.get(name) or "" for name in DESCRIPTIONS},
+    )
+
+
+def _read_hub(row: Row, split: str, position: int) -> Row:
+    return _example(f"{split}-{position}", row)
+
+
+SCIENCEQA = DataSource(
+    title="ScienceQA, questions with an image",
+    homepage="https://scienceqa.github.io",
+    licence="CC BY-NC-SA 4.0",
+    citation="lu2022learn",
+    reference="Lu et al., Learn to Explain: Multimodal Reasoning via Thought Chains for Science Question Answering, "
+    "NeurIPS 2022",
+    task="multiple_choice",
+    metric="scienceqa_accuracy",
+    counts=COUNTS,
+    read=_read,
+    read_hub=_read_hub,
+    hub_ids={"derek-thomas/ScienceQA": None},
+    extras=Features(
+        {
+            "choices": List(Value("string")),
+            **{name: Value("string") for name in ("context", "lecture", "solution", *DESCRIPTIONS)},
+        }
+    ),
+    keep=lambda row: row["image"] is not None,
+    note="`answer` is the letter of the right one of `choices`; `context` is the hint, which is often empty.",
+)

@@ -1,0 +1,74 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+SST-2 as GLUE distributes it: `train.tsv` and `dev.tsv`. The test split has no labels.
+
+The hub dataset has the same columns; not tried where there is no network.
+"""
+
+import csv
+from collections.abc import Iterator
+
+from .data_source import DataSource, Row, example
+from .raw_files import RawFiles
+
+
+COUNTS = {"train": 67349, "validation": 872}
+LABELS = ("negative", "positive")
+
+
+def _read(raw: RawFiles, split: str) -> Iterator[Row]:
+    file = raw.find("train.tsv" if split == "train" else "dev.tsv")
+    with open(file, encoding="utf-8", newline="") as handle:
+        # Quotation marks are part of the sentences.
+        reader = csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if reader.fieldnames != ["sentence", "label"]:
+            raise ValueError(
+                f"{str(file)!r} has the columns {reader.fieldnames}; SST-2's file has 'sentence' and 'label'. Point "
+                "`root` at the folder SST-2 itself."
+            )
+        rows = list(reader)
+    raw.check_count(file, len(rows), COUNTS[split], "sentences")
+    for position, row in enumerate(rows):
+        yield _read_row(row, split, position)
+
+
+def _read_row(row: Row, split: str, position: int) -> Row:
+    known = str(row["label"]) in ("0", "1")
+    return example(
+        f"{split}-{row.get('idx', position)}",
+        (row["sentence"] or "").strip(),
+        [LABELS[int(row["label"])]] if known else [],
+        problem="" if known else "its label is neither 0 nor 1",
+    )
+
+
+SST2 = DataSource(
+    title="SST-2 (GLUE)",
+    homepage="https://gluebenchmark.com/tasks",
+    licence="not stated; see https://nlp.stanford.edu/sentiment",
+    citation="socher2013recursive",
+    reference="Socher et al., Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank, EMNLP "
+    "2013; Wang et al., GLUE, ICLR 2019",
+    task="text_classification",
+    metric="exact_match",
+    counts=COUNTS,
+    read=_read,
+    read_hub=_read_row,
+    hub_ids={"stanfordnlp/sst2": None},
+    has_images=False,
+    note="Recipes say `labels: [negative, positive]`. Ids are the split and the position in the official file, "
+    "counted from 0.",
+)

@@ -1,0 +1,66 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+TextVQA: one JSON file a split, and images of Open Images. The test split has no answers.
+
+The hub dataset has the same fields; not tried where there is no network.
+"""
+
+from collections.abc import Iterator
+
+from datasets import Features, List, Value
+
+from .data_source import DataSource, Row, example, image_file
+from .raw_files import RawFiles
+
+
+COUNTS = {"train": 34602, "validation": 5000}
+
+
+def _read(raw: RawFiles, split: str) -> Iterator[Row]:
+    file = raw.find(f"TextVQA_0.5.1_{'train' if split == 'train' else 'val'}.json")
+    records = raw.records(file, "data")
+    raw.check_count(file, len(records), COUNTS[split], "questions")
+    folder = raw.image_folder("train_images")  # of both splits
+    for position, record in enumerate(records):
+        yield _read_row(record, split, position) | {"image": image_file(folder / f"{record['image_id']}.jpg")}
+
+
+def _read_row(row: Row, split: str, position: int) -> Row:
+    return example(
+        row["question_id"],
+        row["question"],
+        row.get("answers") or [],
+        image_id=row["image_id"],
+        image_classes=row.get("image_classes") or [],
+        problem="" if row.get("answers") else "the question has no answers",
+    )
+
+
+TEXTVQA = DataSource(
+    title="TextVQA 0.5.1",
+    homepage="https://textvqa.org/dataset",
+    licence="CC BY 4.0; images: as Open Images says of each",
+    citation="singh2019towards",
+    reference="Singh et al., Towards VQA Models That Can Read, CVPR 2019",
+    task="vqa",
+    metric="vqa_accuracy",
+    counts=COUNTS,
+    read=_read,
+    read_hub=_read_row,
+    hub_ids={"lmms-lab/textvqa": None},
+    extras=Features({"image_id": Value("string"), "image_classes": List(Value("string"))}),
+    num_annotators=10,
+)

@@ -1,0 +1,55 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Math word problems (GSM8K): a text in, reasoning and a number out."""
+
+import re
+from typing import Any
+
+from datasets import Dataset
+
+from .base_task import BaseTask, Example
+
+
+_STOP = re.compile(r"Question:|</s>|<\|im_end\|>")
+
+
+class MathWordProblemTask(BaseTask):
+    """
+    `answer` is the solution that demonstrations show, with "#### number" in its last line. The prediction is the whole
+    reply up to the next "Question:", since it is the metric that looks for the number; give `max_new_tokens` room for
+    the reasoning (256).
+    """
+
+    default_template = "{question}"
+    default_metric = "gsm8k_strict"
+    metrics = ("gsm8k_strict", "gsm8k_flexible")
+
+    def content(self, example: Example) -> list[dict[str, Any]]:
+        return [{"type": "text", "text": self.question_text(example)}]
+
+    def check_examples(self, examples: Dataset, split: str) -> None:
+        lacking = [
+            identifier
+            for identifier, answer in zip(examples["id"], examples["answer"], strict=True)
+            if not re.search(r"#### -?[0-9$]", answer)
+        ]
+        if lacking:
+            raise ValueError(
+                f"{len(lacking)} of {len(examples)} answers of split {split!r} have no '#### number', e.g. those of "
+                f"{lacking[:3]}. Map the column with the whole solution to `answer`."
+            )
+
+    def postprocess(self, generation: str) -> str:
+        return _STOP.split(generation, maxsplit=1)[0].strip()

@@ -1,0 +1,78 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Multiple choice (ScienceQA, MMBench): a question, its context and lettered options in, a letter out."""
+
+from typing import Any
+
+from datasets import Dataset
+
+from ..metrics.base_metric import LETTERS
+from .base_task import BaseTask, Example
+
+
+class MultipleChoiceTask(BaseTask):
+    """
+    The image, if the example has one, stands before the question. The column `choices` holds the options' texts,
+    `answer` the letter of the right one, and `context` (or nothing) what the question comes with.
+
+    The template may name, besides columns: `{options}`, "(A) cat (B) dog", as ScienceQA's prompts; `{option_lines}`,
+    "A. cat" and "B. dog" on lines of their own, as MMBench's; `{context}`, which is "N/A" where there is none, as
+    ScienceQA's; and `{hint_line}`, "Hint: ..." and a line break where there is a context, else nothing, as MMBench's.
+    The prediction is the reply's first paragraph, since it is the metric that looks for an option in it.
+    """
+
+    default_template = (
+        "Question: {question}\nContext: {context}\nOptions: {options}\nAnswer with the letter of the right option."
+    )
+    default_metric = "option_accuracy"
+    metrics = ("option_accuracy", "scienceqa_accuracy", "mmbench_accuracy")
+
+    def content(self, example: Example) -> list[dict[str, Any]]:
+        text = {"type": "text", "text": self.question_text(example)}
+        return [text] if example["image"] is None else [{"type": "image", "image": example["image"]}, text]
+
+    def question_text(self, example: Example) -> str:
+        lettered = list(zip(LETTERS, example["choices"], strict=False))
+        context = (example.get("context") or "").strip()
+        return super().question_text(
+            example
+            | {
+                "options": " ".join(f"({letter}) {choice}" for letter, choice in lettered),
+                "option_lines": "\n".join(f"{letter}. {choice}" for letter, choice in lettered),
+                "context": context or "N/A",
+                "hint_line": f"Hint: {context}\n" if context else "",
+            }
+        )
+
+    def check_examples(self, examples: Dataset, split: str) -> None:
+        if "choices" not in examples.column_names:
+            raise ValueError(
+                f"Split {split!r} has no column `choices`, and the task is multiple_choice; its columns are "
+                f"{examples.column_names}. Map another with `columns: {{choices: THEIR_NAME}}`."
+            )
+        columns = (examples[name] for name in ("id", "answer", "choices"))
+        wrong = [
+            f"{identifier!r} ({answer!r} of {len(choices or [])})"
+            for identifier, answer, choices in zip(*columns, strict=True)
+            if answer not in list(LETTERS[: len(choices or [])])
+        ]
+        if wrong:
+            raise ValueError(
+                f"{len(wrong)} of {len(examples)} answers of split {split!r} are not the letter of one of their "
+                f"choices: {', '.join(wrong[:5])}. `answer` must be A for the first choice, B for the second, ..."
+            )
+
+    def postprocess(self, generation: str) -> str:
+        return generation.strip().split("\n\n")[0].strip()

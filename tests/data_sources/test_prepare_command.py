@@ -1,0 +1,61 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`leverplus prepare` as users type it."""
+
+import subprocess
+import sys
+
+import datasets
+from data_sources.official_formats import write_dataset
+
+from leverplus_trl.launch import read_recipe, run_stage
+from leverplus_trl.scripts import prepare
+
+
+def test_the_command_and_a_recipe_make_the_same(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("scienceqa", root, {"train": 3, "validation": 2, "test": 2})
+    command = ["prepare", "--dataset", "scienceqa", "--root", str(root), "--num", "2", "--allow_other_counts"]
+    done = subprocess.run(
+        [sys.executable, "-m", "leverplus_trl.cli", *command, "--output_dir", str(tmp_path / "typed")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ScienceQA, questions with an image: 2 train, 2 validation, 2 test." in done.stderr
+    recipe = tmp_path / "00_prepare.yaml"
+    recipe.write_text(
+        f"stage: prepare\ndataset: scienceqa\nroot: {root}\nnum: {{train: 2}}\noutput_dir: {tmp_path / 'recipe'}\n"
+        "allow_other_counts: true\n"
+    )
+    prepare.main(*prepare.make_parser().parse_args_and_config(["--config", str(recipe)]))
+    typed, made = (datasets.load_dataset(str(tmp_path / name)) for name in ("typed", "recipe"))
+    assert typed["train"]["id"] == made["train"]["id"] and len(made["test"]) == 2
+
+
+def test_help_names_the_datasets():
+    text = prepare.make_parser().format_help()
+    assert "coco_karpathy" in text and "--embed_images" in text
+
+
+def test_a_recipe_with_a_script_still_runs_it(tmp_path):
+    (tmp_path / "make.py").write_text(
+        f"import sys; open({str(tmp_path / 'made')!r}, 'w').write(' '.join(sys.argv[1:]))"
+    )
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"stage: prepare\nscript: {tmp_path / 'make.py'}\n")
+    assert run_stage("prepare", ["--config", str(recipe), "--seed", "3"], read_recipe(recipe)) == 0
+    assert (tmp_path / "made").read_text() == f"--config {recipe} --seed 3"

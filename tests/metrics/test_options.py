@@ -1,0 +1,170 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import copy
+import re
+import string
+
+import pytest
+from metrics.generated_answers import generated_answers
+
+from leverplus_trl.metrics.mmbench_accuracy.mmbench_accuracy import mmbench_accuracy
+from leverplus_trl.metrics.mmbench_accuracy.mmbench_accuracy import named_option as mmbench_option
+from leverplus_trl.metrics.option_accuracy.option_accuracy import named_option, option_accuracy
+from leverplus_trl.metrics.scienceqa_accuracy.scienceqa_accuracy import scienceqa_accuracy
+
+
+CHOICES = ["a cat", "a red dog", "a dog", "none of these"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("The answer is B.", 1),
+        ("The answer is B. BECAUSE: dogs bark.", 1),
+        ("The answer is A.", 0),
+        ("The answer is B", 1 / 4),  # the pattern wants a character behind the letter
+        ("The answer is Brown", 1),  # any character
+        ("The answer is B. The answer is B.", 1 / 4),  # exactly once
+        ("The answer is E.", 1 / 4),  # no such choice: a guess
+        ("the answer is B.", 1 / 4),
+        ("B", 1 / 4),
+        ("", 1 / 4),
+    ],
+)
+def test_scienceqa(reply, expected):
+    assert scienceqa_accuracy(reply, ["B"], CHOICES) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "option"),
+    [
+        ("B", "B"),
+        ("(B)", "B"),
+        ("B. a red dog", "B"),
+        ("Answer: C.", "C"),
+        ("C it is, and I am as sure of it as can be", None),  # not among the last four words, no text of an option
+        ("A or B", None),
+        ("A dog", "A"),  # the article
+        ("I see a CAT", "A"),  # by its text
+        ("it is a red dog", "B"),
+        ("a dog, not a cat", None),  # two texts
+        ("Well, the correct answer is **D** since there are no such animals here", "D"),
+        ("the answer is clear", "C"),  # the first letter of "clear"
+        ("I'm sorry, but without the image provided I can't. B", None),
+        ("Z", None),
+        ("Failed to obtain answer via API. B", None),
+        ("", None),
+        ("a cat " * 20, None),  # too long for its text to count
+    ],
+)
+def test_mmbench(reply, option):
+    assert mmbench_option(reply, CHOICES) == option
+    for letter in "ABCD":
+        assert mmbench_accuracy(reply, [letter], CHOICES) == (letter == option)
+
+
+def official_mmbench(answer, choices):
+    """The rules of VLMEvalKit's `can_infer`, written down a second time."""
+    by_text_only = "Failed to obtain answer via API" in answer
+    if not by_text_only:
+        refusals = ["Sorry, I can't help with images of people yet.", "I can't process this file."]
+        refusals += ["I'm sorry, but without the image provided", "Cannot determine the answer"]
+        if [refusal for refusal in refusals if refusal in answer]:
+            return "Z"
+        cleaned = copy.copy(answer)
+        for mark in ".()[],:;!*#{}":
+            cleaned = " ".join(cleaned.split(mark))
+        tokens = cleaned.split()
+        named = {letter for letter in choices if letter in tokens}
+        if len(named) == 1:
+            (letter,) = named
+            if len(tokens) - tokens.index(letter) < 5:
+                return letter
+        elif not named and "Z" in tokens:
+            return "Z"
+        verbose = re.search(r"answer\s+is\s+\**([ABCDabcd])", re.sub("(?i)answer(\\s+)is", r"answer\1is", answer))
+        if verbose and verbose[1].upper() in choices:
+            return verbose[1].upper()
+    lowered = {letter: text.lower() for letter, text in choices.items()}
+    if len(answer.lower()) <= 2 * len("".join(lowered.values())):
+        inside = [letter for letter, text in lowered.items() if text in answer.lower()]
+        if len(inside) == 1:
+            return inside[0]
+    return False
+
+
+def test_mmbench_parity_on_1000_replies():
+    frames = [
+        "{}",
+        "{}.",
+        "({}) {}",
+        "The answer is {}.",
+        "{}: {}",
+        "Answer is **{}** because",
+        "Z {}",
+        "it's {} , {}",
+    ]
+    texts = generated_answers(1000)
+    choices = ["dog", "Red", "10:30", "1,000 cats"]
+    options = dict(zip(string.ascii_uppercase, choices, strict=False))
+    seen = set()
+    for place, text in enumerate(texts):
+        frame = frames[place % len(frames)]
+        reply = frame.format(*(["ABCDE"[place % 5], text] if place % 3 else [text, text]))
+        expected = official_mmbench(reply, options)
+        assert (mmbench_option(reply, choices) or "Z") == (expected or "Z"), reply
+        seen.add(expected)
+    assert seen >= {"A", "B", "C", "D", "Z", False}
+
+
+@pytest.mark.parametrize(
+    ("reply", "option"),
+    [
+        ("B", "B"),
+        ("b", "B"),
+        ("(C)", "C"),
+        ("c).", "C"),
+        ("B. a cat", "B"),  # the letter counts before the text
+        ("(B) it is", "B"),
+        ("The answer is B", "B"),
+        ("Answer: (D)", "D"),
+        ("So it can't be A. Hence the correct answer is option C, the dog.", "C"),
+        ("The answer is a cat", "A"),
+        ("A red dog", "B"),  # a text that begins with a letter, and holds a shorter one
+        ("it's a dog!", "C"),
+        ("None of these.", "D"),
+        ("a cat and a dog", None),
+        ("E", None),
+        ("I don't know", None),
+        ("", None),
+    ],
+)
+def test_options_however_named(reply, option):
+    assert named_option(reply, CHOICES) == option
+    assert option_accuracy(reply, ["C"], CHOICES) == (option == "C")
+
+
+@pytest.mark.parametrize("accuracy", [scienceqa_accuracy, mmbench_accuracy, option_accuracy])
+def test_bad_input(accuracy):
+    with pytest.raises(ValueError, match="The right answer is 'E'; expected the letter"):
+        accuracy("B", ["E"], CHOICES)
+    with pytest.raises(ValueError, match="The right answer is '1'"):
+        accuracy("B", ["1"], CHOICES)
+    with pytest.raises(ValueError, match="There are 0 choices"):
+        accuracy("B", ["A"], [])
+    with pytest.raises(ValueError, match="No answer to judge"):
+        accuracy("B", [], CHOICES)
+    with pytest.raises(TypeError, match="list of choices"):
+        accuracy("B", ["A"], "a cat")

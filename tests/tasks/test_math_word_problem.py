@@ -1,0 +1,41 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import pytest
+from datasets import Dataset
+
+from leverplus_trl.tasks import TaskArguments, make_task
+
+
+EXAMPLE = {"id": "1", "image": None, "question": "1 + 1?", "answer": "1 + 1 = 2\n#### 2", "answers": ["2"]}
+
+
+def test_the_reply_is_kept_up_to_the_next_question():
+    task = make_task(TaskArguments(task="math_word_problem"))
+    assert task.target(EXAMPLE) == "1 + 1 = 2\n#### 2"
+    prediction = task.postprocess(" It is 2.\n#### 2\n\nQuestion: 2 + 2?\n#### 4")
+    assert prediction == "It is 2.\n#### 2"
+    assert task.postprocess("2<|im_end|>3") == "2"
+    assert task.accuracy(prediction, EXAMPLE) == 1 and task.accuracy("2", EXAMPLE) == 0
+    flexible = make_task(TaskArguments(task="math_word_problem", metric="gsm8k_flexible"))
+    assert flexible.accuracy("2", EXAMPLE) == 1
+    assert task.content(EXAMPLE) == [{"type": "text", "text": "1 + 1?"}]
+
+
+def test_solutions_without_a_number_are_named():
+    task = make_task(TaskArguments(task="math_word_problem"))
+    task.check_examples(Dataset.from_list([EXAMPLE]), "train")
+    wrong = Dataset.from_list([EXAMPLE, EXAMPLE | {"id": "7", "answer": "2"}])
+    with pytest.raises(ValueError, match=r"1 of 2 answers of split 'train' have no '#### number', .*'7'"):
+        task.check_examples(wrong, "train")
