@@ -32,7 +32,8 @@ from .data_source import DataSource, Row, example
 from .raw_files import RawFiles
 
 
-FILE = "MMBench_dev_en.tsv"
+#: The first is the file's own name; the others are those of other releases of it.
+FILES = ("MMBench_dev_en.tsv", "mmbench_dev_en_20231003.tsv", "MMBench_DEV_EN.tsv")
 #: Rows of the file, rotations included.
 OFFICIAL_ROWS = 4329
 ROTATION = 1_000_000
@@ -42,7 +43,7 @@ SHORTEST_IMAGE = 64
 
 
 def _read(raw: RawFiles, split: str) -> Iterator[Row]:
-    file = raw.find(FILE)
+    file = raw.find(*FILES)
     csv.field_size_limit(sys.maxsize)
     with open(file, encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle, delimiter="\t"))

@@ -179,7 +179,7 @@ def find_problems(source: DataSource, tables: Mapping[str, Dataset], on_bad_exam
         if prepared.missing_images:
             files = list(dict.fromkeys(path for _, path in prepared.missing_images))
             logger.warning(
-                "%s: %d of %d examples are left out because their image is missing, %d files: %s",
+                "%s: %d of %d examples are left out because their image is missing. Missing files (%d): %s",
                 *(split, len(prepared.missing_images), prepared.found, len(files)),
                 ", ".join(files[:5]) + (", ..." if len(files) > 5 else ""),
             )

@@ -24,12 +24,14 @@ from datasets import Dataset
 
 from ..beams import info_score
 from ..retrieval import SIMILARITIES, ExampleEmbeddings, rank_candidates, rank_pool
-from .evaluation import ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, ZERO_SHOT
+from .runs import ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, ZERO_SHOT
 
 
 MIX = "mix"
 #: Shares of the sources that `mix` draws from, as the sampler of that name.
 MIX_SOURCES = {RANDOM: 0.5, "text_sim": 0.25, "image_sim": 0.25}
+#: Those that draw at random, once with each seed.
+RANDOM_METHODS = (RANDOM, MIX, RANDOM + POOL_SUFFIX)
 #: Everything but the selector and the oracle, which choose by what they have learnt or seen.
 BASELINES = (RANDOM, *SIMILARITIES, MIX, *(name + POOL_SUFFIX for name in (RANDOM, *SIMILARITIES)))
 METHODS = (ZERO_SHOT, *BASELINES, SELECTOR, ORACLE)
@@ -134,6 +136,34 @@ def _mix(choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
             picks.append(next(candidate for candidate in ranked[source][row] if candidate not in picks))
         chosen.append(list(reversed(picks)))
     return chosen
+
+
+def reordered(
+    query_ids: Sequence[str], chosen: Sequence[Sequence[str]], num_queries: int, seed: int
+) -> list[list[str] | None]:
+    """
+    The same demonstrations in another order, drawn for each query by itself.
+
+    Args:
+        query_ids (`Sequence[str]`):
+            The queries.
+        chosen (`Sequence[Sequence[str]]`):
+            The demonstrations of each, in prompt order.
+        num_queries (`int`):
+            How many of the queries, the first ones, get another order.
+        seed (`int`):
+            Seed of the orders.
+
+    Returns:
+        `list[list[str] | None]`: `None` for other queries and where fewer than two demonstrations leave no choice.
+    """
+    found: list[list[str] | None] = []
+    for query_id, ids in list(zip(query_ids, chosen, strict=True))[:num_queries]:
+        generator, order = _generator(seed, "order", query_id), list(ids)
+        while len(ids) > 1 and order == list(ids):
+            order = [ids[place] for place in generator.permutation(len(ids))]
+        found.append(order if len(ids) > 1 else None)
+    return found + [None] * (len(query_ids) - len(found))
 
 
 def oracle(ledger: Dataset, query_ids: Sequence[str], num_shots: int, score: str) -> list[list[str]]:

@@ -20,76 +20,60 @@ How the numbers are made:
   there is no such row, and for random itself and zero-shot.
 - A method with several seeds has a row a seed and one row with `seed` null: each query's accuracy averaged over the
   seeds. Whatever is compared is this average. Intervals are over queries; they say nothing about other seeds.
+- Intervals are those of each comparison by itself. `diff_p_holm` and `p_holm` are corrected for their number: over the
+  differences to random that a table shows, and over all `comparisons`.
 - A heuristic is called the best by its accuracy on the very queries of the table, which favours the heuristic.
-- `oracle` knows the answers, so others are compared with it but it is never called the best.
+- `oracle` knows the answers, so others are compared with it but it is never called the best. `regret` is its accuracy
+  minus the row's. It took the sequence with the best score, so another can answer better: a regret may be negative.
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 
 from datasets import Dataset
 
+from ..metrics import METRICS
 from ..provenance import digest
-from ..schema import PREDICTIONS
-from ..selectors.collapse import is_collapsed, most_common_share
-from .significance import CONFIDENCE, NUM_RESAMPLES, Interval, bootstrap_mean, paired_difference
+from .diagnostics import diagnose
+from .runs import (
+    ORACLE,
+    POOL_SUFFIX,
+    RANDOM,
+    SELECTOR,
+    SIMILARITIES,
+    ZERO_SHOT,
+    method_rank,
+    method_scope,
+    read_order_probes,
+    read_runs,
+)
+from .scores import check_scores, metric_rows, metric_scores, replace_accuracies
+from .significance import CONFIDENCE, NUM_RESAMPLES
+from .table import Bootstrap, make_table
 
 
-ZERO_SHOT, RANDOM, ORACLE, SELECTOR = "zero_shot", "random", "oracle", "selector"
-SIMILARITIES = ("text_sim", "image_sim", "image_text_sim")
-POOL_SUFFIX = "_pool"
-POOL_HEURISTICS = tuple(name + POOL_SUFFIX for name in (RANDOM, *SIMILARITIES))
-#: What a selector has to beat, over the sampled candidates or the whole pool.
-HEURISTICS = (RANDOM, *SIMILARITIES, "mix", *POOL_HEURISTICS)
-#: Order of methods in every table; selectors that have names of their own stand where `selector` does.
-METHOD_ORDER = (ZERO_SHOT, RANDOM, *SIMILARITIES, "mix", SELECTOR, ORACLE, *POOL_HEURISTICS)
 RESULT_KEYS = (
     *("name", "dataset", "vlm", "task", "metric", "num_queries"),
     *("selectors", "rows", "comparisons", "best", "provenance"),
 )
 
-Accuracies = Mapping[str, float]  # query id -> accuracy
-Averages = Mapping[tuple[str, int], Accuracies]  # (method, shots) -> accuracies averaged over seeds
-
-
-def method_scope(method: str) -> str:
-    """What a method chooses from: `"candidates"` (the K sampled), `"pool"` (names that end in `_pool`) or `"none"`."""
-    if method == ZERO_SHOT:
-        return "none"
-    return "pool" if method.endswith(POOL_SUFFIX) else "candidates"
-
-
-def method_rank(method: str) -> tuple[int, str]:
-    """Sorting key: the order of `METHOD_ORDER`; other names are those of selectors, in alphabetical order."""
-    return (METHOD_ORDER.index(method if method in METHOD_ORDER else SELECTOR), method)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What one method answered at one number of shots with one seed, by query id."""
-
-    accuracies: dict[str, float]
-    selections: dict[str, tuple[str, ...]]
-
-
-_Runs = Mapping[tuple[str, int, int], _Run]  # by (method, shots, seed)
-
-
-@dataclass(frozen=True)
-class _Bootstrap:
-    num_resamples: int
-    confidence: float
-    seed: int
-
-    def mean(self, accuracies: Accuracies) -> Interval:
-        return bootstrap_mean(list(accuracies.values()), **asdict(self))
-
-    def difference(self, method: Accuracies, baseline: Accuracies) -> Interval:
-        return paired_difference(method, baseline, **asdict(self))
+__all__ = [
+    "ORACLE",
+    "POOL_SUFFIX",
+    "RANDOM",
+    "SELECTOR",
+    "SIMILARITIES",
+    "ZERO_SHOT",
+    "check_same_test_set",
+    "method_rank",
+    "method_scope",
+    "read_results",
+    "summarize",
+    "write_atomically",
+    "write_results",
+]
 
 
 def summarize(
@@ -103,6 +87,11 @@ def summarize(
     provenance: Mapping[str, object] | None = None,
     collapse: Mapping[str, Mapping[str, object]] | None = None,
     selectors: Sequence[str] = (SELECTOR,),
+    queries: Dataset | None = None,
+    pool: Dataset | None = None,
+    metrics: Sequence[str] = (),
+    num_queries: Sequence[int] = (),
+    order_probes: Dataset | None = None,
     num_resamples: int = NUM_RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -132,6 +121,17 @@ def summarize(
         selectors (`Sequence[str]`, *optional*, defaults to `("selector",)`):
             Methods that are trained selectors: each is compared with every other method at the same shots, and with
             zero-shot.
+        queries (`Dataset`, *optional*):
+            The examples that were asked, for `metrics`, `num_queries` and, with the pool, the audit of leaks.
+        pool (`Dataset`, *optional*):
+            The examples that were chosen from.
+        metrics (`Sequence[str]`, *optional*):
+            Further metrics to score the predictions by, side by side, as far as they apply.
+        num_queries (`Sequence[int]`, *optional*):
+            Numbers of queries: for each, the results of the first so many of `queries`, as if no others had been
+            asked.
+        order_probes (`Dataset`, *optional*):
+            Answers behind the demonstrations of some methods in another order, as a predictions table.
         num_resamples (`int`, *optional*, defaults to 10,000):
             Bootstrap resamples.
         confidence (`float`, *optional*, defaults to 0.95):
@@ -142,12 +142,14 @@ def summarize(
     Returns:
         `dict`: JSON-ready. `rows` (one a method, shots and seed), `comparisons`, `best_heuristics` (each
         selector against the best heuristic at the same shots), `best` (at each number of shots the best method, and
-        whether its paired difference to every other method excludes 0), `collapse`, `query_set` (digest of the query
-        ids).
+        whether its paired difference to every other method excludes 0), `metrics` (`{name: {"rows": ...}}`),
+        `collapse`, `query_set` (digest of the query ids), `test_set` (of ids, questions and answers), `prefixes` (the
+        same for fewer queries), `diagnostics` (see [`~leverplus_trl.evaluation.diagnostics.diagnose`]).
 
     Raises:
         `ValueError`: an empty table, a missing column, several splits, a duplicate row, an accuracy that is not a
-        finite number, methods answered on different queries, no zero-shot, or collapse measures without `"collapsed"`.
+        finite number or not what the metric gives, methods answered on different queries, no zero-shot, a prediction
+        for an unknown query, or collapse measures without `"collapsed"`.
     """
     collapse = dict(collapse or {})
     for method, measures in collapse.items():
@@ -155,11 +157,38 @@ def summarize(
             raise ValueError(
                 f"The collapse measures of {method!r} need a bool 'collapsed'; they are {sorted(measures)}."
             )
-    runs = _read_runs(predictions)
-    bootstrap = _Bootstrap(num_resamples, confidence, seed)
-    averages = _average_over_seeds(runs)
-    query_ids = sorted(averages[ZERO_SHOT, 0])
-    comparisons = _comparisons(averages, selectors, bootstrap)
+    if queries is None and (metrics or num_queries):
+        raise ValueError("`metrics` and `num_queries` need the examples that were asked: give `queries`.")
+    runs = read_runs(predictions)
+    probes = order_probes and read_order_probes(order_probes, runs)
+    bootstrap = Bootstrap(num_resamples, confidence, seed)
+    asked = list(runs[next(key for key in runs if key[0] == ZERO_SHOT)].accuracies)
+    examples: dict[str, Mapping] = {}
+    if queries is not None:
+        examples = {row["id"]: row for row in queries.remove_columns("image")}
+        _check_known(asked, examples)
+        answered = set(asked)
+        asked = [query_id for query_id in examples if query_id in answered]
+    names = []
+    if examples and (metrics or METRICS[metric].needs_corpus):
+        names = list(dict.fromkeys([metric, *metrics]))
+
+    def numbers(size: int) -> dict[str, object]:
+        chosen = asked[:size]
+        part = {key: run.of(chosen) for key, run in runs.items()}
+        scores = metric_scores(names, part, examples)
+        if metric in scores and METRICS[metric].needs_corpus:
+            part = replace_accuracies(part, scores[metric])
+        if metric in scores and size == len(asked):
+            check_scores(runs, scores[metric], metric)
+        return {
+            **_test_set(chosen, examples),
+            **make_table(part, collapse, selectors, bootstrap),
+            "metrics": {other: {"rows": metric_rows(found, bootstrap)} for other, found in scores.items()},
+        }
+
+    everything = numbers(len(asked))
+    choices = _num_choices(predictions, pool)
     return {
         "stage": "evaluate",
         "name": name,
@@ -168,175 +197,65 @@ def summarize(
         "task": task,
         "metric": metric,
         "split": predictions[0]["split"],
-        "num_queries": len(query_ids),
-        "query_set": digest(query_ids),
-        "interval": {"kind": "percentile bootstrap over queries", **asdict(bootstrap)},
-        "selectors": [name for name in selectors if any(method == name for method, _ in averages)],
-        "rows": _rows(runs, averages, collapse, bootstrap),
-        "comparisons": comparisons,
-        "best_heuristics": _best_heuristics(averages, comparisons),
-        "best": _best(averages, bootstrap),
+        **everything,
+        "interval": {"kind": "percentile bootstrap over queries", **vars(bootstrap)},
+        "selectors": [name for name in selectors if any(method == name for method, _, _ in runs)],
         "collapse": collapse,
+        "prefixes": [numbers(size) for size in sorted(set(num_queries)) if size < len(asked)],
+        "diagnostics": diagnose(runs, everything["rows"], choices, probes, queries, pool),
         "provenance": dict(provenance or {}),
     }
 
 
-def _read_runs(predictions: Dataset) -> _Runs:
-    """The table as runs in the order of every table, checked."""
-    if len(predictions) == 0:
-        raise ValueError("The predictions table is empty: there is nothing to evaluate.")
-    missing = sorted(set(PREDICTIONS) - set(predictions.column_names))
-    if missing:
-        raise ValueError(f"The predictions table lacks the columns {missing}; it has {predictions.column_names}.")
-    names = ["method", "shots", "seed", "query_id", "accuracy", "demonstration_ids", "split"]
-    columns = predictions.with_format(None).select_columns(names)[:]
-    splits = sorted(set(columns["split"]))
-    if len(splits) > 1:
-        raise ValueError(f"The predictions come from several splits, {splits}; evaluate one split at a time.")
-    runs: dict[tuple[str, int, int], _Run] = {}
-    for method, shots, seed, query_id, accuracy, selection in zip(
-        *(columns[name] for name in names[:-1]), strict=True
-    ):
-        where = f"method {method!r}, shots {shots}, seed {seed}, query {query_id!r}"
-        if (method == ZERO_SHOT) != (shots == 0):
-            raise ValueError(f"{where}: {ZERO_SHOT}, and nothing else, has 0 shots.")
-        run = runs.setdefault((method, shots, seed), _Run({}, {}))
-        if query_id in run.accuracies:
-            raise ValueError(f"The predictions table holds two rows for {where}; every prompt is answered once.")
-        if accuracy is None or not float("-inf") < accuracy < float("inf"):
-            raise ValueError(f"The accuracy for {where} is {accuracy}; expected a finite number.")
-        run.accuracies[query_id] = accuracy
-        run.selections[query_id] = tuple(selection or ())
-    _check_same_queries(runs)
-    return dict(sorted(runs.items(), key=lambda item: (method_rank(item[0][0]), item[0][1:])))
-
-
-def _check_same_queries(runs: _Runs) -> None:
-    if not any(method == ZERO_SHOT for method, _, _ in runs):
+def _check_known(asked: Sequence[str], examples: Mapping[str, Mapping]) -> None:
+    strangers = sorted(set(asked) - examples.keys())
+    if strangers:
         raise ValueError(
-            f"The predictions have no {ZERO_SHOT} rows; without them nobody sees what demonstrations give."
+            f"{len(strangers)} of the ids that were answered are not among the {len(examples)} examples, e.g. "
+            f"{strangers[:3]}. Name the dataset and split that the predictions were made on."
         )
-    everything = set().union(*(run.accuracies for run in runs.values()))
-    for (method, shots, seed), run in runs.items():
-        absent = sorted(everything - run.accuracies.keys())
-        if absent:
+
+
+def _test_set(asked: Sequence[str], examples: Mapping[str, Mapping]) -> dict[str, object]:
+    """How many queries, and fingerprints: of their ids, and of what is asked and counts as right."""
+    said = [[examples[one]["question"], examples[one]["answers"]] for one in sorted(asked) if examples]
+    return {
+        "num_queries": len(asked),
+        "query_set": digest(sorted(asked)),
+        "test_set": digest([sorted(asked), said]) if examples else None,
+    }
+
+
+def _num_choices(predictions: Dataset, pool: Dataset | None) -> dict[str, int]:
+    zero_shot = [row for row, method in enumerate(predictions["method"]) if method == ZERO_SHOT]
+    lists = predictions.select(zero_shot)["candidate_ids"]
+    candidates = len({one for ids in lists for one in ids or ()})
+    return {"candidates": candidates, "pool": candidates if pool is None else len(pool)}
+
+
+def check_same_test_set(results: Mapping[str, Mapping]) -> None:
+    """
+    Checks that several results can stand in one table.
+
+    Args:
+        results (`Mapping[str, Mapping]`):
+            Contents of `results.json` files by what they are called, such as their paths.
+
+    Raises:
+        `ValueError`: their queries, the questions and answers of these, or the metric differ.
+    """
+    for key, meaning in {
+        "metric": "scored by different metrics",
+        "query_set": "of different test sets (fingerprints of the query ids)",
+        "test_set": "of different test sets (fingerprints of ids, questions and answers)",
+    }.items():
+        said = {label: one.get(key) for label, one in results.items() if one.get(key) is not None}
+        if len(set(said.values())) > 1:
+            listed = "; ".join(f"{name}: {one} ({results[name]['num_queries']} queries)" for name, one in said.items())
             raise ValueError(
-                f"Methods were answered on different queries: method {method!r}, shots {shots}, seed {seed} lacks "
-                f"{len(absent)} of {len(everything)}, e.g. {absent[:3]}. Answer the same queries with every method."
+                f"These results are {meaning}, so one table can't hold them: {listed}. Evaluate the same queries "
+                "(`dataset`, `eval_split`, `num_queries`), or make a report of each."
             )
-
-
-def _average_over_seeds(runs: _Runs) -> Averages:
-    grouped: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for (method, shots, _), run in runs.items():
-        grouped.setdefault((method, shots), []).append(run.accuracies)
-    return {
-        key: {query_id: fmean(accuracies[query_id] for accuracies in seeds) for query_id in seeds[0]}
-        for key, seeds in grouped.items()
-    }
-
-
-def _rows(runs: _Runs, averages: Averages, collapse: Mapping[str, Mapping], bootstrap: _Bootstrap) -> list[dict]:
-    """A row a run; for methods with several seeds, one more that holds the average and what the seeds say together."""
-    rows = []
-    for method, shots in averages:
-        of_seeds = []
-        for seed, run in ((key[2], run) for key, run in runs.items() if key[:2] == (method, shots)):
-            share = collapsed = None  # without demonstrations there is nothing to collapse
-            if any(run.selections.values()):
-                share = most_common_share(list(run.selections.values()))
-                # The same ids count, the same places do not: a sampler may put the likely candidates first.
-                collapsed = is_collapsed(len(run.selections), share, most_common_position_share=0.0)
-                if method in collapse:
-                    collapsed = collapse[method]["collapsed"]
-            identical = {
-                other for (other, at, _), rival in runs.items() if at == shots and rival.selections == run.selections
-            }
-            row = _accuracy_row(method, shots, seed, run.accuracies, averages, bootstrap)
-            row |= {"collapsed": collapsed, "most_common_selection": share}
-            of_seeds.append(row | {"identical_to": sorted(identical - {method}, key=method_rank)})
-        rows.extend(of_seeds)
-        if len(of_seeds) > 1:
-            row = of_seeds[0] | _accuracy_row(method, shots, None, averages[method, shots], averages, bootstrap)
-            # One collapsed seed is enough: an average would hide it.
-            row["collapsed"] = any(one["collapsed"] for one in of_seeds)
-            row["most_common_selection"] = max((one["most_common_selection"] or 0.0) for one in of_seeds)
-            in_all = set.intersection(*(set(one["identical_to"]) for one in of_seeds))
-            rows.append(row | {"identical_to": sorted(in_all, key=method_rank)})
-    return rows
-
-
-def _accuracy_row(
-    method: str, shots: int, seed: int | None, accuracies: Accuracies, averages: Averages, bootstrap: _Bootstrap
-) -> dict[str, object]:
-    scope = method_scope(method)
-    interval = bootstrap.mean(accuracies)
-    baseline = RANDOM + (POOL_SUFFIX if scope == "pool" else "")
-    difference = None
-    if method != baseline and (baseline, shots) in averages:
-        difference = bootstrap.difference(accuracies, averages[baseline, shots])
-    return {
-        "method": method,
-        "scope": scope,
-        "shots": shots,
-        "seed": seed,
-        "num_queries": len(accuracies),
-        "accuracy": interval.mean,
-        "ci_low": interval.low,
-        "ci_high": interval.high,
-        "diff_to_random": difference and difference.mean,
-        "diff_ci_low": difference and difference.low,
-        "diff_ci_high": difference and difference.high,
-    }
-
-
-def _comparisons(averages: Averages, selectors: Sequence[str], bootstrap: _Bootstrap) -> list[dict[str, object]]:
-    """Each selector against all others at the same shots, and against zero-shot."""
-    return [
-        _comparison(shots, method, baseline, bootstrap.difference(averages[method, shots], averages[baseline, at]))
-        for method, shots in averages
-        for baseline, at in averages
-        if method in selectors and baseline != method and at in (0, shots)
-    ]
-
-
-def _comparison(shots: int, method: str, baseline: str, difference: Interval) -> dict[str, object]:
-    return {
-        "shots": shots,
-        "method": method,
-        "baseline": baseline,
-        "difference": difference.mean,
-        "ci_low": difference.low,
-        "ci_high": difference.high,
-    }
-
-
-def _best_heuristics(averages: Averages, comparisons: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """Of each method's comparisons at one number of shots, the one with the most accurate heuristic."""
-    best: dict[tuple[str, int], dict[str, object]] = {}
-    for comparison in comparisons:
-        if comparison["baseline"] in HEURISTICS:
-            accuracy = fmean(averages[comparison["baseline"], comparison["shots"]].values())
-            key = (comparison["method"], comparison["shots"])
-            if key not in best or accuracy > best[key]["baseline_accuracy"]:
-                best[key] = comparison | {"baseline_accuracy": accuracy}
-    return list(best.values())
-
-
-def _best(averages: Averages, bootstrap: _Bootstrap) -> list[dict[str, object]]:
-    """At each number of shots the best method, beside the one it is hardest to tell from; zero-shot competes too."""
-    found = []
-    for shots in sorted({at for _, at in averages if at > 0}):
-        rivals = {method: averages[method, at] for method, at in averages if at in (0, shots) and method != ORACLE}
-        best = max(rivals, key=lambda method: fmean(rivals[method].values()))
-        differences = {
-            method: bootstrap.difference(rivals[best], rivals[method]) for method in rivals if method != best
-        }
-        if differences:
-            closest = min(differences, key=lambda method: (differences[method].low, differences[method].mean))
-            clear = differences[closest].low > 0.0
-            found.append(_comparison(shots, best, closest, differences[closest]) | {"clear": clear})
-    return found
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -374,7 +293,10 @@ def read_results(path: str | Path) -> dict[str, object]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not whole JSON ({error}); run the evaluate stage again.") from error
+        raise ValueError(
+            f"{path} is not whole JSON ({error}). The evaluate stage writes it whole or not at all, so it was cut off "
+            "later, by a copy or a full disk: copy it again, or delete it and run the evaluate stage again."
+        ) from error
     absent = [key for key in RESULT_KEYS if not isinstance(results, dict) or key not in results]
     if absent:
         raise ValueError(f"{path} is not a result of the evaluate stage: it lacks {absent}.")

@@ -28,7 +28,7 @@ from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
 from ..work_units import run_units, units_of
 from .baselines import METHODS
-from .evaluation import ORACLE, SELECTOR, ZERO_SHOT
+from .runs import ORACLE, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
 
 
 @dataclass
@@ -41,37 +41,56 @@ class EvaluationArguments:
             Where `predictions/` and `results.json` go.
         eval_split (`str`, *optional*, defaults to `"test"`):
             Split of the queries.
-        num_queries (`int`, *optional*):
-            Only the first so many queries.
+        num_queries (`list[int]`, *optional*):
+            Only the first so many queries. Several numbers (100, 200, 300) are nested: the most are answered, each
+            once, and there are results for each number.
         methods (`list[str]`, *optional*, defaults to all):
             Methods to compare; zero-shot is always one.
         shots (`list[int]`, *optional*, defaults to `[1, 2, 4]`):
             Numbers of demonstrations; the oracle answers at those that the ledger holds.
-        method_seed (`int`, *optional*, defaults to 0):
-            Seed of the methods that draw at random.
+        method_seeds (`list[int]`, *optional*, defaults to `[0]`):
+            Seeds of the methods that draw at random; each answers once with each.
         selectors (`list[str]`, *optional*):
             Folders or hub ids of trained selectors, each as `NAME=PATH`; a path alone is called `selector`. Several
             paths of one name are runs with different seeds: the tables show them and their average.
         beams (`str`, *optional*):
             Beams of the queries: their candidates are taken, and the oracle reads their ledger. Without them
             candidates are sampled, and there is no oracle.
+        order_probes (`int`, *optional*, defaults to 50):
+            The first so many queries are also asked with the demonstrations of each selector (without one: of the
+            first method) in another order, at the most shots, to see what order does to the VLM. 0 for none.
         unit_size (`int`, *optional*, defaults to 25):
             Queries in a unit of work.
     """
 
     output_dir: str = field(metadata={"help": "Where predictions/ and results.json go."})
     eval_split: str = field(default="test", metadata={"help": "Split of the queries."})
-    num_queries: int | None = field(default=None, metadata={"help": "Only the first so many queries."})
+    num_queries: list[int] | None = field(
+        default=None, metadata={"help": "Only the first so many queries; several numbers are nested test sets."}
+    )
     methods: list[str] = field(default_factory=lambda: list(METHODS), metadata={"help": "Methods to compare."})
     shots: list[int] = field(default_factory=lambda: [1, 2, 4], metadata={"help": "Numbers of demonstrations."})
-    method_seed: int = field(default=0, metadata={"help": "Seed of the methods that draw at random."})
+    method_seeds: list[int] = field(
+        default_factory=lambda: [0], metadata={"help": "Seeds of the methods that draw at random."}
+    )
     selectors: list[str] = field(
         default_factory=list, metadata={"help": "Selectors as NAME=PATH or PATH; one name may have several (seeds)."}
     )
     beams: str | None = field(default=None, metadata={"help": "Beams of the queries: candidates, and the oracle."})
+    order_probes: int = field(
+        default=50, metadata={"help": "Queries that are also asked with shuffled demonstrations, at the most shots."}
+    )
     unit_size: int = field(default=25, metadata={"help": "Queries in a unit of work."})
 
     def __post_init__(self):
+        if isinstance(self.num_queries, int):  # as recipes say it
+            self.num_queries = [self.num_queries]
+        if self.num_queries is not None and (not self.num_queries or min(self.num_queries) < 1):
+            raise ValueError(f"num_queries is {self.num_queries}; expected numbers of at least 1, or nothing for all.")
+        if not self.method_seeds or len(set(self.method_seeds)) < len(self.method_seeds):
+            raise ValueError(f"method_seeds is {self.method_seeds}; expected one seed or several different ones.")
+        if self.order_probes < 0:
+            raise ValueError(f"order_probes is {self.order_probes}; expected a number of queries, or 0 for none.")
         unknown = [method for method in self.methods if method not in METHODS]
         if unknown:
             raise ValueError(f"Unknown method {unknown[0]!r}; expected some of {', '.join(METHODS)}.")
@@ -83,7 +102,11 @@ class EvaluationArguments:
             raise ValueError(f"shots is {self.shots}; expected numbers of at least 1 (zero-shot is always answered).")
         if SELECTOR in self.methods and not self.selectors:
             raise ValueError("`methods` holds 'selector': set `selectors`, or take it out of `methods`.")
-        taken = [name for name in self.selector_paths if (name in METHODS and name != SELECTOR) or "_pool" in name]
+        taken = [
+            name
+            for name in self.selector_paths
+            if (name in METHODS and name != SELECTOR) or "_pool" in name or name.endswith(SHUFFLED_SUFFIX)
+        ]
         if taken:
             raise ValueError(f"A selector can't be called {taken[0]!r}, which is a method's name; name it otherwise.")
         if ORACLE in self.methods and not self.beams:
@@ -103,8 +126,8 @@ class EvaluationArguments:
         return found
 
 
-#: `{(method, shots, seed): demonstration ids of each query, in prompt order}`
-Plan = Mapping[tuple[str, int, int], list[list[str]]]
+#: `{(method, shots, seed): demonstration ids of each query, in prompt order}`; `None` for a query that is not asked.
+Plan = Mapping[tuple[str, int, int], Sequence[list[str] | None]]
 
 
 def answer_queries(
@@ -149,6 +172,8 @@ def answer_queries(
         for position in units[name].rows:
             query = queries[position]
             for (method, shots, seed), chosen in plan.items():
+                if chosen[position] is None:
+                    continue
                 for identifier in chosen[position]:
                     if identifier not in examples:
                         examples[identifier] = pool[row_of[identifier]]
@@ -177,6 +202,10 @@ def answer_queries(
     return {args.eval_split: run_units(run, sizes, work, "Answering")}
 
 
-def read_predictions(files: Sequence[Path]) -> Dataset:
-    """The units' results as one table with the columns of `schema.PREDICTIONS`."""
-    return Dataset.from_list([row for file in files for row in pq.read_table(file).to_pylist()], features=PREDICTIONS)
+def read_predictions(files: Sequence[Path]) -> tuple[Dataset, Dataset]:
+    """The units' results as two tables with the columns of `schema.PREDICTIONS`: predictions, and order probes."""
+    rows: dict[bool, list[dict]] = {False: [], True: []}
+    for file in files:
+        for row in pq.read_table(file).to_pylist():
+            rows[row["method"].endswith(SHUFFLED_SUFFIX)].append(row)
+    return tuple(Dataset.from_list(rows[probes], features=PREDICTIONS) for probes in (False, True))

@@ -14,18 +14,23 @@
 
 """The report as one HTML page that needs nothing but itself, and as Markdown.
 
-The page loads nothing and runs nothing: styles are inline, pictures are data URIs, there is no script, and a content
-security policy forbids both to whatever might slip in. Whatever comes from data is escaped by the template engine.
+The page loads nothing: styles are inline, pictures are data URIs. One script runs, the page's own, and a content
+security policy that names its hash forbids every other. Data reaches the page as text that the template engine
+escapes, or as JSON in which no tag can begin; the script shows it as text.
 """
 
 import base64
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from ..evaluation.evaluation import POOL_SUFFIX
+from .evaluations import Evaluation
+from .sections import Section, section_markdown
 from .tables import (
     ABSENT,
     MEANINGS,
@@ -36,52 +41,32 @@ from .tables import (
     markdown_table,
     method_label,
     notes,
+    p_value,
     percent,
     shots_of,
     table_rows,
 )
 
 
-@dataclass(frozen=True)
-class Chart:
-    """
-    A chart of the report.
-
-    Args:
-        file_name (`str`):
-            Name of the picture beside the page.
-        png (`bytes`):
-            The picture.
-        title (`str`):
-            Heading above it.
-        description (`str`):
-            What it shows, for those who can't see it and as its caption.
-    """
-
-    file_name: str
-    png: bytes
-    title: str
-    description: str
-
-    @property
-    def data_uri(self) -> str:
-        """The picture as a data URI."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+IMAGES_PER_BLOCK = 200
+NUMBER = re.compile(r"([-+.\d]+) \[([-+.\d]+, [-+.\d]+)\]( collapsed)?")
 
 
-def render_page(results: Mapping, charts: Sequence[Chart], gallery: Mapping, title: str | None = None) -> str:
+def render_page(
+    evaluations: Sequence[Evaluation], sections: Sequence[Section], gallery: Mapping, title: str | None = None
+) -> str:
     """
     The report as one self-contained HTML page.
 
     Args:
-        results (`Mapping`):
-            Content of `results.json`.
-        charts (`Sequence[Chart]`):
-            Charts, in the order of the page.
+        evaluations (`Sequence[Evaluation]`):
+            What was evaluated.
+        sections (`Sequence[Section]`):
+            Sections behind the tables of accuracies, in the order of the page.
         gallery (`Mapping`):
             What [`~leverplus_trl.report.gallery.build_gallery`] returns.
         title (`str`, *optional*):
-            Title of the page; by default the name of the evaluation.
+            Title of the page; by default the name of the first evaluation.
     """
     environment = Environment(
         loader=PackageLoader("leverplus_trl"),
@@ -91,50 +76,88 @@ def render_page(results: Mapping, charts: Sequence[Chart], gallery: Mapping, tit
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "signed": lambda value: percent(value, signed=True)}
-    environment.globals |= {"interval": interval, "absent": ABSENT}
-    sentences = findings(results)
-    rows = table_rows(results)
+    environment.filters["marked"] = _marked
+    environment.globals |= {"interval": interval, "absent": ABSENT, "p_value": p_value, "shots_of": shots_of}
+    environment.globals |= {"findings": findings, "notes": notes, "pretty": _pretty, "scopes": _scopes, "about": about}
+    style, script = ("\n" + _source(environment, name) for name in ("report.css", "report.js"))
+    images = gallery["images"]
+    blocks = [images[start : start + IMAGES_PER_BLOCK] for start in range(0, len(images), IMAGES_PER_BLOCK)]
+    data = {name: value for name, value in gallery.items() if name != "images"}
     return environment.get_template("report.html.jinja").render(
-        title=title or results["name"],
-        results=results,
-        headline=sentences[0],
-        further=sentences[1:],
-        shots=shots_of(results),
-        groups=[(SCOPES[scope], [row for row in rows if row.scope == scope]) for scope in SCOPES],
-        notes=notes(results),
-        charts=charts,
-        meanings=_meanings(results),
+        title=title or evaluations[0].results["name"],
+        evaluations=evaluations,
+        sections=sections,
+        meanings=_meanings(evaluations),
         gallery=gallery,
-        collapse=_pretty(results["collapse"]) if results["collapse"] else None,
-        provenance=_pretty(results["provenance"]),
+        gallery_json=script_json({**data, "images_per_block": IMAGES_PER_BLOCK}),
+        image_blocks=[script_json(block) for block in blocks],
+        style=Markup(style),
+        script=Markup(script),
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
-def render_markdown(results: Mapping, charts: Sequence[Chart], title: str | None = None) -> str:
+def script_json(value: object) -> Markup:
+    """JSON that can stand in a script element: nothing in it can end the element or begin another."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&\u2028\u2029":  # in JSON these can only stand in strings
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def _source(environment: Environment, name: str) -> str:
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _marked(cell: str) -> Markup:
+    """A cell in which an interval is small print, and what has collapsed is marked."""
+    found = NUMBER.fullmatch(cell)
+    if not found:
+        return Markup("{}").format(cell)
+    number, between, collapsed = found.groups()
+    tag = Markup(' <span class="tag">collapsed</span>') if collapsed else ""
+    return Markup('{} <span class="span">[{}]</span>').format(number, between) + tag
+
+
+def _scopes(results: Mapping) -> list[tuple[str, list]]:
+    rows = table_rows(results)
+    return [(SCOPES[scope], [row for row in rows if row.scope == scope]) for scope in SCOPES]
+
+
+def about(results: Mapping) -> str:
+    """What was asked of whom, in a sentence."""
+    return (
+        f"{results['vlm']} answers {results['num_queries']} queries ({results['split']}) of {results['dataset']}; "
+        f"task {results['task']}, measured by {results['metric']}."
+    )
+
+
+def render_markdown(evaluations: Sequence[Evaluation], sections: Sequence[Section], title: str | None = None) -> str:
     """The report without its gallery as Markdown; charts are linked as files beside it."""
-    headline, *further = (escape_markdown(sentence) for sentence in findings(results))
-    parts = [
-        f"# {escape_markdown(title or results['name'])}",
-        f"**{headline}**",
-        *further,
-        markdown_table(results).rstrip(),
-        "\n".join(f"- {escape_markdown(note)}" for note in notes(results)),
-        *(f"![{escape_markdown(chart.description)}]({chart.file_name})" for chart in charts),
-        "## Methods",
-        "\n".join(
-            f"- **{escape_markdown(label)}**: {escape_markdown(meaning)}" for label, meaning in _meanings(results)
-        ),
-        "## Provenance",
-        "\n".join(f"- {key}: {escape_markdown(str(results[key]))}" for key in ("dataset", "vlm", "task", "metric")),
-        "\n".join("    " + line for line in _pretty(results["provenance"]).splitlines()),
-    ]
+    parts = [f"# {escape_markdown(title or evaluations[0].results['name'])}"]
+    for one in evaluations:
+        headline, *further = findings(one.results)
+        parts += [escape_markdown(one.named(about(one.results))), f"**{escape_markdown(one.named(headline))}**"]
+        parts += map(escape_markdown, further)
+    parts.append("## Accuracy")
+    for one in evaluations:
+        parts += [f"### {escape_markdown(one.label)}"] if one.label else []
+        parts.append(markdown_table(one.results).rstrip())
+        parts.append("\n".join(f"- {escape_markdown(note)}" for note in notes(one.results)))
+    meanings = [f"- **{escape_markdown(label)}**: {escape_markdown(text)}" for label, text in _meanings(evaluations)]
+    parts += ["## Methods", "\n".join(meanings), *map(section_markdown, sections), "## Provenance"]
+    for one in evaluations:
+        parts += [f"### {escape_markdown(one.label)}"] if one.label else []
+        parts.append("\n".join("    " + line for line in _pretty(one.results["provenance"]).splitlines()))
     return "\n\n".join(parts) + "\n"
 
 
-def _meanings(results: Mapping) -> list[tuple[str, str]]:
-    methods = [row.method for row in table_rows(results)]
+def _meanings(evaluations: Sequence[Evaluation]) -> list[tuple[str, str]]:
+    methods = [row.method for one in evaluations for row in table_rows(one.results)]
     bases = dict.fromkeys(method.removesuffix(POOL_SUFFIX) for method in methods)
-    found = [(method_label(base), MEANINGS.get(base, "A further method of this evaluation.")) for base in bases]
+    selectors = {name for one in evaluations for name in one.results["selectors"]}
+    unknown = {base: MEANINGS["selector"] if base in selectors else "A further method." for base in bases}
+    found = [(method_label(base), MEANINGS.get(base, unknown[base])) for base in bases]
     if any(method.endswith(POOL_SUFFIX) for method in methods):
         found.append(("… (whole pool)", "The same, choosing from the whole pool instead of the sampled candidates."))
     return found

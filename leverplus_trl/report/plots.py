@@ -46,9 +46,10 @@ OTHER_COLOURS = ("#E69F00", "#5E4FA2", "#8C6D1F", "#17A398", "#B2182B", "#4D4D4D
 OTHER_MARKERS = ("X", "<", ">", "h", "p", "d", "8", "H")
 #: For names that are not known: as many pairs as no report has methods, since 7 and 8 share no divisor.
 OTHER_STYLES = [(OTHER_COLOURS[i % 7], OTHER_MARKERS[i % 8]) for i in range(56)]
+DPI = 160
 RC = {
     "font.family": "DejaVu Sans",
-    "figure.dpi": 160,
+    "figure.dpi": DPI,
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -87,7 +88,7 @@ def plot_accuracy_by_shots(results: Mapping) -> bytes:
             axis.set_xlabel("shots (demonstrations in the prompt)")
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, fontsize=9)
         axes[0].set_ylabel(f"accuracy in %, with {results['interval']['confidence']:.0%} interval")
-        return _png(figure)
+        return picture(figure)
 
 
 def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
@@ -188,10 +189,11 @@ def plot_score_by_beam_position(by_split: Mapping[str, list[Interval]]) -> bytes
         axis.set_xlabel("beam position (1 = best)")
         axis.set_ylabel("mean score (gain over no demonstrations)")
         axis.legend(frameon=False, fontsize=9)
-        return _png(figure)
+        return picture(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def picture(figure: Figure) -> bytes:
+    """A figure as a PNG that does not say which version drew it."""
     out = io.BytesIO()
     FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
     return out.getvalue()

@@ -23,24 +23,40 @@ class ReportArguments:
     What to report on and where to write it.
 
     Args:
-        evaluation (`str`):
-            Folder that the evaluate stage wrote: `results.json` and `predictions`.
+        evaluation (`list[str]`):
+            Folders that the evaluate stage wrote (`results.json` and `predictions`), all on the same queries; a single
+            one needs no list. `LABEL=FOLDER` gives one a name of its own.
         output_dir (`str`):
             Folder for the report.
         beams (`str`, *optional*):
-            Beam table for the chart of scores by beam position; without it there is no such chart.
-        num_gallery_queries (`int`, *optional*, defaults to 12):
-            Queries to show with their chosen demonstrations.
+            Beams, for what the search showed before training and for the beams of the queries that are shown.
+        training (`list[str]`, *optional*):
+            Folders of trained selectors, whose training curves are drawn; `LABEL=FOLDER` names one. By default those
+            selectors of the evaluations that are folders here.
+        num_gallery_queries (`int`, *optional*, defaults to 500):
+            Queries to browse, with their demonstrations and answers.
         title (`str`, *optional*):
-            Title of the report; by default the name of the evaluation.
+            Title of the report; by default the name of the first evaluation.
     """
 
-    evaluation: str = field(metadata={"help": "Folder that the evaluate stage wrote (results.json and predictions)."})
-    output_dir: str = field(metadata={"help": "Folder for index.html, report.md, results.csv and the charts."})
-    beams: str | None = field(default=None, metadata={"help": "Beam table for the chart of scores by beam position."})
-    num_gallery_queries: int = field(default=12, metadata={"help": "Queries to show with their demonstrations."})
+    evaluation: list[str] = field(
+        metadata={"help": "Folders that the evaluate stage wrote, on the same queries, each FOLDER or LABEL=FOLDER."}
+    )
+    output_dir: str = field(metadata={"help": "Folder for index.html, report.md, the CSV files and the charts."})
+    beams: str | None = field(default=None, metadata={"help": "Beams, for their analysis and to show them."})
+    training: list[str] | None = field(
+        default=None, metadata={"help": "Selectors whose training is shown, each FOLDER or LABEL=FOLDER."}
+    )
+    num_gallery_queries: int = field(default=500, metadata={"help": "Queries to browse in the page."})
     title: str | None = field(default=None, metadata={"help": "Title of the report; default: the evaluation's name."})
 
     def __post_init__(self):
+        # A recipe may name a single folder without a list.
+        if isinstance(self.evaluation, str):
+            self.evaluation = [self.evaluation]
+        if isinstance(self.training, str):
+            self.training = [self.training]
+        if not self.evaluation:
+            raise ValueError("evaluation is empty; expected one folder or several that the evaluate stage wrote.")
         if self.num_gallery_queries < 0:
             raise ValueError(f"num_gallery_queries is {self.num_gallery_queries}; expected 0 or more.")

@@ -12,15 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The results as tables and sentences: Markdown, CSV, and the rows that the HTML page shows.
+"""The results as tables and sentences: Markdown, and the rows that the HTML page shows.
 
 The best of a column is set in bold only when its paired difference to every other method excludes 0, and a collapsed
 method is called collapsed. The oracle knows the answers, so it is never the best.
 """
 
-import csv
 import html
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -85,9 +83,21 @@ def interval(low: float, high: float, signed: bool = False) -> str:
     return f"[{percent(low, signed)}, {percent(high, signed)}]"
 
 
+def p_value(cell: Mapping) -> str | None:
+    """The corrected p-value of a difference to random selection, or `None` where the results hold none."""
+    value = cell.get("diff_p_holm")
+    return None if value is None else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
 def shots_of(results: Mapping) -> list[int]:
     """The numbers of shots of the table, without 0."""
     return sorted({row["shots"] for row in results["rows"] if row["shots"] > 0})
+
+
+def prefixes_of(results: Mapping) -> list[tuple[int, Mapping]]:
+    """`(number of queries, their results)`: the nested prefixes, if any were asked for, and all queries last."""
+    parts = [(part["num_queries"], {**results, **part}) for part in results.get("prefixes", [])]
+    return [*parts, (results["num_queries"], results)]
 
 
 def average_rows(results: Mapping) -> dict[tuple[str, int], Mapping]:
@@ -145,7 +155,8 @@ def _accuracy(cell: Mapping, bold: bool) -> str:
 def _difference(cell: Mapping) -> str:
     if cell["diff_to_random"] is None:
         return ABSENT
-    return f"{percent(cell['diff_to_random'], True)} {interval(cell['diff_ci_low'], cell['diff_ci_high'], True)}"
+    text = f"{percent(cell['diff_to_random'], True)} {interval(cell['diff_ci_low'], cell['diff_ci_high'], True)}"
+    return ", ".join(filter(None, [text, p_value(cell)]))
 
 
 def escape_markdown(text: str) -> str:
@@ -166,6 +177,11 @@ def notes(results: Mapping) -> list[str]:
         "its column, if the interval of its paired difference to every other method but the oracle excludes 0.",
         "Zero-shot has no shots; it is repeated in every column to compare with.",
     ]
+    if any(p_value(row) for row in results["rows"]):
+        found.append(
+            "p: the chance of a difference to random selection at least as large if there were none, corrected for "
+            "all differences of the table (Holm). Intervals are not corrected."
+        )
     rows = average_rows(results).values()
     if any(row["ci_low"] == row["ci_high"] for row in rows):
         found.append(
@@ -257,13 +273,3 @@ def _finding(row: Mapping, best: Mapping, confidence: float) -> str:
         f"{percent(best['difference'], True)} points {interval(best['ci_low'], best['ci_high'], True)}, "
         f"{verdict}.{collapsed}"
     )
-
-
-def results_csv(results: Mapping) -> str:
-    """Every row of `results.json` as CSV, seeds included; lists are joined with spaces."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(results["rows"][0]), lineterminator="\n")
-    writer.writeheader()
-    for row in results["rows"]:
-        writer.writerow({key: " ".join(value) if isinstance(value, list) else value for key, value in row.items()})
-    return out.getvalue()

@@ -31,6 +31,7 @@ from datasets import Dataset, concatenate_datasets
 from trl import TrlParser
 
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
+from ..beams.beam_analysis import describe, write_analysis
 from ..hub import HubArguments, check_writable
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
@@ -86,6 +87,7 @@ def main(
         for name, others in {data_args.pool_split: pool, **queries}.items():
             check_disjoint(others, examples, name, split)
         queries[split] = first_queries(examples, beam_args.num_queries)
+    task.use_references(*queries.values())
     if beam_args.num_shots > sampler_args.num_candidates:
         raise ValueError(
             f"num_shots is {beam_args.num_shots} and num_candidates {sampler_args.num_candidates}: a sequence can't "
@@ -131,9 +133,12 @@ def main(
 
 
 def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
-    """Writes the tables from the results of all units, by split in query order."""
+    """Writes the tables from the results of all units, by split in query order, and what they show beforehand."""
+    splits = write_analysis(run.path, files, run.provenance["recipe"]["insertion"])["splits"]
     write_beam_dataset(run.path, files, run.provenance)
     logger.info("Beams and ledger are in %s.", run.path)
+    for name, split in list(splits.items())[:1]:  # the others stand in the file
+        logger.info("%s", describe(name, split))
 
 
 def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArguments, state: PartialState) -> None:

@@ -23,7 +23,7 @@ leverplus evaluate --config recipes/demo/50_evaluate.yaml
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,9 +31,10 @@ import numpy as np
 from datasets import Dataset
 from trl import TrlParser
 
-from ..evaluation.baselines import BASELINES, Choices, choose, oracle
-from ..evaluation.evaluation import ORACLE, RANDOM, SELECTOR, ZERO_SHOT, summarize, write_results
+from ..evaluation.baselines import BASELINES, RANDOM_METHODS, Choices, choose, oracle, reordered
+from ..evaluation.evaluation import read_results, summarize, write_results
 from ..evaluation.inference import EvaluationArguments, Plan, answer_queries, read_predictions
+from ..evaluation.runs import ORACLE, RANDOM, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates
@@ -58,7 +59,10 @@ COLLAPSE = "collapse.json"
 CARD = """\
 What a frozen VLM answered, behind the demonstrations that each method chose.
 
-`demonstration_ids` stand in prompt order; `accuracy` is the task's metric in 0..1."""
+`demonstration_ids` stand in prompt order; `accuracy` is the task's metric in 0..1 (CIDEr: 0..10)."""
+PROBES_CARD = """\
+What the VLM answered behind demonstrations that a method chose, put in another order. `METHOD~shuffled` is to be held
+against METHOD in the predictions of the same evaluation, at the same shots and seed."""
 
 
 def make_parser() -> TrlParser:
@@ -85,7 +89,11 @@ def main(
     task.check_examples(pool, data_args.pool_split)
     task.check_examples(queries, eval_args.eval_split)
     check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)
-    queries = first_queries(queries, eval_args.num_queries)
+    wanted = max(eval_args.num_queries or [0])
+    if wanted > len(queries):
+        logger.warning("num_queries says %d; %r has %d.", wanted, eval_args.eval_split, len(queries))
+    queries = first_queries(queries, wanted)
+    task.use_references(queries)
     if stage_args.dry_run:
         shots = prompts_of_a_query(eval_args)
         count = len(shots)
@@ -106,13 +114,15 @@ def main(
     }
     run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts, stage_args.shard)
     if (run.path / LAST_FILE).exists():
+        read_results(run.path / LAST_FILE)
         logger.info("%s is complete: nothing to do.", run.path)
         return
     candidate_ids = candidates_of(queries, pool, sampler_args, eval_args)
     plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance)
     vlm = load_vlm(vlm_args, task)
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
-    report = preflight(vlm, pool, queries, max(shots for _, shots, _ in plan), max_new_tokens=task_args.max_new_tokens)
+    most_shots = max(shots for _, shots, _ in plan)
+    report = preflight(vlm, pool, queries, most_shots, max_new_tokens=task_args.max_new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
     if state.is_main_process:
         run.units.mkdir(exist_ok=True)
@@ -121,30 +131,45 @@ def main(
     if run.waits_for_merge():
         return
     if state.is_main_process:
-        finish(run, files)
+        finish(run, files, queries, pool)
     state.wait_for_everyone()
 
 
-def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
-    """Writes predictions and results from those of all units, in query order."""
+def finish(
+    run: RunFolder, files: dict[str, list[Path]], queries: Dataset | None = None, pool: Dataset | None = None
+) -> None:
+    """Writes predictions and results from those of all units, in query order; loads the examples if not given."""
     recipe = run.provenance["recipe"]
     _, data_args, task_args, vlm_args, _, eval_args = make_parser().parse_dict(recipe, allow_extra_keys=True)
+    task = make_task(task_args)
+    if queries is None or pool is None:
+        pool, queries = (load_examples(data_args, split) for split in (data_args.pool_split, eval_args.eval_split))
     units = files[eval_args.eval_split]
-    predictions = read_predictions(units)
+    predictions, order_probes = read_predictions(units)
     tables = {"predictions": {eval_args.eval_split: predictions}}
     write_tables(run.path / "predictions", tables, "Predictions", CARD, run.provenance)
+    if len(order_probes):
+        tables = {"order_probes": {eval_args.eval_split: order_probes}}
+        write_tables(run.path / "order_probes", tables, "Order probes", PROBES_CARD, run.provenance)
     results = summarize(
         predictions,
         name=Path(eval_args.output_dir).parent.name or eval_args.output_dir,
         dataset=data_args.dataset,
         vlm=vlm_args.vlm,
         task=task_args.task,
-        metric=make_task(task_args).metric,
+        metric=task.metric,
         provenance=run.provenance,
         collapse=json.loads((units[0].parent / COLLAPSE).read_text(encoding="utf-8")),
         selectors=list(eval_args.selector_paths),
+        queries=queries,
+        pool=pool,
+        metrics=task.metrics,
+        num_queries=eval_args.num_queries or (),
+        order_probes=order_probes if len(order_probes) else None,
     )
     write_results(results, run.path / LAST_FILE)
+    for warning in results["diagnostics"]["warnings"]:
+        logger.warning("%s", warning)
     shutil.rmtree(run.units, ignore_errors=True)
     logger.info("Results are in %s.", run.path / LAST_FILE)
 
@@ -152,7 +177,8 @@ def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
 def prompts_of_a_query(eval_args: EvaluationArguments) -> list[int]:
     """Demonstrations in each prompt that a query is answered behind, at most."""
     choosing = [method for method in eval_args.methods if method not in (ZERO_SHOT, SELECTOR)]
-    count = len(choosing) + len(eval_args.selectors) * (SELECTOR in eval_args.methods)
+    count = sum(len(eval_args.method_seeds) if method in RANDOM_METHODS else 1 for method in choosing)
+    count += len(eval_args.selectors) * (SELECTOR in eval_args.methods)
     return [0, *(shots for _ in range(count) for shots in sorted(set(eval_args.shots)))]
 
 
@@ -163,7 +189,7 @@ def job_to_estimate(
     identifiers = pool["id"]
 
     def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
-        rng, requests = np.random.default_rng(eval_args.method_seed), []
+        rng, requests = np.random.default_rng(eval_args.method_seeds[0]), []
         for query in asked:
             for count in shots:
                 rows = rng.choice(len(identifiers), size=count, replace=False)
@@ -171,6 +197,8 @@ def job_to_estimate(
         vlm.generate(requests)
 
     notes = ["Random demonstrations stood for what the methods choose."]
+    if eval_args.order_probes:
+        notes.append(f"Order probes of up to {eval_args.order_probes} queries are not counted.")
     return Job({eval_args.eval_split: queries}, pool, eval_args.unit_size, work, num_shards, notes)
 
 
@@ -215,17 +243,18 @@ def make_plan(
     beams_provenance: dict | None,
 ) -> tuple[Plan, dict[str, dict]]:
     """What each method puts into each prompt, and the collapse measures of the selectors."""
-    seed = eval_args.method_seed
-    plan: dict[tuple[str, int, int], list[list[str]]] = {(ZERO_SHOT, 0, seed): [[] for _ in queries]}
+    seed = eval_args.method_seeds[0]  # of what does not draw at random, too
+    plan: dict[tuple[str, int, int], Sequence[list[str] | None]] = {(ZERO_SHOT, 0, seed): [[] for _ in queries]}
     collapse = {}
     shots_of_all = sorted(set(eval_args.shots))
     baselines = [method for method in BASELINES if method in eval_args.methods]
     if baselines:
         choices = make_choices(queries, pool, candidate_ids, sampler_args, baselines)
         plan |= {
-            (method, shots, seed): choose(method, choices, shots, seed)
+            (method, shots, one): choose(method, choices, shots, one)
             for method in baselines
             for shots in shots_of_all
+            for one in (eval_args.method_seeds if method in RANDOM_METHODS else [seed])
         }
     if SELECTOR in eval_args.methods:
         for name, paths in eval_args.selector_paths.items():
@@ -245,7 +274,23 @@ def make_plan(
         searched = beams_provenance["recipe"]
         for shots in (shots for shots in shots_of_all if shots <= searched["num_shots"]):
             plan[ORACLE, shots, seed] = oracle(ledger, queries["id"], shots, searched["score"])
-    return plan, collapse
+    return plan | plan_order_probes(plan, queries, eval_args), collapse
+
+
+def plan_order_probes(plan: Plan, queries: Dataset, eval_args: EvaluationArguments) -> Plan:
+    """What each selector chose (without one: the first method) at the most shots, in another order."""
+    most = max(shots for _, shots, _ in plan)
+    keys = [key for key in plan if key[1] == most]
+    wanted = [next((key for key in keys if key[0] == name), None) for name in eval_args.selector_paths]
+    wanted = [key for key in wanted if key] or keys[:1]
+    if most < 2:
+        return {}
+    return {
+        (method + SHUFFLED_SUFFIX, shots, seed): reordered(
+            queries["id"], plan[method, shots, seed], eval_args.order_probes, eval_args.method_seeds[0]
+        )
+        for method, shots, seed in wanted
+    }
 
 
 def make_choices(

@@ -180,8 +180,11 @@ def write(
     missing = [
         f"{split}\t{identifier}\t{path}" for split, one in prepared.items() for identifier, path in one.missing_images
     ]
+    listing = run.path / "missing_images.txt"
     if missing:
-        (run.path / "missing_images.txt").write_text("\n".join(missing) + "\n", encoding="utf-8")
+        listing.write_text("\n".join(missing) + "\n", encoding="utf-8")
+    else:
+        listing.unlink(missing_ok=True)  # of an earlier run
     embed = args.embed_images and args.root is not None and source.has_images
     scratch = run.path / ".embedding"
     shutil.rmtree(scratch, ignore_errors=True)

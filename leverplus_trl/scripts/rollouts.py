@@ -101,6 +101,7 @@ def main(
     task.check_examples(pool, data_args.pool_split)
     examples = load_queries(rollout_args, data_args, task, pool)
     queries = {split: first_queries(table, rollout_args.num_queries) for split, table in examples.items()}
+    task.use_references(*examples.values())
     searched = read_searched(rollout_args, queries, pool, made_by)
     config = read_selector_config(rollout_args.selector) if rollout_args.selector else None
     if config is not None:

@@ -93,7 +93,7 @@ def _vqa(root: Path, sizes: Mapping[str, int], prefix: str, okvqa: bool) -> None
         coco = {"train": "train2014", "validation": "val2014"}[split]
         questions, annotations = [], []
         for number in range(_offset(split), _offset(split) + size):
-            image_id = 9 + number // 2 * 16  # two questions an image
+            image_id = 9 + number // 2 * 17  # two questions an image
             question_id = image_id * (10 if okvqa else 1000) + number % 2
             colour = colour_of(image_id)
             write_picture(root / coco / f"COCO_{coco}_{image_id:012d}.jpg", image_id)
@@ -374,6 +374,6 @@ def write_dataset(name: str, root: Path, sizes: Mapping[str, int]) -> None:
         root (`Path`):
             Folder for them.
         sizes (`Mapping[str, int]`):
-            Examples of each split.
+            Examples of each split that is to be written, up to 1,000.
     """
     WRITERS[name](root, sizes)

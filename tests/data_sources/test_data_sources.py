@@ -14,43 +14,17 @@
 
 """Published datasets: small ones in the exact official formats, through the stage, to what tasks load."""
 
-import json
-
 import datasets
 import pytest
 from data_sources.official_formats import picture, write_dataset
+from data_sources.preparing import SIZES, edit_json, prepared, sizes_of
 
 from leverplus_trl.data_sources import DATA_SOURCES
+from leverplus_trl.metrics import METRICS
 from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
 from leverplus_trl.scripts import prepare
-from leverplus_trl.scripts.stage_arguments import StageArguments
 from leverplus_trl.tables import table_provenance
-from leverplus_trl.tasks import DataArguments, load_examples
-
-
-SIZES = {"train": 7, "validation": 4, "test": 3}
-
-
-def sizes_of(name):
-    """The splits of a dataset, as small as the fixtures are."""
-    return {split: SIZES[split] for split in DATA_SOURCES[name].counts}
-
-
-def prepared(tmp_path, name, **changes):
-    """Runs the stage on official files, which are written if they are not there, and gives the output folder."""
-    root = tmp_path / "official"
-    if not root.exists():
-        write_dataset(name, root, sizes_of(name))
-    output = tmp_path / changes.pop("to", "examples")
-    changes = {"root": str(root), "allow_other_counts": True} | changes
-    prepare.main(StageArguments(), prepare.PrepareArguments(dataset=name, output_dir=str(output), **changes))
-    return output
-
-
-def edit_json(file, change):
-    content = json.loads(file.read_text())
-    change(content)
-    file.write_text(json.dumps(content))
+from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
 
 
 @pytest.mark.parametrize("name", DATA_SOURCES)
@@ -71,6 +45,19 @@ def test_every_official_format_becomes_examples(tmp_path, name):
     assert source.citation in card and source.licence in card and all(f"| {split} | " in card for split in plain)
     assert table_provenance(str(output))["recipe"]["dataset"] == name
     assert not (output / "missing_images.txt").exists()
+
+
+@pytest.mark.parametrize("name", DATA_SOURCES)
+def test_the_task_and_the_metric_that_a_source_names_take_its_examples(tmp_path, name):
+    source = DATA_SOURCES[name]
+    labels = ["negative", "positive"] if name == "sst2" else None
+    task = make_task(TaskArguments(task=source.task, metric=source.metric, labels=labels))
+    split = next(iter(source.counts))
+    examples = load_examples(DataArguments(dataset=str(prepared(tmp_path, name))), split)
+    task.check_examples(examples, split)
+    assert METRICS[source.metric].applies(examples[0])
+    assert examples[0]["question"] in task.content(examples[0])[-1]["text"]
+    assert task.target(examples[0]) == examples[0]["answer"]
 
 
 def colours_and_answers(tmp_path, name, split="validation"):
@@ -133,6 +120,25 @@ def test_sst2_keeps_quotation_marks_and_names_the_labels(tmp_path):
     assert rows["train-1"]["question"] == "film 1 is a joy" and rows["train-1"]["answer"] == "positive"
 
 
+def test_the_later_release_of_docvqa(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("docvqa", root, sizes_of("docvqa"))
+    images = root / "spdocvqa_images"
+    images.mkdir()
+    (root / "spdocvqa_qas").mkdir()
+    for name in ("train", "val"):
+        for page in (root / name / "documents").iterdir():
+            page.rename(images / page.name)
+        (root / name / "documents").rmdir()
+        edit_json(
+            root / name / f"{name}_v1.0.json",
+            lambda content: [row.update(question_types=["handwritten", "form"]) for row in content["data"]],
+        )
+        (root / name / f"{name}_v1.0.json").rename(root / "spdocvqa_qas" / f"{name}_v1.0_withQT.json")
+    rows = load_examples(DataArguments(dataset=str(prepared(tmp_path, "docvqa"))), "validation")
+    assert len(rows) == SIZES["validation"] and rows[0]["question_types"] == ["handwritten", "form"]
+
+
 def test_karpathy_train_holds_restval(tmp_path):
     rows = load_examples(DataArguments(dataset=str(prepared(tmp_path, "coco_karpathy"))), "train")
     assert sorted(rows["id"], key=int) == [str(number) for number in range(1, 8)]
@@ -167,7 +173,7 @@ def test_a_holdout_shares_no_image_with_the_split_it_was_cut_off(tmp_path):
 
 
 def test_mmbench_can_be_cut_into_demonstrations_and_queries(tmp_path):
-    splits = datasets.load_dataset(str(prepared(tmp_path, "mmbench", holdout=2)))
+    splits = datasets.load_dataset(str(prepared(tmp_path, "mmbench", holdout=2, embed_images=True)))
     assert {split: len(table) for split, table in splits.items()} == {"validation": 2, "holdout": 2}
 
 
@@ -221,144 +227,3 @@ def test_the_same_command_twice_gives_the_same_and_another_recipe_is_refused(tmp
     assert (output / "README.md").read_bytes() == card
     with pytest.raises(ValueError, match="holds the output of another recipe"):
         prepared(tmp_path, "okvqa", seed=5)
-
-
-# ── Bad input ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_missing_images_are_listed_counted_and_left_out(tmp_path, caplog):
-    root = tmp_path / "official"
-    write_dataset("okvqa", root, sizes_of("okvqa"))
-    gone = sorted((root / "train2014").iterdir())[0]
-    gone.unlink()
-    with caplog.at_level("WARNING", "leverplus_trl"):
-        output = prepared(tmp_path, "okvqa")
-    lines = (output / "missing_images.txt").read_text().splitlines()
-    assert len(lines) == 2 and all(line.split("\t")[0] == "train" and line.endswith(str(gone)) for line in lines)
-    assert f"train: 2 of 7 examples are left out because their image is missing, 1 files: {gone}" in caplog.text
-    assert len(load_examples(DataArguments(dataset=str(output)), "train")) == 5
-    assert "train: 2 left out because their image is missing" in (output / "README.md").read_text()
-    with pytest.raises(ValueError, match=r"2 of 7 examples of split 'train' can't be used: 2 because their image is"):
-        prepared(tmp_path, "okvqa", to="strict", on_bad_example="raise")
-    for file in (root / "train2014").iterdir():
-        file.unlink()
-    with pytest.raises(
-        ValueError, match=r"None of the 7 examples of split 'train' can be used: 7 because their image"
-    ):
-        prepared(tmp_path, "okvqa", to="none")
-
-
-def test_questions_and_annotations_without_each_other_are_counted(tmp_path, caplog):
-    root = tmp_path / "official"
-    write_dataset("vqav2", root, sizes_of("vqav2"))
-    edit_json(root / "v2_mscoco_train2014_annotations.json", lambda content: content["annotations"].pop(0))
-    edit_json(root / "v2_OpenEnded_mscoco_train2014_questions.json", lambda content: content["questions"].pop())
-    with caplog.at_level("WARNING", "leverplus_trl"):
-        output = prepared(tmp_path, "vqav2")
-    assert "1 of 7 examples are left out: the question has no annotation" in caplog.text
-    assert "1 of 7 examples are left out: the annotation has no question" in caplog.text
-    assert len(load_examples(DataArguments(dataset=str(output)), "train")) == 5
-    with pytest.raises(ValueError, match="1 because the question has no annotation; 1 because the annotation has no"):
-        prepared(tmp_path, "vqav2", to="strict", on_bad_example="raise")
-
-
-def test_nine_annotators_are_counted_and_kept_and_empty_answers_left_out(tmp_path):
-    root = tmp_path / "official"
-    write_dataset("okvqa", root, sizes_of("okvqa"))
-
-    def damage(content):
-        content["annotations"][0]["answers"].pop()
-        for answer in content["annotations"][1]["answers"]:
-            answer["answer"] = answer["raw_answer"] = " "
-
-    edit_json(root / "mscoco_train2014_annotations.json", damage)
-    edit_json(
-        root / "OpenEnded_mscoco_train2014_questions.json", lambda content: content["questions"][2].update(question="")
-    )
-    card = (prepared(tmp_path, "okvqa") / "README.md").read_text()
-    assert "- train: 1 do not have 10 answers, which the official metric expects" in card
-    assert "- train: 1 left out because all its answers are empty" in card
-    assert "- train: 1 left out because the question is empty" in card
-    assert "| train | 9009 | 7 | 2 | 5 |" in card
-
-
-def test_other_counts_than_the_official_ones_are_refused_naming_the_file(tmp_path, caplog):
-    with pytest.raises(
-        ValueError,
-        match=r"OpenEnded_mscoco_train2014_questions.json' holds 7 questions; the official file holds 9,009",
-    ):
-        prepared(tmp_path, "okvqa", allow_other_counts=False)
-    assert not (tmp_path / "examples").exists()
-    with caplog.at_level("WARNING", "leverplus_trl"):
-        prepared(tmp_path, "okvqa")
-    assert "mscoco_val2014_annotations.json' holds 4 annotations; the official file holds 5,046" in caplog.text
-
-
-def test_truncated_and_foreign_files_are_named(tmp_path):
-    root = tmp_path / "official"
-    write_dataset("okvqa", root, sizes_of("okvqa"))
-    file = root / "mscoco_train2014_annotations.json"
-    whole = file.read_text()
-    file.write_text(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"mscoco_train2014_annotations.json' \(.* bytes\) is not whole JSON"):
-        prepared(tmp_path, "okvqa")
-    file.write_text('{"questions": []}')
-    with pytest.raises(ValueError, match=r"holds no list 'annotations': it is not the official file"):
-        prepared(tmp_path, "okvqa")
-    file.unlink()
-    with pytest.raises(ValueError, match=r"There is no mscoco_train2014_annotations.json in .* name in `splits` only"):
-        prepared(tmp_path, "okvqa")
-    output = prepared(tmp_path, "okvqa", splits=["validation"])
-    assert list(datasets.load_dataset(str(output))) == ["validation"]
-    for place in ("one", "two"):
-        (root / place).mkdir()
-        (root / place / file.name).write_text(whole)
-    with pytest.raises(ValueError, match="stands in several places"):
-        prepared(tmp_path, "okvqa", to="again")
-
-
-@pytest.mark.parametrize(
-    "name, file, content, message",
-    [
-        ("gsm8k", "train.jsonl", '{"question": "a", "answer": "1 #### 1"}\n{"quest', r"Line 2 of .*looks truncated"),
-        ("sst2", "train.tsv", "index\tsentence\n0\tfine\n", "has the columns"),
-        ("scienceqa", "problems.json", '{"1": {"question": "a"}}', "is not ScienceQA's problems.json"),
-        ("mmbench", "MMBench_dev_en.tsv", "index\tquestion\n1\ta\n", "expected at least"),
-    ],
-)
-def test_files_of_another_kind_are_refused(tmp_path, name, file, content, message):
-    (tmp_path / "official").mkdir()
-    (tmp_path / "official" / file).write_text(content)
-    with pytest.raises(ValueError, match=message):
-        prepared(tmp_path, name)
-
-
-def test_an_id_in_two_splits_is_refused(tmp_path):
-    root = tmp_path / "official"
-    write_dataset("textvqa", root, sizes_of("textvqa"))
-    edit_json(root / "TextVQA_0.5.1_val.json", lambda content: content["data"][0].update(question_id=0))
-    with pytest.raises(ValueError, match="The id '0' stands twice, in 'train' and in 'validation'"):
-        prepared(tmp_path, "textvqa")
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"dataset": "okvqq"}, "dataset is 'okvqq'; expected one of okvqa"),
-        ({"root": None}, "set one of them"),
-        ({"hub_id": "a/b"}, "set one of them"),
-        ({"hub_config": "c"}, "hub_config is 'c', which needs `hub_id`"),
-        ({"splits": ["test"]}, "splits names 'test'; okvqa has train, validation with answers"),
-        ({"num": 0}, "num is 0; expected 1 or more"),
-        ({"holdout": 0}, "holdout is 0"),
-        ({"on_bad_example": "warn"}, "on_bad_example is 'warn'"),
-    ],
-)
-def test_arguments_are_checked_against_each_other(changes, message):
-    with pytest.raises(ValueError, match=message):
-        prepare.PrepareArguments(**{"dataset": "okvqa", "root": "r", "output_dir": "o"} | changes)
-
-
-def test_a_root_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match=r"root is .*nowhere', which is not a folder"):
-        prepared(tmp_path, "okvqa", root=str(tmp_path / "nowhere"))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from leverplus_trl.evaluation.baselines import BASELINES, MIX_SOURCES, Choices, choose, oracle
+from leverplus_trl.evaluation.baselines import BASELINES, MIX_SOURCES, Choices, choose, oracle, reordered
 from leverplus_trl.retrieval import ExampleEmbeddings
 from leverplus_trl.schema import LEDGER
 
@@ -92,6 +92,18 @@ def test_more_shots_than_candidates_and_unknown_methods_are_refused(choices):
         choose("random", choices, 4, seed=0)
     with pytest.raises(ValueError, match="Unknown baseline 'best'"):
         choose("best", choices, 1, seed=0)
+
+
+def test_another_order_is_of_the_same_demonstrations_and_never_the_same():
+    query_ids = [f"q{number}" for number in range(30)]
+    chosen = [["a", "b"], ["a"], []] + [["a", "b", "c"]] * 27
+    found = reordered(query_ids, chosen, 20, seed=0)
+    assert found[:3] == [["b", "a"], None, None] and found[20:] == [None] * 10
+    assert all(sorted(order) == ["a", "b", "c"] and order != ["a", "b", "c"] for order in found[3:20])
+    assert len({tuple(order) for order in found[3:20]}) == 5  # every other order comes up
+    assert reordered(query_ids[7:8], chosen[7:8], 5, seed=0) == found[7:8]
+    assert reordered(query_ids, chosen, 20, seed=1) != found
+    assert reordered(query_ids, chosen, 0, seed=0) == [None] * 30
 
 
 def ledger(rows):

@@ -17,7 +17,7 @@ import math
 import numpy as np
 import pytest
 
-from leverplus_trl.evaluation.significance import bootstrap_mean, paired_difference
+from leverplus_trl.evaluation.significance import bootstrap_mean, holm, paired_difference, paired_p_value
 
 
 def test_interval_of_half_right_is_that_of_the_binomial():
@@ -123,3 +123,34 @@ def test_bad_input_is_named(values, settings, message):
 def test_pairs_need_the_same_queries():
     with pytest.raises(ValueError, match=r"2 stand on one side only, for example \['b', 'c'\]"):
         paired_difference({"a": 1.0, "b": 0.0}, {"a": 1.0, "c": 0.0})
+
+
+def test_holm_of_a_case_worked_by_hand():
+    # Sorted: 0.005 x 4, 0.01 x 3, 0.03 x 2, 0.04 x 1; the last may not be smaller than the one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([0.2]) == [0.2] and holm([]) == []
+
+
+def test_p_values_are_those_of_all_signs():
+    baseline = {"a": 0.0, "b": 0.0, "c": 0.0, "d": 0.5}
+    # Of the 8 signs of three equal differences two are as far from 0 as all plus.
+    assert paired_p_value({"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.5}, baseline) == pytest.approx(0.25, abs=0.02)
+    # |1 + 0.5 + 0.25| is reached by two of 8, |1 + 0.5 - 0.25| by four.
+    distinct = {"a": 1.0, "b": 0.5, "c": -0.25, "d": 0.5}
+    assert paired_p_value(distinct, baseline) == pytest.approx(0.5, abs=0.02)
+    assert paired_p_value(baseline, dict(baseline)) == 1.0
+
+
+@pytest.mark.parametrize("sizes", [np.ones(60), 1.0 + 0.01 * np.arange(60)])  # equal, and all different
+def test_p_values_err_as_often_as_they_say(sizes):
+    generator = np.random.default_rng(5)
+    baseline = {str(row): 0.0 for row in range(60)}
+    found = np.array(
+        [
+            paired_p_value(dict(zip(baseline, sizes * generator.choice([-1, 1], 60), strict=True)), baseline, 1_000)
+            for _ in range(400)
+        ]
+    )
+    # One standard error of 0.05 is 0.011; equal sizes allow few sums, so that p-values come in steps.
+    assert 0.01 <= np.mean(found <= 0.05) <= 0.08 and np.mean(found <= 0.5) <= 0.58
+    assert paired_p_value(dict(zip(baseline, sizes, strict=True)), baseline, 1_000) == pytest.approx(1 / 1001)

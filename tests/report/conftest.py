@@ -12,11 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+from pathlib import Path
+
 import pytest
 from datasets import Dataset
 from PIL import Image
 
 from leverplus_trl.evaluation.evaluation import summarize
+from leverplus_trl.report.evaluations import Evaluation
 from leverplus_trl.schema import EXAMPLES, PREDICTIONS
 
 
@@ -63,6 +66,11 @@ def predictions():
 @pytest.fixture
 def results(predictions):
     return summarize(predictions, **ABOUT, provenance={"vlm_revision": "abc123"})
+
+
+@pytest.fixture
+def evaluation(results, predictions):
+    return Evaluation(None, Path("evaluation"), results, predictions)
 
 
 def _examples(prefix, count):

@@ -12,15 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+import base64
+import hashlib
 import io
+import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
 
 from leverplus_trl.report.gallery import build_gallery
-from leverplus_trl.report.page import Chart, render_markdown, render_page
+from leverplus_trl.report.page import render_markdown, render_page, script_json
+from leverplus_trl.report.sections import Chart, Row, Section, Table
 from leverplus_trl.report.tables import average_rows, interval, percent
 
 
@@ -62,20 +67,28 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def charts():
+def sections():
     out = io.BytesIO()
-    Image.new("RGB", (3, 2)).save(out, format="PNG")
-    return [Chart("accuracy_by_shots.png", out.getvalue(), "Accuracy by shots", "The <lines> rise.")]
+    Image.new("RGB", (320, 160)).save(out, format="PNG")
+    chart = Chart("accuracy_by_shots.png", out.getvalue(), "Accuracy by shots", "The <lines> rise.")
+    rows = [Row(["sft", "50.0 [40.0, 60.0] collapsed"], "selector", frozenset({1})), Row(["v0", "54.5"], "published")]
+    table = Table("A small table.", ["method", "1 shot"], [("some group", rows)])
+    return [Section("Shots", "shots", ["A text."], [chart], [table], ["Small print."], ["Look out."])]
 
 
 @pytest.fixture
-def gallery(results, predictions, queries, pool):
-    return build_gallery(results, predictions, queries, pool, 12)
+def gallery(evaluation, queries, pool):
+    return build_gallery([evaluation], queries, pool, 12)
 
 
-def test_the_page_holds_the_numbers_of_the_table(results, charts, gallery):
-    page = Page(render_page(results, charts, gallery))
-    for row in average_rows(results).values():
+def scripts(text):
+    """`{attributes: content}` of the scripts of a page."""
+    return dict(re.findall(r"<script([^>]*)>(.*?)</script>", text, re.DOTALL))
+
+
+def test_the_page_holds_the_numbers_of_the_table(evaluation, sections, gallery):
+    page = Page(render_page([evaluation], sections, gallery))
+    for row in average_rows(evaluation.results).values():
         number = f"{percent(row['accuracy'])} {interval(row['ci_low'], row['ci_high'])}"
         assert any(" ".join(cell.split()).startswith(number) for cell in page.cells), number
         if row["diff_to_random"] is not None:
@@ -86,79 +99,108 @@ def test_the_page_holds_the_numbers_of_the_table(results, charts, gallery):
     assert "abc123" in page.text and "tiny VLM answers 20 queries (test) of world" in page.text
 
 
-def test_the_page_needs_nothing_but_itself(results, charts, gallery):
-    text = render_page(results, charts, gallery)
+def test_the_page_needs_nothing_but_itself(evaluation, sections, gallery):
+    text = render_page([evaluation], sections, gallery)
     page = Page(text)
     for _, attrs in page.tags:
         for name in LOADING & attrs.keys():
-            assert attrs[name].startswith("data:image/png;base64,"), attrs[name][:60]
+            assert attrs[name].startswith(("data:image/png;base64,", "#")), attrs[name][:60]
         assert not any(name.startswith("on") for name in attrs)
-    assert not {"script", "link", "iframe", "object", "embed", "base", "svg"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe", "object", "embed", "base", "svg"} & {tag for tag, _ in page.tags}
     assert not re.search(r"url\(|@import|https?://", text)
-    policy = next(attrs["content"] for attrs in page.all("meta") if "http-equiv" in attrs)
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def test_pictures_of_every_query_and_demonstration_are_there(results, charts, gallery):
-    pictures = Page(render_page(results, charts, gallery)).all("img")
-    assert len(pictures) == 1 + 12 * (1 + 4 * 2)  # a chart; 12 queries with 4 methods of 2 demonstrations
-    assert all(attrs["alt"] for attrs in pictures)
+def test_one_script_may_run_and_the_policy_names_its_hash(evaluation, sections, gallery):
+    text = render_page([evaluation], sections, gallery)
+    policy = next(attrs["content"] for attrs in Page(text).all("meta") if "http-equiv" in attrs)
+    kinds = [attrs.get("type") for attrs in Page(text).all("script")]
+    assert kinds.count(None) == 1 and set(kinds) == {None, "application/json"}
+    digest = base64.b64encode(hashlib.sha256(scripts(text)[""].encode()).digest()).decode()
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
 
 
-def test_right_and_wrong_are_told_by_more_than_colour(results, charts, gallery):
-    page = Page(render_page(results, charts, gallery))
-    verdicts = [entry["verdict"] for query in gallery["queries"] for entry in query["methods"]]
-    assert page.text.count("✓ right") == verdicts.count("right") > 0
-    assert page.text.count("✗ wrong") == verdicts.count("wrong") > 0
-    gallery["queries"][0]["methods"][0] |= {"accuracy": 0.3, "verdict": "partly right"}
-    assert "◐ partly right, 30.0%" in Page(render_page(results, charts, gallery)).text
+def test_the_gallery_is_data_with_its_images_in_blocks(evaluation, sections, gallery):
+    gallery["images"] = [f"data:{number}" for number in range(450)]
+    found = {
+        attrs: json.loads(text)
+        for attrs, text in scripts(render_page([evaluation], sections, gallery)).items()
+        if "json" in attrs
+    }
+    blocks = [found[f' type="application/json" id="images-{number}"'] for number in range(3)]
+    assert [len(block) for block in blocks] == [200, 200, 50] and [*blocks[0], *blocks[1], *blocks[2]] == gallery[
+        "images"
+    ]
+    data = found[' type="application/json" id="gallery-data"']
+    assert data["queries"] == gallery["queries"] and "images" not in data and data["images_per_block"] == 200
 
 
-def test_markup_in_data_shows_as_text(results, charts, gallery):
-    evil = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+def test_markup_in_data_shows_as_text(evaluation, sections, gallery):
+    evil = '<script>alert("x")</script><img src=x onerror=alert(1)><!--'
+    results = evaluation.results
     query = gallery["queries"][0]
     query |= {"question": evil, "expected": [evil], "id": evil}
-    query["methods"][0] |= {"prediction": evil, "label": evil}
-    query["methods"][0]["demonstrations"][0] |= {"question": evil, "answer": evil}
+    gallery["methods"][0]["label"] = gallery["demonstrations"][0][1] = evil
     results |= {"vlm": evil, "dataset": evil, "task": evil, "provenance": {evil: evil}, "collapse": {evil: evil}}
     results["rows"][-1]["method"] = evil
-    text = render_page(results, charts, gallery, title=evil)
+    sections.append(
+        Section(evil, "more", [evil], [], [Table(evil, [evil], [(evil, [Row([evil, f"{evil} [1]{evil}"])])])])
+    )
+    text = render_page([replace(evaluation, label=evil)], sections, gallery, title=evil)
     page = Page(text)
-    assert not page.all("script")
-    assert all(attrs["src"].startswith("data:") for attrs in page.all("img"))
-    assert text.count("<script") == 0 and page.text.count('<script>alert("x")</script>') >= 10
+    assert len(page.all("script")) == 3 == text.count("<script")
+    assert "<img src=x" not in text and "<!--" not in text and "onerror=alert(1)>" not in text
+    assert page.text.count('<script>alert("x")</script>') >= 10
+    data = json.loads(scripts(text)[' type="application/json" id="gallery-data"'])
+    assert data["queries"][0]["question"] == evil
 
 
-def test_a_collapsed_selector_is_marked(results, charts, gallery):
-    assert not any("collapsed" in cell for cell in Page(render_page(results, charts, gallery)).cells)
-    for row in results["rows"]:
+def test_json_for_a_script_holds_no_tag_and_reads_back():
+    value = {"a</script>": ["<!--", "&amp;", "\u2028\u2029", "ü"]}
+    text = str(script_json(value))
+    assert not set("<>&\u2028\u2029") & set(text) and json.loads(text) == value
+
+
+def test_a_collapsed_selector_is_marked(evaluation, gallery):
+    assert not any("collapsed" in cell for cell in Page(render_page([evaluation], [], gallery)).cells)
+    for row in evaluation.results["rows"]:
         row["collapsed"] = row["method"] == "selector"
-    page = Page(render_page(results, charts, gallery))
+    page = Page(render_page([evaluation], [], gallery))
     assert sum("collapsed" in cell for cell in page.cells) == 2  # at 1 and at 2 shots
     assert "But selector has collapsed" in page.text
 
 
-def test_examples_without_images_and_empty_answers(results, charts, gallery):
-    query = gallery["queries"][0]
-    query["image"] = None
-    query["methods"][0] |= {"prediction": "", "demonstrations": []}
-    text = Page(render_page(results, charts, gallery)).text
-    assert "no image" in text and "(nothing)" in text and "no demonstrations" in text
+def test_sections_hold_warnings_texts_charts_and_tables(evaluation, sections, gallery):
+    text = render_page([evaluation], sections, gallery)
+    page = Page(text)
+    for piece in ("Look out.", "A text.", "Small print.", "A small table.", "some group", "The <lines> rise."):
+        assert piece in page.text
+    assert '<strong>50.0 <span class="span">[40.0, 60.0]</span> <span class="tag">collapsed</span></strong>' in text
+    assert '<tr class="published">' in text and '<a href="#shots">Shots</a>' in text
+    assert page.all("img")[0]["width"] == "192"  # 320 pixels at 160 to the inch
 
 
-def test_the_page_says_how_queries_were_chosen(results, charts, gallery):
-    text = Page(render_page(results, charts, gallery)).text
-    assert "these are the first 12 of 20 query ids in the order of their SHA-256 hashes" in text
-    assert "SHA-256" not in render_page(results, charts, gallery | {"queries": []})
+def test_the_page_says_how_queries_were_chosen(evaluation, gallery):
+    text = Page(render_page([evaluation], [], gallery)).text
+    assert "these are the first 12 of 20 query ids, in the order of their SHA-256 hashes" in text
+    bare = render_page([evaluation], [], gallery | {"queries": []})
+    assert "SHA-256" not in bare and "<script" not in bare
 
 
-def test_the_same_input_gives_the_same_page(results, charts, gallery):
-    assert render_page(results, charts, gallery) == render_page(results, charts, gallery)
+def test_the_same_input_gives_the_same_page(evaluation, sections, gallery):
+    assert render_page([evaluation], sections, gallery) == render_page([evaluation], sections, gallery)
 
 
-def test_markdown_holds_table_charts_and_provenance(results, charts):
-    text = render_markdown(results, charts, title="Which | helps")
-    assert text.startswith("# Which \\| helps\n\n**With 2 shots the selector reaches 95.0%")
+def test_several_evaluations_have_a_table_each(evaluation, gallery):
+    both = [replace(evaluation, label="near"), replace(evaluation, label="far")]
+    page = Page(render_page(both, [], gallery))
+    assert len(page.all("table")) == 2
+    assert "near: tiny VLM answers" in page.text and "far: With 2 shots the selector" in page.text
+
+
+def test_markdown_holds_table_charts_and_provenance(evaluation, sections):
+    text = render_markdown([evaluation], sections, title="Which | helps")
+    assert text.startswith("# Which \\| helps\n\n") and "**With 2 shots the selector reaches 95.0%" in text
     assert "| selector | 50.0 " in text and "![The &lt;lines&gt; rise.](accuracy_by_shots.png)" in text
+    assert "| sft | **50.0 \\[40.0, 60.0\\] collapsed** |" in text and "**Warning:** Look out." in text
     assert '      "vlm_revision": "abc123"' in text
     assert "- **oracle**: The best sequence" in text and "- **… (whole pool)**" in text

@@ -13,38 +13,56 @@
 # limitations under the License.
 
 import csv
+import json
+import math
+from pathlib import Path
 
 import pytest
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
 from leverplus_trl.evaluation.evaluation import write_results
+from leverplus_trl.report.evaluations import read_evaluations
 from leverplus_trl.report.report_arguments import ReportArguments
-from leverplus_trl.schema import BEAMS
-from leverplus_trl.scripts.report import main, make_parser
+from leverplus_trl.schema import BEAMS, LEDGER
+from leverplus_trl.scripts.report import main, make_parser, training_folders
 from leverplus_trl.tables import write_tables
 
 
 @pytest.fixture
-def folder(tmp_path, results, predictions, queries, pool, beams):
+def folder(tmp_path, results, predictions, queries, pool):
     """What the stages before leave behind."""
     DatasetDict({"train": pool, "test": queries}).save_to_disk(tmp_path / "data")
-    write_results(results, tmp_path / "evaluation" / "results.json")
-    write_tables(
-        tmp_path / "evaluation" / "predictions", {"predictions": {"test": predictions}}, "Predictions", "Answers.", {}
-    )
-    columns = {
-        "query_id": ["a", "b", "c"],
-        "candidate_ids": [["p0"]] * 3,
-        "demonstration_ids": [[["p0"], ["p1"]], [["p0"], ["p1"]], [["p0"]]],
-        "step_scores": [[[0.9], [0.5]], [[0.7], [0.3]], [[0.4]]],
-        "zero_shot_score": [0.1] * 3,
-    }
-    for name, values in columns.items():
-        beams = beams.add_column(name, values)
-    beams = beams.select_columns(list(BEAMS)).cast(BEAMS)
-    splits = {split: beams.filter(lambda row, split=split: row["split"] == split) for split in ("train", "test")}
-    write_tables(tmp_path / "beams", {"beams": splits}, "Beams", "Sequences.", {})
+    write_evaluation(tmp_path / "evaluation", results, predictions)
+    splits = {"train": [("a", [0.9, 0.5]), ("b", [0.7, 0.3])], "test": [("q1", [0.4])]}
+    beams, ledger = {}, {}
+    for split, rows in splits.items():
+        found = [searched(query_id, split, scores) for query_id, scores in rows]
+        beams[split] = Dataset.from_list([one for one, _ in found], features=BEAMS)
+        ledger[split] = Dataset.from_list([entry for _, entries in found for entry in entries], features=LEDGER)
+    made_by = {"recipe": {"insertion": "left"}}
+    write_tables(tmp_path / "beams", {"beams": beams, "ledger": ledger}, "Beams", "Sequences.", made_by)
+    (tmp_path / "sft").mkdir()
+    history = [{"step": step, "loss": 1 / step, "eval_loss": 2 / step} for step in (1, 2, 4)]
+    (tmp_path / "sft" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     return tmp_path
+
+
+def write_evaluation(where, results, predictions):
+    write_results(results, where / "results.json")
+    write_tables(where / "predictions", {"predictions": {"test": predictions}}, "Predictions", "Answers.", {})
+
+
+def searched(query_id, split, scores):
+    """A query of the beams table with its ledger: zero-shot 0.05, and each candidate alone."""
+    sequences = [[f"p{place}"] for place in range(len(scores))]
+    where = {"query_id": query_id, "split": split}
+    row = where | {"candidate_ids": ["p0", "p1"], "demonstration_ids": sequences, "scores": scores}
+    row |= {"step_scores": [[score] for score in scores], "zero_shot_score": 0.05}
+    entries = [([], 0.05), *((ids, 0.05 + score) for ids, score in zip(sequences, scores, strict=True))]
+    return row, [
+        where | {"demonstration_ids": ids, "answer_logprob": math.log(prob), "num_answer_tokens": 1}
+        for ids, prob in entries
+    ]
 
 
 def report(folder, *further):
@@ -58,15 +76,18 @@ def report(folder, *further):
 
 
 def test_the_stage_writes_page_tables_and_charts(folder, capsys):
-    output = report(folder, "--beams", str(folder / "beams"), "--title", "My report")
+    given = ("--beams", str(folder / "beams"), "--title", "My report", "--training", f"mine={folder / 'sft'}")
+    output = report(folder, *given)
     assert "| selector | 50.0 " in capsys.readouterr().out
     page = (output / "index.html").read_text()
     assert "<title>My report</title>" in page and "train: 0.800 at position 1, 0.400 at position 2." in page
-    assert page.count('<article class="query">') == 12
-    for name in ("accuracy_by_shots.png", "score_by_beam_position.png"):
+    assert "On 2 queries (train) the right answer has the probability 0.050" in page
+    assert "Training of mine: 4 steps. On held-out queries: loss 2 → 0.5." in page
+    for name in ("accuracy_by_shots.png", "score_by_beam_position.png", "training_1.png"):
         assert (output / name).read_bytes().startswith(b"\x89PNG")
         assert f"]({name})" in (output / "report.md").read_text()
     assert len(list(csv.DictReader((output / "results.csv").open()))) == 15
+    assert {row["source"] for row in csv.DictReader((output / "comparison.csv").open())} == {"here"}
     assert (output / "recipe.yaml").exists() and (output / "provenance.json").exists()
     assert "index.html" in (output / "run.log").read_text()
 
@@ -79,22 +100,32 @@ def test_a_second_report_replaces_the_first_with_the_same_bytes(folder):
     assert {file.name: file.read_bytes() for file in output.iterdir() if file.name != "run.log"} == first
 
 
+def test_evaluations_of_the_same_queries_stand_side_by_side(folder, results, predictions):
+    other = json.loads(json.dumps(results)) | {"provenance": {"recipe": {"sampler": "mix"}}}
+    write_evaluation(folder / "other", other, predictions)
+    output = report(folder, "--evaluation", str(folder / "evaluation"), str(folder / "other" / "results.json"))
+    text = (output / "report.md").read_text()
+    assert "### no sampler" in text and "### sampler mix" in text and "All evaluations side by side" in text
+    assert {"accuracy_by_shots_1.png", "accuracy_by_shots_2.png"} <= {file.name for file in output.iterdir()}
+
+
+def test_selectors_that_left_a_log_show_their_training(folder, results):
+    named = {"recipe": {"selectors": [f"first={folder / 'sft'}", "hub/one", f"again={folder / 'sft'}"]}}
+    write_results(results | {"provenance": named}, folder / "evaluation" / "results.json")
+    found = training_folders(None, read_evaluations([str(folder / "evaluation")]))
+    assert found == {f"first ({folder / 'sft'})": folder / "sft"}
+    assert training_folders([f"x={folder}", "y"], []) == {"x": folder, "y": Path("y")}
+
+
 def test_a_dry_run_writes_nothing(folder):
     assert not report(folder, "--dry_run", "True").exists()
 
 
-def test_predictions_of_other_queries_are_refused(folder, predictions, results):
-    write_results(results | {"query_set": "another"}, folder / "evaluation" / "results.json")
-    with pytest.raises(ValueError, match="are of different queries; run the evaluate stage again"):
-        report(folder)
-    assert not (folder / "report").exists()
-
-
-def test_zero_shot_alone_is_nothing_to_report(folder, results):
-    alone = [row for row in results["rows"] if row["shots"] == 0]
-    write_results(results | {"rows": alone}, folder / "evaluation" / "results.json")
-    with pytest.raises(ValueError, match="are zero-shot alone"):
-        report(folder)
+def test_a_folder_that_nothing_was_trained_in_is_refused(folder):
+    with pytest.raises(
+        ValueError, match=r"has no trainer_state\.json: name a folder that the stage sft or grpo wrote"
+    ):
+        report(folder, "--training", str(folder / "data"))
 
 
 def test_an_unknown_recipe_key_is_refused(folder):
@@ -105,3 +136,9 @@ def test_an_unknown_recipe_key_is_refused(folder):
 def test_a_negative_number_of_queries_is_refused():
     with pytest.raises(ValueError, match="num_gallery_queries is -1; expected 0 or more"):
         ReportArguments(evaluation="e", output_dir="o", num_gallery_queries=-1)
+
+
+def test_one_folder_needs_no_list_and_none_is_refused():
+    assert ReportArguments(evaluation="e", output_dir="o", training="t").evaluation == ["e"]
+    with pytest.raises(ValueError, match="evaluation is empty"):
+        ReportArguments(evaluation=[], output_dir="o")

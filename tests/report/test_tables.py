@@ -12,9 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-import csv
-import io
-
 import pytest
 
 from leverplus_trl.report.tables import (
@@ -26,12 +23,12 @@ from leverplus_trl.report.tables import (
     method_label,
     notes,
     percent,
-    results_csv,
+    prefixes_of,
     table_rows,
 )
 
 
-def row(method, shots, accuracy, low, high, difference=None, seed=0, collapsed=False, identical_to=()):
+def row(method, shots, accuracy, low, high, difference=None, seed=0, collapsed=False, identical_to=(), **further):
     return {
         "method": method,
         "scope": "none" if method == "zero_shot" else "pool" if method.endswith("_pool") else "candidates",
@@ -48,6 +45,7 @@ def row(method, shots, accuracy, low, high, difference=None, seed=0, collapsed=F
         "collapsed": collapsed,
         "most_common_selection": 0.01,
         "identical_to": list(identical_to),
+        **further,
     }
 
 
@@ -177,8 +175,17 @@ def test_markdown_from_data_is_escaped():
     assert escape_markdown("a|b\n<i>`x`_*[y]") == r"a\|b &lt;i&gt;\`x\`\_\*\[y\]"
 
 
-def test_csv_holds_every_row(results):
-    read = list(csv.DictReader(io.StringIO(results_csv(results))))
-    assert len(read) == len(results["rows"]) == 15
-    selector = next(one for one in read if one["method"] == "selector" and one["shots"] == "2")
-    assert (selector["accuracy"], selector["scope"], selector["num_queries"]) == ("0.95", "candidates", "20")
+def test_corrected_p_values_stand_beside_differences():
+    results = small_results(diff_p_holm=0.0004)
+    assert "+70.0 [+63.0, +77.0], p < 0.001 |" in markdown_table(results)
+    assert any("(Holm)" in note for note in notes(results))
+    assert not any("(Holm)" in note for note in notes(small_results()))
+
+
+def test_prefixes_are_read_as_results_of_their_own():
+    results = small_results()
+    assert prefixes_of(results) == [(200, results)]
+    results["prefixes"] = [{"num_queries": 100, "rows": results["rows"][:3], "best": [], "best_heuristics": []}]
+    (size, part), (whole, last) = prefixes_of(results)
+    assert (size, whole, last) == (100, 200, results)
+    assert (part["num_queries"], len(part["rows"]), part["metric"]) == (100, 3, "exact_match")

@@ -66,6 +66,9 @@ def line(world, embeddings_dir, tmp_path_factory):
             selectors=[f"first={folder / 'sft'}", f"again={folder / 'sft'}", f"again={folder / 'sft'}"],
             beams=str(folder / "beams"),
             shots=SHOTS,
+            num_queries=[5, 12],
+            method_seeds=[0, 1],
+            order_probes=7,
             unit_size=5,
         ),
     )
@@ -87,7 +90,7 @@ def test_every_method_answers_every_query_at_every_number_of_shots(line):
     }
     expected = {(m, s) for m in over_all for s in SHOTS} | {("zero_shot", 0), ("oracle", 1), ("oracle", 2)}
     assert answered == expected
-    twice = {key for key in expected if key[0] == "again"}  # two seeds
+    twice = {key for key in expected if key[0] in ("again", "random", "mix", "random_pool")}  # two seeds
     assert len(predictions) == 12 * (len(expected) + len(twice))
     for row in predictions:
         assert len(row["demonstration_ids"]) == row["shots"]
@@ -102,13 +105,60 @@ def test_accuracies_are_the_metric_of_the_predictions(line, world):
     assert all(row["accuracy"] == (row["prediction"] == truth[row["query_id"]]) for row in predictions)
     results = json.loads((folder / "evaluation" / "results.json").read_text())
     for row in results["rows"]:
-        own = [p["accuracy"] for p in predictions if (p["method"], p["shots"]) == (row["method"], row["shots"])]
-        seeds = {p["seed"] for p in predictions if p["method"] == row["method"]}
-        assert row["seed"] is None or row["seed"] in seeds
+        run = [p for p in predictions if (p["method"], p["shots"]) == (row["method"], row["shots"])]
+        own = [p["accuracy"] for p in run if row["seed"] in (None, p["seed"])]
+        assert len(own) == len(run) if row["seed"] is None else len(own) == 12
         assert row["accuracy"] == pytest.approx(sum(own) / len(own))
         assert 0.0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1.0
     assert {"swap_change_share", "id_entropy", "collapsed"} <= set(results["collapse"]["again"])
     assert results["selectors"] == ["first", "again"]
+
+
+def test_the_first_queries_have_results_of_their_own(line, world):
+    folder, _ = line
+    results = json.loads((folder / "evaluation" / "results.json").read_text())
+    (prefix,) = results["prefixes"]
+    assert (prefix["num_queries"], results["num_queries"]) == (5, 12)
+    predictions = datasets.load_dataset(str(folder / "evaluation" / "predictions"), "predictions", split="test")
+    first = set(world["test"]["id"][:5])
+    own = [p["accuracy"] for p in predictions if p["method"] == "image_sim" and p["shots"] == 2]
+    asked = [p["query_id"] for p in predictions if p["method"] == "image_sim" and p["shots"] == 2]
+    row = next(row for row in prefix["rows"] if (row["method"], row["shots"]) == ("image_sim", 2))
+    assert row["accuracy"] == pytest.approx(sum(a for a, one in zip(own, asked, strict=True) if one in first) / 5)
+    assert {"exact_match", "cover_exact_match", "token_f1", "anls"} <= set(prefix["metrics"])
+
+
+def test_selectors_are_also_asked_in_another_order(line):
+    folder, _ = line
+    tables = {
+        name: datasets.load_dataset(str(folder / "evaluation" / name), split="test")
+        for name in ("predictions", "order_probes")
+    }
+    assert not any("~" in method for method in tables["predictions"]["method"])
+    chosen = {
+        (row["method"], row["seed"], row["query_id"]): row["demonstration_ids"]
+        for row in tables["predictions"]
+        if row["shots"] == 3
+    }
+    probes = list(tables["order_probes"])
+    assert len(probes) == 2 * 7 and {row["method"] for row in probes} == {"first~shuffled", "again~shuffled"}
+    for row in probes:
+        original = chosen[row["method"].removesuffix("~shuffled"), row["seed"], row["query_id"]]
+        assert sorted(row["demonstration_ids"]) == sorted(original) and row["demonstration_ids"] != original
+    results = json.loads((folder / "evaluation" / "results.json").read_text())
+    assert [(one["method"], one["num_probes"]) for one in results["diagnostics"]["order"]] == [
+        ("first", 7),
+        ("again", 7),
+    ]
+
+
+def test_the_same_selector_twice_is_said_to_be_the_same(line):
+    folder, _ = line
+    found = json.loads((folder / "evaluation" / "results.json").read_text())["diagnostics"]
+    assert any(said.startswith("again and first are the same (shots: 1, 2, 3)") for said in found["warnings"])
+    assert all(row["leaked"] == 0.0 for row in found["rows"])
+    (selector,) = (row for row in found["rows"] if (row["method"], row["shots"]) == ("again", 2))
+    assert selector["identical_across_seeds"] == 1.0 and 0.0 <= selector["selection_entropy"] <= 1.0
 
 
 def test_candidates_are_those_of_the_beams(line):
@@ -155,9 +205,21 @@ def test_a_finished_evaluation_is_not_run_again_and_another_is_refused(line, mon
     _, arguments = line
     monkeypatch.setattr(evaluate, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     evaluate.main(*arguments)
-    monkeypatch.setattr(arguments[-1], "method_seed", 1)
-    with pytest.raises(ValueError, match=r"another recipe \(method_seed: 0 there, 1 here\)"):
+    monkeypatch.setattr(arguments[-1], "method_seeds", [1])
+    with pytest.raises(ValueError, match=r"another recipe \(method_seeds: \[0, 1\] there, \[1\] here\)"):
         evaluate.main(*arguments)
+
+
+def test_half_written_results_are_named(line):
+    folder, arguments = line
+    file = folder / "evaluation" / "results.json"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    try:
+        with pytest.raises(ValueError, match=r"results.json is not whole JSON .* copy it again, or delete it and run"):
+            evaluate.main(*arguments)
+    finally:
+        file.write_bytes(whole)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +230,19 @@ def test_a_finished_evaluation_is_not_run_again_and_another_is_refused(line, mon
         ({"methods": ["selector"]}, "set `selectors`"),
         ({"methods": ["selector"], "selectors": ["mix=x"]}, "A selector can't be called 'mix'"),
         ({"methods": ["oracle"]}, "set `beams`, whose ledger it reads"),
+        (
+            {"methods": ["random"], "num_queries": [100, 0]},
+            r"num_queries is \[100, 0\]; expected numbers of at least 1",
+        ),
+        ({"methods": ["random"], "method_seeds": [1, 1]}, r"method_seeds is \[1, 1\]; expected one seed or several"),
+        ({"methods": ["random"], "order_probes": -1}, "order_probes is -1; expected a number of queries"),
+        ({"methods": ["selector"], "selectors": ["a~shuffled=x"]}, "A selector can't be called 'a~shuffled'"),
     ],
 )
 def test_nonsense_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         EvaluationArguments(output_dir="x", **arguments)
+
+
+def test_one_number_of_queries_is_a_list_of_one():
+    assert EvaluationArguments(output_dir="x", methods=["random"], num_queries=100).num_queries == [100]

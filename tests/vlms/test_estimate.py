@@ -221,6 +221,8 @@ def test_prompts_of_an_evaluation():
         output_dir="", methods=["random", "text_sim", "selector"], shots=[1, 2], selectors=["x"]
     )
     assert evaluate.prompts_of_a_query(args) == [0, 1, 2, 1, 2, 1, 2]
+    args.method_seeds = [0, 1, 2]  # two more runs of random, none of text similarity
+    assert evaluate.prompts_of_a_query(args) == [0, *[1, 2] * 5]
 
 
 def test_an_evaluation_is_counted_with_other_demonstrations(world, vlm):

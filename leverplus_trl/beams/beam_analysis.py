@@ -1,0 +1,316 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a search shows before anything is trained: can choosing and ordering demonstrations matter on this data, with
+this VLM?
+
+Everything is read off the ledger, on one scale whatever the beams were ranked by: the length-normalised probability of
+the right answer, and its gain over the prompt without demonstrations.
+"""
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from .beam_search import selection_order
+from .info_score import answer_score
+
+
+ANALYSIS = "analysis.json"
+#: A difference of probabilities under this is called none.
+NOTICEABLE = 0.01
+#: If one ranking for all queries reaches this share of what choosing can gain, reading the query adds little.
+CONSTANT_SHARE = 0.8
+NUM_HUBS = 10
+
+
+def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion: str) -> dict[str, object]:
+    """
+    Analyses a search that is complete and writes `analysis.json`.
+
+    Args:
+        folder (`Path`):
+            Folder of the beams.
+        files (`Mapping[str, Sequence[Path]]`):
+            The units' files of each split, in query order.
+        insertion (`str`):
+            Where the search put new demonstrations, `"left"` or `"right"`.
+
+    Returns:
+        `dict`: what was written, see [`analyze_queries`].
+    """
+    splits = {}
+    for split, parts in files.items():
+        if parts:
+            rows = (row for part in parts for row in pq.read_table(part).to_pylist())
+            splits[split] = analyze_queries(rows, insertion)
+    analysis = {"insertion": insertion, "splits": splits}
+    text = json.dumps(analysis, indent=2, ensure_ascii=False, allow_nan=False)
+    temporary = folder / f".{ANALYSIS}.tmp"
+    temporary.write_text(f"{text}\n", encoding="utf-8")
+    temporary.replace(folder / ANALYSIS)
+    return analysis
+
+
+def analyze_tables(beams: Dataset, ledger: Dataset, insertion: str) -> dict[str, object]:
+    """
+    The same from the two tables, for beams that come without `analysis.json` (from the hub, or from an older version).
+
+    Args:
+        beams (`Dataset`):
+            Columns of `schema.BEAMS`; any number of splits.
+        ledger (`Dataset`):
+            Columns of `schema.LEDGER`, of the same queries.
+        insertion (`str`):
+            Where the search put new demonstrations.
+    """
+    entries: dict[tuple[str, str], list[dict]] = defaultdict(list)
+    for entry in ledger:
+        entries[entry["split"], entry["query_id"]].append(entry)
+    rows: dict[str, list[dict]] = {}
+    for row in beams:
+        rows.setdefault(row["split"], []).append({**row, "ledger": entries[row["split"], row["query_id"]]})
+    return {"insertion": insertion, "splits": {split: analyze_queries(of, insertion) for split, of in rows.items()}}
+
+
+def analyze_queries(rows: Iterable[Mapping], insertion: str) -> dict[str, object]:
+    """
+    Analyses the queries of one split.
+
+    Args:
+        rows (`Iterable[Mapping]`):
+            A row a query: the columns of `schema.BEAMS`, and all that was scored for it under `ledger`.
+        insertion (`str`):
+            Where the search put new demonstrations.
+
+    Returns:
+        `dict`:
+        - `num_queries`, `zero_shot` (mean probability without demonstrations), `helped` (share of queries that the
+          best sequence helps), `hurt` (share that every sequence hurts);
+        - `beam_positions`: mean score at each position of the beams, in the scale they were searched with;
+        - `steps`: for each number of demonstrations, over the sequences that share what was chosen before: mean gain
+          over no demonstrations, `best` (mean gain of the best), `choice` (best minus mean: what choosing is worth),
+          `spread` (standard deviation);
+        - `order`: sets that were scored in several orders, the mean difference between their best and worst order, the
+          share in which it is noticeable, and the share in which it decides whether the right answer has more than
+          half of the probability; null where no set was scored twice;
+        - `constant`: what one ranking of candidates for all queries would gain in place of `choice` at the first step;
+          null where candidates are hardly ever shared;
+        - `hubs`: which candidates the best sequences hold, and how often these were offered.
+    """
+    zero_shot, beam_scores, best_gains, orders = [], [], [], []
+    spreads: dict[int, list[tuple[float, float, float, float]]] = defaultdict(list)
+    singles: list[dict[str, float]] = []
+    chosen, offered = Counter(), Counter()
+    for row in rows:
+        scored = {tuple(entry["demonstration_ids"]): entry for entry in row["ledger"]}
+        probs = {key: answer_score(one["answer_logprob"], one["num_answer_tokens"]) for key, one in scored.items()}
+        nothing = probs.pop(())
+        zero_shot.append(nothing)
+        beam_scores.append(row["scores"])
+        best_gains.append(max(probs.values()) - nothing)
+        for shots, found in _steps(probs, nothing, insertion):
+            spreads[shots].append(found)
+        orders += _orders({key: scored[key]["answer_logprob"] for key in probs}, probs)
+        singles.append({key[0]: prob for key, prob in probs.items() if len(key) == 1})
+        offered.update(row["candidate_ids"])
+        chosen.update(row["demonstration_ids"][0])
+    if not zero_shot:
+        raise ValueError("There are no queries to analyse.")
+    found = {
+        "num_queries": len(zero_shot),
+        "zero_shot": fmean(zero_shot),
+        "helped": fmean(gain > 0.0 for gain in best_gains),
+        "hurt": fmean(gain < 0.0 for gain in best_gains),
+        "beam_positions": _beam_positions(beam_scores),
+        "steps": [_mean_step(shots, spreads[shots]) for shots in sorted(spreads)],
+        "order": _mean_order(orders),
+        "constant": _constant_ranking(singles),
+        "hubs": _hubs(chosen, offered, len(zero_shot)),
+    }
+    return _rounded(found)
+
+
+def _steps(probs: Mapping[tuple, float], nothing: float, insertion: str) -> Iterator[tuple[int, tuple]]:
+    """For each number of demonstrations `(mean gain, best gain, best - mean, standard deviation)` of one query, among
+    sequences that share what was chosen before, averaged over what that was."""
+    groups: dict[tuple, list[float]] = defaultdict(list)
+    for sequence, prob in probs.items():
+        groups[tuple(selection_order(sequence, insertion))[:-1]].append(prob - nothing)
+    by_shots: dict[int, list[tuple[float, float, float, float]]] = defaultdict(list)
+    for prefix, gains in groups.items():
+        mean = fmean(gains)
+        by_shots[len(prefix) + 1].append((mean, max(gains), max(gains) - mean, float(np.std(gains))))
+    for shots, found in by_shots.items():
+        yield shots, tuple(fmean(column) for column in zip(*found, strict=True))
+
+
+def _mean_step(shots: int, found: Sequence[tuple[float, ...]]) -> dict[str, float]:
+    names = ("mean", "best", "choice", "spread")
+    return {"shots": shots} | {
+        name: fmean(column) for name, column in zip(names, zip(*found, strict=True), strict=True)
+    }
+
+
+def _orders(logprobs: Mapping[tuple, float], probs: Mapping[tuple, float]) -> list[tuple[float, bool]]:
+    """For each set that was scored in several orders: best minus worst, and whether the right answer has more than
+    half of the probability in some orders only."""
+    sets: dict[frozenset, list[tuple]] = defaultdict(list)
+    for sequence in probs:
+        if len(sequence) > 1:
+            sets[frozenset(sequence)].append(sequence)
+    found = []
+    for sequences in sets.values():
+        if len(sequences) > 1:
+            values = [probs[sequence] for sequence in sequences]
+            sure = {logprobs[sequence] > math.log(0.5) for sequence in sequences}
+            found.append((max(values) - min(values), len(sure) > 1))
+    return found
+
+
+def _mean_order(orders: Sequence[tuple[float, bool]]) -> dict[str, float] | None:
+    if not orders:
+        return None
+    return {
+        "num_sets": len(orders),
+        "difference": fmean(difference for difference, _ in orders),
+        "noticeable": fmean(difference >= NOTICEABLE for difference, _ in orders),
+        "decisive": fmean(flips for _, flips in orders),
+    }
+
+
+def _beam_positions(beam_scores: Sequence[Sequence[float]]) -> list[dict[str, float]]:
+    found = []
+    for position in range(max(map(len, beam_scores))):
+        scores = [of_query[position] for of_query in beam_scores if position < len(of_query)]
+        found.append({"position": position + 1, "mean": fmean(scores), "num_queries": len(scores)})
+    return found
+
+
+def _constant_ranking(singles: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+    """
+    What the candidate that is best for the *other* queries gives each query, alone in the prompt.
+
+    Each score is taken relative to the query's mean, and a candidate's own query is left out of its rank: else chance
+    would look like skill.
+    """
+    totals, counts = defaultdict(float), Counter()
+    centred = []
+    for probs in singles:
+        mean = fmean(probs.values())
+        centred.append({name: prob - mean for name, prob in probs.items()})
+        for name, value in centred[-1].items():
+            totals[name] += value
+            counts[name] += 1
+    shared = sum(counts[name] > 1 for values in centred for name in values)
+    if 2 * shared < sum(map(len, centred)):
+        return None
+    gains = []
+    for values in centred:
+        ranks = {
+            name: (totals[name] - value) / (counts[name] - 1) for name, value in values.items() if counts[name] > 1
+        }
+        # A query whose candidates nobody shares gets what a random one gives: its mean.
+        gains.append(values[max(ranks, key=lambda name: (ranks[name], name))] if ranks else 0.0)
+    best = fmean(max(values.values()) for values in centred)
+    return {"gain": fmean(gains), "share": fmean(gains) / best if best > 0.0 else 0.0}
+
+
+def _hubs(chosen: Counter, offered: Counter, num_queries: int) -> dict[str, object]:
+    ranked = sorted(chosen, key=lambda name: (-chosen[name], name))
+    picks = sum(chosen.values())
+    hundredth = ranked[: max(1, round(len(offered) / 100))]
+    return {
+        "num_offered": len(offered),
+        "num_chosen": len(chosen),
+        "hundredth_share": sum(chosen[name] for name in hundredth) / picks,
+        "top": [
+            {"id": name, "chosen": chosen[name], "offered": offered[name], "share": chosen[name] / num_queries}
+            for name in ranked[:NUM_HUBS]
+        ],
+    }
+
+
+def _rounded(value):
+    """Six significant digits: what the last bits of a sum are is nobody's finding."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def can_matter(split: Mapping) -> str:
+    """Whether choosing can matter, in a sentence, by the numbers of one split of an analysis."""
+    first, constant = split["steps"][0], split["constant"]
+    if max(step["choice"] for step in split["steps"]) < NOTICEABLE:
+        return (
+            "Choosing can hardly matter here: whatever stands in the prompt, the right answer keeps its probability. "
+            "Look at a few prompts and at what the VLM answers before anything is trained."
+        )
+    if first["choice"] >= NOTICEABLE and constant and constant["share"] >= CONSTANT_SHARE:
+        return (
+            "Choosing matters here, reading the query hardly does: one ranking of the demonstrations for all queries "
+            f"reaches {constant['share']:.0%} of what the best choice gains."
+        )
+    return "Choosing can matter here."
+
+
+def describe(name: str, split: Mapping) -> str:
+    """
+    One split of an analysis as a short paragraph.
+
+    Args:
+        name (`str`):
+            Name of the split.
+        split (`Mapping`):
+            What [`analyze_queries`] returns.
+    """
+    first, last, order = split["steps"][0], split["steps"][-1], split["order"]
+    parts = [
+        f"{can_matter(split)} On {split['num_queries']} queries ({name}) the right answer has the probability "
+        f"{split['zero_shot']:.3f} without demonstrations; one demonstration changes it by {first['mean']:+.3f} on "
+        f"average and by {first['best']:+.3f} if it is the best candidate."
+    ]
+    if last is not first:
+        parts.append(
+            f"At step {last['shots']}, behind what was chosen before, the average candidate makes it "
+            f"{last['mean']:+.3f} and the best {last['best']:+.3f}."
+        )
+    parts.append(f"The best sequence helps {split['helped']:.1%} of the queries; {split['hurt']:.1%} it hurts.")
+    if split["constant"]:
+        parts.append(
+            f"One ranking of the candidates for all queries would give {max(0.0, split['constant']['share']):.0%} of "
+            "what choosing the first one for each can give."
+        )
+    if order:
+        parts.append(
+            f"Another order of the same demonstrations changes the probability by {order['difference']:.3f} on "
+            f"average ({order['num_sets']:,} sets), noticeably in {order['noticeable']:.0%}, and in "
+            f"{order['decisive']:.1%} decides whether the right answer has more than half of it."
+        )
+    hub = split["hubs"]["top"][0]
+    parts.append(
+        f"The example chosen most, {hub['id']}, stands in {hub['share']:.1%} of the best sequences ("
+        f"{hub['chosen']} of the {hub['offered']} queries it was offered to)."
+    )
+    return " ".join(parts)

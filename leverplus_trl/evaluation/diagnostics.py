@@ -1,0 +1,239 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What an accuracy hides: is the query read, do methods differ, does order count, is the test set known, do
+demonstrations hurt?
+
+Everything but the order probes comes from predictions that are there anyway; shares are of queries, averaged over a
+method's seeds.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from statistics import fmean
+
+from datasets import Dataset
+
+from ..selectors.collapse import entropy, most_common_share
+from .leakage import KINDS, LEAKED, NEAR_DUPLICATE, SAME_IMAGE, find_leaks, plain_text, select_by_id
+from .runs import ZERO_SHOT, Run, RunKey, Runs, by_method, method_rank, method_scope
+from .significance import paired_difference
+
+
+#: Pairs of query and demonstration that are named in full; all are counted.
+NUM_LEAKS_LISTED = 20
+
+
+def diagnose(
+    runs: Runs,
+    rows: Sequence[Mapping],
+    num_choices: Mapping[str, int],
+    order_probes: Runs | None = None,
+    queries: Dataset | None = None,
+    pool: Dataset | None = None,
+) -> dict[str, object]:
+    """
+    Measures the selections and answers of an evaluation.
+
+    Args:
+        runs (`Runs`):
+            What was answered.
+        rows (`Sequence[Mapping]`):
+            The rows of the results, for what they say of collapse and of methods that are the same.
+        num_choices (`Mapping[str, int]`):
+            How many examples there are to choose from in a scope, `"candidates"` or `"pool"`, over all queries.
+        order_probes (`Runs`, *optional*):
+            Answers behind the same demonstrations in another order.
+        queries (`Dataset`, *optional*):
+            Examples that were asked. Without them and the pool there is no audit of leaks and copies.
+        pool (`Dataset`, *optional*):
+            Examples that were chosen from.
+
+    Returns:
+        `dict`: JSON-ready.
+        - `rows`, one a method and number of shots: `selection_entropy` (of the chosen examples over all picks, by the
+          largest it could be: 0 if one example is always chosen, 1 if all are chosen alike), `repeated_share` (queries
+          whose selection another query has too), `most_common_share`, `identical_across_seeds`, `hurt_share` and
+          `helped_share` (against zero-shot), `oracle_gate_gain` (what a gate would gain that knew for which queries
+          zero-shot is better: a bound, not a method), `copied_share` (predictions that equal the answer of a
+          demonstration), `copied_accuracy`, `other_accuracy`, and a share for each of `leakage.KINDS`.
+        - `overlaps`: the share of queries for which two methods select the same demonstrations in the same order.
+        - `order`: how answers change when the same demonstrations are shuffled.
+        - `leaks`: the first pairs whose images are the same or nearly so, or that are the same in all.
+        - `warnings`: sentences about what makes the numbers doubtful.
+    """
+    answers = leaks = None
+    if queries is not None and pool is not None:
+        shown = sorted({one for run in runs.values() for chosen in run.selections.values() for one in chosen})
+        texts = select_by_id(pool, shown, "pool").select_columns(["id", "answer"])
+        answers = {row["id"]: plain_text(row["answer"]) for row in texts}
+        pairs = ((query_id, one) for run in runs.values() for query_id, ids in run.selections.items() for one in ids)
+        leaks = find_leaks(pairs, queries, pool)
+    zero_shot = next(run for (method, _, _), run in runs.items() if method == ZERO_SHOT)
+    measured = []
+    for (method, shots), seeds in by_method(runs).items():
+        if shots == 0:
+            continue
+        of_seeds = [
+            _selections(run, num_choices[method_scope(method)])
+            | _against_zero_shot(run, zero_shot)
+            | _copies(run, answers)
+            | _leak_shares(run, leaks)
+            for run in seeds.values()
+        ]
+        row = {name: _mean(one[name] for one in of_seeds) for name in of_seeds[0]}
+        row["identical_across_seeds"] = _mean(_overlap(*two) for two in combinations(seeds.values(), 2))
+        measured.append({"method": method, "shots": shots, **row})
+    found = {
+        "rows": measured,
+        "overlaps": _overlaps(runs),
+        "order": [_order(key, probe, runs[key]) for key, probe in (order_probes or {}).items()],
+        "leaks": _listed(leaks or {}),
+    }
+    return found | {"warnings": _warnings(found, rows, leaks or {})}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def _selections(run: Run, num_choices: int) -> dict[str, float | None]:
+    selections = [chosen for chosen in run.selections.values() if chosen]
+    if not selections:  # a selector that may stop and always does
+        return {"selection_entropy": None, "repeated_share": None, "most_common_share": None}
+    picks = [one for chosen in selections for one in chosen]
+    most = min(num_choices, len(picks))
+    counts = Counter(selections)
+    return {
+        "selection_entropy": min(1.0, entropy(picks) / math.log(most)) if most > 1 else None,
+        "repeated_share": sum(count for count in counts.values() if count > 1) / len(selections),
+        "most_common_share": most_common_share(selections),
+    }
+
+
+def _against_zero_shot(run: Run, zero_shot: Run) -> dict[str, float]:
+    pairs = [(accuracy, zero_shot.accuracies[query_id]) for query_id, accuracy in run.accuracies.items()]
+    return {
+        "hurt_share": fmean(accuracy < alone for accuracy, alone in pairs),
+        "helped_share": fmean(accuracy > alone for accuracy, alone in pairs),
+        "oracle_gate_gain": fmean(max(accuracy, alone) - accuracy for accuracy, alone in pairs),
+    }
+
+
+def _copies(run: Run, answers: Mapping[str, str] | None) -> dict[str, float | None]:
+    if answers is None:
+        return {"copied_share": None, "copied_accuracy": None, "other_accuracy": None}
+    accuracies: dict[bool, list[float]] = {True: [], False: []}
+    for query_id, prediction in run.predictions.items():
+        copied = plain_text(prediction) in {answers[one] for one in run.selections[query_id]}
+        accuracies[copied].append(run.accuracies[query_id])
+    return {
+        "copied_share": len(accuracies[True]) / len(run.predictions),
+        "copied_accuracy": _mean(accuracies[True]),
+        "other_accuracy": _mean(accuracies[False]),
+    }
+
+
+def _leak_shares(run: Run, leaks: Mapping[tuple[str, str], tuple[str, ...]] | None) -> dict[str, float | None]:
+    if leaks is None:
+        return dict.fromkeys(KINDS)
+    kinds = [
+        {kind for one in chosen for kind in leaks.get((query_id, one), ())}
+        for query_id, chosen in run.selections.items()
+    ]
+    return {kind: fmean(kind in found for found in kinds) for kind in KINDS}
+
+
+def _overlap(run: Run, other: Run) -> float:
+    return fmean(chosen == other.selections[query_id] for query_id, chosen in run.selections.items())
+
+
+def _overlaps(runs: Runs) -> list[dict[str, object]]:
+    """Every two methods at the same shots, over all their seeds; those that never agree are left out."""
+    found = []
+    for ((method, shots), seeds), ((other, at), rivals) in combinations(by_method(runs).items(), 2):
+        if shots == at and shots > 0:
+            shares = [_overlap(run, rival) for run in seeds.values() for rival in rivals.values()]
+            if any(shares):
+                same = min(shares) == 1.0
+                found.append({"shots": shots, "methods": [method, other], "share": fmean(shares), "same": same})
+    return found
+
+
+def _order(key: RunKey, probe: Run, run: Run) -> dict[str, object]:
+    method, shots, _ = key
+    asked = run.of(list(probe.accuracies))
+    difference = paired_difference(probe.accuracies, asked.accuracies)
+    return {
+        "method": method,
+        "shots": shots,
+        "num_probes": len(probe.accuracies),
+        "changed_share": fmean(probe.predictions[one] != said for one, said in asked.predictions.items()),
+        "accuracy": fmean(asked.accuracies.values()),
+        "shuffled_accuracy": fmean(probe.accuracies.values()),
+        "difference": difference.mean,
+        "ci_low": difference.low,
+        "ci_high": difference.high,
+    }
+
+
+def _listed(leaks: Mapping[tuple[str, str], tuple[str, ...]]) -> list[dict[str, str]]:
+    """The first pairs, the worst kind first; a question alone gives nothing away."""
+    worst_first = (LEAKED, SAME_IMAGE, NEAR_DUPLICATE)
+    listed = [
+        (worst_first.index(kind), *pair)
+        for pair, kinds in leaks.items()
+        if (kind := next((kind for kind in worst_first if kind in kinds), None))
+    ]
+    return [
+        {"query_id": query_id, "demonstration_id": one, "kind": worst_first[rank]}
+        for rank, query_id, one in sorted(listed)[:NUM_LEAKS_LISTED]
+    ]
+
+
+def _warnings(found: Mapping, rows: Sequence[Mapping], leaks: Mapping) -> list[str]:
+    said = []
+    for method in dict.fromkeys(row["method"] for row in rows if row["collapsed"]):
+        said.append(f"{method} has collapsed: it selects (nearly) the same whatever the query.")
+    same = {}
+    for overlap in found["overlaps"]:
+        if overlap["same"]:
+            same.setdefault(tuple(sorted(overlap["methods"], key=method_rank)), []).append(overlap["shots"])
+    for (method, other), shots in same.items():
+        said.append(
+            f"{method} and {other} are the same (shots: {', '.join(map(str, shots))}): they select the same "
+            "demonstrations in the same order for every query."
+        )
+    for kind, meaning in {
+        LEAKED: "the same question about the same or nearly the same image (or about none)",
+        SAME_IMAGE: "the same image",
+        NEAR_DUPLICATE: "nearly the same image",
+    }.items():
+        known = {query_id for (query_id, _), kinds in leaks.items() if kind in kinds}
+        if known:
+            said.append(
+                f"{len(known)} queries were shown a demonstration with {meaning}, e.g. {min(known)!r}"
+                + (": the test set is known to the pool, and accuracies say too much." if kind == LEAKED else ".")
+            )
+    for probe in found["order"]:
+        if probe["ci_low"] > 0.0 or probe["ci_high"] < 0.0:
+            said.append(
+                f"Order counts: shuffled, the demonstrations of {probe['method']} (shots: {probe['shots']}) give "
+                f"{100 * probe['difference']:+.1f} points on {probe['num_probes']} queries."
+            )
+    return said

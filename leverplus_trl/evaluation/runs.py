@@ -1,0 +1,165 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A predictions table as runs: what one method answered at one number of shots with one seed, checked, by query id."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from datasets import Dataset
+
+from ..schema import PREDICTIONS
+
+
+ZERO_SHOT, RANDOM, ORACLE, SELECTOR = "zero_shot", "random", "oracle", "selector"
+SIMILARITIES = ("text_sim", "image_sim", "image_text_sim")
+POOL_SUFFIX = "_pool"
+POOL_HEURISTICS = tuple(name + POOL_SUFFIX for name in (RANDOM, *SIMILARITIES))
+#: What a selector has to beat, over the sampled candidates or the whole pool.
+HEURISTICS = (RANDOM, *SIMILARITIES, "mix", *POOL_HEURISTICS)
+#: Order of methods in every table; selectors that have names of their own stand where `selector` does.
+METHOD_ORDER = (ZERO_SHOT, RANDOM, *SIMILARITIES, "mix", SELECTOR, ORACLE, *POOL_HEURISTICS)
+#: Behind the name of a method whose demonstrations were put in another order, to see what order does.
+SHUFFLED_SUFFIX = "~shuffled"
+
+Accuracies = Mapping[str, float]  # query id -> accuracy
+Averages = Mapping[tuple[str, int], Accuracies]  # (method, shots) -> accuracies averaged over seeds
+
+
+def method_scope(method: str) -> str:
+    """What a method chooses from: `"candidates"` (the K sampled), `"pool"` (names that end in `_pool`) or `"none"`."""
+    if method == ZERO_SHOT:
+        return "none"
+    return "pool" if method.endswith(POOL_SUFFIX) else "candidates"
+
+
+def method_rank(method: str) -> tuple[int, str]:
+    """Sorting key: the order of `METHOD_ORDER`; other names are those of selectors, in alphabetical order."""
+    return (METHOD_ORDER.index(method if method in METHOD_ORDER else SELECTOR), method)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one method answered at one number of shots with one seed, by query id."""
+
+    accuracies: Mapping[str, float]
+    selections: Mapping[str, tuple[str, ...]]
+    predictions: Mapping[str, str]
+
+    def of(self, query_ids: Sequence[str]) -> "Run":
+        """The same of some of the queries."""
+        return Run(*({one: values[one] for one in query_ids} for values in vars(self).values()))
+
+
+RunKey = tuple[str, int, int]  # method, shots, seed
+Runs = Mapping[RunKey, Run]
+Accuracies = Mapping[str, float]  # query id -> accuracy
+Averages = Mapping[tuple[str, int], Accuracies]  # (method, shots) -> accuracies averaged over seeds
+
+
+def read_runs(predictions: Dataset) -> Runs:
+    """
+    The table as runs in the order of every table, each with its queries in the order of the table.
+
+    Raises:
+        `ValueError`: an empty table, a missing column, several splits, a duplicate row, an accuracy that is not a
+        finite number, methods answered on different queries, or no zero-shot.
+    """
+    if len(predictions) == 0:
+        raise ValueError("The predictions table is empty: there is nothing to evaluate.")
+    runs = _group(predictions)
+    _check_same_queries(runs)
+    return dict(sorted(runs.items(), key=lambda item: (method_rank(item[0][0]), item[0][1:])))
+
+
+def read_order_probes(probes: Dataset, runs: Runs) -> Runs:
+    """
+    Answers behind the same demonstrations in another order, by the run that they are a probe of.
+
+    Raises:
+        `ValueError`: besides what [`read_runs`] finds in a row, a probe of a run or of a query that was not answered.
+    """
+    found = {}
+    for (name, shots, seed), probe in _group(probes).items():
+        method = name.removesuffix(SHUFFLED_SUFFIX)
+        run = runs.get((method, shots, seed))
+        if method == name or run is None or not probe.accuracies.keys() <= run.accuracies.keys():
+            raise ValueError(
+                f"The order probe {name!r} (shots {shots}, seed {seed}) has no answers to be compared with; expected "
+                f"METHOD{SHUFFLED_SUFFIX}, where METHOD was answered at these shots and seed on the same queries."
+            )
+        found[method, shots, seed] = probe
+    return found
+
+
+def _group(predictions: Dataset) -> dict[RunKey, Run]:
+    missing = sorted(set(PREDICTIONS) - set(predictions.column_names))
+    if missing:
+        raise ValueError(f"The predictions table lacks the columns {missing}; it has {predictions.column_names}.")
+    names = ["method", "shots", "seed", "query_id", "accuracy", "demonstration_ids", "prediction", "split"]
+    columns = predictions.with_format(None).select_columns(names)[:]
+    splits = sorted(set(columns["split"]))
+    if len(splits) > 1:
+        raise ValueError(f"The predictions come from several splits, {splits}; evaluate one split at a time.")
+    runs: dict[RunKey, Run] = {}
+    for method, shots, seed, query_id, accuracy, selection, prediction in zip(
+        *(columns[name] for name in names[:-1]), strict=True
+    ):
+        where = f"method {method!r}, shots {shots}, seed {seed}, query {query_id!r}"
+        if (method == ZERO_SHOT) != (shots == 0):
+            raise ValueError(f"{where}: {ZERO_SHOT}, and nothing else, has 0 shots.")
+        run = runs.setdefault((method, shots, seed), Run({}, {}, {}))
+        if query_id in run.accuracies:
+            raise ValueError(f"The predictions table holds two rows for {where}; every prompt is answered once.")
+        if accuracy is None or not float("-inf") < accuracy < float("inf"):
+            raise ValueError(f"The accuracy for {where} is {accuracy}; expected a finite number.")
+        run.accuracies[query_id] = accuracy
+        run.selections[query_id] = tuple(selection or ())
+        run.predictions[query_id] = prediction or ""
+    return runs
+
+
+def _check_same_queries(runs: Runs) -> None:
+    if not any(method == ZERO_SHOT for method, _, _ in runs):
+        raise ValueError(
+            f"The predictions have no {ZERO_SHOT} rows; without them nobody sees what demonstrations give."
+        )
+    everything = set().union(*(run.accuracies for run in runs.values()))
+    for (method, shots, seed), run in runs.items():
+        absent = sorted(everything - run.accuracies.keys())
+        if absent:
+            raise ValueError(
+                f"Methods were answered on different queries: method {method!r}, shots {shots}, seed {seed} lacks "
+                f"{len(absent)} of {len(everything)}, e.g. {absent[:3]}. Answer the same queries with every method."
+            )
+
+
+def average_over_seeds(runs: Runs) -> Averages:
+    """Each query's accuracy averaged over the seeds of a method, by method and number of shots."""
+    grouped: dict[tuple[str, int], list[Accuracies]] = {}
+    for (method, shots, _), run in runs.items():
+        grouped.setdefault((method, shots), []).append(run.accuracies)
+    return {
+        key: {query_id: fmean(accuracies[query_id] for accuracies in seeds) for query_id in seeds[0]}
+        for key, seeds in grouped.items()
+    }
+
+
+def by_method(runs: Runs) -> dict[tuple[str, int], dict[int, Run]]:
+    """The runs of each method and number of shots, by seed."""
+    grouped: dict[tuple[str, int], dict[int, Run]] = {}
+    for (method, shots, seed), run in runs.items():
+        grouped.setdefault((method, shots), {})[seed] = run
+    return grouped

@@ -1,0 +1,88 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The predictions of an evaluation by every metric that applies, side by side."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from ..metrics import all_metrics
+from .runs import RunKey, Runs
+from .table import Bootstrap
+
+
+Scores = Mapping[RunKey, Mapping[str, float]]  # query id -> score, of each run
+
+
+def metric_scores(names: Sequence[str], runs: Runs, examples: Mapping[str, Mapping[str, object]]) -> dict[str, Scores]:
+    """
+    Scores the predictions of all runs; every distinct answer to a query once.
+
+    Args:
+        names (`Sequence[str]`):
+            Metrics to consider, see [`~leverplus_trl.metrics.all_metrics`].
+        runs (`Runs`):
+            What was answered. Document frequencies are counted over these queries alone.
+        examples (`Mapping[str, Mapping]`):
+            The queries by id.
+
+    Returns:
+        `dict[str, Scores]`: of the metrics that apply to every query.
+    """
+    if not names:
+        return {}
+    distinct = list(dict.fromkeys(pair for run in runs.values() for pair in run.predictions.items()))
+    found = all_metrics(names, [query_id for query_id, _ in distinct], [said for _, said in distinct], examples)
+    scores = {}
+    for name, values in found.items():
+        worth = dict(zip(distinct, values, strict=True))
+        scores[name] = {key: {pair[0]: worth[pair] for pair in run.predictions.items()} for key, run in runs.items()}
+    return scores
+
+
+def replace_accuracies(runs: Runs, scores: Scores) -> Runs:
+    """The same runs, scored anew."""
+    return {key: replace(run, accuracies=scores[key]) for key, run in runs.items()}
+
+
+def check_scores(runs: Runs, scores: Scores, metric: str) -> None:
+    """Raises `ValueError` if the accuracies that were recorded are not what the metric gives now."""
+    for key, run in runs.items():
+        for query_id, accuracy in run.accuracies.items():
+            now = scores[key][query_id]
+            if not math.isclose(accuracy, now, rel_tol=1e-9, abs_tol=1e-9):
+                raise ValueError(
+                    f"Query {query_id!r}: the prediction {run.predictions[query_id]!r} was recorded with an accuracy "
+                    f"of {accuracy} and {metric} now gives {now}: the answers of the examples have changed since. "
+                    "Evaluate again, into another folder."
+                )
+
+
+def metric_rows(scores: Scores, bootstrap: Bootstrap) -> list[dict[str, object]]:
+    """The mean score of each run with its interval, and of the average over the seeds of a method that has several."""
+    grouped: dict[tuple[str, int], dict[int | None, Mapping[str, float]]] = {}
+    for (method, shots, seed), values in scores.items():
+        grouped.setdefault((method, shots), {})[seed] = values
+    rows = []
+    for (method, shots), seeds in grouped.items():
+        if len(seeds) > 1:
+            several = list(seeds.values())
+            seeds[None] = {query_id: fmean(values[query_id] for values in several) for query_id in several[0]}
+        for seed, values in seeds.items():
+            interval = bootstrap.mean(values)
+            row = {"method": method, "shots": shots, "seed": seed, "score": interval.mean}
+            rows.append(row | {"ci_low": interval.low, "ci_high": interval.high})
+    return rows

@@ -1,0 +1,181 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The tables of the papers: test samples x method x sampler x shots, with published figures beside one's own."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..evaluation.evaluation import method_rank
+from .evaluations import Evaluation, facets
+from .published import SOURCE, Published, is_okvqa, published_model, published_okvqa
+from .sections import Row, Section, Table
+from .tables import ABSENT, TableRow, interval, method_label, percent, prefixes_of, table_rows
+
+
+HERE, PUBLISHED = "here", "published"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method with one sampler on one test set; `cells` are rows of `results.json`, or published percentages."""
+
+    source: str
+    vlm: str
+    test_samples: str
+    method: str
+    sampler: str
+    cells: Mapping[int, Mapping | float]
+    bold: frozenset[int] = frozenset()  # numbers of shots
+    kind: str = ""
+
+
+def comparison_lines(evaluations: Sequence[Evaluation]) -> list[Line]:
+    """
+    One's own lines, and behind them what is published on OKVQA, where that is what was evaluated.
+
+    What several evaluations say alike (zero-shot, the whole pool) stands there once; lines that only their evaluation
+    tells apart are named by it.
+    """
+    own: dict[tuple, list[tuple[Evaluation, Line]]] = {}
+    for one in evaluations:
+        for size, results in prefixes_of(one.results):
+            for row in table_rows(results):
+                line = _own(one, size, results, row)
+                alike = own.setdefault((method_rank(row.method), line.vlm, size, line.sampler), [])
+                if all(line != other for _, other in alike):
+                    alike.append((one, line))
+    lines = []
+    for alike in (own[key] for key in sorted(own, key=lambda key: key[0])):
+        several = len(alike) > 1
+        lines += [replace(line, method=f"{line.method} ({one.label})") if several else line for one, line in alike]
+    return lines + [_published(one) for one in _published_for(evaluations)]
+
+
+def _own(one: Evaluation, size: int, results: Mapping, row: TableRow) -> Line:
+    cells = {at: cell for at, cell in zip(_shots(results), row.cells, strict=True) if cell}
+    bold = frozenset(at for at, bold in zip(_shots(results), row.bold, strict=True) if bold)
+    sampler = facets(one.results).get("sampler", ABSENT) if row.scope == "candidates" else ABSENT
+    kind = "selector" if row.method in one.results["selectors"] else ""
+    return Line(HERE, one.results["vlm"], str(size), row.label, sampler, cells, bold, kind)
+
+
+def _shots(results: Mapping) -> list[int]:
+    return sorted({row["shots"] for row in results["rows"] if row["shots"] > 0})
+
+
+def _published_for(evaluations: Sequence[Evaluation]) -> list[Published]:
+    if not any(is_okvqa(one.results) for one in evaluations):
+        return []
+    models = {published_model(one.results["vlm"]) for one in evaluations} - {None}
+    return [one for one in published_okvqa() if not models or one.model in models]
+
+
+def _published(one: Published) -> Line:
+    label = f"{method_label(one.version)} (published)"
+    return Line(PUBLISHED, one.model, one.test_samples, label, one.sampler, one.accuracies, kind="published")
+
+
+def comparison_section(evaluations: Sequence[Evaluation]) -> Section | None:
+    """
+    All evaluations in one table, a group a VLM and number of test samples; `None` where it would say no more than the
+    table of the only evaluation.
+    """
+    lines = comparison_lines(evaluations)
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        vlm = published_model(line.vlm) or line.vlm
+        groups.setdefault((vlm, line.test_samples), []).append(line)
+    published = [line for line in lines if line.source == PUBLISHED]
+    if len(evaluations) == 1 and len(groups) == 1 and not published:
+        return None
+    shots = sorted({at for line in lines for at in line.cells})
+    ordered = sorted(groups.items(), key=lambda one: (one[0][0], _size(one[0][1]), one[0][1]))
+    head = ["method", "sampler", *(f"{at}\N{NO-BREAK SPACE}shot{'s' * (at != 1)}" for at in shots)]
+    table = Table(
+        "Accuracy in %, by VLM, test samples, method, sampler of the candidates and shots.",
+        head,
+        [
+            (f"{vlm}, {'all' if size == 'full' else size} test samples", [_row(line, shots) for line in found])
+            for (vlm, size), found in ordered
+        ],
+    )
+    notes = [
+        "In brackets 95% intervals, where they are known. Bold: the best of its evaluation at this number of shots, "
+        "if the intervals of its paired differences to all others allow to say so; never a published figure.",
+    ]
+    if published:
+        notes.append(SOURCE)
+        if all(published_model(one.results["vlm"]) is None for one in evaluations):
+            notes.append("Nothing is published on this VLM; the published figures are of others.")
+    title = "Beside the published figures" if published else "By number of test samples"
+    if len(evaluations) > 1:
+        title = "All evaluations side by side"
+    return Section(title, "comparison", tables=[table], notes=notes)
+
+
+def _size(text: str) -> float:
+    return float(text) if text.isdigit() else float("inf")
+
+
+def _row(line: Line, shots: Sequence[int]) -> Row:
+    cells = [_text(line.cells.get(at)) for at in shots]
+    bold = frozenset(2 + place for place, at in enumerate(shots) if at in line.bold)
+    return Row([line.method, line.sampler, *cells], line.kind, bold)
+
+
+def _text(cell: Mapping | float | None) -> str:
+    if cell is None:
+        return ABSENT
+    if isinstance(cell, float):
+        return f"{cell:.2f}"  # to the digit that was published
+    text = f"{percent(cell['accuracy'])} {interval(cell['ci_low'], cell['ci_high'])}"
+    return f"{text} collapsed" if cell["collapsed"] else text
+
+
+def comparison_csv(evaluations: Sequence[Evaluation]) -> str:
+    """The same as CSV, a row a cell; `source` tells one's own numbers from published ones."""
+    out = io.StringIO()
+    names = ["source", "vlm", "test_samples", "method", "sampler", "shots", "accuracy", "ci_low", "ci_high", "best"]
+    writer = csv.DictWriter(out, fieldnames=[*names, "collapsed"], lineterminator="\n")
+    writer.writeheader()
+    for line in comparison_lines(evaluations):
+        row = {"source": line.source, "vlm": line.vlm, "test_samples": line.test_samples, "method": line.method}
+        for at, cell in line.cells.items():
+            found = {"sampler": "" if line.sampler == ABSENT else line.sampler, "shots": at}
+            if isinstance(cell, float):
+                found["accuracy"] = f"{cell / 100:.4f}"
+            else:
+                found |= {name: cell[name] for name in ("accuracy", "ci_low", "ci_high", "collapsed")}
+                found["best"] = at in line.bold
+            writer.writerow(row | found)
+    return out.getvalue()
+
+
+def results_csv(evaluations: Sequence[Evaluation]) -> str:
+    """Every row of every `results.json` as CSV, seeds and prefixes included; lists are joined with spaces."""
+    rows = []
+    for one in evaluations:
+        for _, results in prefixes_of(one.results):
+            for row in results["rows"]:
+                plain = {key: " ".join(value) if isinstance(value, list) else value for key, value in row.items()}
+                rows.append({"evaluation": one.label or one.results["name"], **plain})
+    out = io.StringIO()
+    names = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(out, fieldnames=list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

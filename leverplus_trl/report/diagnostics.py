@@ -1,0 +1,162 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What an accuracy hides, as the evaluation measured it: whether the query is read, order, leaks, harm."""
+
+from collections.abc import Mapping, Sequence
+
+from .evaluations import Evaluation
+from .sections import Row, Section, Table
+from .tables import ABSENT, average_rows, interval, method_label, percent, shots_of
+
+
+#: measure -> heading; shown where the evaluation has it
+MEASURES = {
+    "selection_entropy": "selection entropy",
+    "repeated_share": "selection shared with another query",
+    "identical_across_seeds": "same across seeds",
+    "hurt_share": "hurt",
+    "helped_share": "helped",
+    "oracle_gate_gain": "gate that knows",
+    "copied_share": "copied answers",
+    "copied_accuracy": "right if copied",
+    "other_accuracy": "right if not",
+    "same_question": "same question",
+    "near_duplicate_image": "near-duplicate image",
+    "same_image": "same image",
+    "leaked": "leaked",
+}
+NOTES = (
+    "In %. Selection entropy: 0 if one example is always chosen, 100 if all are chosen alike. Hurt and helped: "
+    "queries whose accuracy is lower or higher than zero-shot. Gate that knows: points gained by falling back to "
+    "zero-shot wherever that is better, which needs the answers: a bound, not a method. Copied answers: "
+    "predictions that equal the answer of a demonstration in the prompt. "
+    "Regret: points below the oracle, with its interval.",
+)
+
+
+def diagnostics_section(evaluations: Sequence[Evaluation]) -> Section | None:
+    """The diagnostics of all evaluations that have them; `None` where none has."""
+    measured = [one for one in evaluations if one.results.get("diagnostics")]
+    if not measured:
+        return None
+    tables, warnings = [], []
+    for one in measured:
+        found = one.results["diagnostics"]
+        warnings += [one.named(text) for text in found["warnings"]]
+        tables.append(_selections(one, found["rows"]))
+        tables += [_order(one, found["order"])] if found["order"] else []
+        tables += [_overlaps(one, found["overlaps"])] if found["overlaps"] else []
+        tables += [_leaks(one, found["leaks"])] if found["leaks"] else []
+    return Section("Diagnostics", "diagnostics", tables=tables, notes=NOTES, warnings=warnings)
+
+
+def _selections(one: Evaluation, rows: Sequence[Mapping]) -> Table:
+    known = {row_name for row in rows for row_name, value in row.items() if value is not None}
+    extra = [name for name in sorted(known) if name not in MEASURES and name not in ("method", "shots")]
+    names = {name: MEASURES.get(name, name.replace("_", " ")) for name in [*MEASURES, *extra] if name in known}
+    names.pop("most_common_share", None)  # the table of accuracies says what has collapsed
+    accuracies = average_rows(one.results)
+    by_method: dict[str, list[Row]] = {}
+    for row in rows:
+        cells = [ABSENT if row.get(name) is None else percent(row[name]) for name in names]
+        cells.append(_regret(accuracies.get((row["method"], row["shots"]), {})))
+        kind = "selector" if row["method"] in one.results["selectors"] else ""
+        by_method.setdefault(row["method"], []).append(
+            Row([method_label(row["method"]), str(row["shots"]), *cells], kind)
+        )
+    groups = [("", [row for found in by_method.values() for row in found])]
+    return Table(one.named("Selections and their effect."), ["method", "shots", *names.values(), "regret"], groups)
+
+
+def _regret(row: Mapping) -> str:
+    if row.get("regret") is None:
+        return ABSENT
+    return f"{percent(row['regret'], True)} {interval(row['regret_ci_low'], row['regret_ci_high'], True)}"
+
+
+def _order(one: Evaluation, probes: Sequence[Mapping]) -> Table:
+    rows = [
+        Row(
+            [
+                method_label(probe["method"]),
+                str(probe["shots"]),
+                str(probe["num_probes"]),
+                percent(probe["changed_share"]),
+                percent(probe["accuracy"]),
+                percent(probe["shuffled_accuracy"]),
+                f"{percent(probe['difference'], True)} {interval(probe['ci_low'], probe['ci_high'], True)}",
+            ]
+        )
+        for probe in probes
+    ]
+    head = ["method", "shots", "queries", "answers changed", "as chosen", "shuffled", "difference, paired"]
+    return Table(one.named("The same demonstrations in another order, in %."), head, [("", rows)])
+
+
+def _overlaps(one: Evaluation, overlaps: Sequence[Mapping]) -> Table:
+    rows = [
+        Row(
+            [
+                " = ".join(map(method_label, overlap["methods"])) if overlap["same"] else
+                " and ".join(map(method_label, overlap["methods"])),
+                str(overlap["shots"]),
+                "always: they are the same method" if overlap["same"] else percent(overlap["share"]),
+            ]
+        )
+        for overlap in sorted(overlaps, key=lambda overlap: -overlap["share"])[:20]
+    ]  # fmt: skip
+    head = ["methods", "shots", "queries with the same selection"]
+    return Table(
+        one.named("Methods that select the same, in the same order (the 20 closest pairs)."), head, [("", rows)]
+    )
+
+
+def _leaks(one: Evaluation, leaks: Sequence[Mapping]) -> Table:
+    rows = [Row([leak["query_id"], leak["demonstration_id"], leak["kind"].replace("_", " ")]) for leak in leaks]
+    return Table(
+        one.named("Pairs that give away the query (the first)."), ["query", "demonstration", "kind"], [("", rows)]
+    )
+
+
+def metrics_section(evaluations: Sequence[Evaluation]) -> Section | None:
+    """The same predictions by every metric that applies; `None` where there is only one."""
+    tables = []
+    for one in evaluations:
+        found = one.results.get("metrics") or {}
+        if len(found) < 2:
+            continue
+        head = [
+            "method",
+            "shots",
+            *(f"{name} (in the tables)" if name == one.results["metric"] else name for name in found),
+        ]
+        scores = {name: average_rows(of) for name, of in found.items()}
+        keys = [key for key in average_rows(one.results) if key[1] in (0, *shots_of(one.results))]
+        rows = [
+            Row(
+                [method_label(method), str(shots)] + [_score(scores[name].get((method, shots))) for name in found],
+                "selector" if method in one.results["selectors"] else "",
+            )
+            for method, shots in keys
+        ]
+        tables.append(Table(one.named("Scores in %, with 95% intervals."), head, [("", rows)]))
+    if not tables:
+        return None
+    notes = ["All columns score the same predictions; a metric by its official code stands under its own name."]
+    return Section("The same predictions by other metrics", "metrics", tables=tables, notes=notes)
+
+
+def _score(row: Mapping | None) -> str:
+    return f"{percent(row['score'])} {interval(row['ci_low'], row['ci_high'])}" if row else ABSENT

@@ -1,0 +1,113 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What more demonstrations do: each method from the fewest to the most shots, paired query by query."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from datasets import Dataset
+
+from ..evaluation.evaluation import ZERO_SHOT
+from ..evaluation.significance import paired_difference
+from .evaluations import Evaluation
+from .plots import plot_accuracy_by_shots
+from .published import is_okvqa, published_model, published_okvqa
+from .sections import Chart, Row, Section, Table
+from .tables import interval, percent, shots_of, table_rows
+
+
+def accuracies_by_query(predictions: Dataset) -> dict[tuple[str, int], dict[str, float]]:
+    """`{(method, shots): {query id: accuracy}}`, averaged over seeds."""
+    names = ["method", "shots", "query_id", "accuracy"]
+    columns = predictions.with_format(None).select_columns(names)[:]
+    found: dict[tuple[str, int], dict[str, list[float]]] = {}
+    for method, shots, query_id, accuracy in zip(*(columns[name] for name in names), strict=True):
+        found.setdefault((method, shots), {}).setdefault(query_id, []).append(accuracy)
+    return {key: {name: fmean(values) for name, values in of.items()} for key, of in found.items()}
+
+
+def shots_section(evaluations: Sequence[Evaluation]) -> Section:
+    """Accuracy by number of shots as charts, and what the most shots give beyond the fewest."""
+    charts, tables = [], []
+    for number, one in enumerate(evaluations):
+        file_name = "accuracy_by_shots.png" if len(evaluations) == 1 else f"accuracy_by_shots_{number + 1}.png"
+        confidence = f"{one.results['interval']['confidence']:.0%}"
+        charts.append(
+            Chart(
+                file_name,
+                plot_accuracy_by_shots(one.results),
+                one.named("Accuracy by number of shots"),
+                one.named(
+                    f"accuracy of each method by number of shots, with {confidence} intervals; the dotted line and "
+                    "its band are zero-shot. The numbers stand in the table."
+                ),
+            )
+        )
+        if len(shots_of(one.results)) > 1:
+            tables.append(_more_shots(one))
+    return Section("Number of shots", "shots", _published_shots(evaluations), charts, tables)
+
+
+def _more_shots(one: Evaluation) -> Table:
+    by_query = accuracies_by_query(one.predictions)
+    made = {name: one.results["interval"][name] for name in ("num_resamples", "confidence", "seed")}
+    rows = []
+    for row in table_rows(one.results):
+        cells = {at: cell for at, cell in zip(shots_of(one.results), row.cells, strict=True) if cell}
+        if row.method == ZERO_SHOT or len(cells) < 2:
+            continue
+        fewest, most = min(cells), max(cells)
+        best = max(cells, key=lambda at, cells=cells: (cells[at]["accuracy"], -at))
+        found = paired_difference(by_query[row.method, most], by_query[row.method, fewest], **made)
+        rows.append(
+            Row(
+                [
+                    row.label,
+                    f"{percent(cells[fewest]['accuracy'])} ({fewest})",
+                    f"{percent(cells[most]['accuracy'])} ({most})",
+                    f"{percent(found.mean, True)} {interval(found.low, found.high, True)}",
+                    _said(found.low, found.high),
+                    f"{percent(cells[best]['accuracy'])} ({best})",
+                ],
+                "selector" if row.method in one.results["selectors"] else "",
+            )
+        )
+    head = ["method", "fewest shots", "most shots", "difference, paired", "more demonstrations", "best at"]
+    return Table(one.named("Accuracy in %, with the number of shots behind it."), head, [("", rows)])
+
+
+def _said(low: float, high: float) -> str:
+    return "help" if low > 0.0 else "hurt" if high < 0.0 else "can't tell"
+
+
+def _published_shots(evaluations: Sequence[Evaluation]) -> list[str]:
+    """The published averages by number of shots, for OKVQA with a VLM that was published on."""
+    models = {published_model(one.results["vlm"]) for one in evaluations if is_okvqa(one.results)} - {None}
+    return [
+        f"The mean of the published cells with {model}: "
+        + ", ".join(f"{accuracy:.1f} at {at}" for at, accuracy in published_shots(model).items())
+        + " (shots); not measured here."
+        for model in sorted(models)
+    ]
+
+
+def published_shots(model: str) -> Mapping[int, float]:
+    """Mean of all published cells of a VLM, by number of shots; `random` without a selector is left out."""
+    cells: dict[int, list[float]] = {}
+    for one in published_okvqa():
+        if one.model == model and one.version != "random":
+            for at, accuracy in one.accuracies.items():
+                cells.setdefault(at, []).append(accuracy)
+    return {at: fmean(found) for at, found in sorted(cells.items())}

@@ -1,0 +1,169 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+import json
+import math
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+
+from leverplus_trl.beams.beam_analysis import analyze_queries, analyze_tables, can_matter, describe, write_analysis
+from leverplus_trl.schema import BEAMS, LEDGER
+from leverplus_trl.scripts.beams import finish
+
+
+def query(name, probs, candidates, best, split="train"):
+    """A query whose answer is one token long, so that `probs` ({prompt order: probability}) are its probabilities."""
+    ledger = [
+        {"demonstration_ids": list(ids), "answer_logprob": math.log(prob), "num_answer_tokens": 1}
+        for ids, prob in probs.items()
+    ]
+    scores = [probs[ids] - probs[()] for ids in best]
+    return {
+        "query_id": name,
+        "split": split,
+        "candidate_ids": candidates,
+        "demonstration_ids": [list(ids) for ids in best],
+        "scores": scores,
+        "step_scores": [[score] for score in scores],
+        "zero_shot_score": probs[()],
+        "ledger": ledger,
+    }
+
+
+@pytest.fixture
+def rows():
+    # Left insertion: ("b", "a") is b put before a. The beams of the first step were a and b.
+    first = {(): 0.1, ("a",): 0.5, ("b",): 0.3, ("c",): 0.1, ("b", "a"): 0.8, ("c", "a"): 0.4}
+    first |= {("a", "b"): 0.4, ("c", "b"): 0.2}
+    second = {(): 0.2, ("a",): 0.6, ("b",): 0.3, ("c",): 0.3, ("b", "a"): 0.6, ("c", "a"): 0.5}
+    second |= {("a", "b"): 0.595, ("c", "b"): 0.2}
+    names = ["a", "b", "c"]
+    return [
+        query("q1", first, names, [("b", "a"), ("c", "a")]),
+        query("q2", second, names, [("b", "a"), ("a", "b")]),
+    ]
+
+
+def test_what_choosing_is_worth_at_each_step(rows):
+    found = analyze_queries(rows, "left")
+    assert (found["num_queries"], found["helped"], found["hurt"]) == (2, 1.0, 0.0)
+    assert found["zero_shot"] == pytest.approx(0.15)
+    one, two = found["steps"]
+    # q1: gains 0.4, 0.2, 0.0; q2: 0.4, 0.1, 0.1
+    assert (one["shots"], one["mean"], one["best"], one["choice"]) == pytest.approx((1, 0.2, 0.4, 0.2))
+    assert one["spread"] == pytest.approx((math.sqrt(0.08 / 3) + math.sqrt(0.06 / 3)) / 2, rel=1e-5)
+    # Behind a: q1 0.7 and 0.3, q2 0.4 and 0.3. Behind b: q1 0.3 and 0.1, q2 0.395 and 0.0.
+    assert two["choice"] == pytest.approx(((0.2 + 0.1) / 2 + (0.05 + 0.1975) / 2) / 2)
+    positions = [(one["position"], one["mean"], one["num_queries"]) for one in found["beam_positions"]]
+    assert positions == [pytest.approx((1, 0.55, 2)), pytest.approx((2, 0.3475, 2))]
+
+
+def test_with_right_insertion_the_prefix_is_on_the_left(rows):
+    two = analyze_queries(rows, "right")["steps"][1]
+    # Sequences that share their first id: q1 b (0.8), c (0.4, 0.2), a (0.4); q2 b (0.6), c (0.5, 0.2), a (0.595).
+    assert two["choice"] == pytest.approx((0.1 / 3 + 0.15 / 3) / 2)
+
+
+def test_other_orders_of_the_same_set(rows):
+    # Only {a, b} was scored in both orders: 0.8 and 0.4, then 0.6 and 0.595.
+    order = analyze_queries(rows, "left")["order"]
+    assert order == {"num_sets": 2, "difference": pytest.approx(0.2025), "noticeable": 0.5, "decisive": 0.5}
+    for row in rows:
+        row["ledger"] = [one for one in row["ledger"] if one["demonstration_ids"] != ["a", "b"]]
+    assert analyze_queries(rows, "left")["order"] is None
+
+
+def test_hubs_are_counted_where_they_were_offered(rows):
+    hubs = analyze_queries(rows, "left")["hubs"]
+    assert (hubs["num_offered"], hubs["num_chosen"]) == (3, 2)
+    assert hubs["top"][0] == {"id": "a", "chosen": 2, "offered": 2, "share": 1.0}
+    assert [one["id"] for one in hubs["top"]] == ["a", "b"]
+
+
+def test_a_ranking_that_serves_every_query_is_found(rows):
+    # a is the best for both: the other query's scores point at it, and give all that choosing can.
+    found = analyze_queries(rows, "left")
+    assert found["constant"] == {"gain": pytest.approx(0.2), "share": 1.0}
+    assert can_matter(found).startswith("Choosing matters here, reading the query hardly does")
+    # Each query has a candidate of its own: what is best for the other is no use.
+    own = [
+        query(str(i), {(): 0.1, ("a",): 0.1 + 0.5 * (i % 2), ("b",): 0.6 - 0.5 * (i % 2)}, ["a", "b"], [("a",)])
+        for i in range(6)
+    ]
+    found = analyze_queries(own, "left")
+    assert found["constant"]["share"] < 0.1 and can_matter(found) == "Choosing can matter here."
+
+
+def test_candidates_that_nobody_shares_say_nothing_about_a_ranking():
+    alone = [
+        query(str(i), {(): 0.1, (f"a{i}",): 0.5, (f"b{i}",): 0.2}, [f"a{i}", f"b{i}"], [(f"a{i}",)]) for i in (1, 2)
+    ]
+    found = analyze_queries(alone, "left")
+    assert found["constant"] is None and "One ranking" not in describe("train", found)
+
+
+def test_scores_that_hardly_differ_are_called_so():
+    flat = [query(str(i), {(): 0.3, ("a",): 0.3000001, ("b",): 0.3}, ["a", "b"], [("a",)]) for i in range(3)]
+    found = analyze_queries(flat, "left")
+    assert found["steps"][0]["choice"] == pytest.approx(5e-8, rel=1e-3)
+    assert can_matter(found).startswith("Choosing can hardly matter here")
+
+
+def test_the_paragraph_holds_the_numbers(rows):
+    text = describe("train", analyze_queries(rows, "left"))
+    for piece in (
+        "2 queries (train)",
+        "0.150 without",
+        "+0.200 on average",
+        "+0.400 if it is the best",
+        "0.203 on",
+        "a, stands in 100.0%",
+    ):
+        assert piece in text
+
+
+def test_the_file_says_the_same_as_the_tables(rows, tmp_path):
+    files = []
+    for number, row in enumerate(rows):
+        files.append(tmp_path / f"{number}.parquet")
+        pq.write_table(pa.Table.from_pylist([row]), files[-1])
+    found = write_analysis(tmp_path, {"train": files}, "left")
+    assert json.loads((tmp_path / "analysis.json").read_text()) == found
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.parquet", "1.parquet", "analysis.json"]
+    ledger = [{"query_id": row["query_id"], "split": "train", **entry} for row in rows for entry in row["ledger"]]
+    beams = Dataset.from_list([{name: row[name] for name in BEAMS} for row in rows], features=BEAMS)
+    assert analyze_tables(beams, Dataset.from_list(ledger, features=LEDGER), "left") == found
+
+
+def test_the_stage_ends_with_the_analysis(rows, tmp_path, caplog):
+    (tmp_path / "units").mkdir()
+    file = tmp_path / "units" / "train-000000.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    run = SimpleNamespace(path=tmp_path, provenance={"recipe": {"insertion": "left"}})
+    with caplog.at_level("INFO", "leverplus_trl.scripts.beams"):
+        finish(run, {"train": [file]})
+    analysis = json.loads((tmp_path / "analysis.json").read_text())
+    assert analysis == {"insertion": "left", "splits": {"train": analyze_queries(rows, "left")}}
+    assert describe("train", analysis["splits"]["train"]) in caplog.messages
+    assert (tmp_path / "README.md").exists() and not (tmp_path / "units").exists()
+
+
+def test_no_queries_are_refused():
+    with pytest.raises(ValueError, match="no queries to analyse"):
+        analyze_queries([], "left")

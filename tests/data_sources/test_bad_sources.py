@@ -1,0 +1,176 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Official files that are missing, truncated, inconsistent or of something else."""
+
+import datasets
+import pytest
+from data_sources.official_formats import write_dataset
+from data_sources.preparing import edit_json, prepared, sizes_of
+
+from leverplus_trl.data_sources.vqa import OKVQA_COUNTS
+from leverplus_trl.scripts import prepare
+from leverplus_trl.tasks import DataArguments, load_examples
+
+
+def test_missing_images_are_listed_counted_and_left_out(tmp_path, caplog):
+    root = tmp_path / "official"
+    write_dataset("okvqa", root, sizes_of("okvqa"))
+    gone = sorted((root / "train2014").iterdir())[0]
+    gone.unlink()
+    with caplog.at_level("WARNING", "leverplus_trl"):
+        output = prepared(tmp_path, "okvqa")
+    lines = (output / "missing_images.txt").read_text().splitlines()
+    assert len(lines) == 2 and all(line.split("\t")[0] == "train" and line.endswith(str(gone)) for line in lines)
+    assert (
+        f"train: 2 of 7 examples are left out because their image is missing. Missing files (1): {gone}" in caplog.text
+    )
+    assert len(load_examples(DataArguments(dataset=str(output)), "train")) == 5
+    assert "train: 2 left out because their image is missing" in (output / "README.md").read_text()
+    content = gone.with_name("COCO_train2014_000000000026.jpg").read_bytes()
+    gone.write_bytes(content)
+    prepared(tmp_path, "okvqa")
+    assert len(load_examples(DataArguments(dataset=str(output)), "train")) == 7
+    assert not (output / "missing_images.txt").exists()
+    gone.unlink()
+    with pytest.raises(ValueError, match=r"2 of 7 examples of split 'train' can't be used: 2 because their image is"):
+        prepared(tmp_path, "okvqa", to="strict", on_bad_example="raise")
+    for file in (root / "train2014").iterdir():
+        file.unlink()
+    with pytest.raises(
+        ValueError, match=r"None of the 7 examples of split 'train' can be used: 7 because their image"
+    ):
+        prepared(tmp_path, "okvqa", to="none")
+
+
+def test_questions_and_annotations_without_each_other_are_counted(tmp_path, caplog):
+    root = tmp_path / "official"
+    write_dataset("vqav2", root, sizes_of("vqav2"))
+    edit_json(root / "v2_mscoco_train2014_annotations.json", lambda content: content["annotations"].pop(0))
+    edit_json(root / "v2_OpenEnded_mscoco_train2014_questions.json", lambda content: content["questions"].pop())
+    with caplog.at_level("WARNING", "leverplus_trl"):
+        output = prepared(tmp_path, "vqav2")
+    assert "1 of 7 examples are left out: the question has no annotation" in caplog.text
+    assert "1 of 7 examples are left out: the annotation has no question" in caplog.text
+    assert len(load_examples(DataArguments(dataset=str(output)), "train")) == 5
+    with pytest.raises(ValueError, match="1 because the question has no annotation; 1 because the annotation has no"):
+        prepared(tmp_path, "vqav2", to="strict", on_bad_example="raise")
+
+
+def test_nine_annotators_are_counted_and_kept_and_empty_answers_left_out(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("okvqa", root, sizes_of("okvqa"))
+
+    def damage(content):
+        content["annotations"][0]["answers"].pop()
+        for answer in content["annotations"][1]["answers"]:
+            answer["answer"] = answer["raw_answer"] = " "
+
+    edit_json(root / "mscoco_train2014_annotations.json", damage)
+    edit_json(
+        root / "OpenEnded_mscoco_train2014_questions.json", lambda content: content["questions"][2].update(question="")
+    )
+    card = (prepared(tmp_path, "okvqa") / "README.md").read_text()
+    assert "- train: 1 do not have 10 answers, which the official metric expects" in card
+    assert "- train: 1 left out because all its answers are empty" in card
+    assert "- train: 1 left out because the question is empty" in card
+    assert "| train | 9009 | 7 | 2 | 5 |" in card
+
+
+def test_other_counts_than_the_official_ones_are_refused_naming_the_file(tmp_path, caplog):
+    with pytest.raises(
+        ValueError,
+        match=r"OpenEnded_mscoco_train2014_questions.json' holds 7 questions; the official file holds 9,009",
+    ):
+        prepared(tmp_path, "okvqa", allow_other_counts=False)
+    assert not (tmp_path / "examples").exists()
+    with caplog.at_level("WARNING", "leverplus_trl"):
+        prepared(tmp_path, "okvqa")
+    assert "mscoco_val2014_annotations.json' holds 4 annotations; the official file holds 5,046" in caplog.text
+
+
+def test_the_official_counts_need_no_permission(tmp_path, monkeypatch):
+    for split, size in sizes_of("okvqa").items():
+        monkeypatch.setitem(OKVQA_COUNTS, split, size)
+    assert (prepared(tmp_path, "okvqa", allow_other_counts=False) / "README.md").exists()
+
+
+def test_truncated_and_foreign_files_are_named(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("okvqa", root, sizes_of("okvqa"))
+    file = root / "mscoco_train2014_annotations.json"
+    whole = file.read_text()
+    file.write_text(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"mscoco_train2014_annotations.json' \(.* bytes\) is not whole JSON"):
+        prepared(tmp_path, "okvqa")
+    file.write_text('{"questions": []}')
+    with pytest.raises(ValueError, match=r"holds no list 'annotations': it is not the official file"):
+        prepared(tmp_path, "okvqa")
+    file.unlink()
+    with pytest.raises(ValueError, match=r"There is no mscoco_train2014_annotations.json in .* name in `splits` only"):
+        prepared(tmp_path, "okvqa")
+    output = prepared(tmp_path, "okvqa", splits=["validation"])
+    assert list(datasets.load_dataset(str(output))) == ["validation"]
+    for place in ("one", "two"):
+        (root / place).mkdir()
+        (root / place / file.name).write_text(whole)
+    with pytest.raises(ValueError, match="stands in several places"):
+        prepared(tmp_path, "okvqa", to="again")
+
+
+@pytest.mark.parametrize(
+    "name, file, content, message",
+    [
+        ("gsm8k", "train.jsonl", '{"question": "a", "answer": "1 #### 1"}\n{"quest', r"Line 2 of .*looks truncated"),
+        ("sst2", "train.tsv", "index\tsentence\n0\tfine\n", "has the columns"),
+        ("scienceqa", "problems.json", '{"1": {"question": "a"}}', "is not ScienceQA's problems.json"),
+        ("mmbench", "MMBench_dev_en.tsv", "index\tquestion\n1\ta\n", "expected at least"),
+    ],
+)
+def test_files_of_another_kind_are_refused(tmp_path, name, file, content, message):
+    (tmp_path / "official").mkdir()
+    (tmp_path / "official" / file).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        prepared(tmp_path, name)
+
+
+def test_an_id_in_two_splits_is_refused(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("textvqa", root, sizes_of("textvqa"))
+    edit_json(root / "TextVQA_0.5.1_val.json", lambda content: content["data"][0].update(question_id=0))
+    with pytest.raises(ValueError, match="The id '0' stands twice, in 'train' and in 'validation'"):
+        prepared(tmp_path, "textvqa")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"dataset": "okvqq"}, "dataset is 'okvqq'; expected one of okvqa"),
+        ({"root": None}, "set one of them"),
+        ({"hub_id": "a/b"}, "set one of them"),
+        ({"hub_config": "c"}, "hub_config is 'c', which needs `hub_id`"),
+        ({"splits": ["test"]}, "splits names 'test'; okvqa has train, validation with answers"),
+        ({"num": 0}, "num is 0; expected 1 or more"),
+        ({"holdout": 0}, "holdout is 0"),
+        ({"on_bad_example": "warn"}, "on_bad_example is 'warn'"),
+    ],
+)
+def test_arguments_are_checked_against_each_other(changes, message):
+    with pytest.raises(ValueError, match=message):
+        prepare.PrepareArguments(**{"dataset": "okvqa", "root": "r", "output_dir": "o"} | changes)
+
+
+def test_a_root_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"root is .*nowhere', which is not a folder"):
+        prepared(tmp_path, "okvqa", root=str(tmp_path / "nowhere"))

@@ -1,0 +1,145 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from leverplus_trl.report.comparison import comparison_csv, comparison_lines, comparison_section, results_csv
+from leverplus_trl.report.published import is_okvqa, published_model, published_okvqa
+from leverplus_trl.report.sections import section_markdown
+from leverplus_trl.report.shots import accuracies_by_query, published_shots, shots_section
+
+
+QWEN = {"dataset": "data/okvqa", "vlm": "Qwen/Qwen2.5-VL-3B-Instruct"}
+
+
+def changed(evaluation, label=None, **changes):
+    return replace(evaluation, label=label, results=json.loads(json.dumps(evaluation.results)) | changes)
+
+
+def with_sampler(evaluation, sampler, **changes):
+    return changed(evaluation, f"sampler {sampler}", provenance={"recipe": {"sampler": sampler}}, **changes)
+
+
+def test_published_figures_are_those_of_the_source():
+    found = {(one.model, one.version, one.test_samples, one.sampler): one.accuracies for one in published_okvqa()}
+    qwen = "Qwen2.5-VL-3B-Instruct"
+    assert found[qwen, "v2", "300", "random"] == {1: 55.53, 2: 54.0, 3: 53.73, 4: 52.07}
+    assert found["Flamingo-3B", "random", "full", "random"] == {1: 19.96, 2: 20.5, 3: 21.68, 4: 22.33}
+    # The source gives Flamingo's v0 twice, with different values; Qwen's twice with the same.
+    assert found["Flamingo-3B", "v0 (its section 3.2)", "300", "random"][1] == 25.87
+    assert found["Flamingo-3B", "v0 (its section 3.3.1)", "300", "random"][1] == 21.96
+    assert found[qwen, "v0", "300", "random"] == {1: 54.53, 2: 51.33, 3: 51.73, 4: 52.27}
+    assert published_shots(qwen)[1] > published_shots(qwen)[4] and list(published_shots(qwen)) == [1, 2, 3, 4]
+
+
+def test_vlms_and_datasets_are_recognised_by_name():
+    assert published_model("/models/qwen2.5-vl-3b-instruct") == "Qwen2.5-VL-3B-Instruct"
+    assert published_model("openflamingo/OpenFlamingo-3B-vitl-mpt1b") == "Flamingo-3B"
+    assert published_model("openflamingo/OpenFlamingo-9B-vitl-mpt7b") is None
+    assert is_okvqa({"dataset": "lmms-lab/OK-VQA", "metric": "vqa_accuracy"})
+    assert is_okvqa({"dataset": "data/mine", "metric": "okvqa_accuracy"})
+    assert not is_okvqa({"dataset": "data/vqav2", "metric": "vqa_accuracy"})
+
+
+def test_published_figures_stand_beside_ones_own_on_okvqa_alone(evaluation):
+    assert comparison_section([evaluation]) is None
+    section = comparison_section([changed(evaluation, **QWEN)])
+    titles = [title for title, _ in section.tables[0].groups]
+    assert section.title == "Beside the published figures"
+    assert titles[0] == "Qwen2.5-VL-3B-Instruct, 20 test samples" and titles[-1].endswith("all test samples")
+    rows = [row for _, found in section.tables[0].groups for row in found]
+    published = [row for row in rows if row.kind == "published"]
+    assert len(published) == 1 + 3 * 4 * 4 and all("(published)" in row.cells[0] for row in published)
+    assert not any(row.bold for row in published) and any(row.bold for row in rows)
+    assert ["v2 (published)", "random", "55.53", "54.00", "53.73", "52.07"] in [list(row.cells) for row in published]
+    assert "nobody has measured them here" in section_markdown(section)
+
+
+def test_a_vlm_that_nobody_published_on_is_said_to_be_one(evaluation):
+    section = comparison_section([changed(evaluation, dataset="okvqa")])
+    assert any("Nothing is published on this VLM" in note for note in section.notes)
+    assert any("Flamingo-3B, 300 test samples" in title for title, _ in section.tables[0].groups)
+
+
+def test_several_samplers_stand_in_one_table(evaluation):
+    one, other = with_sampler(evaluation, "random"), with_sampler(evaluation, "mix")
+    for row in other.results["rows"]:
+        row["accuracy"] -= 0.01 * (row["method"] in ("selector", "random_pool"))
+    found = {(line.method, line.sampler): line for line in comparison_lines([one, other])}
+    assert found["selector", "random"].cells[2]["accuracy"] == 0.95
+    assert found["selector", "mix"].cells[2]["accuracy"] == 0.94
+    # What both say alike stands there once, what only their evaluation tells apart is named by it.
+    assert ("zero-shot", "–") in found and ("random (whole pool) (sampler mix)", "–") in found
+    assert found["selector", "mix"].bold == {2} and found["selector", "mix"].kind == "selector"
+
+
+def test_prefixes_have_groups_of_their_own(evaluation):
+    results = evaluation.results
+    part = {"num_queries": 10, "rows": json.loads(json.dumps(results["rows"])), "best": [], "best_heuristics": []}
+    for row in part["rows"]:
+        row["accuracy"] = 0.5
+    section = comparison_section([changed(evaluation, prefixes=[part])])
+    groups = section.tables[0].groups
+    assert [title for title, _ in groups] == ["tiny VLM, 10 test samples", "tiny VLM, 20 test samples"]
+    assert all(cell.startswith(("50.0", "–")) for row in groups[0][1] for cell in row.cells[2:])
+
+
+def test_csv_tells_published_from_measured(evaluation):
+    rows = list(csv.DictReader(io.StringIO(comparison_csv([changed(evaluation, **QWEN)]))))
+    mine = next(row for row in rows if row["method"] == "selector" and row["shots"] == "2")
+    assert (mine["source"], mine["accuracy"], mine["best"], mine["test_samples"]) == ("here", "0.95", "True", "20")
+    theirs = [row for row in rows if row["source"] == "published"]
+    assert len(theirs) == 4 * (1 + 3 * 4 * 4) and {row["ci_low"] for row in theirs} == {""}
+    assert {"0.5553"} == {
+        row["accuracy"]
+        for row in theirs
+        if (row["method"], row["test_samples"], row["sampler"], row["shots"])
+        == ("v2 (published)", "300", "random", "1")
+    }
+
+
+def test_csv_holds_every_row(evaluation):
+    read = list(csv.DictReader(io.StringIO(results_csv([evaluation]))))
+    assert len(read) == len(evaluation.results["rows"]) == 15
+    selector = next(one for one in read if one["method"] == "selector" and one["shots"] == "2")
+    assert (selector["accuracy"], selector["scope"], selector["num_queries"]) == ("0.95", "candidates", "20")
+    assert {one["evaluation"] for one in read} == {"demo"}
+
+
+def test_more_shots_are_compared_query_by_query(evaluation):
+    by_query = accuracies_by_query(evaluation.predictions)
+    assert by_query["selector", 2]["q12"] == 1.0 and by_query["selector", 1]["q12"] == 0.0
+    section = shots_section([evaluation])
+    rows = {row.cells[0]: list(row.cells[1:]) for row in section.tables[0].groups[0][1]}
+    assert rows["selector"][:2] == ["50.0 (1)", "95.0 (2)"] and rows["selector"][2].startswith("+45.0 [")
+    assert rows["selector"][3:] == ["help", "95.0 (2)"]
+    assert rows["random"][3] == "can't tell" and "zero-shot" not in rows
+    assert section.charts[0].file_name == "accuracy_by_shots.png" and section.paragraphs == []
+
+
+def test_shots_beside_the_published_mean_on_okvqa(evaluation):
+    (text,) = shots_section([changed(evaluation, **QWEN)]).paragraphs
+    assert text.startswith("The mean of the published cells with Qwen2.5-VL-3B-Instruct: 58.2 at 1,")
+    assert "not measured here" in text
+
+
+@pytest.mark.parametrize("best", [True, False])
+def test_bold_only_where_the_interval_allows(evaluation, best):
+    one = changed(evaluation, best=[{**found, "clear": best} for found in evaluation.results["best"]])
+    assert any(line.bold for line in comparison_lines([one])) == best

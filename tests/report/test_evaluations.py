@@ -1,0 +1,94 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from dataclasses import replace
+
+import pytest
+
+from leverplus_trl.evaluation.evaluation import write_results
+from leverplus_trl.provenance import digest
+from leverplus_trl.report.evaluations import read_evaluations
+from leverplus_trl.tables import write_tables
+
+
+@pytest.fixture
+def write(tmp_path, results, predictions):
+    def written(name, predictions=predictions, **changes):
+        write_results(results | changes, tmp_path / name / "results.json")
+        tables = {"predictions": {"test": predictions}}
+        write_tables(tmp_path / name / "predictions", tables, "Predictions", "Answers.", {})
+        return str(tmp_path / name)
+
+    return written
+
+
+def recipe(**settings):
+    return {"provenance": {"recipe": settings}}
+
+
+def test_one_evaluation_has_no_label(write):
+    (one,) = read_evaluations([write("a")])
+    assert one.label is None and one.results["num_queries"] == 20 and one.named("text") == "text"
+    assert replace(one, label="mine").named("text") == "mine: text"
+
+
+def test_several_are_told_apart_by_what_differs(write):
+    a = write("a", **recipe(sampler="random", num_candidates=64))
+    b = write("b", **recipe(sampler="mix", num_candidates=64))
+    c = write("c", **recipe(sampler="mix", num_candidates=32))
+    assert [one.label for one in read_evaluations([a, b])] == ["sampler random", "sampler mix"]
+    labels = [one.label for one in read_evaluations([a, b, c])]
+    assert labels == ["sampler random, candidates 64", "sampler mix, candidates 64", "sampler mix, candidates 32"]
+    assert [one.label for one in read_evaluations([f"mine={a}", b])] == ["mine", "sampler mix"]
+    with pytest.raises(ValueError, match="Two evaluations are called 'x'"):
+        read_evaluations([f"x={a}", f"x={b}"])
+
+
+def test_evaluations_that_nothing_tells_apart_go_by_their_folders(write):
+    folders = [write("a"), write("b")]
+    assert [one.label for one in read_evaluations(folders)] == folders
+
+
+def test_different_test_sets_in_one_table_are_refused(write, predictions):
+    a = write("a")
+    fewer = predictions.filter(lambda row: row["query_id"] != "q3")
+    b = write("b", fewer, num_queries=19, query_set=digest(sorted(set(fewer["query_id"]))))
+    with pytest.raises(ValueError, match=r"different test sets.*20 queries.*19 queries"):
+        read_evaluations([a, b])
+
+
+def test_different_metrics_in_one_table_are_refused(write):
+    with pytest.raises(ValueError, match="different metrics"):
+        read_evaluations([write("a"), write("b", metric="vqa_accuracy")])
+
+
+def test_half_written_results_are_named(write, tmp_path):
+    folder = write("a")
+    path = tmp_path / "a" / "results.json"
+    path.write_text(path.read_text()[:300])
+    with pytest.raises(ValueError, match=r"a/results\.json is not whole JSON"):
+        read_evaluations([folder])
+    with pytest.raises(FileNotFoundError, match=r"No results at .*nowhere"):
+        read_evaluations([str(tmp_path / "nowhere")])
+
+
+def test_predictions_of_other_queries_are_refused(write):
+    with pytest.raises(ValueError, match="are of different queries; run the evaluate stage again"):
+        read_evaluations([write("a", query_set="another")])
+
+
+def test_zero_shot_alone_is_nothing_to_report(write, results):
+    alone = [row for row in results["rows"] if row["shots"] == 0]
+    with pytest.raises(ValueError, match="are zero-shot alone"):
+        read_evaluations([write("a", rows=alone)])
