@@ -117,7 +117,7 @@ def facets(results: Mapping) -> dict[str, str]:
     """What usually differs between the evaluations of one study."""
     recipe = results["provenance"].get("recipe", {})
     found = {"VLM": results["vlm"], "sampler": recipe.get("sampler"), "candidates": recipe.get("num_candidates")}
-    found |= {"method seed": recipe.get("method_seed"), "evaluation": results["name"]}
+    found |= {"method seeds": recipe.get("method_seeds"), "evaluation": results["name"]}
     return {name: str(value) for name, value in found.items() if value is not None}
 
 

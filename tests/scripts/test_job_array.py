@@ -55,14 +55,16 @@ def run_shard(stage, recipe, folder, index=0, count=1):
 
 
 def run_merge(folder, *arguments):
-    """Merges in a child that can load neither VLM nor examples."""
+    """Merges in a child that can't load the VLM, nor examples but to judge predictions by."""
 
     def refuse(*_, **__):
         raise AssertionError("a merge must not load this")
 
     os.chdir(folder)
-    for script in SCRIPTS.values():
-        script.load_vlm = script.load_examples = refuse
+    for stage, script in SCRIPTS.items():
+        script.load_vlm = refuse
+        if stage != "evaluate":
+            script.load_examples = refuse
     merge.main(*merge.make_parser().parse_args_and_config(list(arguments)))
 
 

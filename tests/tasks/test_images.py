@@ -15,6 +15,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -232,7 +233,7 @@ def test_a_search_decodes_each_image_for_what_it_stands_in_and_not_in_every_unit
         for name in units:
             tables.append(work(name))
             counts.append(len(decoded))
-        return list(units)
+        return [Path(f"{name}.parquet") for name in units]
 
     monkeypatch.setattr(beam_generation, "run_units", run_units)
     beam_generation.generate_beams(None, {"train": queries}, candidates, pool, vlm, arguments)
