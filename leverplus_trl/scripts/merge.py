@@ -20,8 +20,8 @@ leverplus merge --output_dir outputs/demo/beams                                 
 leverplus merge --output_dir outputs/demo/beams --shards node0/beams node1/beams # shards with a folder each
 ```
 
-Nothing is loaded but what the shards left, and for `evaluate` the examples, which predictions are judged by: no VLM, so
-any machine that has the dataset will do.
+Nothing is loaded but what the shards left, and for `evaluate` the examples, which predictions are judged by: no VLM,
+so any machine that has the dataset will do.
 """
 
 import json
