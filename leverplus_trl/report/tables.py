@@ -86,7 +86,12 @@ def interval(low: float, high: float, signed: bool = False) -> str:
 def p_value(cell: Mapping) -> str | None:
     """The corrected p-value of a difference to random selection, or `None` where the results hold none."""
     value = cell.get("diff_p_holm")
-    return None if value is None else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+    return None if value is None else small_p(value)
+
+
+def small_p(value: float) -> str:
+    """A p-value as it is printed."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def shots_of(results: Mapping) -> list[int]:
@@ -194,13 +199,16 @@ def notes(results: Mapping) -> list[str]:
             f"{method_label(method)} has collapsed (shots: {_listed(at)}): it chooses (nearly) the same whatever "
             "the query, so its accuracy says nothing about selection."
         )
+    same: dict[tuple[str, ...], list[int]] = {}
     for row in rows:
-        same = [other for other in row["identical_to"] if method_rank(row["method"]) < method_rank(other)]
-        if same:
-            found.append(
-                f"With {_shots(row['shots'])} {method_label(row['method'])} and {_listed(map(method_label, same))} "
-                "chose the same demonstrations for every query: they are the same method here."
-            )
+        others = [other for other in row["identical_to"] if method_rank(row["method"]) < method_rank(other)]
+        if others:
+            same.setdefault((row["method"], *others), []).append(row["shots"])
+    for methods, at in same.items():
+        found.append(
+            f"{_listed(map(method_label, methods))} chose the same demonstrations for every query (shots: "
+            f"{_listed(at)}): they are the same method here."
+        )
     seeds = {row["method"] for row in rows if row["seed"] is None}
     if seeds:
         names = _listed(map(method_label, sorted(seeds, key=method_rank)))

@@ -40,6 +40,7 @@ from ..report.gallery import build_gallery
 from ..report.page import render_markdown, render_page
 from ..report.report_arguments import ReportArguments
 from ..report.sections import Section
+from ..report.selectors import selectors_section
 from ..report.shots import shots_section
 from ..report.tables import markdown_table
 from ..report.training import STATE, training_section
@@ -74,6 +75,7 @@ def main(stage_args: StageArguments, data_args: DataArguments, report_args: Repo
     beams = read_splits(report_args.beams, "beams", BEAMS) if report_args.beams else None
     found = [
         comparison_section(evaluations),
+        selectors_section(evaluations),
         shots_section(evaluations),
         metrics_section(evaluations),
         diagnostics_section(evaluations),

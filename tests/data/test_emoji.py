@@ -216,5 +216,6 @@ def test_recipes_name_what_the_script_makes(prepare):
     same = ("task", "labels", "question_template", "prompt_format", "max_batch_tokens", "sampler", "num_candidates")
     assert all(recipes["10_beams"][name] == recipes["50_evaluate"][name] for name in same)
     assert recipes["20_sft"]["beams"] == recipes["50_evaluate"]["beams"] == recipes["10_beams"]["output_dir"]
-    assert recipes["50_evaluate"]["selectors"] == [recipes["20_sft"]["output_dir"]]
+    sft = recipes["20_sft"]["output_dir"]
+    assert recipes["50_evaluate"]["selectors"] == [sft[:-1] + seed for seed in "012"] and sft.endswith("/0")
     assert recipes["60_report"]["evaluation"] == recipes["50_evaluate"]["output_dir"]

@@ -13,12 +13,16 @@
 # limitations under the License.
 
 import csv
+import importlib.util
 import json
 import math
+import re
+import sys
 from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
+from paths import ROOT
 
 from leverplus_trl.evaluation.evaluation import write_results
 from leverplus_trl.report.evaluations import read_evaluations
@@ -142,3 +146,23 @@ def test_one_folder_needs_no_list_and_none_is_refused():
     assert ReportArguments(evaluation="e", output_dir="o", training="t").evaluation == ["e"]
     with pytest.raises(ValueError, match="evaluation is empty"):
         ReportArguments(evaluation=[], output_dir="o")
+
+
+def test_the_page_of_results_is_made_of_evaluations(folder, monkeypatch):
+    spec = importlib.util.spec_from_file_location("make_results", ROOT / "docs" / "make_results.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "make_results", module)
+    spec.loader.exec_module(module)
+    results = json.loads((folder / "evaluation" / "results.json").read_text())
+    results["provenance"] = {"versions": {"torch": "2.1"}, "facts": {"device": "cpu", "num_threads": 1}}
+    (folder / "evaluation" / "results.json").write_text(json.dumps(results))
+    study = module.Study("Mine", "recipes/mine", str(folder / "evaluation"), str(folder / "beams"))
+    monkeypatch.setattr(module, "STUDIES", (study,))
+    page = folder / "docs" / "results.md"
+    monkeypatch.setattr(sys, "argv", ["make_results.py", "--output", str(page)])
+    module.main()
+    text = page.read_text()
+    assert "## Mine" in text and "Recipes: `recipes/mine`." in text and "Made with torch 2.1; device cpu" in text
+    assert "| selector | 50.0 [" in text and "### Trained selectors" in text and "### Diagnostics" in text
+    charts = re.findall(r"\]\((results/[^)]+\.png)\)", text)
+    assert len(charts) == 2 and all((page.parent / chart).read_bytes().startswith(b"\x89PNG") for chart in charts)

@@ -103,8 +103,7 @@ def test_methods_that_are_the_same_are_said_to_be_the_same():
     results["rows"][2]["identical_to"] = ["selector"]
     said = [note for note in notes(results) if "same demonstrations" in note]
     assert said == [
-        "With 2 shots random and selector chose the same demonstrations for every query: "
-        "they are the same method here."
+        "random and selector chose the same demonstrations for every query (shots: 2): they are the same method here."
     ]
 
 

@@ -1,0 +1,98 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The trained selectors: paired with what they have to beat, corrected for the number of comparisons, and by seed."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ..evaluation.evaluation import ZERO_SHOT
+from .evaluations import Evaluation
+from .sections import Row, Section, Table
+from .tables import ABSENT, average_rows, interval, method_label, percent, shots_of, small_p
+
+
+def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
+    """Differences of the selectors to the best heuristic, to the first selector and to zero-shot, and what each seed
+    reached by itself; `None` where no selector was evaluated and no method has several seeds."""
+    tables, sizes = [], []
+    for one in evaluations:
+        results = one.results
+        by_pair = {(each["method"], each["baseline"], each["shots"]): each for each in results["comparisons"]}
+        best = {(each["method"], each["shots"]): each for each in results["best_heuristics"]}
+        found = [
+            _paired(one, "the best heuristic", best.get, named=True),
+            _paired(one, "zero-shot", lambda key, pairs=by_pair: pairs.get((key[0], ZERO_SHOT, key[1]))),
+        ]
+        if len(results["selectors"]) > 1:
+            first = results["selectors"][0]
+            found.append(
+                _paired(one, method_label(first), lambda key, pairs=by_pair, to=first: pairs.get((key[0], to, key[1])))
+            )
+        tables += [table for table in [*found, _seeds(one)] if table]
+        sizes.append(len(results["comparisons"]))
+    if not tables:
+        return None
+    compared = " and ".join(map(str, sizes))
+    notes = [
+        "Differences in points, paired query by query (each query's accuracy averaged over the seeds first), with "
+        f"their 95% intervals. p is corrected (Holm) for all {compared} comparisons of a selector with another method "
+        "in results.json, of which these are some; intervals are not. The best heuristic is the best on these very "
+        "queries, which favours it.",
+    ]
+    return Section("Trained selectors", "selectors", tables=tables, notes=notes)
+
+
+def _paired(
+    one: Evaluation,
+    baseline: str,
+    find: Callable[[tuple[str, int]], Mapping | None],
+    named: bool = False,
+) -> Table | None:
+    shots = shots_of(one.results)
+    rows = []
+    for method in one.results["selectors"]:
+        found = [find((method, at)) for at in shots]
+        if any(found):
+            rows.append(Row([method_label(method), *(_cell(cell, named) for cell in found)], "selector"))
+    return Table(one.named(f"Against {baseline}."), _head(shots), [("", rows)]) if rows else None
+
+
+def _cell(found: Mapping | None, named: bool) -> str:
+    if found is None:
+        return ABSENT
+    points = f"{percent(found['difference'], True)} {interval(found['ci_low'], found['ci_high'], True)}"
+    text = f"{points}, {small_p(found['p_holm'])}"
+    return f"{text} ({method_label(found['baseline'])} {percent(found['baseline_accuracy'])})" if named else text
+
+
+def _seeds(one: Evaluation) -> Table | None:
+    """The accuracies of the seeds by themselves, in their order, for methods with several."""
+    shots = shots_of(one.results)
+    several = [method for (method, _), row in average_rows(one.results).items() if row["seed"] is None]
+    rows = []
+    for method in dict.fromkeys(several):
+        cells = []
+        for at in shots:
+            of_seeds = [
+                percent(row["accuracy"])
+                for row in one.results["rows"]
+                if (row["method"], row["shots"]) == (method, at) and row["seed"] is not None
+            ]
+            cells.append(" / ".join(of_seeds) or ABSENT)
+        rows.append(Row([method_label(method), *cells], "selector" if method in one.results["selectors"] else ""))
+    return Table(one.named("Each seed by itself: accuracy in %."), _head(shots), [("", rows)]) if rows else None
+
+
+def _head(shots: Sequence[int]) -> list[str]:
+    return ["method", *(f"{at} shot{'s' * (at != 1)}" for at in shots)]
