@@ -19,7 +19,7 @@ method is called collapsed. The oracle knows the answers, so it is never the bes
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_rank
@@ -244,8 +244,12 @@ def findings(results: Mapping) -> list[str]:
             if (method, at) in rows
         ]
         compared = [best for best in results["best_heuristics"] if best["shots"] == shots]
-        said = [_finding(rows[best["method"], shots], best, results["interval"]["confidence"]) for best in compared]
-        if not said:
+        found = [(rows[best["method"], shots], best) for best in compared]
+        if len(found) > 1:
+            said = [_findings_together(found)]
+        elif found:
+            said = [_finding(*found[0], results["interval"]["confidence"])]
+        else:
             said = [f"At {_shots(shots)} no trained selector was evaluated."]
         said += _among_selectors(results, shots)
         sentences.append(" ".join([*said, f"For comparison: {_listed(marks)}."]))
@@ -264,6 +268,21 @@ def _among_selectors(results: Mapping, shots: int) -> list[str]:
         if (one := found.get((name, first)))
     ]
     return [f"Against {method_label(first)}, in points: {_listed(differences)}."] if differences else []
+
+
+def _findings_together(found: Sequence[tuple[Mapping, Mapping]]) -> str:
+    """Several selectors beside the heuristic that is best at their number of shots."""
+    row, best = found[0]
+    said = [
+        f"{method_label(row['method'])} {percent(row['accuracy'])}%, {percent(best['difference'], True)} "
+        f"{interval(best['ci_low'], best['ci_high'], True)}{' but collapsed' * bool(row['collapsed'])}"
+        for row, best in found
+    ]
+    return (
+        f"With {_shots(row['shots'])} the best heuristic, {method_label(best['baseline'])}, reaches "
+        f"{percent(best['baseline_accuracy'])}% on {row['num_queries']} queries. The selectors, with their paired "
+        f"differences to it in points: {'; '.join(said)}."
+    )
 
 
 def _finding(row: Mapping, best: Mapping, confidence: float) -> str:

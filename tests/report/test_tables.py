@@ -143,6 +143,19 @@ def test_the_headline_says_what_the_interval_allows(low, high, verdict):
     assert further == "At 1 shot no trained selector was evaluated. For comparison: zero-shot 2.0% and random 10.0%."
 
 
+def test_several_selectors_share_a_sentence():
+    results = small_results()
+    results["rows"].append(row("sft", 2, 0.7, 0.6, 0.8, collapsed=True))
+    results["best_heuristics"].append(
+        results["best_heuristics"][0] | {"method": "sft", "difference": 0.55, "ci_low": 0.5, "ci_high": 0.6}
+    )
+    assert findings(results)[0] == (
+        "With 2 shots the best heuristic, random, reaches 15.0% on 200 queries. The selectors, with their paired "
+        "differences to it in points: selector 85.0%, +70.0 [+63.0, +77.0]; sft 70.0%, +55.0 [+50.0, +60.0] but "
+        "collapsed. For comparison: zero-shot 2.0% and random 15.0%."
+    )
+
+
 def test_the_headline_is_where_the_oracle_stands(results):
     assert headline_shots(results) == 2
     results["rows"] = [one for one in results["rows"] if (one["method"], one["shots"]) != ("oracle", 2)]
