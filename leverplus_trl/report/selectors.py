@@ -31,7 +31,7 @@ def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
         by_pair = {(each["method"], each["baseline"], each["shots"]): each for each in results["comparisons"]}
         best = {(each["method"], each["shots"]): each for each in results["best_heuristics"]}
         found = [
-            _paired(one, "the best heuristic", best.get, named=True),
+            _paired(one, "the best heuristic", best.get),
             _paired(one, "zero-shot", lambda key, pairs=by_pair: pairs.get((key[0], ZERO_SHOT, key[1]))),
         ]
         if len(results["selectors"]) > 1:
@@ -53,27 +53,25 @@ def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
     return Section("Trained selectors", "selectors", tables=tables, notes=notes)
 
 
-def _paired(
-    one: Evaluation,
-    baseline: str,
-    find: Callable[[tuple[str, int]], Mapping | None],
-    named: bool = False,
-) -> Table | None:
+def _paired(one: Evaluation, baseline: str, find: Callable[[tuple[str, int]], Mapping | None]) -> Table | None:
     shots = shots_of(one.results)
-    rows = []
+    rows, heads = [], _head(shots)
     for method in one.results["selectors"]:
         found = [find((method, at)) for at in shots]
         if any(found):
-            rows.append(Row([method_label(method), *(_cell(cell, named) for cell in found)], "selector"))
-    return Table(one.named(f"Against {baseline}."), _head(shots), [("", rows)]) if rows else None
+            rows.append(Row([method_label(method), *map(_cell, found)], "selector"))
+        for place, cell in enumerate(found, 1):
+            if cell and "baseline_accuracy" in cell:  # which heuristic it is, is the same for every selector
+                reached = percent(cell["baseline_accuracy"])
+                heads[place] = f"{_head(shots)[place]} ({method_label(cell['baseline'])} {reached})"
+    return Table(one.named(f"Against {baseline}."), heads, [("", rows)]) if rows else None
 
 
-def _cell(found: Mapping | None, named: bool) -> str:
+def _cell(found: Mapping | None) -> str:
     if found is None:
         return ABSENT
     points = f"{percent(found['difference'], True)} {interval(found['ci_low'], found['ci_high'], True)}"
-    text = f"{points}, {small_p(found['p_holm'])}"
-    return f"{text} ({method_label(found['baseline'])} {percent(found['baseline_accuracy'])})" if named else text
+    return f"{points}, {small_p(found['p_holm'])}"
 
 
 def _seeds(one: Evaluation) -> Table | None:

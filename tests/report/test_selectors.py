@@ -67,7 +67,8 @@ def cells(section, caption):
 def test_selectors_are_paired_with_what_they_have_to_beat(section):
     best = cells(section, "Against the best heuristic")
     assert list(best) == ["v2", "v1"]
-    assert best["v2"][0].startswith("+60.0 [") and best["v2"][0].endswith("(text similarity 30.0)")
+    assert best["v2"][0].startswith("+60.0 [")
+    assert list(section.tables[0].head) == ["method", "2 shots (text similarity 30.0)"]
     assert cells(section, "Against zero-shot")["v1"][0].startswith("+70.0 [")
     assert cells(section, "Against v2") == {"v1": [cells(section, "Against v2")["v1"][0]]}
     assert cells(section, "Against v2")["v1"][0].startswith("-15.0 [")
