@@ -65,8 +65,6 @@ class Run:
 
 RunKey = tuple[str, int, int]  # method, shots, seed
 Runs = Mapping[RunKey, Run]
-Accuracies = Mapping[str, float]  # query id -> accuracy
-Averages = Mapping[tuple[str, int], Accuracies]  # (method, shots) -> accuracies averaged over seeds
 
 
 def read_runs(predictions: Dataset) -> Runs:
