@@ -18,7 +18,6 @@ import hashlib
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -60,8 +59,8 @@ class PreparedSplit:
             Its usable examples, images undecoded.
         found (`int`):
             How many there were.
-        problems (`Counter`, *optional*):
-            How many were left out for which reason.
+        problems (`dict[str, list[str]]`, *optional*):
+            Ids of those left out, by the reason.
         missing_images (`list[tuple[str, str]]`, *optional*):
             Id and path of those left out because their image is not there.
         odd_annotators (`int`, *optional*, defaults to 0):
@@ -70,13 +69,13 @@ class PreparedSplit:
 
     table: Dataset
     found: int
-    problems: Counter = field(default_factory=Counter)
+    problems: dict[str, list[str]] = field(default_factory=dict)
     missing_images: list[tuple[str, str]] = field(default_factory=list)
     odd_annotators: int = 0
 
     @property
     def left_out(self) -> int:
-        return len(self.missing_images) + self.problems.total()
+        return len(self.missing_images) + sum(map(len, self.problems.values()))
 
 
 def read_files(source: DataSource, raw: RawFiles, splits: Sequence[str]) -> dict[str, Dataset]:
@@ -174,8 +173,10 @@ def find_problems(source: DataSource, tables: Mapping[str, Dataset], on_bad_exam
     found = {}
     for split, table in tables.items():
         prepared = found[split] = _usable(source, table)
-        for reason, count in prepared.problems.items():
-            logger.warning("%s: %d of %d examples are left out: %s.", split, count, prepared.found, reason)
+        for reason, ids in prepared.problems.items():
+            logger.warning(
+                "%s: %d of %d examples are left out: %s (%s).", split, len(ids), prepared.found, reason, _named(ids)
+            )
         if prepared.missing_images:
             files = list(dict.fromkeys(path for _, path in prepared.missing_images))
             logger.warning(
@@ -210,14 +211,15 @@ def _refuse_duplicates(tables: Mapping[str, Dataset]) -> None:
 
 
 def _usable(source: DataSource, table: Dataset) -> PreparedSplit:
-    problems, missing, kept = Counter(), [], []
+    problems: dict[str, list[str]] = {}
+    missing, kept = [], []
     exists: dict[str, bool] = {}
     columns = (table["id"][:], table["problem"][:], _image_states(table))
     for place, (identifier, problem, (has_image, path)) in enumerate(zip(*columns, strict=True)):
         if not problem and not has_image and source.has_images:
             problem = "it has no image"
         if problem:
-            problems[problem] += 1
+            problems.setdefault(problem, []).append(identifier)
             continue
         if path is not None and path not in exists:
             exists[path] = os.path.isfile(path)
@@ -244,8 +246,12 @@ def _image_states(table: Dataset) -> Iterator[tuple[bool, str | None]]:
             yield is_there, path if is_there and not is_stored else None
 
 
+def _named(ids: Sequence[str]) -> str:
+    return "id " + ", ".join(map(repr, ids[:3])) + ", ..." * (len(ids) > 3)
+
+
 def _reasons(prepared: PreparedSplit) -> str:
-    reasons = [f"{count} because {reason}" for reason, count in prepared.problems.items()]
+    reasons = [f"{len(ids)} because {reason} ({_named(ids)})" for reason, ids in prepared.problems.items()]
     if prepared.missing_images:
         reasons.append(
             f"{len(prepared.missing_images)} because their image is missing, e.g. {prepared.missing_images[0][1]!r}"

@@ -61,10 +61,12 @@ def test_questions_and_annotations_without_each_other_are_counted(tmp_path, capl
     edit_json(root / "v2_OpenEnded_mscoco_train2014_questions.json", lambda content: content["questions"].pop())
     with caplog.at_level("WARNING", "leverplus_trl"):
         output = prepared(tmp_path, "vqav2")
-    assert "1 of 7 examples are left out: the question has no annotation" in caplog.text
+    assert "1 of 7 examples are left out: the question has no annotation (id '9000')." in caplog.text
     assert "1 of 7 examples are left out: the annotation has no question" in caplog.text
     assert len(load_examples(DataArguments(dataset=str(output)), "train")) == 5
-    with pytest.raises(ValueError, match="1 because the question has no annotation; 1 because the annotation has no"):
+    with pytest.raises(
+        ValueError, match=r"1 because the question has no annotation \(id '9000'\); 1 because the annotation has no"
+    ):
         prepared(tmp_path, "vqav2", to="strict", on_bad_example="raise")
 
 
