@@ -31,6 +31,7 @@ from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from trl import TrlParser
 
+from ..beams.info_score import METRIC
 from ..hub import HubArguments, check_writable
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
@@ -107,7 +108,7 @@ def main(
     if config is not None:
         rollout_args.check_room(config.stop)
     encoder = encoder_of(rollout_args, config, made_by["recipe"])
-    announce(rollout_args, queries, task, state)
+    announce(rollout_args, queries, task, made_by["recipe"]["score"], state)
     if stage_args.dry_run:
         dry_run(job_to_estimate(rollout_args, searched, queries, pool, stage_args.num_shards), vlm_args, task)
         return
@@ -233,7 +234,7 @@ def read_searched(
             read_table(rollout_args.beams, config, split, features)
             for config, features in (("beams", BEAMS), ("ledger", LEDGER))
         )
-        searched = found[split] = SearchedBeams(beams, ledger, searched_shots)
+        searched = found[split] = SearchedBeams(beams, ledger, searched_shots, made_by["recipe"]["score"])
         absent = [query_id for query_id in examples["id"] if query_id not in searched]
         if absent:
             raise ValueError(
@@ -298,7 +299,9 @@ def encoder_of(
     return NamedEncoder(name, revision, commit)
 
 
-def announce(rollout_args: RolloutArguments, queries: dict[str, Dataset], task: BaseTask, state: PartialState) -> None:
+def announce(
+    rollout_args: RolloutArguments, queries: dict[str, Dataset], task: BaseTask, score: str, state: PartialState
+) -> None:
     """Says what it will cost at most: what is known already is only known to the run itself."""
     count, most = 0, 0
     for examples in queries.values():
@@ -313,7 +316,7 @@ def announce(rollout_args: RolloutArguments, queries: dict[str, Dataset], task: 
         ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
         rollout_args.num_rollouts,
         rollout_args.num_shots,
-        f"{count * rollout_args.num_rollouts:,}",
+        f"{count * (rollout_args.num_rollouts + (score == METRIC)):,}",  # on its scale zero-shot is answered too
         f"{most:,}",
         state.num_processes,
     )
@@ -331,7 +334,7 @@ def job_to_estimate(
 
     def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
         proposals = sources.propose(split, [query["id"] for query in asked])
-        answer_unit(asked, proposals, [Known()] * len(asked), by_id, vlm)
+        answer_unit(asked, proposals, [Known()] * len(asked), by_id, vlm, searched[split].score)
 
     notes = [
         "Random sequences stood for those of the selector and of similarities, and nothing was taken from the ledger "

@@ -80,14 +80,14 @@ def searched(query_id, gains):
         "demonstration_ids": [["a"]],
         "scores": [gains[0]],
         "ledger": [
-            {"demonstration_ids": ids, "answer_logprob": float(np.log(prob)), "num_answer_tokens": 1}
+            {"demonstration_ids": ids, "answer_logprob": float(np.log(prob)), "num_answer_tokens": 1, "accuracy": None}
             for ids, prob in ledger
         ],
     }
 
 
 def test_the_analysis_of_the_beams_is_shown(beams):
-    split = analyze_queries([searched("q1", (0.5, 0.1)), searched("q2", (0.4, 0.2))], "left")
+    split = analyze_queries([searched("q1", (0.5, 0.1)), searched("q2", (0.4, 0.2))], "left", "prob")
     section = beams_section(beams, {"splits": {"train": split}})
     text = section_markdown(section)
     assert "On 2 queries (train)" in text and "](score_by_beam_position.png)" in text

@@ -74,7 +74,7 @@ def table(**changes):
         ("info_score", [0.9 - 0.25, 0.5 - 0.25, 0.1 - 0.25], [0.0, 0.3]),
         ("exact_match", [1.0, 1.0, 0.0], [0.0, 0.0]),
         ("cover_exact_match", [1.0, 1.0, 0.0], [0.0, 1.0]),
-        ("f1", [1.0, 1.0, 0.0], [2 / 5, 4 / 6]),
+        ("token_f1", [1.0, 1.0, 0.0], [2 / 5, 4 / 6]),
         ("num_demonstrations", [-2.0, -1.0, -2.0], [0.0, -1.0]),
     ],
 )
@@ -115,7 +115,10 @@ def test_a_reward_of_the_users_own_gets_every_column(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("acuracy", r"Unknown reward 'acuracy'. Expected one of accuracy, correct, .*f1, num_demonstrations, or the"),
+        (
+            "acuracy",
+            r"Unknown reward 'acuracy'. Expected one of accuracy, correct, .*token_f1, num_demonstrations, or the",
+        ),
         ("no.such.module:reward", "can't be imported .*No module named 'no'"),
         ("math:no_such", "can't be imported .*no_such"),
         ("math:pi", "is 3.14.*, which is not a function"),
@@ -132,7 +135,7 @@ def test_an_unknown_reward_is_refused(name, message):
         ({"reward_funcs": []}, "reward_funcs is empty"),
         ({"reward_weights": [1.0, 2.0]}, r"2 reward_weights \(\[1.0, 2.0\]\) for 1 reward_funcs"),
         ({"reward_weights": [float("nan")]}, "expected finite numbers"),
-        ({"score": "metric"}, "score is 'metric'"),
+        ({"score": "cider"}, "score is 'cider'"),
         ({"answers": {"q1": ["dog"]}}, "1 of 2 queries of the rollouts have no answers, e.g. 'q2'"),
         ({"answers": {**ANSWERS, "q1": []}}, "e.g. 'q1'"),
     ],
@@ -160,4 +163,4 @@ def test_a_reward_of_the_wrong_length_is_refused(monkeypatch):
 
 
 def test_an_empty_table_has_no_rewards():
-    assert compute_rewards(table().select([]), ANSWERS, ["accuracy", "f1"]) == []
+    assert compute_rewards(table().select([]), ANSWERS, ["accuracy", "token_f1"]) == []

@@ -65,10 +65,10 @@ class Sources:
             pool_embeddings=self.world.embeddings["pool"],
         )
 
-    def __call__(self, selector=True, **arguments):
+    def __call__(self, selector=True, score="prob", **arguments):
         arguments = {"num_shots": self.world.num_shots, "beams": "b", "output_dir": "o", **arguments}
         args = RolloutArguments(selector="s" if selector else None, **arguments)
-        searched = {"train": SearchedBeams(self.beams, self.ledger, self.world.num_shots)}
+        searched = {"train": SearchedBeams(self.beams, self.ledger, self.world.num_shots, score)}
         embeddings = self.world.embeddings["pool"], {"train": self.world.embeddings["train"]}
         return RolloutSources(args, searched, self.selector if selector else None, *embeddings)
 

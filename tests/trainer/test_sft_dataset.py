@@ -38,6 +38,7 @@ def tables(sequences, insertion, candidates=("a", "b", "c"), zero_shot=0.25, bea
             "demonstration_ids": prompt(ids),
             "answer_logprob": 3 * math.log(probability),
             "num_answer_tokens": 3,
+            "accuracy": None,
         }
 
     ledger = [entry((), zero_shot), *(entry(ids, value) for ids, value in sequences.items())]
