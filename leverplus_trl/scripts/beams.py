@@ -151,8 +151,8 @@ def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArgu
     each = num_scored_sequences(sampler_args.num_candidates, beam_args.num_shots, beam_args.beam_size)
     count = sum(len(examples) for examples in queries.values())
     logger.info(
-        "%d queries (%s), %d candidates each: %d scored prompts a query, %s in all%s, with up to %d demonstrations, on "
-        "%d processes.",
+        "%d queries (%s), %d candidates each: %d scored prompts a query, %s in all%s, with up to %d demonstrations, "
+        "on %d processes.",
         count,
         ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
         sampler_args.num_candidates,

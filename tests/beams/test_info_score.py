@@ -32,7 +32,7 @@ def test_info_score_by_hand():
 
 def test_a_metric_that_nobody_asked_for_is_not_made_up():
     assert answer_score(ScoredPrompt(-2.0, 2, 0.0), "metric") == 0.0
-    with pytest.raises(ValueError, match="ledger has no accuracies: .*Search beams with `score: metric`"):
+    with pytest.raises(ValueError, match=r"ledger has no accuracies: .*Search beams with `score: metric`"):
         answer_score(ScoredPrompt(-2.0, 2), "metric")
 
 

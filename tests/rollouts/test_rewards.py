@@ -117,7 +117,7 @@ def test_a_reward_of_the_users_own_gets_every_column(monkeypatch):
     [
         (
             "acuracy",
-            r"Unknown reward 'acuracy'. Expected one of accuracy, correct, .*token_f1, num_demonstrations, or the",
+            r"Unknown reward 'acuracy'. Expected one of accuracy, .*token_f1, num_demonstrations, or the",
         ),
         ("no.such.module:reward", "can't be imported .*No module named 'no'"),
         ("math:no_such", "can't be imported .*no_such"),
