@@ -323,8 +323,8 @@ def can_matter(split: Mapping) -> str:
     first, constant = split["steps"][0], split["constant"]
     if max(step["choice"] for step in split["steps"]) < NOTICEABLE:
         return (
-            f"Choosing can hardly matter here: whatever stands in the prompt, {WORDS[split['scale']].keeps}. Look at a "
-            "few prompts and at what the VLM answers before anything is trained."
+            f"Choosing can hardly matter here: whatever stands in the prompt, {WORDS[split['scale']].keeps}. Look at "
+            "a few prompts and at what the VLM answers before anything is trained."
         )
     if first["choice"] >= NOTICEABLE and constant and constant["share"] >= CONSTANT_SHARE:
         return (

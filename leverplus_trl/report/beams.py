@@ -87,9 +87,9 @@ def beams_section(beams: Dataset, analysis: Mapping) -> Section:
         [_steps(splits), _orders(splits), _hubs(splits)],
         [
             f"All numbers but the chart's are {words.numbers}, or differences of such. A difference counts as "
-            f"noticeable from {NOTICEABLE} on; order is decisive if {words.succeeds} in some orders only. Only what the "
-            "search scored is compared: beyond the first step these are continuations of good beginnings, and sets of "
-            "which two orders came up."
+            f"noticeable from {NOTICEABLE} on; order is decisive if {words.succeeds} in some orders only. Only what "
+            "the search scored is compared: beyond the first step these are continuations of good beginnings, and "
+            "sets of which two orders came up."
         ],
     )
 

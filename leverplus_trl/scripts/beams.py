@@ -112,7 +112,7 @@ def main(
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
     }
-    if beam_args.score == METRIC:
+    if beam_args.score == METRIC and task.document_frequencies:
         facts["reference_fingerprints"] = {split: dataset_fingerprint(one) for split, one in references.items()}
     run = RunFolder(beam_args.output_dir, "beams", recipe, facts, stage_args.shard)
     if (run.path / LAST_FILE).exists():

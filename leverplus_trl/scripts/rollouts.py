@@ -121,6 +121,10 @@ def main(
     facts = facts_of(vlm_args, rollout_args, pool, queries, searched, encoder)
     facts["score"] = made_by["recipe"]["score"]  # the scale that the table's zero-shot scores stand on
     facts["insertion"] = made_by["recipe"]["insertion"]
+    if task.document_frequencies:
+        facts["reference_fingerprints"] = {
+            split: dataset_fingerprint(table, ["answers"]) for split, table in examples.items()
+        }
     previous = read_previous(rollout_args, recipe, facts, examples)
     facts["previous_fingerprint"] = {split: dataset_fingerprint(found.rollouts) for split, found in previous.items()}
     run = RunFolder(rollout_args.output_dir, "rollouts", recipe, facts, stage_args.shard)

@@ -164,6 +164,46 @@ def test_the_stage_ends_with_the_analysis(rows, tmp_path, caplog):
     assert (tmp_path / "README.md").exists() and not (tmp_path / "units").exists()
 
 
+def by_metric(rows):
+    """The same queries, searched by a metric: what was the probability p is now worth 10 p - 1, at least 0."""
+    for row in rows:
+        for entry in row["ledger"]:
+            entry["accuracy"] = max(0.0, 10 * math.exp(entry["answer_logprob"]) - 1)
+    return rows
+
+
+def test_beams_searched_by_the_metric_are_analysed_on_its_scale(rows):
+    found = analyze_queries(by_metric(rows), "left", "metric")
+    assert found["scale"] == "metric" and found["zero_shot"] == pytest.approx(0.5)
+    one, _ = found["steps"]
+    # q1: gains 4, 2, 0; q2: 4, 1, 1
+    assert (one["mean"], one["best"], one["choice"]) == pytest.approx((2.0, 4.0, 2.0))
+    assert found["constant"] == {"gain": pytest.approx(2.0), "share": 1.0}
+    # {a, b}: 7 and 3, then 5 and 4.95; all of these are worth something
+    assert found["order"] == {"num_sets": 2, "difference": pytest.approx(2.025), "noticeable": 1.0, "decisive": 0.0}
+    for entry in rows[0]["ledger"]:
+        if entry["demonstration_ids"] == ["a", "b"]:
+            entry["accuracy"] = 0.0
+    order = analyze_queries(rows, "left", "metric")["order"]
+    assert (order["difference"], order["decisive"]) == pytest.approx(((7 + 0.05) / 2, 0.5))
+
+
+def test_the_paragraph_speaks_of_the_metric(rows):
+    text = describe("train", analyze_queries(by_metric(rows), "left", "metric"))
+    assert "the task's metric of the generated answer is 0.500 without demonstrations" in text
+    assert "changes the metric by 2.025 on average" in text and "worth anything by it" in text
+    assert "probability" not in text
+    same = [query(str(i), {(): 0.3, ("a",): 0.3, ("b",): 0.3}, ["a", "b"], [("a",)]) for i in range(3)]
+    assert "the generated answer is worth the same" in can_matter(analyze_queries(by_metric(same), "left", "metric"))
+
+
+def test_without_accuracies_there_is_no_analysis_by_the_metric(rows):
+    with pytest.raises(ValueError, match="Search beams with `score: metric`"):
+        analyze_queries(rows, "left", "metric")
+    for score in ("prob", "logprob"):
+        assert analyze_queries(rows, "left", score)["scale"] == "prob"
+
+
 def test_no_queries_are_refused():
     with pytest.raises(ValueError, match="no queries to analyse"):
         analyze_queries([], "left", "prob")

@@ -96,6 +96,20 @@ def test_the_analysis_of_the_beams_is_shown(beams):
     assert str(NOTICEABLE) in section.notes[0]
 
 
+def test_an_analysis_by_the_metric_is_shown_as_such(beams):
+    rows = [searched("q1", (0.5, 0.1)), searched("q2", (0.4, 0.2))]
+    for entry in (entry for row in rows for entry in row["ledger"]):
+        entry["accuracy"] = 3 * float(len(entry["demonstration_ids"]))
+    section = beams_section(beams, {"splits": {"train": analyze_queries(rows, "left", "metric")}})
+    text = section_markdown(section)
+    assert (
+        "| 1 | +3.000 | +3.000 | 0.000 | 0.000 |" in text
+        and "the task's metric of the generated answer is 0.000" in text
+    )
+    assert section.notes[0].startswith("All numbers but the chart's are values of the task's metric")
+    assert "probabilit" not in text
+
+
 def test_a_damaged_analysis_is_named(tmp_path, beams):
     (tmp_path / "analysis.json").write_text('{"splits"')
     with pytest.raises(ValueError, match=r"analysis\.json is not whole JSON .*delete it, and it is made anew"):

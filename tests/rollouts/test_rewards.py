@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from leverplus_trl.metrics import METRICS
 from leverplus_trl.rollouts.rewards import REWARDS, compute_rewards, load_reward
 from leverplus_trl.schema import ROLLOUTS
 
@@ -98,6 +99,24 @@ def test_rewards_are_added_with_their_weights():
 def test_info_score_on_the_scale_of_logarithms():
     found = compute_rewards(table(zero_shot_score=-1.0), ANSWERS, ["info_score"], score="logprob")
     assert found[0].tolist() == pytest.approx([math.log(0.9) + 1, math.log(0.5) + 1, math.log(0.1) + 1])
+
+
+def test_info_score_on_the_scale_of_the_metric_is_accuracy_minus_that_of_the_zero_shot_prompt():
+    found = compute_rewards(table(zero_shot_score=0.3), ANSWERS, ["info_score"], score="metric")
+    assert [group.tolist() for group in found] == [pytest.approx([0.7, 0.0, -0.3]), pytest.approx([-0.5, 0.5])]
+
+
+def test_rewards_with_the_name_of_a_metric_are_that_metric():
+    said = {"q1": ["It's two dogs.", "2 dogs", "the dog-house"], "q2": ["a tolo", "tolo rawa!"]}
+    right = {"q1": ["two dogs", "dog house"], "q2": ["tolo rawa"]}
+    rows = [{**row, "predictions": said[row["query_id"]]} for row in table()]
+    changed = Dataset.from_list(rows, features=ROLLOUTS)
+    for name in ("exact_match", "cover_exact_match", "token_f1"):
+        found = compute_rewards(changed, right, [name])
+        expected = [
+            [METRICS[name].function(one, right[row["query_id"]]) for one in row["predictions"]] for row in rows
+        ]
+        assert [group.tolist() for group in found] == expected
 
 
 def own_reward(*, sources, behaviour_logprobs, query_ids, splits, generations, demonstration_ids, **columns):
