@@ -44,13 +44,14 @@ BEAMS = Features(
         "split": STRING,
         "candidate_ids": SEQUENCE_OF_IDS,  # K, in sampler order
         "demonstration_ids": List(SEQUENCE_OF_IDS),  # B x S
-        "scores": List(FLOAT),  # B, InfoScore of the whole sequence under `objective: cumulative`
+        "scores": List(FLOAT),  # B, InfoScore on the scale `score` (of the whole sequence if `objective: cumulative`)
         "step_scores": List(List(FLOAT)),  # B x S, in selection order
         "zero_shot_score": FLOAT,  # the term that InfoScore subtracts
     }
 )
 
-#: One row a scored sequence; the zero-shot prompt is the row with no demonstrations.
+#: One row a scored sequence; the zero-shot prompt is the row with no demonstrations. All scales of InfoScore can be
+#: read off it (`beams/info_score.py`), `metric` only where the search was on that scale.
 LEDGER = Features(
     {
         "query_id": STRING,
@@ -58,6 +59,7 @@ LEDGER = Features(
         "demonstration_ids": SEQUENCE_OF_IDS,
         "answer_logprob": FLOAT,  # sum over the answer's tokens
         "num_answer_tokens": Value("int32"),
+        "accuracy": FLOAT,  # the task's metric of the generated answer; null unless `score: metric`
     }
 )
 

@@ -101,7 +101,8 @@ def push_changing(folder: Path) -> list[str]:
     commits = []
     for splits in (["train"], ["train", "test"]):
         rows = [{"query_id": f"{len(splits)} splits", "split": "train", "demonstration_ids": []}]
-        table = Dataset.from_list([row | {"answer_logprob": -1.0, "num_answer_tokens": 1} for row in rows], LEDGER)
+        scored = {"answer_logprob": -1.0, "num_answer_tokens": 1, "accuracy": None}
+        table = Dataset.from_list([row | scored for row in rows], LEDGER)
         tables = {"ledger": dict.fromkeys(splits, table)}
         write_tables(folder, tables, "T", "t", {**PROVENANCE, "recipe": {"splits": splits}})
         commits.append(push_tables(folder, "user/changing").oid)

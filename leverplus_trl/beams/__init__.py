@@ -15,12 +15,13 @@
 from .beam_dataset import write_beam_dataset
 from .beam_generation import BeamArguments, generate_beams, num_scored_sequences, search_unit
 from .beam_search import Beams, beam_search, insert, selection_order
-from .info_score import answer_score, info_score
+from .info_score import ScoredPrompt, answer_score, info_score
 
 
 __all__ = [
     "BeamArguments",
     "Beams",
+    "ScoredPrompt",
     "answer_score",
     "beam_search",
     "generate_beams",

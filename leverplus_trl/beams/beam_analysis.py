@@ -16,8 +16,9 @@
 What a search shows before anything is trained: can choosing and ordering demonstrations matter on this data, with
 this VLM?
 
-Everything is read off the ledger, on one scale whatever the beams were ranked by: the length-normalised probability of
-the right answer, and its gain over the prompt without demonstrations.
+Everything is read off the ledger, on one of two scales: the length-normalised probability of the right answer, or, for
+beams that were searched by it, the task's metric of the generated answer; and the gain over the prompt without
+demonstrations.
 """
 
 import json
@@ -26,24 +27,67 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 from datasets import Dataset
 
 from .beam_search import selection_order
-from .info_score import answer_score
+from .info_score import METRIC, ScoredPrompt, answer_score
 
 
 ANALYSIS = "analysis.json"
-#: A difference of probabilities under this is called none.
+#: A difference of probabilities, or of the metric, under this is called none.
 NOTICEABLE = 0.01
 #: If one ranking for all queries reaches this share of what choosing can gain, reading the query adds little.
 CONSTANT_SHARE = 0.8
 NUM_HUBS = 10
 
 
-def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion: str) -> dict[str, object]:
+class Words(NamedTuple):
+    """
+    How a scale is spoken of.
+
+    Args:
+        numbers (`str`):
+            What the numbers of an analysis are.
+        it (`str`):
+            What a prompt gives to the answer.
+        zero_shot (`str`):
+            What stands before the number of the prompt without demonstrations.
+        keeps (`str`):
+            What happens where no choice matters.
+        succeeds (`str`):
+            What an order decides where it is decisive.
+    """
+
+    numbers: str
+    it: str
+    zero_shot: str
+    keeps: str
+    succeeds: str
+
+
+WORDS = {
+    "prob": Words(
+        "probabilities of the right answer, length-normalised",
+        "the probability",
+        "the right answer has the probability",
+        "the right answer keeps its probability",
+        "the right answer has more than half of it",
+    ),
+    METRIC: Words(
+        "values of the task's metric of the answer that is generated",
+        "the metric",
+        "the task's metric of the generated answer is",
+        "the generated answer is worth the same",
+        "the generated answer is worth anything by it",
+    ),
+}
+
+
+def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion: str, score: str) -> dict[str, object]:
     """
     Analyses a search that is complete and writes `analysis.json`.
 
@@ -54,6 +98,8 @@ def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion:
             The units' files of each split, in query order.
         insertion (`str`):
             Where the search put new demonstrations, `"left"` or `"right"`.
+        score (`str`):
+            Scale of InfoScore that the search was on.
 
     Returns:
         `dict`: what was written, see [`analyze_queries`].
@@ -62,7 +108,7 @@ def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion:
     for split, parts in files.items():
         if parts:
             rows = (row for part in parts for row in pq.read_table(part).to_pylist())
-            splits[split] = analyze_queries(rows, insertion)
+            splits[split] = analyze_queries(rows, insertion, score)
     analysis = {"insertion": insertion, "splits": splits}
     text = json.dumps(analysis, indent=2, ensure_ascii=False, allow_nan=False)
     temporary = folder / f".{ANALYSIS}.tmp"
@@ -71,9 +117,9 @@ def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion:
     return analysis
 
 
-def analyze_tables(beams: Dataset, ledger: Dataset, insertion: str) -> dict[str, object]:
+def analyze_tables(beams: Dataset, ledger: Dataset, insertion: str, score: str) -> dict[str, object]:
     """
-    The same from the two tables, for beams that come without `analysis.json` (from the hub, or from an older version).
+    The same from the two tables, for beams that come without `analysis.json` (from the hub).
 
     Args:
         beams (`Dataset`):
@@ -82,6 +128,8 @@ def analyze_tables(beams: Dataset, ledger: Dataset, insertion: str) -> dict[str,
             Columns of `schema.LEDGER`, of the same queries.
         insertion (`str`):
             Where the search put new demonstrations.
+        score (`str`):
+            Scale of InfoScore that the search was on.
     """
     entries: dict[tuple[str, str], list[dict]] = defaultdict(list)
     for entry in ledger:
@@ -89,10 +137,11 @@ def analyze_tables(beams: Dataset, ledger: Dataset, insertion: str) -> dict[str,
     rows: dict[str, list[dict]] = {}
     for row in beams:
         rows.setdefault(row["split"], []).append({**row, "ledger": entries[row["split"], row["query_id"]]})
-    return {"insertion": insertion, "splits": {split: analyze_queries(of, insertion) for split, of in rows.items()}}
+    splits = {split: analyze_queries(of, insertion, score) for split, of in rows.items()}
+    return {"insertion": insertion, "splits": splits}
 
 
-def analyze_queries(rows: Iterable[Mapping], insertion: str) -> dict[str, object]:
+def analyze_queries(rows: Iterable[Mapping], insertion: str, score: str) -> dict[str, object]:
     """
     Analyses the queries of one split.
 
@@ -101,42 +150,48 @@ def analyze_queries(rows: Iterable[Mapping], insertion: str) -> dict[str, object
             A row a query: the columns of `schema.BEAMS`, and all that was scored for it under `ledger`.
         insertion (`str`):
             Where the search put new demonstrations.
+        score (`str`):
+            Scale of InfoScore that the search was on.
 
     Returns:
         `dict`:
-        - `num_queries`, `zero_shot` (mean probability without demonstrations), `helped` (share of queries that the
-          best sequence helps), `hurt` (share that every sequence hurts);
+        - `scale`, on which all that follows stands: `"metric"` if the search was on it, else `"prob"`;
+        - `num_queries`, `zero_shot` (mean worth of the prompt without demonstrations), `helped` (share of queries that
+          the best sequence helps), `hurt` (share that every sequence hurts);
         - `beam_positions`: mean score at each position of the beams, in the scale they were searched with;
         - `steps`: for each number of demonstrations, over the sequences that share what was chosen before: mean gain
           over no demonstrations, `best` (mean gain of the best), `choice` (best minus mean: what choosing is worth),
           `spread` (standard deviation);
         - `order`: sets that were scored in several orders, the mean difference between their best and worst order, the
-          share in which it is noticeable, and the share in which it decides whether the right answer has more than
-          half of the probability; null where no set was scored twice;
+          share in which it is noticeable, and the share in which it is decisive: in some orders only the right answer
+          has more than half of the probability, or the generated answer is worth anything by the metric; null where no
+          set was scored twice;
         - `constant`: what one ranking of candidates for all queries would gain in place of `choice` at the first step;
           null where candidates are hardly ever shared;
         - `hubs`: which candidates the best sequences hold, and how often these were offered.
     """
+    scale = METRIC if score == METRIC else "prob"
     zero_shot, beam_scores, best_gains, orders = [], [], [], []
     spreads: dict[int, list[tuple[float, float, float, float]]] = defaultdict(list)
     singles: list[dict[str, float]] = []
     chosen, offered = Counter(), Counter()
     for row in rows:
-        scored = {tuple(entry["demonstration_ids"]): entry for entry in row["ledger"]}
-        probs = {key: answer_score(one["answer_logprob"], one["num_answer_tokens"]) for key, one in scored.items()}
-        nothing = probs.pop(())
+        scored = {tuple(entry["demonstration_ids"]): ScoredPrompt.of(entry) for entry in row["ledger"]}
+        worth = {sequence: answer_score(found, scale) for sequence, found in scored.items()}
+        nothing = worth.pop(())
         zero_shot.append(nothing)
         beam_scores.append(row["scores"])
-        best_gains.append(max(probs.values()) - nothing)
-        for shots, found in _steps(probs, nothing, insertion):
+        best_gains.append(max(worth.values()) - nothing)
+        for shots, found in _steps(worth, nothing, insertion):
             spreads[shots].append(found)
-        orders += _orders({key: scored[key]["answer_logprob"] for key in probs}, probs)
-        singles.append({key[0]: prob for key, prob in probs.items() if len(key) == 1})
+        orders += _orders(worth, {sequence: _succeeds(scored[sequence], scale) for sequence in worth})
+        singles.append({sequence[0]: value for sequence, value in worth.items() if len(sequence) == 1})
         offered.update(row["candidate_ids"])
         chosen.update(row["demonstration_ids"][0])
     if not zero_shot:
         raise ValueError("There are no queries to analyse.")
     found = {
+        "scale": scale,
         "num_queries": len(zero_shot),
         "zero_shot": fmean(zero_shot),
         "helped": fmean(gain > 0.0 for gain in best_gains),
@@ -150,12 +205,17 @@ def analyze_queries(rows: Iterable[Mapping], insertion: str) -> dict[str, object
     return _rounded(found)
 
 
-def _steps(probs: Mapping[tuple, float], nothing: float, insertion: str) -> Iterator[tuple[int, tuple]]:
+def _succeeds(found: ScoredPrompt, scale: str) -> bool:
+    """Whether the right answer has more than half of the probability, or the generated one is worth anything."""
+    return found.accuracy > 0.0 if scale == METRIC else found.logprob > math.log(0.5)
+
+
+def _steps(worth: Mapping[tuple, float], nothing: float, insertion: str) -> Iterator[tuple[int, tuple]]:
     """For each number of demonstrations `(mean gain, best gain, best - mean, standard deviation)` of one query, among
     sequences that share what was chosen before, averaged over what that was."""
     groups: dict[tuple, list[float]] = defaultdict(list)
-    for sequence, prob in probs.items():
-        groups[tuple(selection_order(sequence, insertion))[:-1]].append(prob - nothing)
+    for sequence, value in worth.items():
+        groups[tuple(selection_order(sequence, insertion))[:-1]].append(value - nothing)
     by_shots: dict[int, list[tuple[float, float, float, float]]] = defaultdict(list)
     for prefix, gains in groups.items():
         mean = fmean(gains)
@@ -171,19 +231,18 @@ def _mean_step(shots: int, found: Sequence[tuple[float, ...]]) -> dict[str, floa
     }
 
 
-def _orders(logprobs: Mapping[tuple, float], probs: Mapping[tuple, float]) -> list[tuple[float, bool]]:
-    """For each set that was scored in several orders: best minus worst, and whether the right answer has more than
-    half of the probability in some orders only."""
+def _orders(worth: Mapping[tuple, float], succeeds: Mapping[tuple, bool]) -> list[tuple[float, bool]]:
+    """For each set that was scored in several orders: best minus worst, and whether some orders only succeed."""
     sets: dict[frozenset, list[tuple]] = defaultdict(list)
-    for sequence in probs:
+    for sequence in worth:
         if len(sequence) > 1:
             sets[frozenset(sequence)].append(sequence)
     found = []
     for sequences in sets.values():
         if len(sequences) > 1:
-            values = [probs[sequence] for sequence in sequences]
-            sure = {logprobs[sequence] > math.log(0.5) for sequence in sequences}
-            found.append((max(values) - min(values), len(sure) > 1))
+            values = [worth[sequence] for sequence in sequences]
+            outcomes = {succeeds[sequence] for sequence in sequences}
+            found.append((max(values) - min(values), len(outcomes) > 1))
     return found
 
 
@@ -215,9 +274,9 @@ def _constant_ranking(singles: Sequence[Mapping[str, float]]) -> dict[str, float
     """
     totals, counts = defaultdict(float), Counter()
     centred = []
-    for probs in singles:
-        mean = fmean(probs.values())
-        centred.append({name: prob - mean for name, prob in probs.items()})
+    for worth in singles:
+        mean = fmean(worth.values())
+        centred.append({name: value - mean for name, value in worth.items()})
         for name, value in centred[-1].items():
             totals[name] += value
             counts[name] += 1
@@ -264,8 +323,8 @@ def can_matter(split: Mapping) -> str:
     first, constant = split["steps"][0], split["constant"]
     if max(step["choice"] for step in split["steps"]) < NOTICEABLE:
         return (
-            "Choosing can hardly matter here: whatever stands in the prompt, the right answer keeps its probability. "
-            "Look at a few prompts and at what the VLM answers before anything is trained."
+            f"Choosing can hardly matter here: whatever stands in the prompt, {WORDS[split['scale']].keeps}. Look at "
+            "a few prompts and at what the VLM answers before anything is trained."
         )
     if first["choice"] >= NOTICEABLE and constant and constant["share"] >= CONSTANT_SHARE:
         return (
@@ -286,10 +345,11 @@ def describe(name: str, split: Mapping) -> str:
             What [`analyze_queries`] returns.
     """
     first, last, order = split["steps"][0], split["steps"][-1], split["order"]
+    words = WORDS[split["scale"]]
     parts = [
-        f"{can_matter(split)} On {split['num_queries']} queries ({name}) the right answer has the probability "
-        f"{split['zero_shot']:.3f} without demonstrations; one demonstration changes it by {first['mean']:+.3f} on "
-        f"average and by {first['best']:+.3f} if it is the best candidate."
+        f"{can_matter(split)} On {split['num_queries']} queries ({name}) {words.zero_shot} {split['zero_shot']:.3f} "
+        f"without demonstrations; one demonstration changes it by {first['mean']:+.3f} on average and by "
+        f"{first['best']:+.3f} if it is the best candidate."
     ]
     if last is not first:
         parts.append(
@@ -304,9 +364,9 @@ def describe(name: str, split: Mapping) -> str:
         )
     if order:
         parts.append(
-            f"Another order of the same demonstrations changes the probability by {order['difference']:.3f} on "
-            f"average ({order['num_sets']:,} sets), noticeably in {order['noticeable']:.0%}, and in "
-            f"{order['decisive']:.1%} decides whether the right answer has more than half of it."
+            f"Another order of the same demonstrations changes {words.it} by {order['difference']:.3f} on average "
+            f"({order['num_sets']:,} sets), noticeably in {order['noticeable']:.0%}, and in {order['decisive']:.1%} "
+            f"decides whether {words.succeeds}."
         )
     hub = split["hubs"]["top"][0]
     parts.append(

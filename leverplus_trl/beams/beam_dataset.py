@@ -28,8 +28,12 @@ CARD = """\
 What a frozen VLM makes of ordered demonstrations.
 
 - `beams`: for each query the best sequences of a beam search, best first, with their InfoScores.
-- `ledger`: every sequence that was scored on the way, with the log-probability of the right answer (the row without
-  demonstrations is the zero-shot prompt).
+- `ledger`: every sequence that was scored on the way, with the log-probability of the right answer, summed over its
+  tokens (the row without demonstrations is the zero-shot prompt). `accuracy` is the task's metric of the answer that
+  the VLM generated; it is null unless the search was one for it (`score: metric`).
+
+An InfoScore is what a sequence is worth minus what the zero-shot prompt is, on the scale `score` of the recipe: the
+length-normalised probability of the right answer (`prob`), its logarithm (`logprob`), or `accuracy` (`metric`).
 
 `demonstration_ids` stand in prompt order: left to right, the last one next to the query. Ids are those of the
 examples."""

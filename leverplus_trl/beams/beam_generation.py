@@ -28,7 +28,7 @@ from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
 from ..work_units import Unit, files_by_split, run_units, units_of
 from .beam_search import INSERTIONS, OBJECTIVES, beam_search
-from .info_score import SCORES, answer_score, info_score
+from .info_score import METRIC, SCORES, ScoredPrompt, answer_score, info_score
 
 
 @dataclass
@@ -52,7 +52,10 @@ class BeamArguments:
         objective (`str`, *optional*, defaults to `"cumulative"`):
             `"cumulative"` or `"marginal"`, see [`beam_search`].
         score (`str`, *optional*, defaults to `"prob"`):
-            Scale of InfoScore, `"prob"` or `"logprob"`.
+            Scale of InfoScore: `"prob"`, the length-normalised probability of the right answer, `"logprob"`, its
+            logarithm, or `"metric"`, the task's metric of an answer that is generated greedily behind each sequence.
+            That costs much more and ties often (all right answers are alike to it), but is what captions are judged
+            by: CIDEr, its document frequencies counted over the answers of all examples of `query_splits`.
         unit_size (`int`, *optional*, defaults to 8):
             Queries in a unit of work: what is scored together, and what each process can lose.
         preflight_seed (`int`, *optional*, defaults to 0):
@@ -68,7 +71,7 @@ class BeamArguments:
     beam_size: int = field(default=5, metadata={"help": "Sequences kept for each query (B)."})
     insertion: str = field(default="left", metadata={"help": "left | right: where a new demonstration goes."})
     objective: str = field(default="cumulative", metadata={"help": "cumulative | marginal: what beams are ranked by."})
-    score: str = field(default="prob", metadata={"help": "prob | logprob: the scale of InfoScore."})
+    score: str = field(default="prob", metadata={"help": "prob | logprob | metric: the scale of InfoScore."})
     unit_size: int = field(default=8, metadata={"help": "Queries in a unit of work."})
     preflight_seed: int = field(default=0, metadata={"help": "Seed of the preflight's random sequences."})
 
@@ -98,6 +101,42 @@ def num_scored_sequences(num_candidates: int, num_shots: int, beam_size: int) ->
     return total
 
 
+def score_prompts(requests: Sequence[Request], vlm: BaseVLM, score: str) -> list[ScoredPrompt]:
+    """
+    What the VLM makes of some prompts: the log-probability of the right answer, and with `score="metric"` also what
+    the answer that it generates is worth.
+
+    Raises:
+        `ValueError`: a log-probability that is not finite.
+    """
+    logprobs = vlm.answer_logprobs(requests)
+    for request, found in zip(requests, logprobs, strict=True):
+        if not math.isfinite(found.logprob):
+            shown = [example["id"] for example in request.demonstrations]
+            raise ValueError(
+                f"The VLM gives query {request.query['id']!r} with {shown} the log-probability {found.logprob}. Its "
+                "dtype overflows, or its weights are damaged; try `dtype: float32`."
+            )
+    if score != METRIC:
+        return [ScoredPrompt(*found) for found in logprobs]
+    task = vlm.task
+    accuracies = [
+        task.accuracy(task.postprocess(text), request.query)
+        for request, text in zip(requests, vlm.generate(requests), strict=True)
+    ]
+    return [ScoredPrompt(*found, accuracy) for found, accuracy in zip(logprobs, accuracies, strict=True)]
+
+
+def _entry(sequence: Sequence[str], found: ScoredPrompt) -> dict:
+    """A row of the ledger (but `query_id` and `split`)."""
+    return {
+        "demonstration_ids": list(sequence),
+        "answer_logprob": found.logprob,
+        "num_answer_tokens": found.num_tokens,
+        "accuracy": found.accuracy,
+    }
+
+
 def search_unit(
     queries: Sequence[Example],
     candidate_ids: Sequence[Sequence[str]],
@@ -124,28 +163,15 @@ def search_unit(
         `list[dict]`: a row a query with the columns of `schema.BEAMS` (but `split`) and every scored sequence under
         `ledger`.
     """
-    zero_shot = vlm.answer_logprobs([Request((), query) for query in queries])
-    ledgers = [
-        [{"demonstration_ids": [], "answer_logprob": z.logprob, "num_answer_tokens": z.num_tokens}] for z in zero_shot
-    ]
+    zero_shot = score_prompts([Request((), query) for query in queries], vlm, args.score)
+    ledgers = [[_entry((), found)] for found in zero_shot]
 
     def score(sequences: Sequence[tuple[int, tuple[str, ...]]]) -> list[float]:
         requests = [Request(tuple(pool[i] for i in sequence), queries[query]) for query, sequence in sequences]
         values = []
-        for (query, sequence), found in zip(sequences, vlm.answer_logprobs(requests), strict=True):
-            if not math.isfinite(found.logprob):
-                raise ValueError(
-                    f"The VLM gives query {queries[query]['id']!r} with {list(sequence)} the log-probability "
-                    f"{found.logprob}. Its dtype overflows, or its weights are damaged; try `dtype: float32`."
-                )
-            ledgers[query].append(
-                {
-                    "demonstration_ids": list(sequence),
-                    "answer_logprob": found.logprob,
-                    "num_answer_tokens": found.num_tokens,
-                }
-            )
-            values.append(info_score(*found, *zero_shot[query], score=args.score))
+        for (query, sequence), found in zip(sequences, score_prompts(requests, vlm, args.score), strict=True):
+            ledgers[query].append(_entry(sequence, found))
+            values.append(info_score(found, zero_shot[query], args.score))
         return values
 
     beams = beam_search(score, candidate_ids, args.num_shots, args.beam_size, args.insertion, args.objective)
@@ -158,7 +184,7 @@ def search_unit(
                 "demonstration_ids": [list(sequence) for sequence in found.demonstration_ids],
                 "scores": found.scores,
                 "step_scores": found.step_scores,
-                "zero_shot_score": answer_score(*z, score=args.score),
+                "zero_shot_score": answer_score(z, args.score),
                 "ledger": ledger,
             }
         )

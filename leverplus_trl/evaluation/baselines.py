@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset
 
-from ..beams import info_score
+from ..beams import ScoredPrompt, info_score
+from ..beams.info_score import ledger_prompts
 from ..retrieval import SIMILARITIES, ExampleEmbeddings, rank_candidates, rank_pool
 from .runs import ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, ZERO_SHOT
 
@@ -171,19 +172,20 @@ def oracle(ledger: Dataset, query_ids: Sequence[str], num_shots: int, score: str
     The best sequence of a given length that the search has scored for each query, with the right answer in its hand.
 
     Raises:
-        `ValueError`: the ledger holds no sequence of that length for a query.
+        `ValueError`: the ledger holds no sequence of that length for a query, or not what the scale `score` needs.
     """
     wanted = set(query_ids)
-    zero_shot: dict[str, tuple[float, int]] = {}
-    rows: dict[str, list[tuple[list[str], tuple[float, int]]]] = {}
-    columns = ("query_id", "demonstration_ids", "answer_logprob", "num_answer_tokens")
-    for query_id, ids, logprob, tokens in zip(*(ledger[name] for name in columns), strict=True):
+    zero_shot: dict[str, ScoredPrompt] = {}
+    rows: dict[str, list[tuple[list[str], ScoredPrompt]]] = {}
+    for query_id, ids, found in zip(
+        ledger["query_id"], ledger["demonstration_ids"], ledger_prompts(ledger), strict=True
+    ):
         if query_id not in wanted:
             continue
         if not ids:
-            zero_shot[query_id] = (logprob, tokens)
+            zero_shot[query_id] = found
         elif len(ids) == num_shots:
-            rows.setdefault(query_id, []).append((ids, (logprob, tokens)))
+            rows.setdefault(query_id, []).append((ids, found))
     absent = [query_id for query_id in query_ids if query_id not in rows or query_id not in zero_shot]
     if absent:
         raise ValueError(
@@ -191,6 +193,6 @@ def oracle(ledger: Dataset, query_ids: Sequence[str], num_shots: int, score: str
             f"{absent[0]!r}. Search beams for this split and length, or leave the oracle out of `methods`."
         )
     return [
-        list(max(rows[query_id], key=lambda row: info_score(*row[1], *zero_shot[query_id], score=score))[0])
+        list(max(rows[query_id], key=lambda row: info_score(row[1], zero_shot[query_id], score))[0])
         for query_id in query_ids
     ]

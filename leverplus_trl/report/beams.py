@@ -20,7 +20,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..beams.beam_analysis import ANALYSIS, NOTICEABLE, analyze_tables, describe
+from ..beams.beam_analysis import ANALYSIS, NOTICEABLE, WORDS, analyze_tables, describe
 from ..schema import LEDGER
 from ..tables import table_provenance
 from .evaluations import read_splits
@@ -52,8 +52,8 @@ def read_analysis(path_or_id: str, beams: Dataset) -> dict[str, object]:
         except ValueError as error:
             raise ValueError(f"{path} is not whole JSON ({error}); delete it, and it is made anew.") from error
         return analysis
-    insertion = table_provenance(path_or_id)["recipe"]["insertion"]
-    return analyze_tables(beams, read_splits(path_or_id, "ledger", LEDGER), insertion)
+    recipe = table_provenance(path_or_id)["recipe"]
+    return analyze_tables(beams, read_splits(path_or_id, "ledger", LEDGER), recipe["insertion"], recipe["score"])
 
 
 def beams_section(beams: Dataset, analysis: Mapping) -> Section:
@@ -78,6 +78,7 @@ def beams_section(beams: Dataset, analysis: Mapping) -> Section:
         "Mean score of the sequences that the beam search kept, best first, with 95% intervals over queries. " + ends,
     )
     splits = analysis["splits"]
+    words = WORDS[next(iter(splits.values()))["scale"]]  # one search, one scale
     return Section(
         "Before training: the beams",
         "beams",
@@ -85,9 +86,10 @@ def beams_section(beams: Dataset, analysis: Mapping) -> Section:
         [chart],
         [_steps(splits), _orders(splits), _hubs(splits)],
         [
-            "All numbers but the chart's are probabilities of the right answer, length-normalised, or differences of "
-            f"such. A difference counts as noticeable from {NOTICEABLE} on. Only what the search scored is compared: "
-            "beyond the first step these are continuations of good beginnings, and sets of which two orders came up."
+            f"All numbers but the chart's are {words.numbers}, or differences of such. A difference counts as "
+            f"noticeable from {NOTICEABLE} on; order is decisive if {words.succeeds} in some orders only. Only what "
+            "the search scored is compared: beyond the first step these are continuations of good beginnings, and "
+            "sets of which two orders came up."
         ],
     )
 
@@ -122,7 +124,7 @@ def _orders(splits: Mapping) -> Table:
             cells.append(f"{order['decisive']:.1%}")
         constant = split["constant"]
         rows.append(Row([name, *cells, f"{max(0.0, constant['share']):.0%}" if constant else ABSENT]))
-    head = ["split", "sets in several orders", "best − worst order", "noticeable", "decides the majority"]
+    head = ["split", "sets in several orders", "best − worst order", "noticeable", "decisive"]
     head.append("one ranking for all queries gets")
     return Table("Does order matter, and does the query?", head, [("", rows)])
 

@@ -23,7 +23,7 @@ A reward takes keyword arguments, flat over all N sequences of a table, and give
   (NaN for none), `zero_shot_scores` (that of the query, repeated), `num_demonstrations`;
 - lists of N: `predictions`, `generations`, `sources`, `demonstration_ids`, `query_ids`, `splits`, `answers` (all
   annotators' answers);
-- one string: `score`, the scale of InfoScore (`"prob"` or `"logprob"`).
+- one string: `score`, the scale of InfoScore (`"prob"`, `"logprob"` or `"metric"`).
 """
 
 import importlib
@@ -33,9 +33,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from datasets import Dataset
 
-from ..beams.info_score import SCORES, answer_score
-from ..metrics.exact_match.exact_match import exact_match as matches
-from .relevance import covers, token_f1
+from ..beams.info_score import SCORES, ScoredPrompt, answer_score
+from ..metrics import METRICS
 
 
 #: An answer is right if its accuracy is above this: if one annotator's vote earns it anything.
@@ -49,7 +48,7 @@ RewardFunction = Callable[..., np.ndarray]
 
 
 def accuracy(*, accuracies: np.ndarray, **columns) -> np.ndarray:
-    """The task's metric of the answer, in 0..1."""
+    """The task's metric of the answer, in 0..1 (CIDEr: 0..10)."""
     return np.asarray(accuracies, dtype=np.float64)
 
 
@@ -89,29 +88,36 @@ def info_score(
     *,
     answer_logprobs: np.ndarray,
     num_answer_tokens: np.ndarray,
+    accuracies: np.ndarray,
     zero_shot_scores: np.ndarray,
     score: str = "prob",
     **columns,
 ) -> np.ndarray:
     """InfoScore of the sequence on the scale `score`: what beams are ranked by."""
-    terms = zip(answer_logprobs, num_answer_tokens, strict=True)
-    own = np.array([answer_score(logprob, tokens, score) for logprob, tokens in terms], dtype=np.float64)
+    prompts = map(ScoredPrompt, answer_logprobs, num_answer_tokens, accuracies)
+    own = np.array([answer_score(prompt, score) for prompt in prompts], dtype=np.float64)
     return own - np.asarray(zero_shot_scores, dtype=np.float64)
 
 
 def exact_match(*, predictions: Sequence[str], answers: Sequence[Sequence[str]], **columns) -> np.ndarray:
     """1 if the prediction is one of the annotators' answers, case and whitespace aside, else 0."""
-    return np.array([matches(said, list(right)) for said, right in zip(predictions, answers, strict=True)])
+    return _by_metric("exact_match", predictions, answers)
 
 
 def cover_exact_match(*, predictions: Sequence[str], answers: Sequence[Sequence[str]], **columns) -> np.ndarray:
     """1 if the words of one of the annotators' answers stand in the prediction in a row, else 0."""
-    return np.array([float(covers(said, right)) for said, right in zip(predictions, answers, strict=True)])
+    return _by_metric("cover_exact_match", predictions, answers)
 
 
-def f1(*, predictions: Sequence[str], answers: Sequence[Sequence[str]], **columns) -> np.ndarray:
+def token_f1(*, predictions: Sequence[str], answers: Sequence[Sequence[str]], **columns) -> np.ndarray:
     """F1 of the prediction's words against the annotators' answer that fits best, in 0..1."""
-    return np.array([token_f1(said, right) for said, right in zip(predictions, answers, strict=True)])
+    return _by_metric("token_f1", predictions, answers)
+
+
+def _by_metric(name: str, predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
+    """The metric of that name against the annotators' answers; every query has some, see [`flat_columns`]."""
+    scores = METRICS[name].function
+    return np.array([scores(said, list(right)) for said, right in zip(predictions, answers, strict=True)])
 
 
 def num_demonstrations(*, num_demonstrations: np.ndarray, **columns) -> np.ndarray:
@@ -131,7 +137,7 @@ REWARDS: dict[str, RewardFunction] = {
         info_score,
         exact_match,
         cover_exact_match,
-        f1,
+        token_f1,
         num_demonstrations,
     )
 }

@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset
 
-from ..beams.info_score import answer_score
+from ..beams.info_score import METRIC, ScoredPrompt, answer_score
 from ..run_folder import RunFolder
 from ..tasks import BaseTask, Example
 from ..tasks.images import undecoded
@@ -93,7 +93,7 @@ def answer_unit(
         vlm ([`BaseVLM`]):
             Answers and scores.
         score (`str`, *optional*, defaults to `"prob"`):
-            Scale of InfoScore.
+            Scale of InfoScore. On `"metric"` the prompt without demonstrations is answered too.
 
     Returns:
         `list[dict]`: a row a query with the columns of `schema.ROLLOUTS` (but `split` and `candidate_ids`), all
@@ -106,16 +106,23 @@ def answer_unit(
         for proposal in group
         if proposal.demonstration_ids not in known[number].measures
     ]
-    requests = [Request(tuple(pool[name] for name in ids), queries[number]) for number, ids in new]
+    # The ledger's accuracy of the zero-shot prompt may be by another metric, or CIDEr over another corpus.
+    bare = [(number, ()) for number, one in enumerate(known) if score == METRIC and () not in one.measures]
+    asked = list(dict.fromkeys([*new, *bare]))
+    requests = [Request(tuple(pool[name] for name in ids), queries[number]) for number, ids in asked]
     weights = [answer_weights(vlm.task, query) for query in queries]
     targets = [vlm.task.target(query) for query in queries]
     logprobs, num_scored = _score_answers(queries, new, weights, targets, known, pool, vlm)
+    heard = {
+        (number, ids): measure_generation(generation, queries[number], vlm.task)
+        for (number, ids), generation in zip(asked, vlm.generate(requests), strict=True)
+    }
     measures = [dict(before.measures) for before in known]
-    for (number, ids), generation in zip(new, vlm.generate(requests), strict=True):
+    for number, ids in new:
         own = {text: logprobs[number, ids, text].logprob for text in weights[number]}
         found = logprobs[number, ids, targets[number]]
         measures[number][ids] = {
-            **measure_generation(generation, queries[number], vlm.task),
+            **heard[number, ids],
             "gt_prob": gt_prob(weights[number], own),
             "answer_logprob": found.logprob,
             "num_answer_tokens": found.num_tokens,
@@ -123,11 +130,13 @@ def answer_unit(
     rows = []
     for number, (query, group) in enumerate(zip(queries, groups, strict=True)):
         own = [measures[number][proposal.demonstration_ids] for proposal in group]
-        asked = [ids for owner, ids in new if owner == number]
+        found = [ids for owner, ids in new if owner == number]
+        nothing = measures[number].get((), heard.get((number, ()), {}))
+        zero_shot = ScoredPrompt(*logprobs[number, (), targets[number]], nothing.get("accuracy"))
         rows.append(
             {
                 "query_id": query["id"],
-                "zero_shot_score": answer_score(*logprobs[number, (), targets[number]], score=score),
+                "zero_shot_score": answer_score(zero_shot, score),
                 "demonstration_ids": [list(proposal.demonstration_ids) for proposal in group],
                 "sources": [proposal.source for proposal in group],
                 **{column: [one[name] for one in own] for name, column in MEASURES.items()},
@@ -138,10 +147,10 @@ def answer_unit(
                 ],
                 "counts": {
                     "sequences": len(group),
-                    "answered": len(asked),
+                    "answered": sum(owner == number for owner, _ in asked),
                     "scored": num_scored[number],
-                    "from_ledger": sum(ids in known[number].answer_logprobs for ids in asked),
-                    "from_previous": len(group) - len(asked),
+                    "from_ledger": sum(ids in known[number].answer_logprobs for ids in found),
+                    "from_previous": len(group) - len(found),
                 },
             }
         )

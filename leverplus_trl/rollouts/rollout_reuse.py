@@ -50,7 +50,8 @@ PROMPT_KEYS = (
 #: Recipe keys that decide what is generated and what it is worth.
 ANSWER_KEYS = (*PROMPT_KEYS, "metric", "labels", "max_new_tokens")
 #: The same of the facts that a provenance holds.
-FACTS = ("vlm_commit", "pool_fingerprint")
+PROMPT_FACTS = ("vlm_commit", "pool_fingerprint")
+ANSWER_FACTS = (*PROMPT_FACTS, "reference_fingerprints")  # what CIDEr counts over
 
 #: Columns of a rollouts table, one entry a sequence, by their names for a single sequence.
 MEASURES = {
@@ -109,6 +110,7 @@ def differences(
     recipe: Mapping[str, Any],
     facts: Mapping[str, Any],
     keys: Sequence[str],
+    names: Sequence[str],
     split: str,
     examples: Dataset,
 ) -> list[str]:
@@ -122,6 +124,8 @@ def differences(
             Recipe and facts of this one.
         keys (`Sequence[str]`):
             Recipe keys that count.
+        names (`Sequence[str]`):
+            Facts that count.
         split (`str`):
             Split of the queries.
         examples (`Dataset`):
@@ -132,7 +136,7 @@ def differences(
     """
     old_recipe, old_facts = before.get("recipe", {}), before.get("facts", {})
     pairs = {key: (old_recipe.get(key), recipe.get(key)) for key in keys}
-    pairs |= {name: (old_facts.get(name), facts.get(name)) for name in FACTS}
+    pairs |= {name: (old_facts.get(name), facts.get(name)) for name in names}
     asked = first_queries(examples, old_recipe.get("num_queries"))
     fingerprints = old_facts.get("query_fingerprints", {}).get(split), dataset_fingerprint(asked)
     pairs[f"fingerprint of {split!r}"] = fingerprints
@@ -166,7 +170,7 @@ def read_previous(
     known = splits_of(folder, "rollouts")
     found = {}
     for split in (split for split in rollout_args.query_splits if split in known):
-        different = differences(before, recipe, facts, ANSWER_KEYS, split, examples[split])
+        different = differences(before, recipe, facts, ANSWER_KEYS, ANSWER_FACTS, split, examples[split])
         if different:
             raise ValueError(
                 f"previous_rollouts is {folder!r}, which says nothing about this job ({'; '.join(different)}). Name "
@@ -187,7 +191,7 @@ def ledger_is_ours(
     """Whether the log-probabilities in the ledger of each split are those that this VLM would give."""
     ours = {}
     for split, table in examples.items():
-        different = differences(made_by, recipe, facts, PROMPT_KEYS, split, table)
+        different = differences(made_by, recipe, facts, PROMPT_KEYS, PROMPT_FACTS, split, table)
         ours[split] = not different
         if different:
             logger.warning(

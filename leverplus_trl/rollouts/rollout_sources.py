@@ -32,7 +32,7 @@ import torch
 from datasets import Dataset
 
 from ..beams.beam_search import selection_order
-from ..beams.info_score import answer_score
+from ..beams.info_score import ScoredPrompt, answer_score, ledger_prompts
 from ..retrieval import ExampleEmbeddings, rank_candidates
 from ..selectors import DemonstrationSelector
 from ..vlms import AnswerLogprob
@@ -99,10 +99,12 @@ class SearchedBeams:
             Table with the columns of `schema.LEDGER`.
         num_shots (`int`):
             Length of the sequences in `beams`.
+        score (`str`):
+            Scale of InfoScore that the search was on.
     """
 
-    def __init__(self, beams: Dataset, ledger: Dataset, num_shots: int):
-        self.beams, self.ledger, self.num_shots = beams, ledger, num_shots
+    def __init__(self, beams: Dataset, ledger: Dataset, num_shots: int, score: str):
+        self.beams, self.ledger, self.num_shots, self.score = beams, ledger, num_shots, score
         self._row = {query_id: row for row, query_id in enumerate(beams["query_id"])}
         self._entries: dict[str, list[int]] = {}
         for row, query_id in enumerate(ledger["query_id"]):
@@ -114,19 +116,21 @@ class SearchedBeams:
     def candidate_ids(self, query_id: str) -> list[str]:
         return self.beams[self._row[query_id]]["candidate_ids"]
 
-    def answer_logprobs(self, query_id: str) -> dict[Ids, AnswerLogprob]:
+    def scored(self, query_id: str) -> dict[Ids, ScoredPrompt]:
         """Every sequence of a query that was scored, the empty one included."""
         entries = self.ledger[self._entries.get(query_id, [])]
-        columns = ("demonstration_ids", "answer_logprob", "num_answer_tokens")
-        rows = zip(*(entries[name] for name in columns), strict=True)
-        return {tuple(ids): AnswerLogprob(logprob, tokens) for ids, logprob, tokens in rows}
+        return dict(zip(map(tuple, entries["demonstration_ids"]), ledger_prompts(entries), strict=True))
+
+    def answer_logprobs(self, query_id: str) -> dict[Ids, AnswerLogprob]:
+        """Their log-probabilities alone."""
+        return {ids: AnswerLogprob(found.logprob, found.num_tokens) for ids, found in self.scored(query_id).items()}
 
     def best(self, query_id: str, length: int) -> list[Ids]:
         """The beams of a query, or for a length that the search only passed through, all it scored; best first."""
         if length == self.num_shots:
             return [tuple(ids) for ids in self.beams[self._row[query_id]]["demonstration_ids"]]
-        scored = {ids: found for ids, found in self.answer_logprobs(query_id).items() if len(ids) == length}
-        return sorted(scored, key=lambda ids: -answer_score(*scored[ids]))
+        scored = {ids: found for ids, found in self.scored(query_id).items() if len(ids) == length}
+        return sorted(scored, key=lambda ids: -answer_score(scored[ids], self.score))
 
 
 def similar_sequences(ranked: Sequence[str], lengths: Sequence[int], count: int) -> list[Ids]:

@@ -32,10 +32,10 @@ What a frozen VLM answered behind ordered demonstrations from many sources, and 
 
 One row a query, whose lists hold one entry a sequence. `demonstration_ids` stand in prompt order: left to right, the
 last one next to the query; ids are those of the examples. `sources` names the first source that proposed the sequence.
-`accuracies` are the task's metric in 0..1, `gt_probs` the accuracy to be expected of a sampled answer, `relevances`
-the mean of word F1 and letter similarity to the annotators' answer that fits best, `answer_logprobs` sums over the
-tokens of `answer`, and `behaviour_logprobs` the log-probability of the sequence under the distribution that it was
-drawn from (null where nothing was drawn)."""
+`accuracies` are the task's metric in 0..1 (CIDEr: 0..10), `gt_probs` the accuracy to be expected of a sampled answer,
+`relevances` the mean of word F1 and letter similarity to the annotators' answer that fits best, `answer_logprobs` sums
+over the tokens of `answer`, and `behaviour_logprobs` the log-probability of the sequence under the distribution that
+it was drawn from (null where nothing was drawn)."""
 
 
 def write_rollout_dataset(

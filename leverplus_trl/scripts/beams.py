@@ -32,6 +32,7 @@ from trl import TrlParser
 
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
 from ..beams.beam_analysis import describe, write_analysis
+from ..beams.info_score import METRIC
 from ..hub import HubArguments, check_writable
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
@@ -80,14 +81,15 @@ def main(
     task = make_task(task_args)
     pool = load_examples(data_args, data_args.pool_split)
     task.check_examples(pool, data_args.pool_split)
-    queries: dict[str, Dataset] = {}
+    queries, references = {}, {}
     for split in beam_args.query_splits:
         examples = load_examples(data_args, split)
         task.check_examples(examples, split)
         for name, others in {data_args.pool_split: pool, **queries}.items():
             check_disjoint(others, examples, name, split)
         queries[split] = first_queries(examples, beam_args.num_queries)
-    task.use_references(*queries.values())
+        references[split] = examples.select_columns(["answers"])
+    task.use_references(*references.values())  # all of them: a trial on a few queries is on the scale of the whole job
     if beam_args.num_shots > sampler_args.num_candidates:
         raise ValueError(
             f"num_shots is {beam_args.num_shots} and num_candidates {sampler_args.num_candidates}: a sequence can't "
@@ -110,6 +112,8 @@ def main(
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
     }
+    if beam_args.score == METRIC and task.document_frequencies:
+        facts["reference_fingerprints"] = {split: dataset_fingerprint(one) for split, one in references.items()}
     run = RunFolder(beam_args.output_dir, "beams", recipe, facts, stage_args.shard)
     if (run.path / LAST_FILE).exists():
         logger.info("%s is complete: nothing to do.", run.path)
@@ -120,7 +124,8 @@ def main(
     vlm = load_vlm(vlm_args, task)
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     every_query = concatenate_datasets(list(queries.values()))
-    report = preflight(vlm, pool, every_query, beam_args.num_shots, beam_args.preflight_seed)
+    new_tokens = task_args.max_new_tokens if beam_args.score == METRIC else 0
+    report = preflight(vlm, pool, every_query, beam_args.num_shots, beam_args.preflight_seed, new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
     files = generate_beams(run, queries, candidate_ids, pool, vlm, beam_args)
     if run.waits_for_merge():
@@ -134,7 +139,8 @@ def main(
 
 def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
     """Writes the tables from the results of all units, by split in query order, and what they show beforehand."""
-    splits = write_analysis(run.path, files, run.provenance["recipe"]["insertion"])["splits"]
+    recipe = run.provenance["recipe"]
+    splits = write_analysis(run.path, files, recipe["insertion"], recipe["score"])["splits"]
     write_beam_dataset(run.path, files, run.provenance)
     logger.info("Beams and ledger are in %s.", run.path)
     for name, split in list(splits.items())[:1]:  # the others stand in the file
@@ -145,13 +151,14 @@ def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArgu
     each = num_scored_sequences(sampler_args.num_candidates, beam_args.num_shots, beam_args.beam_size)
     count = sum(len(examples) for examples in queries.values())
     logger.info(
-        "%d queries (%s), %d candidates each: %d scored prompts a query, %s in all, with up to %d demonstrations, on "
-        "%d processes.",
+        "%d queries (%s), %d candidates each: %d scored prompts a query, %s in all%s, with up to %d demonstrations, "
+        "on %d processes.",
         count,
         ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
         sampler_args.num_candidates,
         each,
         f"{each * count:,}",
+        ", each of which is also answered" if beam_args.score == METRIC else "",
         beam_args.num_shots,
         state.num_processes,
     )

@@ -31,6 +31,7 @@ from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from trl import TrlParser
 
+from ..beams.info_score import METRIC
 from ..hub import HubArguments, check_writable
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
@@ -107,7 +108,7 @@ def main(
     if config is not None:
         rollout_args.check_room(config.stop)
     encoder = encoder_of(rollout_args, config, made_by["recipe"])
-    announce(rollout_args, queries, task, state)
+    announce(rollout_args, queries, task, made_by["recipe"]["score"], state)
     if stage_args.dry_run:
         dry_run(job_to_estimate(rollout_args, searched, queries, pool, stage_args.num_shards), vlm_args, task)
         return
@@ -120,6 +121,10 @@ def main(
     facts = facts_of(vlm_args, rollout_args, pool, queries, searched, encoder)
     facts["score"] = made_by["recipe"]["score"]  # the scale that the table's zero-shot scores stand on
     facts["insertion"] = made_by["recipe"]["insertion"]
+    if task.document_frequencies:
+        facts["reference_fingerprints"] = {
+            split: dataset_fingerprint(table, ["answers"]) for split, table in examples.items()
+        }
     previous = read_previous(rollout_args, recipe, facts, examples)
     facts["previous_fingerprint"] = {split: dataset_fingerprint(found.rollouts) for split, found in previous.items()}
     run = RunFolder(rollout_args.output_dir, "rollouts", recipe, facts, stage_args.shard)
@@ -233,7 +238,7 @@ def read_searched(
             read_table(rollout_args.beams, config, split, features)
             for config, features in (("beams", BEAMS), ("ledger", LEDGER))
         )
-        searched = found[split] = SearchedBeams(beams, ledger, searched_shots)
+        searched = found[split] = SearchedBeams(beams, ledger, searched_shots, made_by["recipe"]["score"])
         absent = [query_id for query_id in examples["id"] if query_id not in searched]
         if absent:
             raise ValueError(
@@ -298,7 +303,9 @@ def encoder_of(
     return NamedEncoder(name, revision, commit)
 
 
-def announce(rollout_args: RolloutArguments, queries: dict[str, Dataset], task: BaseTask, state: PartialState) -> None:
+def announce(
+    rollout_args: RolloutArguments, queries: dict[str, Dataset], task: BaseTask, score: str, state: PartialState
+) -> None:
     """Says what it will cost at most: what is known already is only known to the run itself."""
     count, most = 0, 0
     for examples in queries.values():
@@ -313,7 +320,7 @@ def announce(rollout_args: RolloutArguments, queries: dict[str, Dataset], task: 
         ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
         rollout_args.num_rollouts,
         rollout_args.num_shots,
-        f"{count * rollout_args.num_rollouts:,}",
+        f"{count * (rollout_args.num_rollouts + (score == METRIC)):,}",  # on its scale zero-shot is answered too
         f"{most:,}",
         state.num_processes,
     )
@@ -331,7 +338,7 @@ def job_to_estimate(
 
     def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
         proposals = sources.propose(split, [query["id"] for query in asked])
-        answer_unit(asked, proposals, [Known()] * len(asked), by_id, vlm)
+        answer_unit(asked, proposals, [Known()] * len(asked), by_id, vlm, searched[split].score)
 
     notes = [
         "Random sequences stood for those of the selector and of similarities, and nothing was taken from the ledger "

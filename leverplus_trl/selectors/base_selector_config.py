@@ -60,7 +60,7 @@ class BaseSelectorConfig(PreTrainedConfig):
             Where each new pick stands in the prompt: `"left"` of the earlier ones or `"right"` of them, next to the
             query.
         score (`str`, *optional*, defaults to `"prob"`):
-            Scale of the InfoScore it was trained on.
+            Scale of the InfoScore it was trained on: `"prob"`, `"logprob"` or `"metric"`.
         num_shots (`int`, *optional*, defaults to 2):
             Length of the sequences it was trained on. More can be asked for.
         trained_on (`dict`, *optional*):

@@ -34,7 +34,8 @@ class SelectorSFTConfig(BaseSelectorTrainingConfig):
             `"listwise"`: cross-entropy to softmax(score / tau) over all candidates that were scored after a prefix;
             `"beams"`: cross-entropy to the members of the best beams.
         tau (`float`, *optional*, defaults to 0.03):
-            Temperature of the targets, on the scale of the scores. For `score: logprob` about ten times as much.
+            Temperature of the targets, on the scale of the scores. For `score: logprob` about ten times as much, and
+            with a metric that is not in 0..1 (CIDEr) as many times as its usual differences are larger.
         top_n (`int`, *optional*, defaults to 5):
             Beams of each query that the `beams` loss imitates.
         score_weights (`str`, *optional*, defaults to `"none"`):

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from datasets import Dataset as Table
 
+from ..beams.info_score import answer_score, ledger_prompts
 from ..retrieval.embeddings import ExampleEmbeddings
 from ..selectors.processing_selector import SelectorProcessor
 from .base_selector_dataset import BaseSelectorDataset
@@ -79,7 +80,7 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, sto
         insertion (`str`):
             `"left"` or `"right"`, as the search was run: turns prompt order into selection order.
         score (`str`):
-            `"prob"` or `"logprob"`, the scale of InfoScore.
+            Scale of InfoScore, one of `SCORES`.
         stop (`bool`, *optional*, defaults to `False`):
             Whether ending is an action. The beams are then the best sequences of the ledger of any length, none
             included.
@@ -88,7 +89,7 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, sto
         [`ScoredPrefixes`], queries in the order of `beams`.
 
     Raises:
-        `ValueError`: tables that do not fit each other.
+        `ValueError`: tables that do not fit each other, or a ledger without what the scale needs.
     """
     if len(beams) == 0:
         raise ValueError("The beams table is empty: there is nothing to learn from.")
@@ -149,8 +150,7 @@ def _score_trees(
 ) -> list[ScoreTree]:
     """For each query `{prefix: {next position: InfoScore}}`, the empty prefix always there."""
     rows = {query_id: row for row, query_id in enumerate(query_ids)}
-    values = np.array(ledger["answer_logprob"]) / np.array(ledger["num_answer_tokens"])  # [L]
-    values = np.exp(values) if score == "prob" else values
+    values = np.array([answer_score(found, score) for found in ledger_prompts(ledger)])  # [L]
     if not np.isfinite(values).all():
         broken = ledger[int(np.flatnonzero(~np.isfinite(values))[0])]
         raise ValueError(

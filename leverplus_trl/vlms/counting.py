@@ -201,7 +201,7 @@ class CountingVLM:
         return [AnswerLogprob(_worth(r) * len(ids), len(ids)) for r, ids in zip(requests, answers, strict=True)]
 
     def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
-        """Right answers; see [`BaseVLM.generate`]."""
+        """The right answer or none, by hash; see [`BaseVLM.generate`]."""
         self._prepare(requests)
         distinct = list({request.key: request for request in requests}.values())
         self.calls.append(Call("answer", distinct))
@@ -211,7 +211,12 @@ class CountingVLM:
         self.work.new_tokens += longest * len(distinct)
         self.work.new_pairs += sum(attended_pairs(_num_tokens(path), longest) for path in paths)
         self._count(paths, [()] * len(distinct))
-        return [self.task.target(request.query) for request in requests]
+        # Right ones alone would leave a search by their worth nothing to choose between.
+        keys = [(request.query["id"], *(example["id"] for example in request.demonstrations)) for request in requests]
+        return [
+            self.task.target(request.query) if _draw(*key) < 0.5 else ""
+            for request, key in zip(requests, keys, strict=True)
+        ]
 
     # ------------------------------------------------------------------ counting
     def _prepare(self, requests: Sequence[Request]) -> None:

@@ -17,7 +17,7 @@ import random
 
 import pytest
 
-from leverplus_trl.beams import beam_search, info_score, insert, num_scored_sequences, selection_order
+from leverplus_trl.beams import beam_search, insert, num_scored_sequences, selection_order
 
 
 POOL = ["a", "b", "c", "d"]
@@ -131,10 +131,3 @@ def test_nonsense_is_refused(arguments, message):
     settings = {"candidate_ids": [POOL], "num_shots": 2, "beam_size": 2} | arguments
     with pytest.raises(ValueError, match=message):
         beam_search(lambda sequences: [0.0] * len(sequences), **settings)
-
-
-def test_info_score_by_hand():
-    # exp(-2/2) - exp(-6/3) = 0.36788 - 0.13534
-    assert info_score(-2.0, 2, -6.0, 3) == pytest.approx(0.2325442, abs=1e-7)
-    assert info_score(-2.0, 2, -6.0, 3, score="logprob") == pytest.approx(1.0)
-    assert info_score(-6.0, 3, -2.0, 2) < 0

@@ -108,7 +108,7 @@ def test_another_order_is_of_the_same_demonstrations_and_never_the_same():
 
 def ledger(rows):
     names = ("query_id", "demonstration_ids", "answer_logprob", "num_answer_tokens")
-    table = [{"split": "test", **dict(zip(names, row, strict=True))} for row in rows]
+    table = [{"split": "test", "accuracy": None, **dict(zip(names, row, strict=True))} for row in rows]
     return Dataset.from_list(table, features=LEDGER)
 
 
@@ -126,3 +126,12 @@ def test_the_oracle_takes_the_best_sequence_of_its_length():
     assert oracle(table, ["q"], 2, "prob") == [["a", "b"]]
     with pytest.raises(ValueError, match="no sequences of 3 demonstrations for 1 queries"):
         oracle(table, ["q"], 3, "prob")
+
+
+def test_the_oracle_chooses_on_the_scale_of_the_search():
+    table = ledger([("q", [], -6.0, 2), ("q", ["a"], -1.0, 2), ("q", ["b"], -3.0, 2), ("q", ["c"], -4.0, 2)])
+    with pytest.raises(ValueError, match="Search beams with `score: metric`"):
+        oracle(table, ["q"], 1, "metric")
+    said = table.remove_columns("accuracy").add_column("accuracy", [0.1, 0.2, 0.9, 0.9])
+    assert oracle(said, ["q"], 1, "metric") == [["b"]]  # of equal ones the first
+    assert oracle(said, ["q"], 1, "prob") == [["a"]]

@@ -43,7 +43,7 @@ def folder(tmp_path, results, predictions, queries, pool):
         found = [searched(query_id, split, scores) for query_id, scores in rows]
         beams[split] = Dataset.from_list([one for one, _ in found], features=BEAMS)
         ledger[split] = Dataset.from_list([entry for _, entries in found for entry in entries], features=LEDGER)
-    made_by = {"recipe": {"insertion": "left"}}
+    made_by = {"recipe": {"insertion": "left", "score": "prob"}}
     write_tables(tmp_path / "beams", {"beams": beams, "ledger": ledger}, "Beams", "Sequences.", made_by)
     (tmp_path / "sft").mkdir()
     history = [{"step": step, "loss": 1 / step, "eval_loss": 2 / step} for step in (1, 2, 4)]
@@ -64,7 +64,7 @@ def searched(query_id, split, scores):
     row |= {"step_scores": [[score] for score in scores], "zero_shot_score": 0.05}
     entries = [([], 0.05), *((ids, 0.05 + score) for ids, score in zip(sequences, scores, strict=True))]
     return row, [
-        where | {"demonstration_ids": ids, "answer_logprob": math.log(prob), "num_answer_tokens": 1}
+        where | {"demonstration_ids": ids, "answer_logprob": math.log(prob), "num_answer_tokens": 1, "accuracy": None}
         for ids, prob in entries
     ]
 

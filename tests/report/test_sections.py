@@ -80,20 +80,34 @@ def searched(query_id, gains):
         "demonstration_ids": [["a"]],
         "scores": [gains[0]],
         "ledger": [
-            {"demonstration_ids": ids, "answer_logprob": float(np.log(prob)), "num_answer_tokens": 1}
+            {"demonstration_ids": ids, "answer_logprob": float(np.log(prob)), "num_answer_tokens": 1, "accuracy": None}
             for ids, prob in ledger
         ],
     }
 
 
 def test_the_analysis_of_the_beams_is_shown(beams):
-    split = analyze_queries([searched("q1", (0.5, 0.1)), searched("q2", (0.4, 0.2))], "left")
+    split = analyze_queries([searched("q1", (0.5, 0.1)), searched("q2", (0.4, 0.2))], "left", "prob")
     section = beams_section(beams, {"splits": {"train": split}})
     text = section_markdown(section)
     assert "On 2 queries (train)" in text and "](score_by_beam_position.png)" in text
     assert "| 1 | +0.300 | +0.450 | 0.150 | 0.150 |" in text
     assert "| a | 2 | 2 | 100.0% |" in text and "| train | – | – | – | – | 100% |" in text
     assert str(NOTICEABLE) in section.notes[0]
+
+
+def test_an_analysis_by_the_metric_is_shown_as_such(beams):
+    rows = [searched("q1", (0.5, 0.1)), searched("q2", (0.4, 0.2))]
+    for entry in (entry for row in rows for entry in row["ledger"]):
+        entry["accuracy"] = 3 * float(len(entry["demonstration_ids"]))
+    section = beams_section(beams, {"splits": {"train": analyze_queries(rows, "left", "metric")}})
+    text = section_markdown(section)
+    assert (
+        "| 1 | +3.000 | +3.000 | 0.000 | 0.000 |" in text
+        and "the task's metric of the generated answer is 0.000" in text
+    )
+    assert section.notes[0].startswith("All numbers but the chart's are values of the task's metric")
+    assert "probabilit" not in text
 
 
 def test_a_damaged_analysis_is_named(tmp_path, beams):

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+from leverplus_trl.metrics import METRICS
 from leverplus_trl.rollouts.rewards import REWARDS, compute_rewards, load_reward
 from leverplus_trl.schema import ROLLOUTS
 
@@ -74,7 +75,7 @@ def table(**changes):
         ("info_score", [0.9 - 0.25, 0.5 - 0.25, 0.1 - 0.25], [0.0, 0.3]),
         ("exact_match", [1.0, 1.0, 0.0], [0.0, 0.0]),
         ("cover_exact_match", [1.0, 1.0, 0.0], [0.0, 1.0]),
-        ("f1", [1.0, 1.0, 0.0], [2 / 5, 4 / 6]),
+        ("token_f1", [1.0, 1.0, 0.0], [2 / 5, 4 / 6]),
         ("num_demonstrations", [-2.0, -1.0, -2.0], [0.0, -1.0]),
     ],
 )
@@ -100,6 +101,24 @@ def test_info_score_on_the_scale_of_logarithms():
     assert found[0].tolist() == pytest.approx([math.log(0.9) + 1, math.log(0.5) + 1, math.log(0.1) + 1])
 
 
+def test_info_score_on_the_scale_of_the_metric_is_accuracy_minus_that_of_the_zero_shot_prompt():
+    found = compute_rewards(table(zero_shot_score=0.3), ANSWERS, ["info_score"], score="metric")
+    assert [group.tolist() for group in found] == [pytest.approx([0.7, 0.0, -0.3]), pytest.approx([-0.5, 0.5])]
+
+
+def test_rewards_with_the_name_of_a_metric_are_that_metric():
+    said = {"q1": ["It's two dogs.", "2 dogs", "the dog-house"], "q2": ["a tolo", "tolo rawa!"]}
+    right = {"q1": ["two dogs", "dog house"], "q2": ["tolo rawa"]}
+    rows = [{**row, "predictions": said[row["query_id"]]} for row in table()]
+    changed = Dataset.from_list(rows, features=ROLLOUTS)
+    for name in ("exact_match", "cover_exact_match", "token_f1"):
+        found = compute_rewards(changed, right, [name])
+        expected = [
+            [METRICS[name].function(one, right[row["query_id"]]) for one in row["predictions"]] for row in rows
+        ]
+        assert [group.tolist() for group in found] == expected
+
+
 def own_reward(*, sources, behaviour_logprobs, query_ids, splits, generations, demonstration_ids, **columns):
     assert set(splits) == {"train"} and len(generations) == len(demonstration_ids) == len(query_ids) == 5
     drawn = ~np.isnan(behaviour_logprobs)
@@ -115,7 +134,10 @@ def test_a_reward_of_the_users_own_gets_every_column(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("acuracy", r"Unknown reward 'acuracy'. Expected one of accuracy, correct, .*f1, num_demonstrations, or the"),
+        (
+            "acuracy",
+            r"Unknown reward 'acuracy'. Expected one of accuracy, .*token_f1, num_demonstrations, or the",
+        ),
         ("no.such.module:reward", "can't be imported .*No module named 'no'"),
         ("math:no_such", "can't be imported .*no_such"),
         ("math:pi", "is 3.14.*, which is not a function"),
@@ -132,7 +154,7 @@ def test_an_unknown_reward_is_refused(name, message):
         ({"reward_funcs": []}, "reward_funcs is empty"),
         ({"reward_weights": [1.0, 2.0]}, r"2 reward_weights \(\[1.0, 2.0\]\) for 1 reward_funcs"),
         ({"reward_weights": [float("nan")]}, "expected finite numbers"),
-        ({"score": "metric"}, "score is 'metric'"),
+        ({"score": "cider"}, "score is 'cider'"),
         ({"answers": {"q1": ["dog"]}}, "1 of 2 queries of the rollouts have no answers, e.g. 'q2'"),
         ({"answers": {**ANSWERS, "q1": []}}, "e.g. 'q1'"),
     ],
@@ -160,4 +182,4 @@ def test_a_reward_of_the_wrong_length_is_refused(monkeypatch):
 
 
 def test_an_empty_table_has_no_rewards():
-    assert compute_rewards(table().select([]), ANSWERS, ["accuracy", "f1"]) == []
+    assert compute_rewards(table().select([]), ANSWERS, ["accuracy", "token_f1"]) == []

@@ -150,6 +150,21 @@ def test_earlier_rollouts_spare_everything():
     assert again[0]["counts"] == {"sequences": 3, "answered": 0, "scored": 1, "from_ledger": 0, "from_previous": 3}
 
 
+def test_on_the_scale_of_the_metric_the_zero_shot_prompt_is_answered():
+    vlm = RuleVLM()
+    ledger = {("a", "b"): AnswerLogprob(-0.25, 1), (): AnswerLogprob(-0.5, 1)}
+    queries = [QUERIES[0], {**QUERIES[1], "answers": ["nothing", "zz"]}]
+    first, second = answer_unit(queries, PROPOSALS, [Known(ledger), Known()], POOL, vlm, "metric")
+    # "nothing" is wrong for q1, which has no such sequence in its group, and right for q2, which has
+    assert (first["zero_shot_score"], second["zero_shot_score"]) == (0.0, 1.0)
+    assert vlm.answered.count(("q1",)) == vlm.answered.count(("q2",)) == 1
+    assert () not in map(tuple, first["demonstration_ids"])
+    assert first["counts"] == {"sequences": 3, "answered": 4, "scored": 8, "from_ledger": 1, "from_previous": 0}
+    assert second["counts"]["answered"] == 2
+    for measured, row in ((first, run(RuleVLM())[0]), (second, run(RuleVLM())[1])):
+        assert measured["generations"] == row["generations"]
+
+
 def test_a_number_that_is_none_is_refused(monkeypatch):
     vlm = RuleVLM()
     monkeypatch.setattr(vlm, "logprob", lambda request: AnswerLogprob(float("nan"), 1))

@@ -16,6 +16,7 @@
 """On the world of numbers: an untrained selector is enough to draw from."""
 
 import math
+import random
 from collections import Counter
 from types import SimpleNamespace
 
@@ -65,10 +66,10 @@ class Sources:
             pool_embeddings=self.world.embeddings["pool"],
         )
 
-    def __call__(self, selector=True, **arguments):
+    def __call__(self, selector=True, score="prob", **arguments):
         arguments = {"num_shots": self.world.num_shots, "beams": "b", "output_dir": "o", **arguments}
         args = RolloutArguments(selector="s" if selector else None, **arguments)
-        searched = {"train": SearchedBeams(self.beams, self.ledger, self.world.num_shots)}
+        searched = {"train": SearchedBeams(self.beams, self.ledger, self.world.num_shots, score)}
         embeddings = self.world.embeddings["pool"], {"train": self.world.embeddings["train"]}
         return RolloutSources(args, searched, self.selector if selector else None, *embeddings)
 
@@ -143,6 +144,20 @@ def test_beams_are_those_of_the_table_and_shorter_ones_the_best_of_the_ledger(sm
         best = sorted(entries, key=lambda entry: -entry["answer_logprob"])[:2]
         assert found == [tuple(entry["demonstration_ids"]) for entry in best]
         assert len(distinct(proposals)) == 12  # of 12 candidates there are no more
+
+
+def test_shorter_beams_are_ranked_on_the_scale_of_the_search(small):
+    rng = random.Random(0)
+    ledger = small.ledger.remove_columns("accuracy")
+    ledger = ledger.add_column("accuracy", [float(rng.randrange(100)) for _ in ledger])
+    searched = SearchedBeams(small.beams, ledger, 2, "metric")
+    for query_id in small.ids:
+        worth = {
+            tuple(entry["demonstration_ids"]): entry["accuracy"] for entry in ledger if entry["query_id"] == query_id
+        }
+        best = searched.best(query_id, 1)
+        assert [worth[ids] for ids in best] == sorted((worth[ids] for ids in worth if len(ids) == 1), reverse=True)
+        assert best != SearchedBeams(small.beams, ledger, 2, "prob").best(query_id, 1)
 
 
 def test_the_most_similar_stands_next_to_the_query(small):

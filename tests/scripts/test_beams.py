@@ -31,7 +31,7 @@ from small_world import beam_arguments, write_examples
 
 import leverplus_trl.beams.beam_generation as beam_generation
 import leverplus_trl.scripts.beams as stage
-from leverplus_trl.beams import info_score, num_scored_sequences
+from leverplus_trl.beams import ScoredPrompt, info_score, num_scored_sequences
 from leverplus_trl.schema import BEAMS, LEDGER
 from leverplus_trl.tables import table_provenance
 
@@ -74,12 +74,9 @@ def test_the_ledger_holds_every_scored_sequence_once_and_explains_the_beams(sear
     scored = {(row["query_id"], tuple(row["demonstration_ids"])): row for row in ledger}
     assert len(scored) == len(ledger)
     for row in beams:
-        zero = scored[row["query_id"], ()]
-        zero = (zero["answer_logprob"], zero["num_answer_tokens"])
 
-        def score(ids, query_id=row["query_id"], zero=zero):
-            found = scored[query_id, tuple(ids)]
-            return info_score(found["answer_logprob"], found["num_answer_tokens"], *zero)
+        def score(ids, query_id=row["query_id"]):
+            return info_score(ScoredPrompt.of(scored[query_id, tuple(ids)]), ScoredPrompt.of(scored[query_id, ()]))
 
         pairs = [ids for query_id, ids in scored if query_id == row["query_id"] and len(ids) == 2]
         assert row["scores"] == sorted((score(ids) for ids in pairs), reverse=True)[:2]

@@ -95,7 +95,7 @@ class SimulatedWorld:
     def _search(self, split, row, candidates, ledger):
         query, query_id = self.attributes[split][row], f"{split}-{row}"
         zero_shot = self.probability(query, [])
-        entry = {"query_id": query_id, "split": split, "num_answer_tokens": 2}
+        entry = {"query_id": query_id, "split": split, "num_answer_tokens": 2, "accuracy": None}
         ledger.append({**entry, "demonstration_ids": [], "answer_logprob": 2 * math.log(zero_shot)})
         kept = [()]
         for _ in range(self.num_shots):

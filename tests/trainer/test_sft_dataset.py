@@ -38,6 +38,7 @@ def tables(sequences, insertion, candidates=("a", "b", "c"), zero_shot=0.25, bea
             "demonstration_ids": prompt(ids),
             "answer_logprob": 3 * math.log(probability),
             "num_answer_tokens": 3,
+            "accuracy": None,
         }
 
     ledger = [entry((), zero_shot), *(entry(ids, value) for ids, value in sequences.items())]
@@ -84,6 +85,15 @@ def test_logprob_scores_are_differences_of_normalised_logprobs():
     expected = torch.tensor([[[math.log(2.0), torch.nan, -math.log(2.0)]]])
     torch.testing.assert_close(scored.prefix_scores, expected, equal_nan=True)
     assert scored.prefix_weights.tolist() == [[1.0]]
+
+
+def test_metric_scores_are_differences_of_accuracies():
+    beams, ledger = tables({("a",): 0.5, ("c",): 0.125}, "left")
+    with pytest.raises(ValueError, match="Search beams with `score: metric`"):
+        scored_prefixes(beams, ledger, "left", "metric")
+    said = ledger.remove_columns("accuracy").add_column("accuracy", [1.0, 0.25, 4.5])
+    scored = scored_prefixes(beams, said, "left", "metric")
+    torch.testing.assert_close(scored.prefix_scores, torch.tensor([[[-0.75, torch.nan, 3.5]]]), equal_nan=True)
 
 
 def test_steps_weigh_alike_however_many_prefixes_they_have():

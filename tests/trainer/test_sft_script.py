@@ -58,7 +58,7 @@ def search(split, name):
     beams, ledger = [], []
     for query in load_examples(DataArguments(dataset=str(WORLD)), split).remove_columns("image"):
         candidates = random.Random(query["id"]).sample(list(pool), SEARCH["num_candidates"])
-        entry = {"query_id": query["id"], "split": name, "num_answer_tokens": 1}
+        entry = {"query_id": query["id"], "split": name, "num_answer_tokens": 1, "accuracy": None}
         found, kept = {(): score(query, [])}, [()]
         for _ in range(2):
             longer = [(*prefix, k) for prefix in kept for k in range(8) if k not in prefix]

@@ -215,7 +215,7 @@ def test_a_selector_that_ignores_the_query_is_called_collapsed(tmp_path, world, 
 
 
 def constant_tables(query_ids):
-    entry = {"split": "train", "answer_logprob": -1.0, "num_answer_tokens": 1}
+    entry = {"split": "train", "answer_logprob": -1.0, "num_answer_tokens": 1, "accuracy": None}
     names = ["pool-0", "pool-1", "pool-2"]
     sequences = [[], *([name] for name in names), ["pool-1", "pool-0"], ["pool-2", "pool-0"]]
     beam = {"split": "train", "candidate_ids": names, "demonstration_ids": [["pool-1", "pool-0"]], "scores": [0.0]}
