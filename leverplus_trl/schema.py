@@ -96,5 +96,6 @@ PREDICTIONS = Features(
         "generation": STRING,
         "prediction": STRING,
         "accuracy": FLOAT,
+        "confidence": FLOAT,  # of zero-shot: answer_prob of its own prediction, see `inference.confidences`; else null
     }
 )

@@ -29,9 +29,10 @@ from statistics import fmean
 from datasets import Dataset
 
 from ..selectors.collapse import entropy, most_common_share
+from .gate import gate
 from .leakage import KINDS, LEAKED, NEAR_DUPLICATE, SAME_IMAGE, find_leaks, plain_text, select_by_id
 from .runs import ZERO_SHOT, Run, RunKey, Runs, by_method, method_rank, method_scope
-from .significance import paired_difference
+from .table import Bootstrap
 
 
 #: Pairs of query and demonstration that are named in full; all are counted.
@@ -42,6 +43,7 @@ def diagnose(
     runs: Runs,
     rows: Sequence[Mapping],
     num_choices: Mapping[str, int],
+    bootstrap: Bootstrap,
     order_probes: Runs | None = None,
     queries: Dataset | None = None,
     pool: Dataset | None = None,
@@ -56,6 +58,8 @@ def diagnose(
             The rows of the results, for what they say of collapse and of methods that are the same.
         num_choices (`Mapping[str, int]`):
             How many examples there are to choose from in a scope, `"candidates"` or `"pool"`, over all queries.
+        bootstrap (`Bootstrap`):
+            Settings of the intervals.
         order_probes (`Runs`, *optional*):
             Answers behind the same demonstrations in another order.
         queries (`Dataset`, *optional*):
@@ -69,8 +73,11 @@ def diagnose(
           largest it could be: 0 if one example is always chosen, 1 if all are chosen alike), `repeated_share` (queries
           whose selection another query has too), `most_common_share`, `identical_across_seeds`, `hurt_share` and
           `helped_share` (against zero-shot), `oracle_gate_gain` (what a gate would gain that knew for which queries
-          zero-shot is better: a bound, not a method), `copied_share` (predictions that equal the answer of a
-          demonstration), `copied_accuracy`, `other_accuracy`, and a share for each of `leakage.KINDS`.
+          zero-shot is better: a bound, not a method), `gate_gain` (what a gate gains that goes by the VLM's confidence
+          in its zero-shot answer, see `gate.py`) with `gate_ci_low` and `gate_ci_high`, `gate_kept_share` (queries
+          that it leaves without demonstrations; these four are null without confidences), `copied_share` (predictions
+          that equal the answer of a demonstration), `copied_accuracy`, `other_accuracy`, and a share for each of
+          `leakage.KINDS`.
         - `overlaps`: the share of queries for which two methods select the same demonstrations in the same order.
         - `order`: how answers change when the same demonstrations are shuffled.
         - `leaks`: the first pairs whose images are the same or nearly so, or that are the same in all.
@@ -96,12 +103,13 @@ def diagnose(
             for run in seeds.values()
         ]
         row = {name: _mean(one[name] for one in of_seeds) for name in of_seeds[0]}
+        row |= gate(list(seeds.values()), zero_shot, bootstrap)
         row["identical_across_seeds"] = _mean(_overlap(*two) for two in combinations(seeds.values(), 2))
         measured.append({"method": method, "shots": shots, **row})
     found = {
         "rows": measured,
         "overlaps": _overlaps(runs),
-        "order": [_order(key, probe, runs[key]) for key, probe in (order_probes or {}).items()],
+        "order": [_order(key, probe, runs[key], bootstrap) for key, probe in (order_probes or {}).items()],
         "leaks": _listed(leaks or {}),
     }
     return found | {"warnings": _warnings(found, rows, leaks or {})}
@@ -175,10 +183,10 @@ def _overlaps(runs: Runs) -> list[dict[str, object]]:
     return found
 
 
-def _order(key: RunKey, probe: Run, run: Run) -> dict[str, object]:
+def _order(key: RunKey, probe: Run, run: Run, bootstrap: Bootstrap) -> dict[str, object]:
     method, shots, _ = key
     asked = run.of(list(probe.accuracies))
-    difference = paired_difference(probe.accuracies, asked.accuracies)
+    difference = bootstrap.difference(probe.accuracies, asked.accuracies)
     return {
         "method": method,
         "shots": shots,

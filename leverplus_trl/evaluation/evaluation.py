@@ -102,7 +102,8 @@ def summarize(
     Args:
         predictions (`Dataset`):
             Table with the columns of `schema.PREDICTIONS`: one row a method, number of shots, seed and query. Every
-            method must have answered the same queries, and zero-shot must be among them.
+            method must have answered the same queries, and zero-shot must be among them. Without `confidence` there is
+            no gate.
         name (`str`):
             Name of the evaluation.
         dataset (`str`):
@@ -148,8 +149,8 @@ def summarize(
 
     Raises:
         `ValueError`: an empty table, a missing column, several splits, a duplicate row, an accuracy that is not a
-        finite number or not what the metric gives, methods answered on different queries, no zero-shot, a prediction
-        for an unknown query, or collapse measures without `"collapsed"`.
+        finite number or not what the metric gives, a confidence that is not in 0..1, methods answered on
+        different queries, no zero-shot, a prediction for an unknown query, or collapse measures without `"collapsed"`.
     """
     collapse = dict(collapse or {})
     for method, measures in collapse.items():
@@ -202,7 +203,7 @@ def summarize(
         "selectors": [name for name in selectors if any(method == name for method, _, _ in runs)],
         "collapse": collapse,
         "prefixes": [numbers(size) for size in sorted(set(num_queries)) if size < len(asked)],
-        "diagnostics": diagnose(runs, everything["rows"], choices, probes, queries, pool),
+        "diagnostics": diagnose(runs, everything["rows"], choices, bootstrap, probes, queries, pool),
         "provenance": dict(provenance or {}),
     }
 

@@ -14,6 +14,8 @@
 
 """Answering: every query with what every method chose for it, in units any process may take."""
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +24,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from ..beams.info_score import answer_score
 from ..run_folder import RunFolder
 from ..schema import PREDICTIONS
+from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
 from ..work_units import run_units, units_of
 from .baselines import METHODS
 from .runs import ORACLE, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -189,17 +196,64 @@ def answer_queries(
                         "demonstration_ids": chosen[position],
                     }
                 )
-        for row, request, generation in zip(rows, requests, vlm.generate(requests), strict=True):
-            prediction = vlm.task.postprocess(generation)
-            row |= {
-                "generation": generation,
-                "prediction": prediction,
-                "accuracy": vlm.task.accuracy(prediction, request.query),
-            }
+        with vlm.unit():
+            for row, request, generation in zip(rows, requests, vlm.generate(requests), strict=True):
+                prediction = vlm.task.postprocess(generation)
+                row |= {
+                    "generation": generation,
+                    "prediction": prediction,
+                    "accuracy": vlm.task.accuracy(prediction, request.query),
+                    "confidence": None,
+                }
+            # Behind the answers, so that these run as they would without.
+            alone = [number for number, row in enumerate(rows) if row["method"] == ZERO_SHOT]
+            asked = [requests[number].query for number in alone]
+            found = confidences(vlm, asked, [rows[number]["prediction"] for number in alone])
+        for number, confidence in zip(alone, found, strict=True):
+            rows[number]["confidence"] = confidence
         return pa.Table.from_pylist(rows)
 
     sizes = {name: len(unit.rows) for name, unit in units.items()}
     return {args.eval_split: run_units(run, sizes, work, "Answering")}
+
+
+def confidences(vlm: BaseVLM, queries: Sequence[Example], predictions: Sequence[str]) -> list[float | None]:
+    """
+    How sure the VLM is of what it said without demonstrations: `answer_prob` of its own predictions, as the task would
+    show them (`task.target`), behind the zero-shot prompts. The right answers have no part in it.
+
+    Args:
+        vlm ([`BaseVLM`]):
+            Said it.
+        queries (`Sequence[Example]`):
+            What was asked.
+        predictions (`Sequence[str]`):
+            What the answers to it were.
+
+    Returns:
+        `list[float | None]`: in 0..1; `None` for a prediction that is empty, or can't be scored behind its prompt.
+    """
+    asked: dict[int, Request] = {}
+    for number, (query, prediction) in enumerate(zip(queries, predictions, strict=True)):
+        own = {**query, "answer": vlm.task.bare_answer(prediction)}
+        if not own["answer"]:
+            continue
+        try:
+            vlm.answer_ids(own)
+        except ValueError as error:  # a model may say what its own template or tokenizer has no place for
+            logger.warning("No confidence in the answer %r to query %r: %s", prediction, query["id"], error)
+        else:
+            asked[number] = Request((), own)
+    found: list[float | None] = [None] * len(queries)
+    for (number, request), scored in zip(asked.items(), vlm.answer_logprobs(list(asked.values())), strict=True):
+        if not math.isfinite(scored.logprob):
+            raise ValueError(
+                f"The VLM gives its own answer {request.query['answer']!r} to query {request.query['id']!r} the "
+                f"log-probability {scored.logprob}. Its dtype overflows, or its weights are damaged; try "
+                "`dtype: float32`."
+            )
+        found[number] = answer_score(*scored)
+    return found
 
 
 def read_predictions(files: Sequence[Path]) -> tuple[Dataset, Dataset]:

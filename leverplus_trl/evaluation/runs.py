@@ -57,6 +57,7 @@ class Run:
     accuracies: Mapping[str, float]
     selections: Mapping[str, tuple[str, ...]]
     predictions: Mapping[str, str]
+    confidences: Mapping[str, float | None]  # the VLM's in its own answer; only zero-shot has them
 
     def of(self, query_ids: Sequence[str]) -> "Run":
         """The same of some of the queries."""
@@ -72,8 +73,9 @@ def read_runs(predictions: Dataset) -> Runs:
     The table as runs in the order of every table, each with its queries in the order of the table.
 
     Raises:
-        `ValueError`: an empty table, a missing column, several splits, a duplicate row, an accuracy that is not a
-        finite number, methods answered on different queries, or no zero-shot.
+        `ValueError`: an empty table, a missing column (but for `confidence`, which older tables lack), several splits,
+        a duplicate row, an accuracy that is not a finite number, a confidence that is not in 0..1, methods answered on
+        different queries, or no zero-shot.
     """
     if len(predictions) == 0:
         raise ValueError("The predictions table is empty: there is nothing to evaluate.")
@@ -103,29 +105,34 @@ def read_order_probes(probes: Dataset, runs: Runs) -> Runs:
 
 
 def _group(predictions: Dataset) -> dict[RunKey, Run]:
-    missing = sorted(set(PREDICTIONS) - set(predictions.column_names))
+    missing = sorted(set(PREDICTIONS) - {"confidence"} - set(predictions.column_names))
     if missing:
         raise ValueError(f"The predictions table lacks the columns {missing}; it has {predictions.column_names}.")
     names = ["method", "shots", "seed", "query_id", "accuracy", "demonstration_ids", "prediction", "split"]
-    columns = predictions.with_format(None).select_columns(names)[:]
+    measured = "confidence" in predictions.column_names
+    columns = predictions.with_format(None).select_columns(names + ["confidence"] * measured)[:]
+    confidences = columns["confidence"] if measured else [None] * len(predictions)
     splits = sorted(set(columns["split"]))
     if len(splits) > 1:
         raise ValueError(f"The predictions come from several splits, {splits}; evaluate one split at a time.")
     runs: dict[RunKey, Run] = {}
-    for method, shots, seed, query_id, accuracy, selection, prediction in zip(
-        *(columns[name] for name in names[:-1]), strict=True
+    for method, shots, seed, query_id, accuracy, selection, prediction, confidence in zip(
+        *(columns[name] for name in names[:-1]), confidences, strict=True
     ):
         where = f"method {method!r}, shots {shots}, seed {seed}, query {query_id!r}"
         if (method == ZERO_SHOT) != (shots == 0):
             raise ValueError(f"{where}: {ZERO_SHOT}, and nothing else, has 0 shots.")
-        run = runs.setdefault((method, shots, seed), Run({}, {}, {}))
+        run = runs.setdefault((method, shots, seed), Run({}, {}, {}, {}))
         if query_id in run.accuracies:
             raise ValueError(f"The predictions table holds two rows for {where}; every prompt is answered once.")
         if accuracy is None or not float("-inf") < accuracy < float("inf"):
             raise ValueError(f"The accuracy for {where} is {accuracy}; expected a finite number.")
+        if confidence is not None and not 0.0 <= confidence <= 1.0:
+            raise ValueError(f"The confidence for {where} is {confidence}; expected a number in 0..1, or null.")
         run.accuracies[query_id] = accuracy
         run.selections[query_id] = tuple(selection or ())
         run.predictions[query_id] = prediction or ""
+        run.confidences[query_id] = confidence
     return runs
 
 

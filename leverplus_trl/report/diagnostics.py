@@ -29,6 +29,8 @@ MEASURES = {
     "hurt_share": "hurt",
     "helped_share": "helped",
     "oracle_gate_gain": "gate that knows",
+    "gate_gain": "gate by confidence",
+    "gate_kept_share": "kept by it",
     "copied_share": "copied answers",
     "copied_accuracy": "right if copied",
     "other_accuracy": "right if not",
@@ -37,10 +39,15 @@ MEASURES = {
     "same_image": "same image",
     "leaked": "leaked",
 }
+#: Parts of the cells of `MEASURES`.
+ENDS = ("gate_ci_low", "gate_ci_high")
 NOTES = (
     "In %. Selection entropy: 0 if one example is always chosen, 100 if all are chosen alike. Hurt and helped: "
     "queries whose accuracy is lower or higher than zero-shot. Gate that knows: points gained by falling back to "
-    "zero-shot wherever that is better, which needs the answers: a bound, not a method. Copied answers: "
+    "zero-shot wherever that is better, which needs the answers: a bound, not a method. Gate by "
+    "confidence: points really gained, with their interval, by falling back to zero-shot wherever the VLM is sure "
+    "enough of its zero-shot answer; how sure is enough is learned from other queries than those it is applied to. "
+    "Kept by it: queries that stay with zero-shot. Copied answers: "
     "predictions that equal the answer of a demonstration in the prompt. "
     "Regret: points below the oracle, with its interval.",
 )
@@ -64,14 +71,15 @@ def diagnostics_section(evaluations: Sequence[Evaluation]) -> Section | None:
 
 def _selections(one: Evaluation, rows: Sequence[Mapping]) -> Table:
     known = {row_name for row in rows for row_name, value in row.items() if value is not None}
-    extra = [name for name in sorted(known) if name not in MEASURES and name not in ("method", "shots")]
+    extra = [name for name in sorted(known) if name not in MEASURES and name not in ("method", "shots", *ENDS)]
     names = {name: MEASURES.get(name, name.replace("_", " ")) for name in [*MEASURES, *extra] if name in known}
     names.pop("most_common_share", None)  # the table of accuracies says what has collapsed
     accuracies = average_rows(one.results)
     by_method: dict[str, list[Row]] = {}
     for row in rows:
-        cells = [ABSENT if row.get(name) is None else percent(row[name]) for name in names]
-        cells.append(_regret(accuracies.get((row["method"], row["shots"]), {})))
+        cells = [_cell(row, name) for name in names]
+        regrets = accuracies.get((row["method"], row["shots"]), {})
+        cells.append(_difference(regrets, "regret", ("regret_ci_low", "regret_ci_high")))
         kind = "selector" if row["method"] in one.results["selectors"] else ""
         by_method.setdefault(row["method"], []).append(
             Row([method_label(row["method"]), str(row["shots"]), *cells], kind)
@@ -80,10 +88,16 @@ def _selections(one: Evaluation, rows: Sequence[Mapping]) -> Table:
     return Table(one.named("Selections and their effect."), ["method", "shots", *names.values(), "regret"], groups)
 
 
-def _regret(row: Mapping) -> str:
-    if row.get("regret") is None:
+def _cell(row: Mapping, name: str) -> str:
+    if name == "gate_gain":
+        return _difference(row, name, ENDS)
+    return ABSENT if row.get(name) is None else percent(row[name])
+
+
+def _difference(row: Mapping, name: str, ends: tuple[str, str]) -> str:
+    if row.get(name) is None:
         return ABSENT
-    return f"{percent(row['regret'], True)} {interval(row['regret_ci_low'], row['regret_ci_high'], True)}"
+    return f"{percent(row[name], True)} {interval(*(row[end] for end in ends), True)}"
 
 
 def _order(one: Evaluation, probes: Sequence[Mapping]) -> Table:

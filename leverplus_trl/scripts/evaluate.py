@@ -59,7 +59,9 @@ COLLAPSE = "collapse.json"
 CARD = """\
 What a frozen VLM answered, behind the demonstrations that each method chose.
 
-`demonstration_ids` stand in prompt order; `accuracy` is the task's metric in 0..1 (CIDEr: 0..10)."""
+`demonstration_ids` stand in prompt order; `accuracy` is the task's metric in 0..1 (CIDEr: 0..10). `confidence` is how
+sure the VLM is of what it answers without demonstrations: exp(log-probability of its own prediction / its number of
+tokens). It is null where there is nothing to score, and for every method but `zero_shot`."""
 PROBES_CARD = """\
 What the VLM answered behind demonstrations that a method chose, put in another order. `METHOD~shuffled` is to be held
 against METHOD in the predictions of the same evaluation, at the same shots and seed."""
@@ -97,7 +99,10 @@ def main(
     if stage_args.dry_run:
         shots = prompts_of_a_query(eval_args)
         count = len(shots)
-        logger.info("%d queries x at most %d prompts each: %d answers.", len(queries), count, count * len(queries))
+        logger.info(
+            "%d queries x at most %d prompts each: %d answers; the zero-shot answer of each is scored, too.",
+            *(len(queries), count, count * len(queries)),
+        )
         dry_run(job_to_estimate(queries, pool, shots, eval_args, stage_args.num_shards), vlm_args, task)
         return
     beams_provenance = table_provenance(eval_args.beams) if eval_args.beams else None
@@ -195,8 +200,9 @@ def job_to_estimate(
                 rows = rng.choice(len(identifiers), size=count, replace=False)
                 requests.append(Request(tuple(by_id[identifiers[row]] for row in rows), query))
         vlm.generate(requests)
+        vlm.answer_logprobs([Request((), query) for query in asked])  # the VLM's confidence in zero-shot answers
 
-    notes = ["Random demonstrations stood for what the methods choose."]
+    notes = ["Random demonstrations stood for what the methods choose, right answers for what zero-shot answers."]
     if eval_args.order_probes:
         notes.append(f"Order probes of up to {eval_args.order_probes} queries are not counted.")
     return Job({eval_args.eval_split: queries}, pool, eval_args.unit_size, work, num_shards, notes)

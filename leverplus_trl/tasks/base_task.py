@@ -110,6 +110,12 @@ class BaseTask(ABC):
     def postprocess(self, generation: str) -> str:
         """The answer in a raw generation."""
 
+    def bare_answer(self, prediction: str) -> str:
+        """A prediction without the words of the answer template, as far as the VLM said them: the `answer` that
+        [`target`] shows as that prediction."""
+        before, _, after = self.answer_template.partition("{answer}")
+        return prediction.removeprefix(before.lstrip()).removesuffix(after.rstrip()).strip()
+
     def accuracy(self, prediction: str, example: Example) -> float:
         """Worth of an answer in 0..1 (CIDEr: 0..10), by the task's metric, against all annotators."""
         return METRICS[self.metric].score(prediction, example, self.document_frequencies)

@@ -41,7 +41,7 @@ def examples(rows: list[dict]) -> Dataset:
 
 
 def answers(method: str, shots: int, by_query: dict[str, tuple], seed: int = 0, candidates=("a", "b", "c")) -> list:
-    """Rows of one run from `{query id: (demonstration ids, prediction, accuracy)}`."""
+    """Rows of one run from `{query id: (demonstration ids, prediction, accuracy)}`, and maybe a confidence."""
     return [
         {
             "query_id": query_id,
@@ -54,8 +54,9 @@ def answers(method: str, shots: int, by_query: dict[str, tuple], seed: int = 0, 
             "generation": prediction,
             "prediction": prediction,
             "accuracy": accuracy,
+            "confidence": confidence[0] if confidence else None,
         }
-        for query_id, (chosen, prediction, accuracy) in by_query.items()
+        for query_id, (chosen, prediction, accuracy, *confidence) in by_query.items()
     ]
 
 

@@ -33,7 +33,7 @@ ABOUT = {"name": "demo", "dataset": "world", "vlm": "tiny", "task": "vqa", "metr
 QUERIES = ["q0", "q1", "q2", "q3"]
 
 
-def rows_of(method, shots, accuracies, selections=None, seed=0, split="test"):
+def rows_of(method, shots, accuracies, selections=None, seed=0, split="test", confidence=None):
     selections = selections or [[f"{method}-{query_id}-{shot}" for shot in range(shots)] for query_id in QUERIES]
     return [
         {
@@ -47,6 +47,7 @@ def rows_of(method, shots, accuracies, selections=None, seed=0, split="test"):
             "generation": " red",
             "prediction": "red",
             "accuracy": accuracy,
+            "confidence": confidence,
         }
         for query_id, accuracy, chosen in zip(QUERIES, accuracies, selections, strict=False)
     ]
@@ -238,6 +239,10 @@ def test_result_sets_differ_by_their_queries():
         (table(ZERO_SHOT, rows_of("random", 1, [0.0] * 4, split="train")), r"several splits, \['test', 'train'\]"),
         (table(rows_of("zero_shot", 0, [0.0, None, 0.0, 0.0])), "query 'q1' is None; expected a finite number"),
         (table(rows_of("zero_shot", 0, [float("nan")])), "is nan; expected a finite number"),
+        (
+            table(rows_of("zero_shot", 0, [0.0], confidence=1.5)),
+            "query 'q0' is 1.5; expected a number in 0..1",
+        ),
     ],
 )
 def test_bad_predictions_are_refused(predictions, message):

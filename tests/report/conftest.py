@@ -58,6 +58,7 @@ def predictions():
                         "generation": " right" if query < right else " off",
                         "prediction": "right" if query < right else "off",
                         "accuracy": float(query < right),
+                        "confidence": (query + 1) / NUM_QUERIES if method == "zero_shot" else None,
                     }
                 )
     return Dataset.from_list(rows, features=PREDICTIONS)

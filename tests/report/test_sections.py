@@ -153,6 +153,29 @@ def test_diagnostics_are_shown_with_their_warnings(diagnosed):
     assert (rows["selector", "2"]["helped"], rows["selector", "2"]["hurt"]) == ("90.0", "0.0")
 
 
+def test_the_gate_stands_beside_the_one_that_knows(evaluation):
+    (found,) = (
+        row for row in evaluation.results["diagnostics"]["rows"] if (row["method"], row["shots"]) == ("random_pool", 1)
+    )
+    found |= {"gate_gain": 0.0125, "gate_ci_low": -0.01, "gate_ci_high": 0.03, "gate_kept_share": 0.25}
+    section = diagnostics_section([evaluation])
+    table = section.tables[0]
+    head = list(table.head)
+    place = head.index("gate that knows")
+    assert head[place + 1 : place + 3] == ["gate by confidence", "kept by it"]
+    assert not any("gate ci" in name for name in head)
+    cells = next(row.cells for _, rows in table.groups for row in rows if row.cells[0] == "random (whole pool)")
+    assert list(cells[place + 1 : place + 3]) == ["+1.2 [-1.0, +3.0]", "25.0"]
+    text = section_markdown(section)
+    assert (
+        "| gate that knows | gate by confidence | kept by it |" in text
+        and "learned from other queries than those it is applied to" in text
+    )
+    for row in evaluation.results["diagnostics"]["rows"]:
+        row |= dict.fromkeys(("gate_gain", "gate_ci_low", "gate_ci_high", "gate_kept_share"))
+    assert "gate by confidence" not in diagnostics_section([evaluation]).tables[0].head
+
+
 def test_methods_that_are_the_same_are_named_so(predictions):
     def copied(row):
         number = int(row["query_id"][1:])

@@ -16,11 +16,13 @@
 wrote."""
 
 import json
+import math
 import subprocess
 import sys
 
 import datasets
 import pytest
+import torch
 from paths import WORLD
 from small_world import VLM, beam_arguments, write_examples
 
@@ -30,9 +32,9 @@ from leverplus_trl.retrieval import SamplerArguments
 from leverplus_trl.schema import PREDICTIONS
 from leverplus_trl.scripts import beams, evaluate, report, sft
 from leverplus_trl.scripts.stage_arguments import ShardedStageArguments, StageArguments
-from leverplus_trl.tasks import DataArguments, TaskArguments
+from leverplus_trl.tasks import DataArguments, TaskArguments, make_task
 from leverplus_trl.trainer import SelectorSFTConfig
-from leverplus_trl.vlms import VLMArguments
+from leverplus_trl.vlms import VLMArguments, load_vlm
 
 
 SHOTS = [1, 2, 3]
@@ -114,6 +116,36 @@ def test_accuracies_are_the_metric_of_the_predictions(line, world):
     assert results["selectors"] == ["first", "again"]
 
 
+def test_zero_shot_answers_have_the_confidence_that_one_plain_forward_gives(line, world):
+    folder, arguments = line
+    _, _, task_args, vlm_args, *_ = arguments
+    predictions = datasets.load_dataset(str(folder / "evaluation" / "predictions"), "predictions", split="test")
+    alone = [row for row in predictions if row["method"] == "zero_shot"]
+    assert len(alone) == 12 and all(0.0 < row["confidence"] <= 1.0 for row in alone)
+    assert all(row["confidence"] is None for row in predictions if row["method"] != "zero_shot")
+    probes = datasets.load_dataset(str(folder / "evaluation" / "order_probes"), split="test")
+    assert set(probes["confidence"]) == {None}
+
+    vlm = load_vlm(vlm_args, make_task(task_args))
+    query = world["test"][3]
+    (row,) = (row for row in alone if row["query_id"] == query["id"])
+    prompt = vlm.prompt.whole((), query)
+    before, whole = (
+        vlm.processor(text=[text], images=list(prompt.images), return_tensors="pt")
+        for text in (prompt.text, prompt.text + row["prediction"])
+    )
+    start, ids = before["input_ids"].shape[1], whole["input_ids"][0]
+    with torch.no_grad():
+        logprobs = vlm.model(**whole).logits[0].log_softmax(-1)
+    own = [logprobs[place - 1, ids[place]].item() for place in range(start, len(ids))]
+    assert row["confidence"] == pytest.approx(math.exp(sum(own) / len(own)), rel=1e-3)
+
+    found = json.loads((folder / "evaluation" / "results.json").read_text())["diagnostics"]["rows"]
+    for one in found:
+        assert one["gate_ci_low"] <= one["gate_gain"] <= min(one["gate_ci_high"], one["oracle_gate_gain"] + 1e-12)
+        assert 0.0 <= one["gate_kept_share"] < 1.0
+
+
 def test_the_first_queries_have_results_of_their_own(line, world):
     folder, _ = line
     results = json.loads((folder / "evaluation" / "results.json").read_text())
@@ -175,6 +207,7 @@ def test_the_report_shows_the_numbers(line):
     results = json.loads((folder / "evaluation" / "results.json").read_text())
     best = next(row for row in results["rows"] if (row["method"], row["shots"]) == ("oracle", 2))
     assert f"{100 * best['accuracy']:.1f}" in page and "data:image/png;base64," in page
+    assert "gate by confidence" in page and "gate by confidence" in (folder / "report" / "report.md").read_text()
     assert (folder / "report" / "report.md").exists() and (folder / "report" / "accuracy_by_shots.png").exists()
 
 

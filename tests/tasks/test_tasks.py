@@ -75,6 +75,39 @@ def test_annotators_may_come_as_mappings():
         examples_from(table)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "generation", "bare", "shown"),
+    [
+        ({}, " red cat\nNext", "red cat", "red cat"),
+        ({}, " \n", "", ""),
+        ({"answer_template": "It is {answer}."}, "red", "red", "It is red."),
+        ({"answer_template": "It is {answer}."}, "It is red.", "red", "It is red."),
+        ({"answer_template": "It is {answer}."}, "It is red", "red", "It is red."),
+        ({"task": "captioning"}, "a cat on a mat", "a cat on a mat", "a cat on a mat"),
+        ({"task": "multiple_choice"}, "(B) stone\n\nC", "(B) stone", "(B) stone"),
+        (
+            {"task": "multiple_choice", "answer_template": "The answer is {answer}."},
+            "The answer is B. Ice melts.",
+            "B. Ice melts",
+            "The answer is B. Ice melts.",
+        ),
+        ({"task": "math_word_problem"}, "1 + 1 = 2\n#### 2\n\nQuestion: 3", "1 + 1 = 2\n#### 2", "1 + 1 = 2\n#### 2"),
+        (
+            {"task": "text_classification", "labels": ["good", "bad"], "answer_template": "Verdict: {answer}"},
+            "GOOD, I think",
+            "good",
+            "Verdict: good",
+        ),
+    ],
+)
+def test_predictions_are_shown_as_answers_are(arguments, generation, bare, shown):
+    """What the VLM said of the answer template itself is not said twice."""
+    task = make_task(TaskArguments(**arguments))
+    found = task.bare_answer(task.postprocess(generation))
+    assert found == bare
+    assert task.target({**EXAMPLE, "answer": found}) == shown or not found
+
+
 def test_examples_a_task_cannot_use_are_named_before_anything_runs():
     table = examples_from(Dataset.from_dict({"question": ["q"], "answer": ["sunny"]}))
     with pytest.raises(ValueError, match=r"1 of 1 examples of split 'train' have no image, e\.g\. \['train-0'\]"):

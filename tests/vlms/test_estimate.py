@@ -234,7 +234,9 @@ def test_an_evaluation_is_counted_with_other_demonstrations(world, vlm):
         job.run(unit, counting)
     assert [len(rows) for _, rows in job.units] == [3, 2]
     assert counting.work.answered == 5 * 3 and counting.work.new_tokens == 5 * 3 * TASK.max_new_tokens
-    assert counting.work.scored == 0 and 0 < counting.work.tokens <= counting.work.whole_tokens
+    # Each zero-shot answer is scored behind a prompt whose keys and values are there.
+    assert counting.work.scored == 5 and 0 < counting.work.scored_tokens < 5 * 5
+    assert 0 < counting.work.tokens <= counting.work.whole_tokens
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,79 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""How sure the VLM is of its own answers."""
+
+import logging
+import math
+
+import pytest
+from vlms.made_examples import picture_examples
+from vlms.one_at_a_time import plain_logprob
+from vlms.tiny_models import make_vlm
+
+from leverplus_trl.evaluation.inference import confidences
+from leverplus_trl.vlms import AnswerLogprob, Request
+
+
+@pytest.fixture(scope="module")
+def vlm():
+    made = make_vlm("qwen2_5_vl")
+    made.prepare([Request((), example) for example in picture_examples(4)])
+    return made
+
+
+def test_confidence_is_the_probability_of_the_prediction_by_its_length(vlm):
+    queries, predictions = picture_examples(3), ["blue", "red circle", "blue star or it"]
+    found = confidences(vlm, queries, predictions)
+    for query, prediction, sure in zip(queries, predictions, found, strict=True):
+        logprob, num_tokens = plain_logprob(vlm, Request((), {**query, "answer": prediction}))
+        assert sure == pytest.approx(math.exp(logprob / num_tokens), rel=1e-4) and 0.0 < sure < 1.0
+    assert len(set(found)) == 3
+
+
+def test_the_right_answer_has_no_part_in_it(vlm):
+    queries, predictions = picture_examples(2), ["blue", "red"]
+    changed = [{**query, "answer": "another", "answers": ["another"]} for query in queries]
+    assert confidences(vlm, queries, predictions) == confidences(vlm, changed, predictions)
+
+
+def test_empty_predictions_have_no_confidence(vlm):
+    queries = picture_examples(3)
+    found = confidences(vlm, queries, ["", "blue", " "])
+    assert (
+        found[0] is None
+        and found[2] is None
+        and found[1] == pytest.approx(confidences(vlm, queries[1:2], ["blue"])[0], rel=1e-5)
+    )
+    assert confidences(vlm, queries, [""] * 3) == [None] * 3 and confidences(vlm, [], []) == []
+
+
+def test_a_prediction_that_leaves_no_tokens_has_none_and_is_named(vlm, monkeypatch, caplog):
+    processed = vlm._process
+    monkeypatch.setattr(
+        vlm,
+        "_process",
+        lambda piece: type(processed(piece))({"input_ids": []}) if piece.text == "unheard" else processed(piece),
+    )
+    with caplog.at_level(logging.WARNING):
+        found = confidences(vlm, picture_examples(2), ["unheard", "blue"])
+    assert found[0] is None and 0.0 < found[1] < 1.0
+    assert "No confidence in the answer 'unheard' to query 'e0'" in caplog.text and "has no tokens" in caplog.text
+
+
+def test_a_number_that_is_none_is_an_error(vlm, monkeypatch):
+    monkeypatch.setattr(vlm.runner, "answer_logprobs", lambda requests: [AnswerLogprob(math.nan, 1)])
+    with pytest.raises(ValueError, match=r"own answer 'blue' to query 'e0' the log-probability nan.*dtype: float32"):
+        confidences(vlm, picture_examples(1), ["blue"])
