@@ -55,18 +55,18 @@ def best_threshold(confidences: Sequence[float], gains: Sequence[float]) -> floa
             By how much the zero-shot answer is better than the one behind demonstrations.
 
     Returns:
-        `float`: halfway between two neighbouring confidences, or infinity, which keeps no zero-shot answer; of several
-        that are as good, the highest.
+        `float`: halfway between two neighbouring confidences, or 0, which keeps every zero-shot answer, or infinity,
+        which keeps none; of several that are as good, the highest.
     """
     order = np.lexsort((gains, confidences))[::-1]  # the surest first; the order of the queries can't matter
     sure, gained = np.asarray(confidences)[order], np.asarray(gains)[order]  # [N], [N]
     # Rounded, since 0.3 - 0.1 - 0.2 is not 0.
     totals = np.cumsum(gained).round(9)  # [N]; of keeping the n + 1 surest
-    cuts = np.flatnonzero(sure[:-1] > sure[1:])  # [T]; behind these a threshold can stand
+    cuts = np.flatnonzero(np.append(sure[:-1] > sure[1:], sure.size > 0))  # [T]; behind these a threshold can stand
     if cuts.size == 0 or totals[cuts].max() <= 0.0:
         return math.inf
     cut = cuts[totals[cuts].argmax()]  # of equal ones the first: the highest threshold
-    return float((sure[cut] + sure[cut + 1]) / 2.0)
+    return float((sure[cut] + sure[cut + 1]) / 2.0) if cut + 1 < sure.size else 0.0
 
 
 def kept_queries(run: Run, zero_shot: Run) -> set[str]:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..beams.info_score import answer_score
+from ..beams.info_score import ScoredPrompt, answer_score
 from ..run_folder import RunFolder
 from ..schema import PREDICTIONS
 from ..tasks import Example
@@ -252,7 +252,7 @@ def confidences(vlm: BaseVLM, queries: Sequence[Example], predictions: Sequence[
                 f"log-probability {scored.logprob}. Its dtype overflows, or its weights are damaged; try "
                 "`dtype: float32`."
             )
-        found[number] = answer_score(*scored)
+        found[number] = answer_score(ScoredPrompt(*scored))
     return found
 
 

@@ -45,6 +45,7 @@ def evaluated(right, selectors):
             "generation": "",
             "prediction": "",
             "accuracy": float(query < count),
+            "confidence": None,
         }
         for method, seeds in right.items()
         for seed, count in enumerate(seeds)
