@@ -25,6 +25,7 @@ from vlms.tiny_models import make_vlm
 
 from leverplus_trl.evaluation.inference import confidences
 from leverplus_trl.vlms import AnswerLogprob, Request
+from leverplus_trl.vlms.segments import Segment
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +53,14 @@ def test_the_right_answer_has_no_part_in_it(vlm):
 def test_empty_predictions_have_no_confidence(vlm):
     queries = picture_examples(3)
     found = confidences(vlm, queries, ["", "blue", " "])
-    assert (
-        found[0] is None
-        and found[2] is None
-        and found[1] == pytest.approx(confidences(vlm, queries[1:2], ["blue"])[0], rel=1e-5)
-    )
+    (alone,) = confidences(vlm, queries[1:2], ["blue"])
+    assert found == [None, pytest.approx(alone, rel=1e-5), None]
     assert confidences(vlm, queries, [""] * 3) == [None] * 3 and confidences(vlm, [], []) == []
 
 
 def test_a_prediction_that_leaves_no_tokens_has_none_and_is_named(vlm, monkeypatch, caplog):
-    processed = vlm._process
-    monkeypatch.setattr(
-        vlm,
-        "_process",
-        lambda piece: type(processed(piece))({"input_ids": []}) if piece.text == "unheard" else processed(piece),
-    )
+    process, nothing = vlm._process, Segment({"input_ids": []})
+    monkeypatch.setattr(vlm, "_process", lambda piece: nothing if piece.text == "unheard" else process(piece))
     with caplog.at_level(logging.WARNING):
         found = confidences(vlm, picture_examples(2), ["unheard", "blue"])
     assert found[0] is None and 0.0 < found[1] < 1.0
