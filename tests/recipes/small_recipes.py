@@ -43,9 +43,16 @@ HOLDOUT, TRAIN, TEST = 6, 4, 4
 NUM_CANDIDATES = 6
 #: What is smaller, where a recipe says it at all.
 SMALLER = {
-    **{"num_threads": 1, "dtype": "float32", "memory_mb": 64, "max_batch_tokens": 2048, "unit_size": 2},
-    **{"num_candidates": NUM_CANDIDATES, "holdout": HOLDOUT, "num": {"holdout": HOLDOUT}},
-    **{"train_split": f"holdout[:{TRAIN}]", "eval_split": f"holdout[{TRAIN}:]"},
+    "num_threads": 1,
+    "dtype": "float32",
+    "memory_mb": 64,
+    "max_batch_tokens": 2048,
+    "unit_size": 2,
+    "num_candidates": NUM_CANDIDATES,
+    "holdout": HOLDOUT,
+    "num": {"holdout": HOLDOUT},
+    "train_split": f"holdout[:{TRAIN}]",
+    "eval_split": f"holdout[{TRAIN}:]",
 }
 #: What stages are told besides.
 BESIDES = {
