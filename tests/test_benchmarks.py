@@ -75,3 +75,18 @@ def test_memory_of_a_way(beam_scoring):
     assert beam_scoring["of_ids"](setting, beam_scoring["as_ids"](calls)) == calls
     found = beam_scoring["measure_memory"]("(b) batched", setting, calls, 20, args, options)
     assert 2**20 < found < 2**29  # bytes; the model alone takes 5 MB
+
+
+def test_recipe_costs_are_those_that_stand_in_the_readme(monkeypatch, capsys):
+    folder = ROOT / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(sys, "argv", ["recipe_costs.py", "--recipes", "sst2_qwen2.5_3b"])
+    runpy.run_path(str(folder / "recipe_costs.py"))["main"]()
+    sys.modules.pop("scoring_models", None)
+    found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| sst2")]
+    readme = (ROOT / "recipes" / "README.md").read_text().splitlines()
+    assert found == [line for line in readme if line.startswith("| sst2")]
+    names, *prompts = zip(*([cell.strip() for cell in line.split("|")][2:5] for line in found), strict=True)
+    assert names == ("10_beams.yaml", "11_test_beams.yaml", "50_evaluate.yaml")
+    # Zero-shot, 64 candidates, and the 63 others before each of five beams; of the evaluation what is distinct.
+    assert prompts[1][:2] == (f"{900 * (1 + 64 + 5 * 63):,}", f"{300 * (1 + 64 + 5 * 63):,}")

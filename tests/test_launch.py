@@ -48,7 +48,13 @@ from leverplus_trl.vlms.out_of_memory import run_or_halve
 
 
 RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
-SCRIPTS = sorted(ROOT.glob("recipes/*/run.sh"))
+EXPERIMENT = ROOT / "recipes" / "experiment.sh"
+#: Scripts and what they are told; v4 goes on from v2, which is trained once all the same.
+SCRIPTS = {path.parent.name: [path] for path in sorted(ROOT.glob("recipes/*/run.sh"))}
+for folder in sorted(file.parent for file in ROOT.glob("recipes/*/11_test_beams.yaml")):
+    selectors = ["v0", "v1", *["v4"] * (folder / "40_grpo.yaml").exists(), "v2"]
+    of_texts = folder.name.endswith("qwen2.5_3b")
+    SCRIPTS[folder.name] = [EXPERIMENT, folder.name, *(["text_sim"] if of_texts else ["mix", "v2_lora"]), *selectors]
 ACCELERATE_CONFIGS = sorted(ROOT.glob("accelerate_configs/*.yaml"))
 
 
@@ -67,15 +73,16 @@ def test_every_recipe_is_understood_by_its_stage(path, monkeypatch):
     assert path.name[0] == tens  # a second recipe of a stage has another unit place
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.parent.name)
-def test_every_command_of_a_recipe_script_is_understood_by_its_stage(path, tmp_path, monkeypatch):
+@pytest.mark.parametrize("command", SCRIPTS.values(), ids=SCRIPTS)
+def test_every_command_of_a_recipe_script_is_understood_by_its_stage(command, tmp_path, monkeypatch):
     """The script is run with a Python that only writes down what it is asked to do."""
     monkeypatch.chdir(ROOT)
     calls = tmp_path / "calls"
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >> {calls}\nprintf "\\n" >> {calls}\n')
     python.chmod(0o755)
-    subprocess.run(["bash", str(path)], check=True, env={**os.environ, "PYTHON": str(python)})
+    environment = {**os.environ, "PYTHON": str(python), "VLM_ARGS": "--memory_mb 30000"}
+    subprocess.run(["bash", *map(str, command)], check=True, env=environment)
     outputs = []
     for line in calls.read_text().splitlines():
         module, name, stage, *arguments = line.rstrip("\0").split("\0")
@@ -86,6 +93,40 @@ def test_every_command_of_a_recipe_script_is_understood_by_its_stage(path, tmp_p
         parsed = script.make_parser().parse_args_and_config(arguments)
         outputs += [args.output_dir for args in parsed if hasattr(args, "output_dir")]
     assert len(outputs) > 5 and len(set(outputs)) == len(outputs)
+
+
+def test_what_is_meant_for_stages_that_call_the_vlm_goes_to_these_alone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    environment = {**os.environ, "PYTHON": "echo", "VLM_ARGS": "--accelerate_config single", "SEEDS": "4 7"}
+    command = ["bash", str(EXPERIMENT), "okvqa_qwen2.5_vl_3b", "mix", "v4"]
+    done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    stages = ["prepare", "beams", "beams", *["sft", "rollouts", "grpo"] * 2, "evaluate", "report"]
+    assert [words[2] for words in lines] == stages
+    for words in lines:
+        assert ("--accelerate_config" in words) == (words[2] in ("beams", "rollouts", "evaluate"))
+        assert words[2] not in ("beams", "evaluate") or words[words.index("--sampler") + 1] == "mix"
+    evaluated = lines[-2]
+    start = evaluated.index("--selectors") + 1
+    here = "outputs/okvqa_qwen2.5_vl_3b/mix"
+    assert evaluated[start : start + 2] == [f"v4={here}/v4/4", f"v4={here}/v4/7"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "no recipe ''; expected one of coco_captions_flamingo_3b"),
+        (["okvqa"], "no recipe 'okvqa'; expected one of"),
+        (["okvqa_flamingo_3b", "best"], "no sampler 'best'; expected random, text_sim"),
+        (["okvqa_flamingo_3b", "mix", "v5"], "no selector 'v5'; expected v0, v1"),
+        (["sst2_qwen2.5_3b", "text_sim", "v4"], "v4 is offline RL, which recipes/sst2_qwen2.5_3b has no recipes for"),
+    ],
+)
+def test_an_experiment_that_there_is_not_is_refused_before_anything_runs(words, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    command = ["bash", str(EXPERIMENT), *words]
+    done = subprocess.run(command, env={**os.environ, "PYTHON": "echo"}, capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and not done.stdout
 
 
 @pytest.mark.parametrize("path", ACCELERATE_CONFIGS, ids=lambda path: path.stem)

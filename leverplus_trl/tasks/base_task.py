@@ -38,7 +38,8 @@ class TaskArguments:
         metric (`str`, *optional*):
             Metric that scores an answer; the task's own if not given.
         question_template (`str`, *optional*):
-            Text shown to the VLM, with `{question}` and any other text column of the example in braces.
+            Text shown to the VLM, with `{question}` (captions may do without) and any other text column of the example
+            in braces.
         answer_template (`str`, *optional*):
             The words the VLM should answer with, in demonstrations and where answers are scored, such as
             `"The answer is {answer}."`; the bare answer if not given.
@@ -61,7 +62,9 @@ class TaskArguments:
     def __post_init__(self):
         if self.metric is not None and self.metric not in METRICS:
             raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(METRICS)}.")
-        if self.question_template is not None and "{question}" not in self.question_template:
+        # All captions answer the same question, which OpenFlamingo's "Output:" leaves out.
+        asks = self.question_template is None or "{question}" in self.question_template or self.task == "captioning"
+        if not asks:
             raise ValueError(f"question_template {self.question_template!r} does not contain {{question}}.")
         if self.answer_template is not None and "{answer}" not in self.answer_template:
             raise ValueError(f"answer_template {self.answer_template!r} does not contain {{answer}}.")

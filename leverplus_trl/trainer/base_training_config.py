@@ -67,3 +67,7 @@ class BaseSelectorTrainingConfig(TrainingArguments):
             )
         take_launched_precision(self)
         super().__post_init__()
+        # With several GPUs and one process transformers would cut each batch into parts by `DataParallel`, and count
+        # `per_device_train_batch_size` once a GPU. A selector is too small to gain by it; more GPUs are for more
+        # processes.
+        self._n_gpu = min(self.n_gpu, 1)

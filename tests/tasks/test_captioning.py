@@ -48,3 +48,9 @@ def test_the_image_comes_with_the_request():
     assert task.target(example) == "a dog" and task.postprocess(" a dog\nmore") == "a dog"
     with pytest.raises(ValueError, match="has no image"):
         task.content(example | {"image": None})
+
+
+def test_a_request_may_leave_out_the_question_that_all_captions_answer():
+    task = make_task(TaskArguments(task="captioning", question_template="Output:"))
+    example = {"id": "1", "image": Image.new("RGB", (2, 2)), "question": "Describe it.", "answer": "a dog"}
+    assert task.content(example)[1] == {"type": "text", "text": "Output:"}

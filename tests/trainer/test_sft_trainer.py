@@ -21,7 +21,7 @@ import pytest
 import torch
 from datasets import Dataset
 from trainer.simulated_world import KNOWN, SimulatedWorld
-from transformers import AutoModel, AutoProcessor, TrainerCallback
+from transformers import AutoModel, AutoProcessor, TrainerCallback, TrainingArguments
 
 from leverplus_trl.retrieval.embeddings import ExampleEmbeddings
 from leverplus_trl.retrieval.similarity_index import rank_candidates
@@ -316,6 +316,19 @@ def test_measures_of_an_evaluation_equal_the_hand_worked_case():
 def test_arguments_that_make_no_sense_are_refused(tmp_path, values, message):
     with pytest.raises(ValueError, match=message):
         SelectorSFTConfig(output_dir=str(tmp_path), **values)
+
+
+def test_one_process_trains_on_one_gpu_however_many_it_sees(tmp_path, monkeypatch):
+    seen = TrainingArguments.__post_init__
+
+    def with_eight(self):
+        seen(self)
+        self._n_gpu = 8
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", with_eight)
+    assert TrainingArguments(output_dir=str(tmp_path), per_device_train_batch_size=4).train_batch_size == 32
+    args = SelectorSFTConfig(output_dir=str(tmp_path), per_device_train_batch_size=4)
+    assert (args.n_gpu, args.train_batch_size) == (1, 4)
 
 
 def test_the_card_escapes_what_it_is_told():
