@@ -56,13 +56,26 @@ def comparison_lines(evaluations: Sequence[Evaluation]) -> list[Line]:
             for row in table_rows(results):
                 line = _own(one, size, results, row)
                 alike = own.setdefault((method_rank(row.method), line.vlm, size, line.sampler), [])
-                if all(line != other for _, other in alike):
+                same = next((place for place, (_, other) in enumerate(alike) if _same_numbers(line, other)), None)
+                if same is None:
                     alike.append((one, line))
+                else:  # bold is what is the best in every evaluation that says so
+                    first, other = alike[same]
+                    alike[same] = (first, replace(other, bold=other.bold & line.bold))
     lines = []
     for alike in (own[key] for key in sorted(own, key=lambda key: key[0])):
         several = len(alike) > 1
         lines += [replace(line, method=f"{line.method} ({one.label})") if several else line for one, line in alike]
     return lines + [_published(one) for one in _published_for(evaluations)]
+
+
+def _same_numbers(line: Line, other: Line) -> bool:
+    """Whether two lines say the same of a method; what a whole table decides (corrected p, bold) may differ."""
+    shown, others = (
+        {at: [cell[name] for name in ("accuracy", "ci_low", "ci_high", "collapsed")] for at, cell in of.cells.items()}
+        for of in (line, other)
+    )
+    return shown == others
 
 
 def _own(one: Evaluation, size: int, results: Mapping, row: TableRow) -> Line:

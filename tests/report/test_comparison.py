@@ -89,6 +89,17 @@ def test_several_samplers_stand_in_one_table(evaluation):
     assert found["selector", "mix"].bold == {2} and found["selector", "mix"].kind == "selector"
 
 
+def test_a_row_that_two_evaluations_share_stands_there_once(evaluation):
+    two = [with_sampler(evaluation, "mix"), with_sampler(evaluation, "random")]
+    for row in two[1].results["rows"]:  # what the whole of the other table decides
+        row |= {"diff_p_holm": 0.5, "identical_to": ["selector"], "regret": 0.1}
+    lines = [line for line in comparison_lines(two) if line.method == "random (whole pool)"]
+    assert len(lines) == 1 and lines[0].sampler == "–"
+    for row in two[1].results["rows"]:
+        row["accuracy"] += 0.01
+    assert len([line for line in comparison_lines(two) if line.method.startswith("random (whole pool)")]) == 2
+
+
 def test_prefixes_have_groups_of_their_own(evaluation):
     results = evaluation.results
     part = {"num_queries": 10, "rows": json.loads(json.dumps(results["rows"])), "best": [], "best_heuristics": []}
