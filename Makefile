@@ -30,11 +30,12 @@ results: demo emoji ## docs/results.md: every selector on the embedded world, an
 	bash recipes/demo_selectors/run.sh
 	$(BIN)/python docs/make_results.py
 
+# loadscope: what a module sets up once is set up in one process, not in both.
 test: .venv/installed ## The tests that run in minutes
-	$(BIN)/python -m pytest -n 2 -m "not slow" tests
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow" tests
 
 test_slow: .venv/installed ## All tests
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests
 
 quality: .venv/installed ## Checks style
 	$(BIN)/ruff check .
