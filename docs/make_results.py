@@ -47,18 +47,18 @@ class Study:
 STUDIES = (
     Study(
         "The embedded world",
-        "recipes/demo_selectors",
+        "`recipes/demo` (the beams), `recipes/demo_selectors`",
         "outputs/demo_selectors/evaluation",
         "outputs/demo/beams",
     ),
-    Study("Emoji and SmolLM2-135M", "recipes/emoji_smollm2", "outputs/emoji/evaluation", "outputs/emoji/beams"),
+    Study("Emoji and SmolLM2-135M", "`recipes/emoji_smollm2`", "outputs/emoji/evaluation", "outputs/emoji/beams"),
 )
 INTRODUCTION = """\
 # Results
 
 `make results` makes this page: it runs the recipes named below, three seeds each of every selector and of every
-method that draws at random, and writes what their evaluations hold, all of it, as it is. Nothing here was edited by
-hand. [selectors.md](selectors.md) says what the selectors are, and what can be concluded and what can't."""
+method that draws at random, and writes the tables of their evaluations. Nothing here was edited by hand.
+[selectors.md](selectors.md) says what the selectors are, and what can be concluded and what can't."""
 
 
 def render(study: Study, folder: Path) -> tuple[str, dict[str, bytes]]:
@@ -78,7 +78,7 @@ def render(study: Study, folder: Path) -> tuple[str, dict[str, bytes]]:
         charts |= {chart.file_name: chart.png for chart in named}
         parts.append("#" + section_markdown(replace(section, charts=named)))
     small_print = "\n".join(f"- {escape_markdown(note)}" for note in notes(evaluation.results))
-    head = [f"## {study.title}", f"{escape_markdown(about(evaluation.results))} Recipes: `{study.recipes}`."]
+    head = [f"## {study.title}", f"{escape_markdown(about(evaluation.results))} Recipes: {study.recipes}."]
     table = ["### Accuracy", markdown_table(evaluation.results).rstrip(), small_print]
     return "\n\n".join([*head, *table, *parts, _made_with(evaluation)]), charts
 

@@ -154,7 +154,8 @@ def read_table(path_or_id: str, config: str, split: str, features: Features, rev
     missing = [name for name in features if name not in table.column_names]
     if missing:
         raise ValueError(
-            f"The table {config!r} of {path_or_id!r} has no column {missing[0]!r}; it has {table.column_names}."
+            f"The table {config!r} of {path_or_id!r} has no column {missing[0]!r}; it has {table.column_names}. It is "
+            "another table, or one of another version of leverplus_trl: make it again."
         )
     return table.select_columns(list(features)).cast(features)
 

@@ -86,5 +86,5 @@ def info_score(found: ScoredPrompt, zero_shot: ScoredPrompt, score: str = "prob"
 
 def ledger_prompts(ledger: Dataset | Mapping[str, Sequence]) -> list[ScoredPrompt]:
     """What a ledger, or some rows of it as lists, knows of its prompts, in their order."""
-    columns = (ledger[name] for name in ("answer_logprob", "num_answer_tokens", "accuracy"))
+    columns = (ledger[name][:] for name in ("answer_logprob", "num_answer_tokens", "accuracy"))
     return [ScoredPrompt(*row) for row in zip(*columns, strict=True)]

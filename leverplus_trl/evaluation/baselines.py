@@ -178,7 +178,7 @@ def oracle(ledger: Dataset, query_ids: Sequence[str], num_shots: int, score: str
     zero_shot: dict[str, ScoredPrompt] = {}
     rows: dict[str, list[tuple[list[str], ScoredPrompt]]] = {}
     for query_id, ids, found in zip(
-        ledger["query_id"], ledger["demonstration_ids"], ledger_prompts(ledger), strict=True
+        ledger["query_id"][:], ledger["demonstration_ids"][:], ledger_prompts(ledger), strict=True
     ):
         if query_id not in wanted:
             continue

@@ -102,8 +102,7 @@ def summarize(
     Args:
         predictions (`Dataset`):
             Table with the columns of `schema.PREDICTIONS`: one row a method, number of shots, seed and query. Every
-            method must have answered the same queries, and zero-shot must be among them. Without `confidence` there is
-            no gate.
+            method must have answered the same queries, and zero-shot must be among them.
         name (`str`):
             Name of the evaluation.
         dataset (`str`):

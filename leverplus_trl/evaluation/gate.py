@@ -20,7 +20,8 @@ behind the method's demonstrations. A zero-shot answer without a confidence is n
 
 The threshold t is learned from right answers, so it is judged on queries that it was not learned from (cross-fitting,
 Stone 1974, "Cross-validatory choice and assessment of statistical predictions"): queries fall into folds by a hash of
-their ids, and each fold is gated by the t that is best on all others.
+their ids, and each fold is gated by the t that is best on all others. The interval resamples queries and takes the
+thresholds as given, so it is somewhat too narrow.
 """
 
 import hashlib

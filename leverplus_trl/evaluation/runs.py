@@ -73,8 +73,8 @@ def read_runs(predictions: Dataset) -> Runs:
     The table as runs in the order of every table, each with its queries in the order of the table.
 
     Raises:
-        `ValueError`: an empty table, a missing column (but for `confidence`, which older tables lack), several splits,
-        a duplicate row, an accuracy that is not a finite number, a confidence that is not in 0..1, methods answered on
+        `ValueError`: an empty table, a missing column, several splits, a duplicate row, an accuracy that is not a
+        finite number, a confidence that is not in 0..1, methods answered on
         different queries, or no zero-shot.
     """
     if len(predictions) == 0:
@@ -105,19 +105,17 @@ def read_order_probes(probes: Dataset, runs: Runs) -> Runs:
 
 
 def _group(predictions: Dataset) -> dict[RunKey, Run]:
-    missing = sorted(set(PREDICTIONS) - {"confidence"} - set(predictions.column_names))
+    missing = sorted(set(PREDICTIONS) - set(predictions.column_names))
     if missing:
         raise ValueError(f"The predictions table lacks the columns {missing}; it has {predictions.column_names}.")
-    names = ["method", "shots", "seed", "query_id", "accuracy", "demonstration_ids", "prediction", "split"]
-    measured = "confidence" in predictions.column_names
-    columns = predictions.with_format(None).select_columns(names + ["confidence"] * measured)[:]
-    confidences = columns["confidence"] if measured else [None] * len(predictions)
-    splits = sorted(set(columns["split"]))
+    names = ["method", "shots", "seed", "query_id", "accuracy", "demonstration_ids", "prediction", "confidence"]
+    columns = predictions.with_format(None).select_columns(names)[:]
+    splits = sorted(set(predictions["split"][:]))
     if len(splits) > 1:
         raise ValueError(f"The predictions come from several splits, {splits}; evaluate one split at a time.")
     runs: dict[RunKey, Run] = {}
     for method, shots, seed, query_id, accuracy, selection, prediction, confidence in zip(
-        *(columns[name] for name in names[:-1]), confidences, strict=True
+        *(columns[name] for name in names), strict=True
     ):
         where = f"method {method!r}, shots {shots}, seed {seed}, query {query_id!r}"
         if (method == ZERO_SHOT) != (shots == 0):

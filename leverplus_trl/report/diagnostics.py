@@ -45,11 +45,11 @@ NOTES = (
     "In %. Selection entropy: 0 if one example is always chosen, 100 if all are chosen alike. Hurt and helped: "
     "queries whose accuracy is lower or higher than zero-shot. Gate that knows: points gained by falling back to "
     "zero-shot wherever that is better, which needs the answers: a bound, not a method. Gate by "
-    "confidence: points really gained, with their interval, by falling back to zero-shot wherever the VLM is sure "
-    "enough of its zero-shot answer; how sure is enough is learned from other queries than those it is applied to. "
-    "Kept by it: queries that stay with zero-shot. Copied answers: "
-    "predictions that equal the answer of a demonstration in the prompt. "
-    "Regret: points below the oracle, with its interval.",
+    "confidence: points that falling back to zero-shot would have gained wherever the VLM is sure enough of its "
+    "zero-shot answer; how sure is enough is learned from other queries than those it is applied to. Its interval "
+    "takes what was learned as given, so it is somewhat too narrow. Kept by it: queries that stay with zero-shot. "
+    "Copied answers: predictions that equal the answer of a demonstration in the prompt. Regret: points below the "
+    "oracle, with its interval.",
 )
 
 

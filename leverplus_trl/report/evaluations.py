@@ -97,9 +97,7 @@ def _read(folder: Path) -> tuple[dict, Dataset]:
     results = read_results(folder / RESULTS)
     if not shots_of(results):
         raise ValueError(f"The results in {str(folder)!r} are zero-shot alone; evaluate a method with demonstrations.")
-    # What confidences are worth stands in the results; tables of older evaluations have none.
-    shown = Features({name: kind for name, kind in PREDICTIONS.items() if name != "confidence"})
-    predictions = read_splits(str(folder / "predictions"), "predictions", shown)
+    predictions = read_splits(str(folder / "predictions"), "predictions", PREDICTIONS)
     if digest(sorted(set(predictions["query_id"]))) != results["query_set"]:
         raise ValueError(
             f"The predictions and results.json in {str(folder)!r} are of different queries; run the evaluate stage "

@@ -24,33 +24,32 @@ from .tables import ABSENT, average_rows, interval, method_label, percent, shots
 
 def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
     """Differences of the selectors to the best heuristic, to the first selector and to zero-shot, and what each seed
-    reached by itself; `None` where no selector was evaluated and no method has several seeds."""
-    tables, sizes = [], []
-    for one in evaluations:
+    reached by itself; `None` where no selector was evaluated."""
+    tables = []
+    measured = [one for one in evaluations if one.results["selectors"]]
+    for one in measured:
         results = one.results
         by_pair = {(each["method"], each["baseline"], each["shots"]): each for each in results["comparisons"]}
         best = {(each["method"], each["shots"]): each for each in results["best_heuristics"]}
-        found = [
-            _paired(one, "the best heuristic", best.get),
-            _paired(one, "zero-shot", lambda key, pairs=by_pair: pairs.get((key[0], ZERO_SHOT, key[1]))),
-        ]
-        if len(results["selectors"]) > 1:
-            first = results["selectors"][0]
-            found.append(
-                _paired(one, method_label(first), lambda key, pairs=by_pair, to=first: pairs.get((key[0], to, key[1])))
-            )
-        tables += [table for table in [*found, _seeds(one)] if table]
-        sizes.append(len(results["comparisons"]))
-    if not tables:
+        tables += [_paired(one, "the best heuristic", best.get), _against(one, ZERO_SHOT, by_pair)]
+        tables += [_against(one, results["selectors"][0], by_pair)] if len(results["selectors"]) > 1 else []
+        tables.append(_seeds(one))
+    found = [table for table in tables if table]
+    if not found:
         return None
-    compared = " and ".join(map(str, sizes))
+    sizes = " and ".join(str(len(one.results["comparisons"])) for one in measured)
+    confidences = " and ".join(dict.fromkeys(f"{one.results['interval']['confidence']:.0%}" for one in measured))
     notes = [
         "Differences in points, paired query by query (each query's accuracy averaged over the seeds first), with "
-        f"their 95% intervals. p is corrected (Holm) for all {compared} comparisons of a selector with another method "
-        "in results.json, of which these are some; intervals are not. The best heuristic is the best on these very "
-        "queries, which favours it.",
+        f"their {confidences} intervals. p is corrected (Holm) for all {sizes} comparisons of a selector with another "
+        "method in results.json, of which these are some; intervals are not. The best heuristic is the best on these "
+        "very queries, which favours it.",
     ]
-    return Section("Trained selectors", "selectors", tables=tables, notes=notes)
+    return Section("Trained selectors", "selectors", tables=found, notes=notes)
+
+
+def _against(one: Evaluation, baseline: str, by_pair: Mapping[tuple[str, str, int], Mapping]) -> Table | None:
+    return _paired(one, method_label(baseline), lambda key: by_pair.get((key[0], baseline, key[1])))
 
 
 def _paired(one: Evaluation, baseline: str, find: Callable[[tuple[str, int]], Mapping | None]) -> Table | None:

@@ -89,7 +89,8 @@ def main(
             check_disjoint(others, examples, name, split)
         queries[split] = first_queries(examples, beam_args.num_queries)
         references[split] = examples.select_columns(["answers"])
-    task.use_references(*references.values())  # all of them: a trial on a few queries is on the scale of the whole job
+    if beam_args.score == METRIC:  # all of them: a trial on a few queries is on the scale of the whole job
+        task.use_references(*references.values())
     if beam_args.num_shots > sampler_args.num_candidates:
         raise ValueError(
             f"num_shots is {beam_args.num_shots} and num_candidates {sampler_args.num_candidates}: a sequence can't "
@@ -112,7 +113,7 @@ def main(
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
     }
-    if beam_args.score == METRIC and task.document_frequencies:
+    if task.document_frequencies:
         facts["reference_fingerprints"] = {split: dataset_fingerprint(one) for split, one in references.items()}
     run = RunFolder(beam_args.output_dir, "beams", recipe, facts, stage_args.shard)
     if (run.path / LAST_FILE).exists():

@@ -116,8 +116,13 @@ class BaseTask(ABC):
     def bare_answer(self, prediction: str) -> str:
         """A prediction without the words of the answer template, as far as the VLM said them: the `answer` that
         [`target`] shows as that prediction."""
-        before, _, after = self.answer_template.partition("{answer}")
-        return prediction.removeprefix(before.lstrip()).removesuffix(after.rstrip()).strip()
+        before, _, after = (part.strip() for part in self.answer_template.partition("{answer}"))
+        said = prediction.strip()
+        if said.lower().startswith(before.lower()):
+            said = said[len(before) :].strip()
+        if after and said.lower().endswith(after.lower()):
+            said = said[: -len(after)].strip()
+        return said
 
     def accuracy(self, prediction: str, example: Example) -> float:
         """Worth of an answer in 0..1 (CIDEr: 0..10), by the task's metric, against all annotators."""

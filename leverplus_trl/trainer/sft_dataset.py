@@ -158,7 +158,9 @@ def _score_trees(
         )
     zero_shot: dict[int, float] = {}
     scored: list[tuple[int, list[int], float]] = []
-    for query_id, ids, value in zip(ledger["query_id"], ledger["demonstration_ids"], values.tolist(), strict=True):
+    for query_id, ids, value in zip(
+        ledger["query_id"][:], ledger["demonstration_ids"][:], values.tolist(), strict=True
+    ):
         row = rows.get(query_id)
         if row is None:
             continue  # beams may hold fewer queries than the ledger

@@ -156,7 +156,7 @@ def test_the_page_of_results_is_made_of_evaluations(folder, monkeypatch):
     results = json.loads((folder / "evaluation" / "results.json").read_text())
     results["provenance"] = {"versions": {"torch": "2.1"}, "facts": {"device": "cpu", "num_threads": 1}}
     (folder / "evaluation" / "results.json").write_text(json.dumps(results))
-    study = module.Study("Mine", "recipes/mine", str(folder / "evaluation"), str(folder / "beams"))
+    study = module.Study("Mine", "`recipes/mine`", str(folder / "evaluation"), str(folder / "beams"))
     monkeypatch.setattr(module, "STUDIES", (study,))
     page = folder / "docs" / "results.md"
     monkeypatch.setattr(sys, "argv", ["make_results.py", "--output", str(page)])

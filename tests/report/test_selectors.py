@@ -88,5 +88,5 @@ def test_each_seed_stands_by_itself(section):
     assert "| v2 | 90.0 / 85.0 / 95.0 |" in section_markdown(section)
 
 
-def test_without_selectors_and_seeds_there_is_nothing_to_say():
-    assert selectors_section([evaluated({"zero_shot": [2], "text_sim": [12]}, [])]) is None
+def test_without_selectors_there_is_nothing_to_say():
+    assert selectors_section([evaluated({"zero_shot": [2], "random": [6, 10], "text_sim": [12]}, [])]) is None

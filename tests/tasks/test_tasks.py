@@ -91,6 +91,8 @@ def test_annotators_may_come_as_mappings():
             "B. Ice melts",
             "The answer is B. Ice melts.",
         ),
+        ({"answer_template": "The answer is {answer}."}, "the answer is red.", "red", "The answer is red."),
+        ({"answer_template": "The answer is {answer}."}, "The answer is", "", ""),
         ({"task": "math_word_problem"}, "1 + 1 = 2\n#### 2\n\nQuestion: 3", "1 + 1 = 2\n#### 2", "1 + 1 = 2\n#### 2"),
         (
             {"task": "text_classification", "labels": ["good", "bad"], "answer_template": "Verdict: {answer}"},
