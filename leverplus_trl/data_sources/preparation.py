@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, Image, concatenate_datasets
 from datasets.table import embed_table_storage
+from tqdm import tqdm
 
 from ..schema import EXAMPLES
 from ..tables import load_split
@@ -273,7 +274,7 @@ def cut_splits(
             Decides about the order.
         holdout (`int`, *optional*):
             Cut at least that many examples off the first split, as a split `holdout` of their own. Examples of one
-            image stay together.
+            image, by the content of its file, stay together.
         num (`int` or `Mapping[str, int]`, *optional*):
             Examples to take of each split that has more, or of those that are named.
 
@@ -304,11 +305,8 @@ def _hold_out(table: Dataset, number: int, seed: int, split: str) -> tuple[Datas
     if number >= len(table):
         raise ValueError(f"holdout is {number}, but split {split!r} has {len(table)} examples to cut it from.")
     groups: dict[str, list[int]] = {}
-    columns = (table["id"][:], table.select_columns("image"), _image_states(table))
-    for place, (identifier, row, (has_image, path)) in enumerate(zip(*columns, strict=True)):
-        if has_image and path is None:
-            path = hashlib.sha256(row["image"]["bytes"]).hexdigest()
-        groups.setdefault(path or identifier, []).append(place)
+    for place, name in enumerate(_image_names(table)):
+        groups.setdefault(name, []).append(place)
     names = list(groups)
     held: list[int] = []
     for place in _order([f"{HOLDOUT} {name}" for name in names], seed):
@@ -319,6 +317,24 @@ def _hold_out(table: Dataset, number: int, seed: int, split: str) -> tuple[Datas
         raise ValueError(f"holdout is {number}, and all {len(table)} examples of split {split!r} show one image.")
     taken = set(held)
     return table.select([place for place in range(len(table)) if place not in taken]), table.select(sorted(held))
+
+
+def _image_names(table: Dataset) -> Iterator[str]:
+    """The digest of each example's image file, by which copies under other names (as ScienceQA has) are the same on
+    every machine; the id of an example without one."""
+    known: dict[str, str] = {}
+    columns = (table["id"][:], table.select_columns("image"), _image_states(table))
+    progress = tqdm(zip(*columns, strict=True), "Comparing images", len(table), unit="example")
+    for identifier, row, (has_image, path) in progress:
+        if not has_image:
+            yield identifier
+        elif path is None:
+            yield hashlib.sha256(row["image"]["bytes"]).hexdigest()
+        else:
+            if path not in known:
+                with open(path, "rb") as file:
+                    known[path] = hashlib.file_digest(file, "sha256").hexdigest()
+            yield known[path]
 
 
 def _order(names: Sequence[str], seed: int) -> list[int]:

@@ -172,6 +172,26 @@ def test_a_holdout_shares_no_image_with_the_split_it_was_cut_off(tmp_path):
         prepared(tmp_path, "okvqa", to="all", holdout=7)
 
 
+def test_copies_of_an_image_under_other_names_are_one_image(tmp_path):
+    """ScienceQA has a file for each question, also where several are about one picture."""
+    root = tmp_path / "official"
+    write_dataset("scienceqa", root, {**sizes_of("scienceqa"), "train": 12})
+    for number in range(1, 13):
+        file = root / "images" / "train" / str(number) / "image.png"
+        file.write_bytes(picture((number - 1) // 4, "PNG"))
+    output = prepared(tmp_path, "scienceqa", holdout=5)
+    splits = datasets.load_dataset(str(output))
+    shown = {
+        split: {row["image"].tobytes() for row in splits[split].select_columns("image")}
+        for split in ("train", "holdout")
+    }
+    assert len(splits["holdout"]) == 8 and len(splits["train"]) == 4
+    assert not shown["train"] & shown["holdout"]
+    moved = root.rename(tmp_path / "elsewhere")
+    again = datasets.load_dataset(str(prepared(tmp_path, "scienceqa", to="again", root=str(moved), holdout=5)))
+    assert again["holdout"]["id"][:] == splits["holdout"]["id"][:]  # wherever the files lie
+
+
 def test_mmbench_can_be_cut_into_demonstrations_and_queries(tmp_path):
     splits = datasets.load_dataset(str(prepared(tmp_path, "mmbench", holdout=2, embed_images=True)))
     assert {split: len(table) for split, table in splits.items()} == {"validation": 2, "holdout": 2}
