@@ -121,7 +121,10 @@ def test_what_is_meant_for_stages_that_call_the_vlm_goes_to_these_alone(monkeypa
         (["okvqa_flamingo_3b", "best"], "no sampler 'best'; expected random, text_sim"),
         (["okvqa_flamingo_3b", "mix", "v5"], "no selector 'v5'; expected v0, v1"),
         (["sst2_qwen2.5_3b", "text_sim", "v4"], "v4 is offline RL, which recipes/sst2_qwen2.5_3b has no recipes for"),
-        (["gsm8k_qwen2.5_3b", "random", "v2", "v2_lora"], "v2_lora looks at images, which recipes/gsm8k_qwen2.5_3b has"),
+        (
+            ["gsm8k_qwen2.5_3b", "random", "v2", "v2_lora"],
+            "v2_lora looks at images, which recipes/gsm8k_qwen2.5_3b has",
+        ),
         *((["sst2_qwen2.5_3b", sampler], f"{sampler} looks at images") for sampler in OF_IMAGES),
     ],
 )

@@ -285,7 +285,9 @@ def test_what_runs_again_for_its_gradients_learns_the_same(tmp_path, beams, monk
         with monkeypatch.context() as patch:
             patch.setattr(CLIPMLP, "forward", counting)
             output = run(folder, beams, **values, gradient_checkpointing=again)
-        losses = [entry.get("loss") for entry in json.loads((output / "trainer_state.json").read_text())["log_history"]]
+        losses = [
+            entry.get("loss") for entry in json.loads((output / "trainer_state.json").read_text())["log_history"]
+        ]
         found.append((load_file(output / "model.safetensors"), losses, sum(calls)))
         calls.clear()
     (plain, losses, ran), (other, other_losses, ran_again) = found
