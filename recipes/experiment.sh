@@ -64,7 +64,7 @@ train() { # train SELECTOR SEED
   case "$1" in
     v0) sft v0 "$2" --learning_rate 5e-4 --num_train_epochs 12 ;;
     # From pixels: an epoch costs much more and teaches more. As many queries in a step as the others, few at a time, and
-    # CLIP's layers run again for their gradients: two queries show 130 images, whose activations no GPU could hold.
+    # CLIP's layers run again for their gradients: activations of the 130 images of two queries would take 71 GB.
     v2_lora)
       sft v2_lora "$2" --num_train_epochs 8 --eval_steps 0.25 --save_steps 0.25 --gradient_checkpointing true \
         --per_device_train_batch_size 2 --gradient_accumulation_steps 16 --per_device_eval_batch_size 4
