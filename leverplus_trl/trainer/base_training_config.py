@@ -35,7 +35,7 @@ class BaseSelectorTrainingConfig(TrainingArguments):
     `transformers.TrainingArguments` with other defaults, since a selector is small.
 
     Raises:
-        `ValueError`: an argument that has no effect here.
+        `ValueError`: an argument that has no effect here, or that would lose gradients.
     """
 
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
