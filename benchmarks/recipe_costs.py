@@ -23,8 +23,10 @@ Both are those of the real model, though a small one of its kind plans: its proc
 is as much smaller as its keys and values are. Operations are those of the real shape, on the meta device
 (`Operations`); of an image they are counted on the real vision tower, one layer of each kind.
 
-Assumed: images of 640 x 480; texts of as many words as LENGTHS says, and a token a word or mark; candidates drawn at
-random, none of them shared between queries; every image encoded anew in each unit of work.
+Assumed: images of 640 x 480; texts of as many words and queries with as many distinct answers as LENGTHS says, and a
+token a word or mark; candidates drawn at random, none of them shared between queries; every image encoded anew in each
+unit of work. As in `--dry_run`, random demonstrations stand for those that selectors and methods choose, right answers
+for what is answered, nothing is taken from the ledger, and order probes are not counted.
 """
 
 import argparse
@@ -35,6 +37,7 @@ import numpy as np
 import PIL.Image
 import torch
 import yaml
+from datasets import Dataset
 from scoring_models import (
     CHAT_TEMPLATE,
     SMALL_TEXT_SHAPE,
@@ -57,9 +60,14 @@ from transformers import (
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from leverplus_trl import Request, VLMArguments, make_task
+from leverplus_trl import VLMArguments, make_task
 from leverplus_trl.beams.beam_generation import search_unit
+from leverplus_trl.data_sources import DATA_SOURCES
+from leverplus_trl.rollouts.rollout_generation import answer_unit
+from leverplus_trl.rollouts.rollout_reuse import Known
+from leverplus_trl.rollouts.rollout_sources import RANDOM, Proposal
 from leverplus_trl.scripts import beams, evaluate, rollouts
+from leverplus_trl.selectors import GPT2SelectorConfig, GPT2SelectorModel
 from leverplus_trl.tasks import BaseTask, Example, TaskArguments
 from leverplus_trl.vlms import BaseVLM, CausalLM, Qwen2_5_VL
 from leverplus_trl.vlms.counting import CountingVLM, Work
@@ -75,12 +83,15 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 IMAGE_SIZE = (640, 480)
 UNITS = 2
 #: Words of a question (ScienceQA: with its hint) and of an answer; of OK-VQA and VQAv2 as their papers say, of the
-#: others assumed.
-LENGTHS = {"okvqa": (8, 1), "vqav2": (6, 1), "coco_karpathy": (7, 11), "scienceqa": (40, 1), "gsm8k": (52, 120)}
-LENGTHS |= {"sst2": (10, 1)}
+#: others assumed. Then how many different answers a query's annotators give, of the number behind it: assumed, but for
+#: datasets that have one.
+LENGTHS = {"okvqa": (8, 1, 5, 10), "vqav2": (6, 1, 3, 10), "coco_karpathy": (7, 11, 5, 5)}
+LENGTHS |= {"scienceqa": (40, 1, 1, 1), "gsm8k": (52, 120, 1, 1), "sst2": (10, 1, 1, 1)}
 #: What time is reckoned with: bfloat16 products of an H100 or H200 without sparsity, as its maker says, and an assumed
 #: share of them.
 PEAK, UTILISATION = 989e12, 0.3
+#: What different answers begin with; all other words are one token, the unknown one.
+FIRST_WORDS = [f"word{number}" for number in range(10)]
 MPT_1B = {"d_model": 2048, "n_heads": 16, "n_layers": 24, "vocab_size": 50_434, "max_seq_len": 2048}
 SMALL_MPT = {"d_model": 32, "n_heads": 4, "n_layers": 2, "vocab_size": 64, "max_seq_len": 2048}
 CLIP_L = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
@@ -121,8 +132,8 @@ def on_meta(make) -> PreTrainedModel:
 
 
 def word_tokenizer(special: list[str], chat_template: str | None) -> PreTrainedTokenizerFast:
-    """A token a word or mark, all of them alike: how long a text is is all that counts."""
-    names = ["<unk>", *special]
+    """A token a word or mark: how long a text is is all that counts, and which answers are different."""
+    names = ["<unk>", *special, *FIRST_WORDS]
     tokenizer = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(
@@ -216,17 +227,31 @@ def _weight_bytes(model: PreTrainedModel) -> int:
     return sum({id(parameter): parameter.nbytes for parameter in model.parameters()}.values())
 
 
+def v0_of(dataset: str, held: int, sft: dict) -> str:
+    """How large the selector is that has a word for each example of the pool, which is what is not held out."""
+    pool, encoded = DATA_SOURCES[dataset].counts["train"] - held, {"image_embed_dim": 768, "text_embed_dim": 768}
+    features = {name: sft[name] for name in ("query_features", "candidate_features") if name in sft}
+    if features:  # all-MiniLM-L6-v2 instead of CLIP-L
+        encoded["text_embed_dim"] = 384
+    config = GPT2SelectorConfig(pool_size=pool, **encoded, **features)
+    count = sum(value.numel() for value in on_meta(lambda: GPT2SelectorModel(config)).parameters())
+    single, whole = 4 * count / 1e9, 12 * count / 1e9  # AdamW keeps two more numbers for each
+    return f"{count / 1e6:.1f} M parameters for a pool of {pool:,}: {single:.2f} GB, a checkpoint {whole:.2f} GB"
+
+
 def made_example(name: str, dataset: str, number: int) -> Example:
     """An example of the dataset's usual length; no two have the same image."""
-    question, answer = LENGTHS[dataset]
+    question, answer, distinct, annotators = LENGTHS[dataset]
     image = None
     if dataset not in ("gsm8k", "sst2"):
         image = PIL.Image.new("RGB", IMAGE_SIZE)
         image.putpixel((0, 0), (number % 256, number // 256 % 256, number // 65_536))
-    words = {"sst2": "positive", "scienceqa": "A"}.get(dataset, "word " * answer)
+    answers = [" ".join([first, *["word"] * (answer - 1)]) for first in FIRST_WORDS[:distinct]]
+    answers = {"sst2": ["positive"], "scienceqa": ["A"]}.get(dataset, answers)
+    given = [answers[number % distinct] for number in range(annotators)]
     extras = {"choices": ["some choice", "another one", "a third"], "context": ""} if dataset == "scienceqa" else {}
     text = "word " * question + "?"
-    return {"id": name, "image": image, "question": text, "answer": words, "answers": [words]} | extras
+    return {"id": name, "image": image, "question": text, "answer": given[0], "answers": given} | extras
 
 
 def units(dataset: str, size: int, num_candidates: int):
@@ -239,7 +264,7 @@ def units(dataset: str, size: int, num_candidates: int):
         yield rows[:size], candidates, {row["id"]: row for row in rows}
 
 
-def ask(stage: str, recipe: dict, dataset: str, vlm: CountingVLM) -> tuple[int, set]:
+def ask(stage: str, recipe: dict, dataset: str, searched_shots: int, vlm: CountingVLM) -> tuple[int, set]:
     """Plans some units of a stage; gives how many queries these hold, and the images shown."""
     script = {"beams": beams, "rollouts": rollouts, "evaluate": evaluate}[stage]
     # Of beams and rollouts the last arguments are those of the hub.
@@ -250,16 +275,18 @@ def ask(stage: str, recipe: dict, dataset: str, vlm: CountingVLM) -> tuple[int, 
         with vlm.unit():
             if stage == "beams":
                 search_unit(queries, candidates, by_id, vlm, args)
-                continue
-            shots = [2] * args.num_rollouts if stage == "rollouts" else evaluate.prompts_of_a_query(args)
-            requests = [
-                Request(tuple(by_id[own[i]] for i in rng.choice(len(own), size=count, replace=False)), query)
-                for query, own in zip(queries, candidates, strict=True)
-                for count in shots
-            ]
-            vlm.generate(requests)
-            if stage == "rollouts":
-                vlm.answer_logprobs(requests)
+            elif stage == "rollouts":
+                drawn = [
+                    [rng.choice(own, size=searched_shots, replace=False) for _ in range(args.num_rollouts)]
+                    for own in candidates
+                ]
+                proposals = [[Proposal(RANDOM, tuple(map(str, ids))) for ids in own] for own in drawn]
+                answer_unit(queries, proposals, [Known()] * len(queries), by_id, vlm)
+            else:
+                pool = Dataset.from_dict({"id": [name for own in candidates for name in own]})
+                shots = evaluate.prompts_of_a_query(args, searched_shots)
+                job = evaluate.job_to_estimate(pool, pool, shots, args, 1)
+                job.work(args.eval_split, queries, by_id, vlm)
     return asked, vlm.demonstrated | vlm.asked
 
 
@@ -280,8 +307,10 @@ def rows_of(folder: Path) -> list[str]:
             planner = make(vlm_args, task)
             gigabytes = planner.weight_bytes / 1e9
             print(f"{folder.name}: {gigabytes:.1f} GB of weights, {amount(planner.image)} operations an image")
+            print(f"{folder.name}: v0 has {v0_of(dataset, held, recipes['20_sft.yaml'])}")
         vlm = CountingVLM(planner.vlm)
-        asked, images = ask(recipe["stage"], recipe, dataset, vlm)
+        shots = recipes["11_test_beams.yaml"]["num_shots"]
+        asked, images = ask(recipe["stage"], recipe, dataset, shots, vlm)
         number = recipe.get("num_queries") or held
         queries = max(number) if isinstance(number, list) else number
         lines.append(_line(folder.name, name, queries, queries / asked, vlm.work, len(images), planner))

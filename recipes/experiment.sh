@@ -6,7 +6,8 @@
 #   bash recipes/experiment.sh okvqa_qwen2.5_vl_3b mix v1 v2 v4
 #
 # SAMPLER is random (default), text_sim, image_sim, image_text_sim or mix; a SELECTOR v0, v1, v2 (default), v2_lora, or
-# v3 or v4, which are v2 and then offline RL. Run it from the repository's root; what is complete is not run again.
+# v3 or v4, which are v2 and then offline RL. Where there are no images: random, text_sim; all but v2_lora. Run it from
+# the repository's root; what is complete is not run again.
 #
 #   SEEDS="0 1 2"                             seeds of the selectors
 #   VLM_ARGS="--accelerate_config single"     goes to every stage that calls the VLM
@@ -35,6 +36,13 @@ case "$SAMPLER" in
   random | text_sim | image_sim | image_text_sim | mix) ;;
   *) fail "no sampler '$SAMPLER'; expected random, text_sim, image_sim, image_text_sim or mix" ;;
 esac
+if grep -q '^query_features: \[text\]' "$FOLDER/20_sft.yaml"; then
+  for word in "$SAMPLER" "${SELECTORS[@]}"; do
+    case "$word" in
+      v2_lora | image_sim | image_text_sim | mix) fail "$word looks at images, which $FOLDER has none of" ;;
+    esac
+  done
+fi
 for selector in "${SELECTORS[@]}"; do
   case "$selector" in
     v0 | v1 | v2 | v2_lora) ;;
@@ -55,9 +63,10 @@ sft() { # sft NAME SEED [--field value ...]
 train() { # train SELECTOR SEED
   case "$1" in
     v0) sft v0 "$2" --learning_rate 5e-4 --num_train_epochs 12 ;;
-    # From pixels: an epoch costs much more and teaches more. As many queries in a step as the others, few at a time.
+    # From pixels: an epoch costs much more and teaches more. As many queries in a step as the others, few at a time, and
+    # CLIP's layers run again for their gradients: activations of the 130 images of two queries would take 71 GB.
     v2_lora)
-      sft v2_lora "$2" --num_train_epochs 8 --eval_steps 0.25 --save_steps 0.25 \
+      sft v2_lora "$2" --num_train_epochs 8 --eval_steps 0.25 --save_steps 0.25 --gradient_checkpointing true \
         --per_device_train_batch_size 2 --gradient_accumulation_steps 16 --per_device_eval_batch_size 4
       ;;
     v3 | v4)
@@ -96,11 +105,13 @@ vlm evaluate 50_evaluate.yaml --sampler "$SAMPLER" --beams "$HERE/test_beams" --
 # This evaluation, and the newest one of each other sampler.
 evaluations=("$SAMPLER=$evaluation")
 for sampler in random text_sim image_sim image_text_sim mix; do
-  newest=$(ls -td "$OUTPUTS/$sampler"/evaluation*/results.json 2> /dev/null | head -n 1 || true)
+  newest=$(ls -td "$OUTPUTS/$sampler"/evaluation_*_seeds_*/results.json 2> /dev/null | head -n 1 || true)
   if test "$sampler" != "$SAMPLER" && test -n "$newest"; then
     evaluations+=("$sampler=$(dirname "$newest")")
   fi
 done
-rm -rf "$OUTPUTS/report" # made anew of all there is
+# Made anew of all there is; the one before stays until this one is whole.
+rm -rf "$OUTPUTS/.report"
 $RUN report --config "$FOLDER/60_report.yaml" --evaluation "${evaluations[@]}" --beams "$HERE/test_beams" \
-  --output_dir "$OUTPUTS/report"
+  --output_dir "$OUTPUTS/.report"
+test ! -e "$OUTPUTS/.report" || { rm -rf "$OUTPUTS/report" && mv "$OUTPUTS/.report" "$OUTPUTS/report"; }

@@ -55,6 +55,7 @@ for folder in sorted(file.parent for file in ROOT.glob("recipes/*/11_test_beams.
     selectors = ["v0", "v1", *["v4"] * (folder / "40_grpo.yaml").exists(), "v2"]
     of_texts = folder.name.endswith("qwen2.5_3b")
     SCRIPTS[folder.name] = [EXPERIMENT, folder.name, *(["text_sim"] if of_texts else ["mix", "v2_lora"]), *selectors]
+OF_IMAGES = ("image_sim", "image_text_sim", "mix")
 ACCELERATE_CONFIGS = sorted(ROOT.glob("accelerate_configs/*.yaml"))
 
 
@@ -120,6 +121,11 @@ def test_what_is_meant_for_stages_that_call_the_vlm_goes_to_these_alone(monkeypa
         (["okvqa_flamingo_3b", "best"], "no sampler 'best'; expected random, text_sim"),
         (["okvqa_flamingo_3b", "mix", "v5"], "no selector 'v5'; expected v0, v1"),
         (["sst2_qwen2.5_3b", "text_sim", "v4"], "v4 is offline RL, which recipes/sst2_qwen2.5_3b has no recipes for"),
+        (
+            ["gsm8k_qwen2.5_3b", "random", "v2", "v2_lora"],
+            "v2_lora looks at images, which recipes/gsm8k_qwen2.5_3b has",
+        ),
+        *((["sst2_qwen2.5_3b", sampler], f"{sampler} looks at images") for sampler in OF_IMAGES),
     ],
 )
 def test_an_experiment_that_there_is_not_is_refused_before_anything_runs(words, message, monkeypatch):
@@ -127,6 +133,46 @@ def test_an_experiment_that_there_is_not_is_refused_before_anything_runs(words, 
     command = ["bash", str(EXPERIMENT), *words]
     done = subprocess.run(command, env={**os.environ, "PYTHON": "echo"}, capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr and not done.stdout
+
+
+def test_a_report_is_of_evaluations_of_one_kind_and_the_last_one_stays_until_it_is_whole(tmp_path):
+    """Beside those of the script lie that of a recipe as it is written, and one of the whole split, both newer."""
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    outputs = tmp_path / "outputs" / "okvqa_flamingo_3b"
+    for age, name in enumerate(("evaluation_all", "evaluation", "evaluation_v1+v2_seeds_0", "evaluation_v2_seeds_0")):
+        (outputs / "text_sim" / name).mkdir(parents=True)
+        (outputs / "text_sim" / name / "results.json").touch()
+        os.utime(outputs / "text_sim" / name / "results.json", (1e9 - age, 1e9 - age))
+    (outputs / "report").mkdir()
+    (outputs / "report" / "index.html").write_text("before")
+    (outputs / "report" / "chart.png").touch()
+    python = tmp_path / "python"
+    python.write_text(
+        """\
+#!/bin/bash
+test "$3" = report || exit 0
+folder="${@: -1}" && mkdir "$folder" && echo "$@" > "$folder/index.html" && ! test -e broken
+"""
+    )
+    python.chmod(0o755)
+
+    def experiment() -> int:
+        command = ["bash", "recipes/experiment.sh", "okvqa_flamingo_3b", "mix"]
+        environment = {**os.environ, "PYTHON": str(python), "SEEDS": "0"}
+        return subprocess.run(command, cwd=tmp_path, env=environment).returncode
+
+    (tmp_path / "broken").touch()
+    assert experiment() != 0 and (outputs / "report" / "index.html").read_text() == "before"
+    (tmp_path / "broken").unlink()
+    assert experiment() == 0
+    assert [path.name for path in outputs.iterdir() if "report" in path.name] == ["report"]
+    assert [path.name for path in (outputs / "report").iterdir()] == ["index.html"]
+    words = (outputs / "report" / "index.html").read_text().split()
+    folder = "outputs/okvqa_flamingo_3b"
+    assert words[words.index("--evaluation") + 1 : words.index("--beams")] == [
+        f"mix={folder}/mix/evaluation_v2_seeds_0",
+        f"text_sim={folder}/text_sim/evaluation_v1+v2_seeds_0",
+    ]
 
 
 @pytest.mark.parametrize("path", ACCELERATE_CONFIGS, ids=lambda path: path.stem)

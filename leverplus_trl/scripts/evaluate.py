@@ -179,12 +179,15 @@ def finish(
     logger.info("Results are in %s.", run.path / LAST_FILE)
 
 
-def prompts_of_a_query(eval_args: EvaluationArguments) -> list[int]:
-    """Demonstrations in each prompt that a query is answered behind, at most."""
-    choosing = [method for method in eval_args.methods if method not in (ZERO_SHOT, SELECTOR)]
+def prompts_of_a_query(eval_args: EvaluationArguments, searched_shots: int | None = None) -> list[int]:
+    """Demonstrations in each prompt that a query is answered behind, at most; `searched_shots` are those of the beams,
+    where they are known, and the oracle has no more."""
+    choosing = [method for method in eval_args.methods if method not in (ZERO_SHOT, SELECTOR, ORACLE)]
     count = sum(len(eval_args.method_seeds) if method in RANDOM_METHODS else 1 for method in choosing)
     count += len(eval_args.selectors) * (SELECTOR in eval_args.methods)
-    return [0, *(shots for _ in range(count) for shots in sorted(set(eval_args.shots)))]
+    asked = sorted(set(eval_args.shots))
+    of_oracle = [shots for shots in asked if searched_shots is None or shots <= searched_shots]
+    return [0, *(shots for _ in range(count) for shots in asked), *(of_oracle if ORACLE in eval_args.methods else ())]
 
 
 def job_to_estimate(

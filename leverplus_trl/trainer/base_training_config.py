@@ -35,7 +35,7 @@ class BaseSelectorTrainingConfig(TrainingArguments):
     `transformers.TrainingArguments` with other defaults, since a selector is small.
 
     Raises:
-        `ValueError`: an argument that has no effect here.
+        `ValueError`: an argument that has no effect here, or that would lose gradients.
     """
 
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
@@ -67,6 +67,11 @@ class BaseSelectorTrainingConfig(TrainingArguments):
             )
         take_launched_precision(self)
         super().__post_init__()
+        if (self.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError(
+                "use_reentrant is true, but the inputs of a frozen encoder's layers need no gradients, and their "
+                "adapters would then get none: leave it out of gradient_checkpointing_kwargs."
+            )
         # With several GPUs and one process transformers would cut each batch into parts by `DataParallel`, and count
         # `per_device_train_batch_size` once a GPU. A selector is too small to gain by it; more GPUs are for more
         # processes.

@@ -17,6 +17,7 @@ and nothing else is changed but sizes."""
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -30,11 +31,12 @@ from paths import ROOT
 from recipes.small_recipes import HOLDOUT, NUM_CANDIDATES, SIZES, TEST, furnish, read, run, smaller
 
 from leverplus_trl.metrics import METRICS
-from leverplus_trl.scripts import beams, evaluate, rollouts
+from leverplus_trl.scripts import beams, evaluate, prepare, rollouts
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
 
 
 FOLDERS = [file.parent for file in sorted(ROOT.glob("recipes/*/11_test_beams.yaml"))]
+PAGES = [ROOT / "recipes" / "README.md", *(folder / "README.md" for folder in FOLDERS)]
 #: By the last words of a folder's name: class of the model, and what its prompt must hold.
 MODELS = {
     "qwen2.5_vl_3b": "Qwen2_5_VLForConditionalGeneration",
@@ -55,6 +57,17 @@ PROMPTS = {
 OF_TEXTS = ("random", "text_sim", "random_pool", "text_sim_pool")
 OF_IMAGES = ("image_sim", "image_text_sim", "mix", "image_sim_pool", "image_text_sim_pool")
 DRAWN = ("random", "mix", "random_pool")
+#: Keys that the recipes don't have and that small ones are told: sizes, where embeddings lie, and what a test says on
+#: its screen.
+ADDED = {
+    "prepare": {"allow_other_counts"},
+    "beams": {"embeddings_dir"},
+    "sft": {"embeddings_dir", "num_train_epochs", "hidden_size", "use_cpu", "disable_tqdm"},
+    "rollouts": {"embeddings_dir"},
+    "grpo": {"embeddings_dir", "use_cpu", "disable_tqdm"},
+    "evaluate": {"embeddings_dir", "order_probes"},
+    "report": set(),
+}
 
 
 @dataclass
@@ -223,6 +236,34 @@ def test_an_evaluation_of_all_test_queries_is_made_as_the_readme_says(folder, tm
     assert "selector" in arguments.methods and arguments.output_dir != read(folder / "50_evaluate.yaml")["output_dir"]
 
 
+def commands(readme: Path) -> list[list[str]]:
+    """What the lines of a page tell `leverplus prepare`."""
+    text = readme.read_text().replace("\\\n", "")
+    return [shlex.split(line)[2:] for line in text.splitlines() if line.strip().startswith("leverplus prepare ")]
+
+
+@pytest.mark.parametrize("readme", PAGES, ids=lambda path: path.parent.name)
+def test_what_a_page_prepares_is_what_the_recipes_read(readme, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for words in commands(readme):
+        args = prepare.make_parser().parse_args_and_config(words)[-1]
+        ours = [readme.parent] if readme.parent in FOLDERS else FOLDERS
+        recipes = [read(folder / "00_prepare.yaml") for folder in ours]
+        fitting = [recipe for recipe in recipes if recipe["output_dir"] == args.output_dir]
+        assert fitting, words
+        for recipe in fitting:
+            assert (args.holdout, args.num, args.seed) == (recipe["holdout"], recipe["num"], recipe["seed"])
+            # Of COCO the hub has other splits, which the page says.
+            assert args.dataset == ("coco_2017" if recipe["dataset"] == "coco_karpathy" else recipe["dataset"])
+
+
+def test_pages_tell_how_to_prepare():
+    told = {readme.parent.name for readme in PAGES if commands(readme)}
+    # Those of OpenFlamingo share their examples with others, but for captions.
+    shared = {"okvqa_flamingo_3b", "vqav2_flamingo_3b"}
+    assert told == {"recipes", *(folder.name for folder in FOLDERS)} - shared
+
+
 @pytest.mark.slow
 def test_two_samplers_and_three_selectors_make_one_table(tmp_path):
     """`experiment.sh` itself, each stage in a process of its own."""
@@ -243,12 +284,17 @@ def test_two_samplers_and_three_selectors_make_one_table(tmp_path):
     assert any(row.startswith("published,") for row in rows)
 
 
-def test_what_is_made_smaller_is_the_size_alone():
-    for path in FOLDERS[0].glob("*.yaml"):
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_what_is_made_smaller_is_the_size_alone(folder):
+    for path in folder.glob("*.yaml"):
         recipe = read(path)
         small = smaller(recipe)
         assert {key for key in recipe if recipe[key] != small.get(key)} <= {
             *("accelerate_config", "num_threads", "dtype", "memory_mb", "max_batch_tokens", "unit_size", "num"),
             *("num_candidates", "holdout", "train_split", "eval_split", "num_queries", "max_new_tokens"),
         }
-        assert yaml.safe_dump(small)
+        assert small.keys() - recipe.keys() == ADDED[recipe["stage"]]
+        # Splits are cut elsewhere, and are the same splits.
+        for key in ("train_split", "eval_split"):
+            assert str(small.get(key)).split("[")[0] == str(recipe.get(key)).split("[")[0]
+        assert yaml.safe_load(yaml.safe_dump(small)) == small

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from trainer.test_grpo_script import made
 from trainer.test_grpo_script import run as run_grpo
 from trainer.test_sft_script import SEARCH, beams, run
+from transformers.models.clip.modeling_clip import CLIPMLP
 
 from leverplus_trl.retrieval.embeddings import Encoder, ExampleEmbeddings
 from leverplus_trl.selectors import (
@@ -272,6 +273,29 @@ def test_a_run_that_is_resumed_ends_the_same(tmp_path, beams, monkeypatch):
     assert any(not torch.equal(found[name], halfway[name]) for name in found)
 
 
+def test_what_runs_again_for_its_gradients_learns_the_same(tmp_path, beams, monkeypatch):
+    """Gradient checkpointing of the encoder, with dropout of the adapters."""
+    calls, found = [], []
+    forward = CLIPMLP.forward
+    counting = lambda self, *inputs: calls.append(torch.is_grad_enabled()) or forward(self, *inputs)  # noqa: E731
+    values = {**SMALL, "num_train_epochs": 1, "eval_split": None, "embeddings_dir": str(tmp_path / "embeddings")}
+    for again in (False, True):
+        folder = tmp_path / str(again)
+        folder.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(CLIPMLP, "forward", counting)
+            output = run(folder, beams, **values, gradient_checkpointing=again)
+        losses = [
+            entry.get("loss") for entry in json.loads((output / "trainer_state.json").read_text())["log_history"]
+        ]
+        found.append((load_file(output / "model.safetensors"), losses, sum(calls)))
+        calls.clear()
+    (plain, losses, ran), (other, other_losses, ran_again) = found
+    assert ran_again == 2 * ran > 0
+    assert losses == other_losses and losses[0] > 0
+    assert plain.keys() == other.keys() and all(torch.equal(plain[name], other[name]) for name in plain)
+
+
 def test_grpo_goes_on_with_the_adapters(tmp_path, made):
     """And with the encoder that was copied; where it lay before does not matter."""
     lora = {**SMALL, "encoder": str(tmp_path / "clip"), "copy_encoder": True, "learning_rate": 1e-4}
@@ -294,6 +318,7 @@ def test_grpo_goes_on_with_the_adapters(tmp_path, made):
         ({"selector": "v2", "lora_r": 8}, "lora_r is set, but the selector v2 has no adapters; v2_lora has"),
         ({"lora_r": 0}, r"\(r\) is 0"),
         ({"lora_bias": "some"}, "bias is 'some'"),
+        ({"gradient_checkpointing_kwargs": {"use_reentrant": True}}, "use_reentrant is true"),
     ],
 )
 def test_bad_recipes_are_refused(tmp_path, beams, values, message):
