@@ -44,6 +44,10 @@ import numpy as np
 NUM_RESAMPLES = 10_000
 CONFIDENCE = 0.95
 MAX_CELLS = 4_000_000  # draws in memory at once: some 50 MB
+#: Largest D of a unit 1/D: VQA accuracy has 30, and the mean of its values over several seeds as many times that.
+MAX_DENOMINATOR = 600
+#: Largest sum of differences in units; beyond it they are rounded to that many.
+MAX_UNITS = 2**16
 
 
 @dataclass(frozen=True)
@@ -141,44 +145,52 @@ def paired_difference(
     return bootstrap_mean(differences, num_resamples, confidence, seed)
 
 
-def paired_p_value(
-    method: Mapping[str, float], baseline: Mapping[str, float], num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> float:
+def paired_p_value(method: Mapping[str, float], baseline: Mapping[str, float]) -> float:
     """
-    Two-sided sign-flipping test of the mean difference between two methods on the same queries.
+    Two-sided sign-flipping test of the mean difference between two methods on the same queries, over all 2^N signs.
+
+    The distribution of the sum is computed, not drawn, so that small p-values survive the correction for many: its
+    characteristic function is the product of cos(t size) over the differences' sizes, and a Fourier transform makes
+    probabilities of that (Pagano and Tritchler 1983, "On obtaining permutation distributions in polynomial time").
+    Sizes are counted in units: exactly, where they are multiples of 1/D for a D up to `MAX_DENOMINATOR`, as those of
+    most metrics are; else rounded to 2^-16 of their sum.
 
     Args:
         method (`Mapping[str, float]`):
             Query id to value.
         baseline (`Mapping[str, float]`):
             Query id to value, of exactly the same queries.
-        num_resamples (`int`, *optional*, defaults to 10,000):
-            Number of random assignments of signs. No p-value is smaller than 1 / (`num_resamples` + 1).
-        seed (`int`, *optional*, defaults to 0):
-            Seed of the signs.
 
     Returns:
-        `float`: share of the assignments, the observed one among them, with a mean at least as far from 0.
+        `float`: probability of a mean at least as far from 0, if each difference could as well have the other sign.
     """
     differences = np.array([method[query_id] - baseline[query_id] for query_id in method], dtype=np.float64)
-    # Only the sizes count, sorted so that the order of the queries can't matter; rounded, since 1 - 0.7 is not 0.3.
-    sizes, counts = np.unique(np.abs(differences).round(12), return_counts=True)  # [V], [V]
-    sizes, counts = sizes[sizes > 0], counts[sizes > 0]
-    generator = np.random.default_rng(seed)
-    if sizes.size < counts.sum() / 4:
-        sums = np.zeros(num_resamples)
-        for size, count in zip(sizes, counts, strict=True):
-            sums += size * (2.0 * generator.binomial(count, 0.5, size=num_resamples) - count)
-    else:  # drawing each sign by itself is faster
-        every = np.repeat(sizes, counts)  # [N]
-        chunk = max(1, MAX_CELLS // max(1, every.size))
-        drawn = [
-            2.0 * (generator.integers(2, size=(min(chunk, num_resamples - start), every.size), dtype=np.int8) @ every)
-            for start in range(0, num_resamples, chunk)
-        ]
-        sums = np.concatenate(drawn) - every.sum()
-    as_far = np.abs(sums) >= abs(differences.sum()) - 1e-9
-    return float((1 + as_far.sum()) / (1 + num_resamples))
+    differences = differences[np.abs(differences) > 1e-12]
+    units = _units(differences)  # [N], whole numbers
+    observed, total = abs(int(units.sum())), int(np.abs(units).sum())
+    if observed == 0:
+        return 1.0
+    sizes, counts = np.unique(np.abs(units), return_counts=True)  # [V], [V]
+    length = 1 << (2 * total + 1).bit_length()  # so that no sum meets another, going round
+    angles = 2.0 * np.pi * np.arange(length // 2 + 1) / length
+    characteristic = np.ones(length // 2 + 1)
+    for size, count in zip(sizes, counts, strict=True):
+        characteristic *= np.cos(size * angles) ** count
+    probabilities = np.fft.irfft(characteristic, length)  # of the sums 0, 1, 2, ...
+    smallest = 2.0 ** (1 - len(units))  # all plus or all minus; below it there is only noise
+    return float(min(1.0, max(smallest, 2.0 * probabilities[observed : total + 1].sum())))
+
+
+def _units(differences: np.ndarray) -> np.ndarray:
+    """Differences as whole numbers of the largest unit 1/D that fits them, or of a very small one."""
+    distinct = np.unique(differences)
+    for denominator in range(1, MAX_DENOMINATOR + 1):
+        scaled = distinct * denominator
+        if np.abs(scaled - scaled.round()).max(initial=0.0) < 1e-7:
+            if np.abs(differences).sum() * denominator <= MAX_UNITS:
+                return (differences * denominator).round().astype(np.int64)
+            break
+    return (differences * (MAX_UNITS / np.abs(differences).sum())).round().astype(np.int64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -48,7 +48,7 @@ class Bootstrap:
         return paired_difference(method, baseline, **asdict(self))
 
     def p_value(self, method: Accuracies, baseline: Accuracies) -> float:
-        return paired_p_value(method, baseline, self.num_resamples, self.seed)
+        return paired_p_value(method, baseline)
 
 
 def make_table(
