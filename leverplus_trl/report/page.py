@@ -49,7 +49,7 @@ from .tables import (
 
 
 IMAGES_PER_BLOCK = 200
-NUMBER = re.compile(r"([-+.\d]+) \[([-+.\d]+, [-+.\d]+)\]( collapsed)?")
+NUMBER = re.compile(r"([-+.\d]+) (\[[-+.\d]+, [-+.\d]+\](?:, p [<=] [.\d]+)?)( collapsed)?")
 
 
 def render_page(
@@ -110,13 +110,13 @@ def _source(environment: Environment, name: str) -> str:
 
 
 def _marked(cell: str) -> Markup:
-    """A cell in which an interval is small print, and what has collapsed is marked."""
+    """A cell in which an interval and its p are small print, and what has collapsed is marked."""
     found = NUMBER.fullmatch(cell)
     if not found:
         return Markup("{}").format(cell)
-    number, between, collapsed = found.groups()
+    number, small_print, collapsed = found.groups()
     tag = Markup(' <span class="tag">collapsed</span>') if collapsed else ""
-    return Markup('{} <span class="span">[{}]</span>').format(number, between) + tag
+    return Markup('{} <span class="span">{}</span>').format(number, small_print) + tag
 
 
 def _scopes(results: Mapping) -> list[tuple[str, list]]:

@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 from leverplus_trl.report.gallery import build_gallery
-from leverplus_trl.report.page import render_markdown, render_page, script_json
+from leverplus_trl.report.page import _marked, render_markdown, render_page, script_json
 from leverplus_trl.report.sections import Chart, Row, Section, Table
 from leverplus_trl.report.tables import average_rows, interval, percent
 
@@ -204,3 +204,9 @@ def test_markdown_holds_table_charts_and_provenance(evaluation, sections):
     assert "| sft | **50.0 \\[40.0, 60.0\\] collapsed** |" in text and "**Warning:** Look out." in text
     assert '      "vlm_revision": "abc123"' in text
     assert "- **oracle**: The best sequence" in text and "- **… (whole pool)**" in text
+
+
+def test_intervals_and_p_values_are_small_print():
+    assert _marked("+1.5 [-2.0, +3.0], p < 0.001") == '+1.5 <span class="span">[-2.0, +3.0], p &lt; 0.001</span>'
+    assert _marked("1.5 [1.0, 2.0] collapsed").endswith('<span class="tag">collapsed</span>')
+    assert _marked("<b>") == "&lt;b&gt;"
