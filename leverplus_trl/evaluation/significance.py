@@ -186,7 +186,7 @@ def _units(differences: np.ndarray) -> np.ndarray:
     distinct = np.unique(differences)
     for denominator in range(1, MAX_DENOMINATOR + 1):
         scaled = distinct * denominator
-        if np.abs(scaled - scaled.round()).max(initial=0.0) < 1e-7:
+        if np.abs(scaled - scaled.round()).max(initial=0.0) < 1e-7 and scaled.round().all():
             if np.abs(differences).sum() * denominator <= MAX_UNITS:
                 return (differences * denominator).round().astype(np.int64)
             break

@@ -140,6 +140,8 @@ def test_p_values_are_those_of_all_signs():
     distinct = {"a": 1.0, "b": 0.5, "c": -0.25, "d": 0.5}
     assert paired_p_value(distinct, baseline) == pytest.approx(0.5, abs=1e-12)
     assert paired_p_value(baseline, dict(baseline)) == 1.0
+    tiny = {name: 1e-9 * value for name, value in distinct.items() if name != "d"}
+    assert paired_p_value(tiny, dict.fromkeys(tiny, 0.0)) == pytest.approx(0.5, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["thirds of seeds", "any number"])
