@@ -74,8 +74,7 @@ def read_runs(predictions: Dataset) -> Runs:
 
     Raises:
         `ValueError`: an empty table, a missing column, several splits, a duplicate row, an accuracy that is not a
-        finite number, a confidence that is not in 0..1, methods answered on
-        different queries, or no zero-shot.
+        finite number, a confidence that is not in 0..1, methods answered on different queries, or no zero-shot.
     """
     if len(predictions) == 0:
         raise ValueError("The predictions table is empty: there is nothing to evaluate.")

@@ -34,6 +34,7 @@ procedure ("A simple sequentially rejective multiple test procedure", 1979) corr
 what.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -46,8 +47,10 @@ CONFIDENCE = 0.95
 MAX_CELLS = 4_000_000  # draws in memory at once: some 50 MB
 #: Largest D of a unit 1/D: VQA accuracy has 30, and the mean of its values over several seeds as many times that.
 MAX_DENOMINATOR = 600
-#: Largest sum of differences in units; beyond it they are rounded to that many.
-MAX_UNITS = 2**16
+#: Largest standard deviation of a sum in units; beyond it differences are rounded.
+MAX_DEVIATION = 2**15
+#: A p-value below it is given as this.
+SMALLEST_P = 1e-12
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,9 @@ def paired_p_value(method: Mapping[str, float], baseline: Mapping[str, float]) -
     The distribution of the sum is computed, not drawn, so that small p-values survive the correction for many: its
     characteristic function is the product of cos(t size) over the differences' sizes, and a Fourier transform makes
     probabilities of that (Pagano and Tritchler 1983, "On obtaining permutation distributions in polynomial time").
-    Sizes are counted in units: exactly, where they are multiples of 1/D for a D up to `MAX_DENOMINATOR`, as those of
-    most metrics are; else rounded to 2^-16 of their sum.
+    Sizes are counted in units of 1/D, exactly, where they are multiples of it for a D up to `MAX_DENOMINATOR`, as
+    those of most metrics are; else their root mean square is 64 units, or more where there are few. Nothing is said
+    below `SMALLEST_P`, where the transform's rounding begins.
 
     Args:
         method (`Mapping[str, float]`):
@@ -170,27 +174,38 @@ def paired_p_value(method: Mapping[str, float], baseline: Mapping[str, float]) -
     observed, total = abs(int(units.sum())), int(np.abs(units).sum())
     if observed == 0:
         return 1.0
+    smallest = max(SMALLEST_P, 2.0 ** (1 - len(units)))  # all plus or all minus
+    deviation = _deviation(units)
+    if observed > 12.0 * deviation:  # less than 2 exp(-72), by Hoeffding's inequality
+        return smallest
+    reach = min(total, observed + math.ceil(10.0 * deviation))  # sums beyond it are as rare
     sizes, counts = np.unique(np.abs(units), return_counts=True)  # [V], [V]
-    length = 1 << (2 * total + 1).bit_length()  # so that no sum meets another, going round
+    length = 1 << (2 * reach + 1).bit_length()  # so that no sum meets another, going round
     angles = 2.0 * np.pi * np.arange(length // 2 + 1) / length
     characteristic = np.ones(length // 2 + 1)
     for size, count in zip(sizes, counts, strict=True):
         characteristic *= np.cos(size * angles) ** count
     probabilities = np.fft.irfft(characteristic, length)  # of the sums 0, 1, 2, ...
-    smallest = 2.0 ** (1 - len(units))  # all plus or all minus; below it there is only noise
-    return float(min(1.0, max(smallest, 2.0 * probabilities[observed : total + 1].sum())))
+    return float(min(1.0, max(smallest, 2.0 * probabilities[observed : reach + 1].sum())))
+
+
+def _deviation(units: np.ndarray) -> float:
+    """Standard deviation of the sum of numbers with random signs."""
+    return math.sqrt(float(np.square(units, dtype=np.float64).sum()))
 
 
 def _units(differences: np.ndarray) -> np.ndarray:
-    """Differences as whole numbers of the largest unit 1/D that fits them, or of a very small one."""
+    """Differences as whole numbers of the largest unit 1/D that fits them, or of a small part of what is usual."""
     distinct = np.unique(differences)
     for denominator in range(1, MAX_DENOMINATOR + 1):
         scaled = distinct * denominator
         if np.abs(scaled - scaled.round()).max(initial=0.0) < 1e-7 and scaled.round().all():
-            if np.abs(differences).sum() * denominator <= MAX_UNITS:
-                return (differences * denominator).round().astype(np.int64)
+            units = (differences * denominator).round()
+            if _deviation(units) <= MAX_DEVIATION:
+                return units.astype(np.int64)
             break
-    return (differences * (MAX_UNITS / np.abs(differences).sum())).round().astype(np.int64)
+    scale = max(64, 2**14 // len(differences)) / math.sqrt(np.square(differences).mean())
+    return (differences * scale).round().astype(np.int64)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -18,7 +18,13 @@ from itertools import product
 import numpy as np
 import pytest
 
-from leverplus_trl.evaluation.significance import bootstrap_mean, holm, paired_difference, paired_p_value
+from leverplus_trl.evaluation.significance import (
+    SMALLEST_P,
+    bootstrap_mean,
+    holm,
+    paired_difference,
+    paired_p_value,
+)
 
 
 def test_interval_of_half_right_is_that_of_the_binomial():
@@ -158,15 +164,29 @@ def test_p_values_are_those_of_a_list_of_all_signs(kind, seed):
 
 def test_p_values_are_small_where_differences_are_clear():
     baseline = {str(row): 0.0 for row in range(300)}
-    # 112 better and none worse: 2 / 2^112, under the noise of the transform; any correction for many leaves it small.
+    # 112 better and none worse: 2 / 2^112; any correction for many leaves what is given instead small.
     better = {str(row): float(row < 112) for row in range(300)}
-    assert 0.0 < paired_p_value(better, baseline) < 1e-12
+    assert paired_p_value(better, baseline) == SMALLEST_P
     # 30 of 40 differences are plus: two tails of a binomial.
     mixed = {str(row): 1.0 if row < 30 else -1.0 if row < 40 else 0.0 for row in range(300)}
     expected = 2 * sum(math.comb(40, count) for count in range(30, 41)) / 2**40
     assert paired_p_value(mixed, baseline) == pytest.approx(expected, rel=1e-9)
     many = {str(row): 1 / 7 + row / 1e6 for row in range(5000)}  # no common unit, and many
-    assert 0.0 < paired_p_value(many, dict.fromkeys(many, 0.0)) < 1e-9
+    assert paired_p_value(many, dict.fromkeys(many, 0.0)) == SMALLEST_P
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"), [(2000, "steps"), (214_354, "steps"), (2000, "any number"), (20_000, "any number")]
+)
+def test_p_values_of_many_queries_are_those_of_the_normal(size, kind):
+    generator = np.random.default_rng(size)
+    steps = np.array([0.1, 0.3, 0.6, 0.9, 1.0])
+    sizes = generator.choice(steps, size) if kind == "steps" else generator.gamma(1.0, 2.0, size)
+    differences = sizes * generator.choice([-1, 1], size)
+    differences[: round(2.0 * math.sqrt(size))] = sizes[: round(2.0 * math.sqrt(size))]  # so that p is small
+    found = paired_p_value(dict(enumerate(differences)), dict.fromkeys(range(size), 0.0))
+    expected = math.erfc(abs(differences.sum()) / math.sqrt(2.0 * np.square(differences).sum()))
+    assert found == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize("sizes", [np.ones(60), 1.0 + 0.01 * np.arange(60)])  # equal, and all different
