@@ -156,15 +156,18 @@ folder="${@: -1}" && mkdir "$folder" && echo "$@" > "$folder/index.html" && ! te
     )
     python.chmod(0o755)
 
-    def experiment() -> int:
+    def experiment() -> tuple[int, str]:
         command = ["bash", "recipes/experiment.sh", "okvqa_flamingo_3b", "mix"]
         environment = {**os.environ, "PYTHON": str(python), "SEEDS": "0"}
-        return subprocess.run(command, cwd=tmp_path, env=environment).returncode
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stdout
 
     (tmp_path / "broken").touch()
-    assert experiment() != 0 and (outputs / "report" / "index.html").read_text() == "before"
+    code, said = experiment()
+    assert code != 0 and "report now" not in said
+    assert (outputs / "report" / "index.html").read_text() == "before"
     (tmp_path / "broken").unlink()
-    assert experiment() == 0
+    assert experiment() == (0, "The report now is outputs/okvqa_flamingo_3b/report/index.html.\n")
     assert [path.name for path in outputs.iterdir() if "report" in path.name] == ["report"]
     assert [path.name for path in (outputs / "report").iterdir()] == ["index.html"]
     words = (outputs / "report" / "index.html").read_text().split()
