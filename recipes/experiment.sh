@@ -11,6 +11,7 @@
 #
 #   SEEDS="0 1 2"                             seeds of the selectors
 #   VLM_ARGS="--accelerate_config single"     goes to every stage that calls the VLM
+#   PYTHON=echo                               prints the stages and runs none
 set -euo pipefail
 
 fail() {
@@ -114,7 +115,7 @@ done
 rm -rf "$OUTPUTS/.report"
 $RUN report --config "$FOLDER/60_report.yaml" --evaluation "${evaluations[@]}" --beams "$HERE/test_beams" \
   --output_dir "$OUTPUTS/.report"
-# There is none where the stages are only printed, as by PYTHON=echo.
+# There is none where the stages were only printed.
 if test -e "$OUTPUTS/.report"; then
   rm -rf "$OUTPUTS/report"
   mv "$OUTPUTS/.report" "$OUTPUTS/report"
