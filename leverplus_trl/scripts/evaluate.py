@@ -97,7 +97,10 @@ def main(
     queries = first_queries(queries, wanted)
     task.use_references(queries)
     if stage_args.dry_run:
-        shots = prompts_of_a_query(eval_args)
+        # Beams may still have to be searched: then the oracle is counted at all shots.
+        searched = bool(eval_args.beams) and (Path(eval_args.beams) / "README.md").exists()
+        searched_shots = table_provenance(eval_args.beams)["recipe"]["num_shots"] if searched else None
+        shots = prompts_of_a_query(eval_args, searched_shots)
         count = len(shots)
         logger.info(
             "%d queries x at most %d prompts each: %d answers; the zero-shot answer of each is scored, too.",

@@ -243,6 +243,20 @@ def test_a_finished_evaluation_is_not_run_again_and_another_is_refused(line, mon
         evaluate.main(*arguments)
 
 
+def test_a_dry_run_knows_how_long_the_beams_are_once_they_are_there(line, tmp_path, monkeypatch, caplog):
+    folder, (stage_args, *others, eval_args) = line
+    monkeypatch.setattr(stage_args, "dry_run", True)
+    monkeypatch.setattr(eval_args, "output_dir", str(tmp_path / "dry"))
+    answers = len(datasets.load_dataset(str(folder / "evaluation" / "predictions"), "predictions", split="test"))
+    for beams_there, expected in ((True, answers), (False, answers + 12)):  # the oracle at 3 shots, too
+        if not beams_there:
+            monkeypatch.setattr(eval_args, "beams", str(tmp_path / "nothing"))
+        with caplog.at_level("INFO", logger="leverplus_trl"):
+            caplog.clear()
+            evaluate.main(stage_args, *others, eval_args)
+        assert f": {expected} answers;" in caplog.text and not (tmp_path / "dry").exists()
+
+
 def test_half_written_results_are_named(line):
     folder, arguments = line
     file = folder / "evaluation" / "results.json"
