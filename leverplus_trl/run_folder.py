@@ -277,8 +277,26 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
     return "; ".join(f"{key}: {old.get(key)!r} there, {new.get(key)!r} here" for key in different)
 
 
+def named_folder(entry: str) -> tuple[str | None, str]:
+    """The name, if it has one, and the folder or hub id of `NAME=FOLDER`; a folder may have `=` in its own name."""
+    name, equals, folder = entry.partition("=")
+    return (None, entry) if not equals or Path(entry).exists() else (name, folder)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes to a temporary name beside `path`, then renames: readers see the whole old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # processes on two machines may share a number
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file so that it is either whole or not there."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # processes on two machines may share a number
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

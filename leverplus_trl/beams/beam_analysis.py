@@ -75,7 +75,7 @@ WORDS = {
         "the probability",
         "the right answer has the probability",
         "the right answer keeps its probability",
-        "the right answer has more than half of it",
+        "the whole right answer, its length not normalised, has a probability of more than a half",
     ),
     METRIC: Words(
         "values of the task's metric of the answer that is generated",

@@ -23,7 +23,7 @@ from functools import partial
 
 from datasets import Features, Value
 
-from .data_source import DataSource, Row, example, image_file
+from .data_source import DataSource, Row, example, file_name, image_file
 from .raw_files import RawFiles
 
 
@@ -51,7 +51,7 @@ def _read(year: str, counts: dict[str, int], raw: RawFiles, split: str) -> Itera
         captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
     for image in images:
         given = captions.pop(image["id"], [])
-        yield _caption_example(image["id"], given, image=image_file(folder / image["file_name"]))
+        yield _caption_example(image["id"], given, image=image_file(folder, image["file_name"]))
     for image_id, given in captions.items():
         yield _caption_example(image_id, given, problem="the captions are of no image in the file")
 
@@ -60,11 +60,11 @@ def _read_karpathy(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find("dataset_coco.json")
     images = [image for image in raw.records(file, "images") if image["split"] in KARPATHY_SPLITS[split]]
     raw.check_count(file, len(images), KARPATHY_COUNTS[split], f"images of the split {split}")
-    folders = {name: raw.image_folder(name) for name in sorted({image["filepath"] for image in images})}
+    folders = {name: raw.image_folder(file_name(name)) for name in sorted({image["filepath"] for image in images})}
     for image in images:
         captions = [sentence["raw"] for sentence in image["sentences"]]
-        path = folders[image["filepath"]] / image["filename"]
-        yield _caption_example(image["cocoid"], captions, image=image_file(path))
+        path = image_file(folders[image["filepath"]], image["filename"])
+        yield _caption_example(image["cocoid"], captions, image=path)
 
 
 def _read_hub(row: Row, split: str, position: int) -> Row:

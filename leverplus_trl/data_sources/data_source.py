@@ -17,6 +17,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datasets import Features, Image, Value
@@ -143,6 +144,23 @@ def _texts(value: object) -> object:
     return None if value is None else str(value)
 
 
-def image_file(path: object) -> dict[str, Any]:
-    """An image that is referred to."""
-    return {"path": str(path), "bytes": None}
+def image_file(folder: Path, *names: object) -> dict[str, Any]:
+    """
+    An image that is referred to: the file, or the folder and the file, of these names below `folder`.
+
+    Raises:
+        `ValueError`: a name that leads elsewhere.
+    """
+    return {"path": str(folder.joinpath(*map(file_name, names))), "bytes": None}
+
+
+def file_name(name: object) -> str:
+    """
+    A name that an annotation file gives to a file.
+
+    Raises:
+        `ValueError`: it is a path.
+    """
+    if not isinstance(name, str) or PurePosixPath(name).parts != (name,) or name in ("/", ".."):
+        raise ValueError(f"An annotation file names the image {name!r}; expected the name of a file, not a path.")
+    return name

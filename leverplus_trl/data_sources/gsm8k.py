@@ -32,7 +32,10 @@ MARK = "####"
 def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find(f"{split}.jsonl")
     records = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines(), for which some characters that a JSON string may hold end a line.
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             records.append(json.loads(line))
         except ValueError as error:

@@ -77,7 +77,7 @@ def _read_row(row: Row, split: str, position: int) -> Row:
     # Questions with fewer than four choices leave the last ones empty ("nan" on the hub).
     choices = list(takewhile(lambda choice: choice and choice != "nan", (row[letter] for letter in LETTERS)))
     right = (row["answer"] or "").strip()
-    problem = "" if right in LETTERS[: len(choices)] and right else "the right answer is not one of the choices"
+    problem = "" if right in list(LETTERS[: len(choices)]) else "the right answer is not one of the choices"
     hint = row.get("hint") or ""
     return example(
         row["index"],

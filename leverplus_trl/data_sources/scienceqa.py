@@ -46,7 +46,7 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     raw.check_count(file, len(problems), COUNTS[split], f"questions with an image in the split {split}")
     folder = raw.image_folder("images") / official
     for identifier, row in problems.items():
-        yield _example(identifier, row) | {"image": image_file(folder / identifier / row["image"])}
+        yield _example(identifier, row) | {"image": image_file(folder, identifier, row["image"])}
 
 
 def _example(identifier: object, row: Row) -> Row:

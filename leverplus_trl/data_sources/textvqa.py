@@ -35,7 +35,7 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     raw.check_count(file, len(records), COUNTS[split], "questions")
     folder = raw.image_folder("train_images")  # of both splits
     for position, record in enumerate(records):
-        yield _read_row(record, split, position) | {"image": image_file(folder / f"{record['image_id']}.jpg")}
+        yield _read_row(record, split, position) | {"image": image_file(folder, f"{record['image_id']}.jpg")}
 
 
 def _read_row(row: Row, split: str, position: int) -> Row:

@@ -52,7 +52,7 @@ def _read(prefix: str, counts: dict[str, int], has_raw_answers: bool, raw: RawFi
             question["question"],
             annotation or {},
             has_raw_answers,
-            image=image_file(folder / f"COCO_{coco_split}_{question['image_id']:012d}.jpg"),
+            image=image_file(folder, f"COCO_{coco_split}_{question['image_id']:012d}.jpg"),
             problem="" if annotation else "the question has no annotation",
             image_id=str(question["image_id"]),
         )

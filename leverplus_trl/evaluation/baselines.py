@@ -24,8 +24,8 @@ from datasets import Dataset
 
 from ..beams import ScoredPrompt, info_score
 from ..beams.info_score import ledger_prompts
-from ..retrieval import SIMILARITIES, ExampleEmbeddings, rank_candidates, rank_pool
-from .runs import ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, ZERO_SHOT
+from ..retrieval import ExampleEmbeddings, rank_candidates, rank_pool
+from .runs import HEURISTICS, ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, ZERO_SHOT
 
 
 MIX = "mix"
@@ -33,9 +33,7 @@ MIX = "mix"
 MIX_SOURCES = {RANDOM: 0.5, "text_sim": 0.25, "image_sim": 0.25}
 #: Those that draw at random, once with each seed.
 RANDOM_METHODS = (RANDOM, MIX, RANDOM + POOL_SUFFIX)
-#: Everything but the selector and the oracle, which choose by what they have learnt or seen.
-BASELINES = (RANDOM, *SIMILARITIES, MIX, *(name + POOL_SUFFIX for name in (RANDOM, *SIMILARITIES)))
-METHODS = (ZERO_SHOT, *BASELINES, SELECTOR, ORACLE)
+METHODS = (ZERO_SHOT, *HEURISTICS, SELECTOR, ORACLE)
 
 
 @dataclass
@@ -69,7 +67,7 @@ def choose(method: str, choices: Choices, num_shots: int, seed: int) -> list[lis
 
     Args:
         method (`str`):
-            One of `BASELINES`.
+            One of `HEURISTICS`.
         choices ([`Choices`]):
             Queries, candidates and pool.
         num_shots (`int`):
@@ -85,8 +83,8 @@ def choose(method: str, choices: Choices, num_shots: int, seed: int) -> list[lis
     Raises:
         `ValueError`: an unknown method, or fewer candidates than shots.
     """
-    if method not in BASELINES:
-        raise ValueError(f"Unknown baseline {method!r}; expected one of {', '.join(BASELINES)}.")
+    if method not in HEURISTICS:
+        raise ValueError(f"Unknown heuristic {method!r}; expected one of {', '.join(HEURISTICS)}.")
     fewest = min(len(ids) for ids in choices.candidate_ids)
     if num_shots > fewest:
         raise ValueError(f"{num_shots} shots were asked for, and a query has {fewest} candidates.")

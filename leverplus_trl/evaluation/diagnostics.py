@@ -55,7 +55,7 @@ def diagnose(
         runs (`Runs`):
             What was answered.
         rows (`Sequence[Mapping]`):
-            The rows of the results, for what they say of collapse and of methods that are the same.
+            The rows of the results, for what they say of collapse.
         num_choices (`Mapping[str, int]`):
             How many examples there are to choose from in a scope, `"candidates"` or `"pool"`, over all queries.
         bootstrap (`Bootstrap`):
@@ -78,7 +78,8 @@ def diagnose(
           that it leaves without demonstrations; these four are null without confidences), `copied_share` (predictions
           that equal the answer of a demonstration), `copied_accuracy`, `other_accuracy`, and a share for each of
           `leakage.KINDS`.
-        - `overlaps`: the share of queries for which two methods select the same demonstrations in the same order.
+        - `overlaps`: the share of queries for which two methods select the same demonstrations in the same order, on
+          average over their seeds; `same` if their seeds select the same, whichever selects what.
         - `order`: how answers change when the same demonstrations are shuffled.
         - `leaks`: the first pairs whose images are the same or nearly so, or that are the same in all.
         - `warnings`: sentences about what makes the numbers doubtful.
@@ -178,9 +179,13 @@ def _overlaps(runs: Runs) -> list[dict[str, object]]:
         if shots == at and shots > 0:
             shares = [_overlap(run, rival) for run in seeds.values() for rival in rivals.values()]
             if any(shares):
-                same = min(shares) == 1.0
+                same = max(shares) == 1.0 and _selected(seeds) == _selected(rivals)
                 found.append({"shots": shots, "methods": [method, other], "share": fmean(shares), "same": same})
     return found
+
+
+def _selected(seeds: Mapping[int, Run]) -> set[frozenset]:
+    return {frozenset(run.selections.items()) for run in seeds.values()}
 
 
 def _order(key: RunKey, probe: Run, run: Run, bootstrap: Bootstrap) -> dict[str, object]:

@@ -21,14 +21,14 @@ How the numbers are made:
 - A method with several seeds has a row a seed and one row with `seed` null: each query's accuracy averaged over the
   seeds. Whatever is compared is this average. Intervals are over queries; they say nothing about other seeds.
 - Intervals are those of each comparison by itself. `diff_p_holm` and `p_holm` are corrected for their number: over the
-  differences to random that a table shows, and over all `comparisons`.
+  differences to random that a table shows, and over all `comparisons`, where two selectors that are compared in both
+  directions count once.
 - A heuristic is called the best by its accuracy on the very queries of the table, which favours the heuristic.
 - `oracle` knows the answers, so others are compared with it but it is never called the best. `regret` is its accuracy
   minus the row's. It took the sequence with the best score, so another can answer better: a regret may be negative.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,44 +36,20 @@ from datasets import Dataset
 
 from ..metrics import METRICS
 from ..provenance import digest
+from ..run_folder import write_atomically
 from .diagnostics import diagnose
-from .runs import (
-    ORACLE,
-    POOL_SUFFIX,
-    RANDOM,
-    SELECTOR,
-    SIMILARITIES,
-    ZERO_SHOT,
-    method_rank,
-    method_scope,
-    read_order_probes,
-    read_runs,
-)
+from .runs import SELECTOR, ZERO_SHOT, RunKey, Runs, read_order_probes, read_runs
 from .scores import check_scores, metric_rows, metric_scores, replace_accuracies
 from .significance import CONFIDENCE, NUM_RESAMPLES
 from .table import Bootstrap, make_table
 
 
+#: What [`summarize`] makes.
 RESULT_KEYS = (
-    *("name", "dataset", "vlm", "task", "metric", "num_queries"),
-    *("selectors", "rows", "comparisons", "best", "provenance"),
+    *("stage", "name", "dataset", "vlm", "task", "metric", "split", "num_queries", "query_set", "test_set"),
+    *("rows", "comparisons", "best_heuristics", "best", "metrics", "interval", "selectors", "collapse", "prefixes"),
+    *("diagnostics", "provenance"),
 )
-
-__all__ = [
-    "ORACLE",
-    "POOL_SUFFIX",
-    "RANDOM",
-    "SELECTOR",
-    "SIMILARITIES",
-    "ZERO_SHOT",
-    "check_same_test_set",
-    "method_rank",
-    "method_scope",
-    "read_results",
-    "summarize",
-    "write_atomically",
-    "write_results",
-]
 
 
 def summarize(
@@ -85,7 +61,7 @@ def summarize(
     task: str,
     metric: str,
     provenance: Mapping[str, object] | None = None,
-    collapse: Mapping[str, Mapping[str, object]] | None = None,
+    collapse: Sequence[Mapping[str, object]] = (),
     selectors: Sequence[str] = (SELECTOR,),
     queries: Dataset | None = None,
     pool: Dataset | None = None,
@@ -115,9 +91,10 @@ def summarize(
             Name of the metric behind `accuracy`.
         provenance (`Mapping[str, object]`, *optional*):
             What made the predictions.
-        collapse (`Mapping[str, Mapping[str, object]]`, *optional*):
-            Collapse measures by method, each with at least `"collapsed"` (`bool`). For a method that is not named, the
-            share of its most common selection decides, as in [`~leverplus_trl.selectors.collapse.is_collapsed`].
+        collapse (`Sequence[Mapping[str, object]]`, *optional*):
+            Collapse measures of runs, each with at least `"method"`, `"shots"`, `"seed"` and `"swap_change_share"`.
+            For a run that is not named, the share of its most common selection decides alone, see
+            [`~leverplus_trl.selectors.collapse.is_collapsed`].
         selectors (`Sequence[str]`, *optional*, defaults to `("selector",)`):
             Methods that are trained selectors: each is compared with every other method at the same shots, and with
             zero-shot.
@@ -129,7 +106,7 @@ def summarize(
             Further metrics to score the predictions by, side by side, as far as they apply.
         num_queries (`Sequence[int]`, *optional*):
             Numbers of queries: for each, the results of the first so many of `queries`, as if no others had been
-            asked.
+            asked (but for `swap_change_share`, which is that of all).
         order_probes (`Dataset`, *optional*):
             Answers behind the demonstrations of some methods in another order, as a predictions table.
         num_resamples (`int`, *optional*, defaults to 10,000):
@@ -149,18 +126,14 @@ def summarize(
     Raises:
         `ValueError`: an empty table, a missing column, several splits, a duplicate row, an accuracy that is not a
         finite number or not what the metric gives, a confidence that is not in 0..1, methods answered on
-        different queries, no zero-shot, a prediction for an unknown query, or collapse measures without `"collapsed"`.
+        different queries, no zero-shot, a prediction for an unknown query, or collapse measures of a run that there
+        is not.
     """
-    collapse = dict(collapse or {})
-    for method, measures in collapse.items():
-        if not isinstance(measures.get("collapsed"), bool):
-            raise ValueError(
-                f"The collapse measures of {method!r} need a bool 'collapsed'; they are {sorted(measures)}."
-            )
     if queries is None and (metrics or num_queries):
         raise ValueError("`metrics` and `num_queries` need the examples that were asked: give `queries`.")
     runs = read_runs(predictions)
     probes = order_probes and read_order_probes(order_probes, runs)
+    swap_change_shares = _swap_change_shares(collapse, runs)
     bootstrap = Bootstrap(num_resamples, confidence, seed)
     asked = list(runs[next(key for key in runs if key[0] == ZERO_SHOT)].accuracies)
     examples: dict[str, Mapping] = {}
@@ -182,8 +155,8 @@ def summarize(
         if metric in scores and size == len(asked):
             check_scores(runs, scores[metric], metric)
         return {
-            **_test_set(chosen, examples),
-            **make_table(part, collapse, selectors, bootstrap),
+            **test_set(chosen, examples),
+            **make_table(part, swap_change_shares, selectors, bootstrap),
             "metrics": {other: {"rows": metric_rows(found, bootstrap)} for other, found in scores.items()},
         }
 
@@ -200,11 +173,19 @@ def summarize(
         **everything,
         "interval": {"kind": "percentile bootstrap over queries", **vars(bootstrap)},
         "selectors": [name for name in selectors if any(method == name for method, _, _ in runs)],
-        "collapse": collapse,
+        "collapse": list(collapse),
         "prefixes": [numbers(size) for size in sorted(set(num_queries)) if size < len(asked)],
         "diagnostics": diagnose(runs, everything["rows"], choices, bootstrap, probes, queries, pool),
         "provenance": dict(provenance or {}),
     }
+
+
+def _swap_change_shares(collapse: Sequence[Mapping[str, object]], runs: Runs) -> dict[RunKey, float]:
+    found = {(one["method"], one["shots"], one["seed"]): one["swap_change_share"] for one in collapse}
+    strangers = sorted(found.keys() - runs.keys())
+    if strangers:
+        raise ValueError(f"There are collapse measures, but no predictions, of (method, shots, seed) {strangers[0]}.")
+    return found
 
 
 def _check_known(asked: Sequence[str], examples: Mapping[str, Mapping]) -> None:
@@ -216,7 +197,7 @@ def _check_known(asked: Sequence[str], examples: Mapping[str, Mapping]) -> None:
         )
 
 
-def _test_set(asked: Sequence[str], examples: Mapping[str, Mapping]) -> dict[str, object]:
+def test_set(asked: Sequence[str], examples: Mapping[str, Mapping]) -> dict[str, object]:
     """How many queries, and fingerprints: of their ids, and of what is asked and counts as right."""
     said = [[examples[one]["question"], examples[one]["answers"]] for one in sorted(asked) if examples]
     return {
@@ -258,22 +239,7 @@ def check_same_test_set(results: Mapping[str, Mapping]) -> None:
             )
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Writes to a temporary name beside `path`, then renames: readers see the whole old file or the whole new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_results(results: Mapping[str, object], path: str | Path) -> None:
+def write_results(results: Mapping[str, object], path: Path) -> None:
     """Writes `results.json`; numbers that JSON has no word for (NaN, infinity) raise `ValueError`."""
     text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(path, f"{text}\n".encode())

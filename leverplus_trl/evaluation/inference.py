@@ -21,18 +21,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo
 
 from ..beams.info_score import ScoredPrompt, answer_score
-from ..run_folder import RunFolder
+from ..run_folder import RunFolder, named_folder
 from ..schema import PREDICTIONS
 from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
 from ..work_units import run_units, units_of
 from .baselines import METHODS
-from .runs import ORACLE, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
+from .runs import ORACLE, POOL_SUFFIX, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
 
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class EvaluationArguments:
             raise ValueError(f"method_seeds is {self.method_seeds}; expected one seed or several different ones.")
         if self.order_probes < 0:
             raise ValueError(f"order_probes is {self.order_probes}; expected a number of queries, or 0 for none.")
+        if self.unit_size < 1:
+            raise ValueError(f"unit_size is {self.unit_size}; expected at least 1.")
         unknown = [method for method in self.methods if method not in METHODS]
         if unknown:
             raise ValueError(f"Unknown method {unknown[0]!r}; expected some of {', '.join(METHODS)}.")
@@ -109,10 +112,14 @@ class EvaluationArguments:
             raise ValueError(f"shots is {self.shots}; expected numbers of at least 1 (zero-shot is always answered).")
         if SELECTOR in self.methods and not self.selectors:
             raise ValueError("`methods` holds 'selector': set `selectors`, or take it out of `methods`.")
+        if self.selectors and SELECTOR not in self.methods:
+            raise ValueError(
+                "`selectors` are given, but `methods` does not hold 'selector': add it, or leave them out."
+            )
         taken = [
             name
             for name in self.selector_paths
-            if (name in METHODS and name != SELECTOR) or "_pool" in name or name.endswith(SHUFFLED_SUFFIX)
+            if (name in METHODS and name != SELECTOR) or name.endswith((POOL_SUFFIX, SHUFFLED_SUFFIX))
         ]
         if taken:
             raise ValueError(f"A selector can't be called {taken[0]!r}, which is a method's name; name it otherwise.")
@@ -128,8 +135,8 @@ class EvaluationArguments:
         """`{name: paths, one a seed}`, in the order in which they were named."""
         found: dict[str, list[str]] = {}
         for entry in self.selectors:
-            name, path = entry.split("=", 1) if "=" in entry else (SELECTOR, entry)
-            found.setdefault(name, []).append(path)
+            name, path = named_folder(entry)
+            found.setdefault(name or SELECTOR, []).append(path)
         return found
 
 
@@ -258,8 +265,9 @@ def confidences(vlm: BaseVLM, queries: Sequence[Example], predictions: Sequence[
 
 def read_predictions(files: Sequence[Path]) -> tuple[Dataset, Dataset]:
     """The units' results as two tables with the columns of `schema.PREDICTIONS`: predictions, and order probes."""
-    rows: dict[bool, list[dict]] = {False: [], True: []}
-    for file in files:
-        for row in pq.read_table(file).to_pylist():
-            rows[row["method"].endswith(SHUFFLED_SUFFIX)].append(row)
-    return tuple(Dataset.from_list(rows[probes], features=PREDICTIONS) for probes in (False, True))
+    units = (pq.read_table(file).select(list(PREDICTIONS)) for file in files)
+    rows = pa.concat_tables(unit.cast(PREDICTIONS.arrow_schema) for unit in units)
+    probes = pc.ends_with(rows["method"], SHUFFLED_SUFFIX)
+    return tuple(
+        Dataset(rows.filter(chosen), DatasetInfo(features=PREDICTIONS)) for chosen in (pc.invert(probes), probes)
+    )

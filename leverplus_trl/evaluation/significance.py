@@ -157,7 +157,8 @@ def paired_p_value(method: Mapping[str, float], baseline: Mapping[str, float]) -
     probabilities of that (Pagano and Tritchler 1983, "On obtaining permutation distributions in polynomial time").
     Sizes are counted in units of 1/D, exactly, where they are multiples of it for a D up to `MAX_DENOMINATOR`, as
     those of most metrics are; else their root mean square is 64 units, or more where there are few. Nothing is said
-    below `SMALLEST_P`, where the transform's rounding begins.
+    below `SMALLEST_P`, where the transform's rounding begins. Differences of less than half a unit count as none,
+    which matters only beside others that are thousands of times as large.
 
     Args:
         method (`Mapping[str, float]`):

@@ -26,10 +26,10 @@ from .runs import (
     RANDOM,
     Accuracies,
     Averages,
+    RunKey,
     Runs,
     average_over_seeds,
     by_method,
-    method_rank,
     method_scope,
 )
 from .significance import Interval, bootstrap_mean, holm, paired_difference, paired_p_value
@@ -47,23 +47,24 @@ class Bootstrap:
     def difference(self, method: Accuracies, baseline: Accuracies) -> Interval:
         return paired_difference(method, baseline, **asdict(self))
 
-    def p_value(self, method: Accuracies, baseline: Accuracies) -> float:
-        return paired_p_value(method, baseline)
-
 
 def make_table(
-    runs: Runs, collapse: Mapping[str, Mapping], selectors: Sequence[str], bootstrap: Bootstrap
+    runs: Runs, swap_change_shares: Mapping[RunKey, float], selectors: Sequence[str], bootstrap: Bootstrap
 ) -> dict[str, list[dict[str, object]]]:
     """`rows`, `comparisons`, `best_heuristics` and `best` of [`~leverplus_trl.evaluation.evaluation.summarize`]."""
     averages = average_over_seeds(runs)
-    rows = _rows(runs, averages, collapse, bootstrap)
+    rows = _rows(runs, averages, swap_change_shares, bootstrap)
     comparisons = _comparisons(averages, selectors, bootstrap)
     # The table shows one row a method and number of shots: only these are a family of tests.
     shown = {(row["method"], row["shots"]): row for row in rows if row["diff_p_value"] is not None}
     for row, corrected in zip(shown.values(), holm([row["diff_p_value"] for row in shown.values()]), strict=True):
         row["diff_p_holm"] = corrected
-    for comparison, corrected in zip(comparisons, holm([one["p_value"] for one in comparisons]), strict=True):
-        comparison |= {"p_holm": corrected, "significant": corrected <= 1.0 - bootstrap.confidence}
+    # Two selectors are compared in both directions, which is one test.
+    tests = {test_of(one): one["p_value"] for one in comparisons}
+    corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
+    for comparison in comparisons:
+        p_holm = corrected[test_of(comparison)]
+        comparison |= {"p_holm": p_holm, "significant": p_holm <= 1.0 - bootstrap.confidence}
     return {
         "rows": rows,
         "comparisons": comparisons,
@@ -72,7 +73,14 @@ def make_table(
     }
 
 
-def _rows(runs: Runs, averages: Averages, collapse: Mapping[str, Mapping], bootstrap: Bootstrap) -> list[dict]:
+def test_of(comparison: Mapping[str, object]) -> tuple[int, frozenset[str]]:
+    """What tells a comparison from all but its mirror image."""
+    return comparison["shots"], frozenset((comparison["method"], comparison["baseline"]))
+
+
+def _rows(
+    runs: Runs, averages: Averages, swap_change_shares: Mapping[RunKey, float], bootstrap: Bootstrap
+) -> list[dict]:
     """A row a run; for methods with several seeds, one more that holds the average and what the seeds say together."""
     rows = []
     for (method, shots), seeds in by_method(runs).items():
@@ -82,23 +90,17 @@ def _rows(runs: Runs, averages: Averages, collapse: Mapping[str, Mapping], boots
             if any(run.selections.values()):
                 share = most_common_share(list(run.selections.values()))
                 # The same ids count, the same places do not: a sampler may put the likely candidates first.
-                collapsed = is_collapsed(len(run.selections), share, most_common_position_share=0.0)
-                if method in collapse:
-                    collapsed = collapse[method]["collapsed"]
-            identical = {
-                other for (other, at, _), rival in runs.items() if at == shots and rival.selections == run.selections
-            }
+                swap = swap_change_shares.get((method, shots, seed))
+                collapsed = is_collapsed(len(run.selections), share, 0.0, swap)
             row = _accuracy_row(method, shots, seed, run.accuracies, averages, bootstrap)
-            row |= {"collapsed": collapsed, "most_common_selection": share}
-            of_seeds.append(row | {"identical_to": sorted(identical - {method}, key=method_rank)})
+            of_seeds.append(row | {"collapsed": collapsed, "most_common_selection": share})
         rows.extend(of_seeds)
         if len(of_seeds) > 1:
             row = of_seeds[0] | _accuracy_row(method, shots, None, averages[method, shots], averages, bootstrap)
             # One collapsed seed is enough: an average would hide it.
             row["collapsed"] = any(one["collapsed"] for one in of_seeds)
             row["most_common_selection"] = max((one["most_common_selection"] or 0.0) for one in of_seeds)
-            in_all = set.intersection(*(set(one["identical_to"]) for one in of_seeds))
-            rows.append(row | {"identical_to": sorted(in_all, key=method_rank)})
+            rows.append(row)
     return rows
 
 
@@ -111,7 +113,7 @@ def _accuracy_row(
     difference = p_value = regret = None
     if method != baseline and (baseline, shots) in averages:
         difference = bootstrap.difference(accuracies, averages[baseline, shots])
-        p_value = bootstrap.p_value(accuracies, averages[baseline, shots])
+        p_value = paired_p_value(accuracies, averages[baseline, shots])
     if method != ORACLE and (ORACLE, shots) in averages:
         regret = bootstrap.difference(averages[ORACLE, shots], accuracies)
     return {
@@ -138,7 +140,7 @@ def _comparisons(averages: Averages, selectors: Sequence[str], bootstrap: Bootst
     """Each selector against all others at the same shots, and against zero-shot."""
     return [
         _comparison(shots, method, baseline, bootstrap.difference(averages[method, shots], averages[baseline, at]))
-        | {"p_value": bootstrap.p_value(averages[method, shots], averages[baseline, at])}
+        | {"p_value": paired_p_value(averages[method, shots], averages[baseline, at])}
         for method, shots in averages
         for baseline, at in averages
         if method in selectors and baseline != method and at in (0, shots)

@@ -19,11 +19,11 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..evaluation.evaluation import method_rank
+from ..evaluation.runs import method_rank
 from .evaluations import Evaluation, facets
 from .published import SOURCE, Published, is_okvqa, published_model, published_okvqa
 from .sections import Row, Section, Table
-from .tables import ABSENT, TableRow, interval, method_label, percent, prefixes_of, table_rows
+from .tables import ABSENT, TableRow, interval, method_label, percent, prefixes_of, shots_of, table_rows
 
 
 HERE, PUBLISHED = "here", "published"
@@ -79,15 +79,11 @@ def _same_numbers(line: Line, other: Line) -> bool:
 
 
 def _own(one: Evaluation, size: int, results: Mapping, row: TableRow) -> Line:
-    cells = {at: cell for at, cell in zip(_shots(results), row.cells, strict=True) if cell}
-    bold = frozenset(at for at, bold in zip(_shots(results), row.bold, strict=True) if bold)
+    cells = {at: cell for at, cell in zip(shots_of(results), row.cells, strict=True) if cell}
+    bold = frozenset(at for at, bold in zip(shots_of(results), row.bold, strict=True) if bold)
     sampler = facets(one.results).get("sampler", ABSENT) if row.scope == "candidates" else ABSENT
     kind = "selector" if row.method in one.results["selectors"] else ""
     return Line(HERE, one.results["vlm"], str(size), row.label, sampler, cells, bold, kind)
-
-
-def _shots(results: Mapping) -> list[int]:
-    return sorted({row["shots"] for row in results["rows"] if row["shots"] > 0})
 
 
 def _published_for(evaluations: Sequence[Evaluation]) -> list[Published]:

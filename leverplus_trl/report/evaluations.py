@@ -20,8 +20,9 @@ from pathlib import Path
 
 from datasets import Dataset, Features, concatenate_datasets
 
-from ..evaluation.evaluation import check_same_test_set, read_results
+from ..evaluation.evaluation import check_same_test_set, read_results, test_set
 from ..provenance import digest
+from ..run_folder import named_folder
 from ..schema import PREDICTIONS
 from ..tables import read_table, splits_of
 from .tables import shots_of
@@ -86,9 +87,7 @@ def read_evaluations(entries: Sequence[str]) -> list[Evaluation]:
 
 
 def _named(entry: str) -> tuple[str | None, Path]:
-    label, equals, path = entry.partition("=")
-    if not equals or Path(entry).exists():
-        label, path = None, entry
+    label, path = named_folder(entry)
     folder = Path(path)
     return label, folder.parent if folder.name == RESULTS else folder
 
@@ -104,6 +103,23 @@ def _read(folder: Path) -> tuple[dict, Dataset]:
             "again."
         )
     return results, predictions
+
+
+def check_examples(evaluations: Sequence[Evaluation], queries: Dataset) -> None:
+    """
+    Checks that examples are those that were asked, by more than their ids.
+
+    Raises:
+        `ValueError`: their questions or answers are others.
+    """
+    examples = {row["id"]: row for row in queries.select_columns(["id", "question", "answers"])}
+    for one in evaluations:
+        asked = set(one.predictions["query_id"]) & examples.keys()
+        if one.results["test_set"] not in (None, test_set(asked, examples)["test_set"]):
+            raise ValueError(
+                f"The examples are not those that {str(one.folder)!r} was evaluated on: ids, questions or answers are "
+                "others. Name the dataset that was evaluated (`dataset`, `data_files`), as it was then."
+            )
 
 
 def read_splits(path_or_id: str, config: str, features: Features) -> Dataset:

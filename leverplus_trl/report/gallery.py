@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, ZERO_SHOT, method_rank
+from ..evaluation.runs import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, ZERO_SHOT, method_rank
 from .evaluations import Evaluation
 from .tables import average_rows, headline_shots, method_label
 

@@ -16,7 +16,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..evaluation.evaluation import ZERO_SHOT
+from ..evaluation.runs import ZERO_SHOT
+from ..evaluation.table import test_of
 from .evaluations import Evaluation
 from .sections import Row, Section, Table
 from .tables import ABSENT, average_rows, interval, method_label, percent, shots_of, small_p
@@ -37,7 +38,7 @@ def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
     found = [table for table in tables if table]
     if not found:
         return None
-    sizes = " and ".join(str(len(one.results["comparisons"])) for one in measured)
+    sizes = " and ".join(str(len(set(map(test_of, one.results["comparisons"])))) for one in measured)
     confidences = " and ".join(dict.fromkeys(f"{one.results['interval']['confidence']:.0%}" for one in measured))
     notes = [
         "Differences in points, paired query by query (each query's accuracy averaged over the seeds first), with "

@@ -22,7 +22,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..evaluation.evaluation import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_rank
+from ..evaluation.runs import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_rank
 
 
 ABSENT = "–"
@@ -173,7 +173,7 @@ def escape_markdown(text: str) -> str:
 
 
 def notes(results: Mapping) -> list[str]:
-    """What a reader of the table must know: how intervals are made, what has collapsed, which methods are the same."""
+    """What a reader of the table must know: how intervals are made, what has collapsed."""
     made = results["interval"]
     found = [
         f"Accuracy ({results['metric']}) in percent over {results['num_queries']} queries, in brackets its "
@@ -198,16 +198,6 @@ def notes(results: Mapping) -> list[str]:
         found.append(
             f"{method_label(method)} has collapsed (shots: {_listed(at)}): it chooses (nearly) the same whatever "
             "the query, so its accuracy says nothing about selection."
-        )
-    same: dict[tuple[str, ...], list[int]] = {}
-    for row in rows:
-        others = [other for other in row["identical_to"] if method_rank(row["method"]) < method_rank(other)]
-        if others:
-            same.setdefault((row["method"], *others), []).append(row["shots"])
-    for methods, at in same.items():
-        found.append(
-            f"{_listed(map(method_label, methods))} chose the same demonstrations for every query (shots: "
-            f"{_listed(at)}): they are the same method here."
         )
     seeds = {row["method"] for row in rows if row["seed"] is None}
     if seeds:

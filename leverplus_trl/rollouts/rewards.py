@@ -93,7 +93,7 @@ def info_score(
     score: str = "prob",
     **columns,
 ) -> np.ndarray:
-    """InfoScore of the sequence on the scale `score`: what beams are ranked by."""
+    """InfoScore of the sequence on the scale `score`, as in the ledger of beams."""
     prompts = map(ScoredPrompt, answer_logprobs, num_answer_tokens, accuracies)
     own = np.array([answer_score(prompt, score) for prompt in prompts], dtype=np.float64)
     return own - np.asarray(zero_shot_scores, dtype=np.float64)

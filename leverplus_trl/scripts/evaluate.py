@@ -31,17 +31,17 @@ import numpy as np
 from datasets import Dataset
 from trl import TrlParser
 
-from ..evaluation.baselines import BASELINES, RANDOM_METHODS, Choices, choose, oracle, reordered
+from ..evaluation.baselines import HEURISTICS, RANDOM_METHODS, Choices, choose, oracle, reordered
 from ..evaluation.evaluation import read_results, summarize, write_results
 from ..evaluation.inference import EvaluationArguments, Plan, answer_queries, read_predictions
-from ..evaluation.runs import ORACLE, RANDOM, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
+from ..evaluation.runs import ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates
 from ..run_folder import RunFolder, write_json
 from ..schema import BEAMS, LEDGER
-from ..selectors import DemonstrationSelector
-from ..selectors.collapse import measure_collapse
+from ..selectors import DemonstrationSelection, DemonstrationSelector
+from ..selectors.collapse import CollapseMeasures, measure_collapse
 from ..tables import read_table, table_provenance, write_tables
 from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
 from ..vlms import BaseVLM, Request, VLMArguments, load_vlm, preflight
@@ -129,7 +129,7 @@ def main(
     plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance)
     vlm = load_vlm(vlm_args, task)
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
-    most_shots = max(shots for _, shots, _ in plan)
+    most_shots = max(1, *(shots for _, shots, _ in plan))  # a VLM is checked by how it uses demonstrations
     report = preflight(vlm, pool, queries, most_shots, max_new_tokens=task_args.max_new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
     if state.is_main_process:
@@ -253,13 +253,13 @@ def make_plan(
     sampler_args: SamplerArguments,
     eval_args: EvaluationArguments,
     beams_provenance: dict | None,
-) -> tuple[Plan, dict[str, dict]]:
-    """What each method puts into each prompt, and the collapse measures of the selectors."""
+) -> tuple[Plan, list[dict]]:
+    """What each method puts into each prompt, and the collapse measures of the selectors' runs."""
     seed = eval_args.method_seeds[0]  # of what does not draw at random, too
     plan: dict[tuple[str, int, int], Sequence[list[str] | None]] = {(ZERO_SHOT, 0, seed): [[] for _ in queries]}
-    collapse = {}
+    collapse = []
     shots_of_all = sorted(set(eval_args.shots))
-    baselines = [method for method in BASELINES if method in eval_args.methods]
+    baselines = [method for method in HEURISTICS if method in eval_args.methods]
     if baselines:
         choices = make_choices(queries, pool, candidate_ids, sampler_args, baselines)
         plan |= {
@@ -277,10 +277,8 @@ def make_plan(
                 for shots in shots_of_all:
                     found = selector.select_batch(queries, num_shots=shots, candidate_ids=candidate_ids)
                     plan[name, shots, number] = [selection.demonstration_ids for selection in found]
-                measures = selector_collapse(selector, queries, candidate_ids, shots_of_all[-1])
-                # Of several seeds the first that has collapsed is shown.
-                if name not in collapse or (measures["collapsed"] and not collapse[name]["collapsed"]):
-                    collapse[name] = measures
+                    measures = selector_collapse(selector, queries, candidate_ids, shots, found)
+                    collapse.append({"method": name, "shots": shots, "seed": number} | asdict(measures))
     if ORACLE in eval_args.methods:
         ledger = read_table(eval_args.beams, "ledger", eval_args.eval_split, LEDGER)
         searched = beams_provenance["recipe"]
@@ -309,7 +307,7 @@ def make_choices(
     queries: Dataset, pool: Dataset, candidate_ids: list[list[str]], sampler_args: SamplerArguments, methods: list[str]
 ) -> Choices:
     """Embeds what the given methods compare, and nothing else."""
-    names = {method.removesuffix("_pool") for method in methods} - {RANDOM}
+    names = {method.removesuffix(POOL_SUFFIX) for method in methods} - {RANDOM}
     kinds = {kind for name in names for kind in (("text_sim", "image_sim") if name == "mix" else (name,))}
     modalities = tuple(sorted({modality for kind in kinds for modality in SIMILARITIES[kind]}))
     choices = Choices(list(queries["id"]), candidate_ids, list(pool["id"]))
@@ -334,19 +332,21 @@ def make_choices(
 
 
 def selector_collapse(
-    selector: DemonstrationSelector, queries: Dataset, candidate_ids: list[list[str]], num_shots: int
-) -> dict:
-    """Does the selector read the query? Its choices, and those it makes for the next query among the same
+    selector: DemonstrationSelector,
+    queries: Dataset,
+    candidate_ids: list[list[str]],
+    num_shots: int,
+    own: Sequence[DemonstrationSelection],
+) -> CollapseMeasures:
+    """Does the selector read the query? Its own choices beside those that it makes for the next query among the same
     candidates."""
-    own = selector.select_batch(queries, num_shots=num_shots, candidate_ids=candidate_ids)
     others = queries.select([(row + 1) % len(queries) for row in range(len(queries))])
     swapped = selector.select_batch(others, num_shots=num_shots, candidate_ids=candidate_ids)
-    measures = measure_collapse(
+    return measure_collapse(
         [selection.demonstration_ids for selection in own],
         [selection.demonstration_positions for selection in own],
         [selection.demonstration_ids for selection in swapped],
     )
-    return asdict(measures)
 
 
 if __name__ == "__main__":

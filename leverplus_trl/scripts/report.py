@@ -30,12 +30,11 @@ from pathlib import Path
 
 from trl import TrlParser
 
-from ..evaluation.evaluation import write_atomically
 from ..launch import start_stage
 from ..report.beams import beams_section, read_analysis
 from ..report.comparison import comparison_csv, comparison_section, results_csv
 from ..report.diagnostics import diagnostics_section, metrics_section
-from ..report.evaluations import Evaluation, read_evaluations, read_splits
+from ..report.evaluations import Evaluation, check_examples, read_evaluations, read_splits
 from ..report.gallery import build_gallery
 from ..report.page import render_markdown, render_page
 from ..report.report_arguments import ReportArguments
@@ -44,7 +43,7 @@ from ..report.selectors import selectors_section
 from ..report.shots import shots_section
 from ..report.tables import markdown_table
 from ..report.training import STATE, training_section
-from ..run_folder import RunFolder
+from ..run_folder import RunFolder, named_folder, write_atomically
 from ..schema import BEAMS
 from ..tasks import DataArguments, load_examples
 from .stage_arguments import StageArguments
@@ -84,6 +83,7 @@ def main(stage_args: StageArguments, data_args: DataArguments, report_args: Repo
     ]
     sections: list[Section] = [section for section in found if section]
     queries = load_examples(data_args, evaluations[0].results["split"])
+    check_examples(evaluations, queries)
     pool = load_examples(data_args, data_args.pool_split)
     gallery = build_gallery(evaluations, queries, pool, report_args.num_gallery_queries, beams)
     if state.is_main_process:
@@ -103,12 +103,11 @@ def training_folders(named: Sequence[str] | None, evaluations: Sequence[Evaluati
     """`{label: folder}` of the selectors whose training is shown: those named, or else those of the evaluations that
     left a log here."""
     if named is not None:
-        entries = [entry.split("=", 1) if "=" in entry else (entry, entry) for entry in named]
-        return {label: Path(folder) for label, folder in entries}
+        return {label or folder: Path(folder) for label, folder in map(named_folder, named)}
     recipes = [one.results["provenance"].get("recipe", {}) for one in evaluations]
     found: dict[str, Path] = {}
     for entry in dict.fromkeys(entry for recipe in recipes for entry in recipe.get("selectors") or []):
-        label, _, folder = entry.rpartition("=")
+        label, folder = named_folder(entry)
         if (Path(folder) / STATE).is_file() and Path(folder) not in found.values():
             found[f"{label} ({folder})" if label else folder] = Path(folder)
     return found

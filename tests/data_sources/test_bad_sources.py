@@ -14,6 +14,8 @@
 
 """Official files that are missing, truncated, inconsistent or of something else."""
 
+import re
+
 import datasets
 import pytest
 from data_sources.official_formats import write_dataset
@@ -144,6 +146,35 @@ def test_files_of_another_kind_are_refused(tmp_path, name, file, content, messag
     (tmp_path / "official").mkdir()
     (tmp_path / "official" / file).write_text(content)
     with pytest.raises(ValueError, match=message):
+        prepared(tmp_path, name)
+
+
+def in_karpathy(content, name):
+    content["images"][0]["filename"] = name
+
+
+def in_scienceqa(content, name):
+    next(row for row in content.values() if row["image"])["image"] = name
+
+
+def as_id_of_scienceqa(content, name):
+    content[name] = content.pop(next(one for one, row in content.items() if row["image"]))
+
+
+@pytest.mark.parametrize("image", ["/etc/hostname", "../image.png", "a/b.png", ".."])
+@pytest.mark.parametrize(
+    "name, file, write",
+    [
+        ("coco_karpathy", "dataset_coco.json", in_karpathy),
+        ("scienceqa", "problems.json", in_scienceqa),
+        ("scienceqa", "problems.json", as_id_of_scienceqa),
+    ],
+)
+def test_an_annotation_file_names_no_file_outside_its_folder(tmp_path, name, file, write, image):
+    root = tmp_path / "official"
+    write_dataset(name, root, sizes_of(name))
+    edit_json(root / file, lambda content: write(content, image))
+    with pytest.raises(ValueError, match=f"names the image {re.escape(repr(image))}; expected the name of a file"):
         prepared(tmp_path, name)
 
 

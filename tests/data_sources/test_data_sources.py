@@ -114,6 +114,16 @@ def test_gsm8k_keeps_the_solution_and_the_number(tmp_path):
     assert row["answers"] == ["3201"] and row["answer"].endswith("#### 3,201") and row["image"] is None
 
 
+def test_gsm8k_breaks_lines_where_json_lines_does(tmp_path):
+    """Some characters of a JSON string are ends of lines to Unicode; an empty last line is no problem."""
+    root = tmp_path / "official"
+    write_dataset("gsm8k", root, sizes_of("gsm8k"))
+    with (root / "test.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"question": "One\u2028two\u0085three?", "answer": "#### 3"}\n\n')
+    rows = load_examples(DataArguments(dataset=str(prepared(tmp_path, "gsm8k"))), "test")
+    assert "One\u2028two\u0085three?" in rows["question"]
+
+
 def test_sst2_keeps_quotation_marks_and_names_the_labels(tmp_path):
     rows = {row["id"]: row for row in load_examples(DataArguments(dataset=str(prepared(tmp_path, "sst2"))), "train")}
     assert rows["train-0"]["question"] == '"film 0 is a bore' and rows["train-0"]["answer"] == "negative"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from leverplus_trl.evaluation.baselines import BASELINES, MIX_SOURCES, Choices, choose, oracle, reordered
+from leverplus_trl.evaluation.baselines import HEURISTICS, MIX_SOURCES, Choices, choose, oracle, reordered
 from leverplus_trl.retrieval import ExampleEmbeddings
 from leverplus_trl.schema import LEDGER
 
@@ -53,7 +53,7 @@ def many(count):
     return Choices(query_ids, [ids[:12]] * count, ids, pool, queries)
 
 
-@pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.parametrize("method", HEURISTICS)
 def test_every_method_gives_different_examples_of_its_scope_and_grows_by_shots(method):
     choices = many(5)
     two, four = choose(method, choices, 2, seed=3), choose(method, choices, 4, seed=3)
@@ -90,7 +90,7 @@ def test_mix_draws_its_sources_in_their_shares():
 def test_more_shots_than_candidates_and_unknown_methods_are_refused(choices):
     with pytest.raises(ValueError, match="4 shots were asked for, and a query has 3 candidates"):
         choose("random", choices, 4, seed=0)
-    with pytest.raises(ValueError, match="Unknown baseline 'best'"):
+    with pytest.raises(ValueError, match="Unknown heuristic 'best'"):
         choose("best", choices, 1, seed=0)
 
 

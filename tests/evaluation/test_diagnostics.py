@@ -94,6 +94,20 @@ def test_methods_and_seeds_are_compared_selection_by_selection():
     assert len(same) == 1 and same[0].startswith("text_sim and image_sim are the same (shots: 2)")
 
 
+def test_methods_are_the_same_if_their_seeds_select_the_same():
+    first, second = [["a", "b"], ["b", "c"], ["c", "a"], ["a", "c"]], [["a", "b"]] * 4
+    found = diagnose(
+        alone(0, 0, 0, 0),
+        *(chose(name, chosen, seed=seed) for name in ("v2", "twin") for seed, chosen in enumerate((first, second))),
+        *(chose("swapped", chosen, seed=seed) for seed, chosen in enumerate((second, first))),
+        *(chose("one", first, seed=seed) for seed in (0, 1)),
+        chose("once", first),
+    )
+    same = {frozenset(one["methods"]) for one in found["overlaps"] if one["same"]}
+    pairs = ("v2", "twin"), ("v2", "swapped"), ("twin", "swapped"), ("one", "once")
+    assert same == set(map(frozenset, pairs))
+
+
 def test_what_demonstrations_do_beside_zero_shot():
     found = diagnose(alone(1.0, 0.5, 0.0, 1.0), chose("selector", [["a"]] * 4, (0.0, 1.0, 0.0, 0.6)))
     measures = row(found, "selector")

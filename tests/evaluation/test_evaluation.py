@@ -18,14 +18,9 @@ import os
 import pytest
 from datasets import Dataset
 
-from leverplus_trl.evaluation.evaluation import (
-    method_rank,
-    method_scope,
-    read_results,
-    summarize,
-    write_atomically,
-    write_results,
-)
+from leverplus_trl.evaluation.evaluation import RESULT_KEYS, read_results, summarize, write_results
+from leverplus_trl.evaluation.runs import method_rank, method_scope
+from leverplus_trl.run_folder import write_atomically
 from leverplus_trl.schema import PREDICTIONS
 
 
@@ -146,44 +141,6 @@ def test_the_best_is_clear_only_when_every_interval_excludes_zero():
     assert find(results["best"], shots=1)["method"] == "zero_shot"
 
 
-def test_methods_with_the_same_selections_are_said_to_be_the_same():
-    same = [["a"], ["b"], ["c"], ["d"]]
-    other = [["a"], ["b"], ["c"], ["e"]]
-    results = summarize(
-        table(
-            ZERO_SHOT,
-            rows_of("random", 1, [0.0] * 4, other),
-            rows_of("text_sim", 1, [1.0] * 4, same),
-            rows_of("selector", 1, [1.0] * 4, same),
-            rows_of("image_sim", 2, [1.0] * 4),
-        ),
-        **ABOUT,
-    )
-    identical = {(row["method"], row["shots"]): row["identical_to"] for row in results["rows"]}
-    assert identical["text_sim", 1] == ["selector"] and identical["selector", 1] == ["text_sim"]
-    assert identical["random", 1] == [] and identical["zero_shot", 0] == [] and identical["image_sim", 2] == []
-
-
-def test_only_methods_with_as_many_shots_are_the_same():
-    same = [["a"], ["b"], ["c"], ["d"]]  # a selector that may stop early chooses one of its two
-    results = summarize(
-        table(ZERO_SHOT, rows_of("text_sim", 1, [1.0] * 4, same), rows_of("selector", 2, [1.0] * 4, same)), **ABOUT
-    )
-    assert all(row["identical_to"] == [] for row in results["rows"])
-
-
-def test_order_counts_as_a_difference_between_selections():
-    swapped = summarize(
-        table(
-            ZERO_SHOT,
-            rows_of("text_sim", 2, [1.0] * 4, [["a", "b"]] * 4),
-            rows_of("selector", 2, [1.0] * 4, [["b", "a"]] * 4),
-        ),
-        **ABOUT,
-    )
-    assert all(row["identical_to"] == [] for row in swapped["rows"])
-
-
 def test_a_constant_selector_is_called_collapsed():
     constant = thrice(rows_of("selector", 1, [1.0] * 4, [["a"], ["a"], ["a"], ["b"]]))
     half = thrice(rows_of("text_sim", 1, [1.0] * 4, [["a"], ["a"], ["c"], ["b"]]))
@@ -191,11 +148,52 @@ def test_a_constant_selector_is_called_collapsed():
     selector = find(rows, method="selector")
     assert (selector["collapsed"], selector["most_common_selection"]) == (True, 0.75)
     assert find(rows, method="text_sim")["collapsed"] is False  # half is not more than half
-    # Measures made elsewhere overrule the generic one.
-    measured = {"selector": {"collapsed": False, "entropy": 3.2}}
-    results = summarize(table(thrice(ZERO_SHOT), constant, half), **ABOUT, collapse=measured)
-    assert find(results["rows"], method="selector")["collapsed"] is False
+
+
+def test_collapse_is_of_one_run_and_a_swapped_query_only_adds_to_it():
+    """Of three seeds one is constant at one shot, one does not read the query at two shots, one is sound."""
+    varied = [["a"], ["b"], ["c"], ["d"]]
+    constant = [["a"], ["a"], ["a"], ["b"]]
+    groups = [
+        thrice(rows_of("selector", shots, [1.0] * 4, constant if (seed, shots) == (0, 1) else varied, seed=seed))
+        for seed in (0, 1, 2)
+        for shots in (1, 2)
+    ]
+    measured = [
+        {
+            "method": "selector",
+            "shots": shots,
+            "seed": seed,
+            "swap_change_share": 0.0 if seed == shots - 1 == 1 else 0.9,
+        }
+        for seed in (0, 1, 2)
+        for shots in (1, 2)
+    ]
+    results = summarize(table(thrice(ZERO_SHOT), *groups), **ABOUT, collapse=measured)
+    found = {(row["seed"], row["shots"]): row["collapsed"] for row in results["rows"] if row["method"] == "selector"}
+    assert found == {
+        (0, 1): True,
+        (0, 2): False,
+        (1, 1): False,
+        (1, 2): True,
+        (2, 1): False,
+        (2, 2): False,
+        (None, 1): True,
+        (None, 2): True,  # one seed is enough
+    }
     assert results["collapse"] == measured
+    with pytest.raises(ValueError, match=r"no predictions, of \(method, shots, seed\) \('selector', 2, 0\)"):
+        summarize(table(thrice(ZERO_SHOT), groups[0]), **ABOUT, collapse=measured[:2])
+
+
+def test_two_selectors_compared_in_both_directions_are_one_test():
+    first, second = (rows_of(name, 1, values) for name, values in (("v1", [1.0, 0.0, 0.0, 0.0]), ("v2", [1.0] * 4)))
+    results = summarize(table(ZERO_SHOT, first, second), **ABOUT, selectors=["v1", "v2"])
+    found = {(one["method"], one["baseline"]): one for one in results["comparisons"]}
+    assert found.keys() == {("v1", "zero_shot"), ("v1", "v2"), ("v2", "zero_shot"), ("v2", "v1")}
+    assert found["v1", "v2"]["p_value"] == found["v2", "v1"]["p_value"] == 0.25  # three differ: 2 of 8 signs
+    assert found["v1", "v2"]["p_holm"] == found["v2", "v1"]["p_holm"] == 0.75  # the smallest of three, not of four
+    assert found["v1", "v2"]["difference"] == -found["v2", "v1"]["difference"] == -0.75
 
 
 def test_seeds_get_a_row_each_and_one_for_their_average():
@@ -250,11 +248,6 @@ def test_bad_predictions_are_refused(predictions, message):
         summarize(predictions, **ABOUT)
 
 
-def test_collapse_measures_need_a_verdict():
-    with pytest.raises(ValueError, match=r"'selector' need a bool 'collapsed'; they are \['entropy'\]"):
-        summarize(table(ZERO_SHOT), **ABOUT, collapse={"selector": {"entropy": 0.0}})
-
-
 def test_scopes_and_order_of_methods():
     assert [method_scope(method) for method in ("zero_shot", "mix", "random_pool")] == ["none", "candidates", "pool"]
     assert sorted(["b", "oracle", "a", "zero_shot"], key=method_rank) == ["zero_shot", "a", "b", "oracle"]
@@ -264,7 +257,7 @@ def test_results_survive_writing_and_reading(tmp_path):
     results = summarize(table(ZERO_SHOT, RANDOM, SELECTOR), **ABOUT, provenance={"vlm_revision": "café"})
     path = tmp_path / "deep" / "results.json"
     write_results(results, path)
-    assert read_results(path) == results
+    assert read_results(path) == results and set(RESULT_KEYS) == results.keys()
     first = path.read_bytes()
     write_results(results, path)
     assert path.read_bytes() == first and os.listdir(path.parent) == ["results.json"]

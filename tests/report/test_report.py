@@ -119,6 +119,19 @@ def test_selectors_that_left_a_log_show_their_training(folder, results):
     found = training_folders(None, read_evaluations([str(folder / "evaluation")]))
     assert found == {f"first ({folder / 'sft'})": folder / "sft"}
     assert training_folders([f"x={folder}", "y"], []) == {"x": folder, "y": Path("y")}
+    (folder / "lr=0.1").symlink_to(folder / "sft")
+    named = {"recipe": {"selectors": [f"v2={folder}/lr=0.1"]}}
+    write_results(results | {"provenance": named}, folder / "evaluation" / "results.json")
+    found = training_folders(None, read_evaluations([str(folder / "evaluation")]))
+    assert found == {f"v2 ({folder}/lr=0.1)": folder / "lr=0.1"}
+
+
+def test_other_examples_of_the_same_ids_are_refused(folder, results):
+    evaluated = results | {"test_set": "of other questions"}
+    write_results(evaluated, folder / "evaluation" / "results.json")
+    with pytest.raises(ValueError, match="examples are not those that .* was evaluated on: ids, questions or answers"):
+        report(folder)
+    assert not (folder / "report" / "index.html").exists()
 
 
 def test_a_dry_run_writes_nothing(folder):

@@ -75,12 +75,14 @@ def test_selectors_are_paired_with_what_they_have_to_beat(section):
     assert cells(section, "Against v2")["v1"][0].startswith("-15.0 [")
 
 
-def test_p_values_are_the_corrected_ones(section):
-    one = evaluated(RIGHT, ["v2", "v1"])
+def test_p_values_are_the_corrected_ones():
+    one = evaluated(RIGHT | {"v3": [36]}, ["v2", "v1", "v3"])
+    section = selectors_section([one])
     (found,) = (each for each in one.results["comparisons"] if (each["method"], each["baseline"]) == ("v1", "v2"))
     assert found["p_holm"] > found["p_value"]
     assert f"p = {found['p_holm']:.3f}" in cells(section, "Against v2")["v1"][0]
-    assert "all 8 comparisons" in section.notes[0]
+    # Each of three selectors with three other methods, and with one another: once, whichever stands first.
+    assert "all 12 comparisons" in section.notes[0] and len(one.results["comparisons"]) == 15
 
 
 def test_each_seed_stands_by_itself(section):

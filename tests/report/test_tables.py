@@ -28,7 +28,7 @@ from leverplus_trl.report.tables import (
 )
 
 
-def row(method, shots, accuracy, low, high, difference=None, seed=0, collapsed=False, identical_to=(), **further):
+def row(method, shots, accuracy, low, high, difference=None, seed=0, collapsed=False, **further):
     return {
         "method": method,
         "scope": "none" if method == "zero_shot" else "pool" if method.endswith("_pool") else "candidates",
@@ -44,7 +44,6 @@ def row(method, shots, accuracy, low, high, difference=None, seed=0, collapsed=F
         "diff_ci_high": difference and difference[2],
         "collapsed": collapsed,
         "most_common_selection": 0.01,
-        "identical_to": list(identical_to),
         **further,
     }
 
@@ -96,15 +95,6 @@ def test_a_collapsed_selector_is_called_so_everywhere():
     assert any("selector has collapsed (shots: 2)" in note for note in notes(results))
     assert "But selector has collapsed" in findings(results)[0]
     assert "collapsed" not in markdown_table(small_results())
-
-
-def test_methods_that_are_the_same_are_said_to_be_the_same():
-    results = small_results(identical_to=["random"])
-    results["rows"][2]["identical_to"] = ["selector"]
-    said = [note for note in notes(results) if "same demonstrations" in note]
-    assert said == [
-        "random and selector chose the same demonstrations for every query (shots: 2): they are the same method here."
-    ]
 
 
 def test_intervals_without_width_are_explained():

@@ -19,6 +19,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import datasets
 import pytest
@@ -26,6 +27,7 @@ import torch
 from paths import WORLD
 from small_world import VLM, beam_arguments, write_examples
 
+from leverplus_trl.evaluation.evaluation import read_results
 from leverplus_trl.evaluation.inference import EvaluationArguments
 from leverplus_trl.report.report_arguments import ReportArguments
 from leverplus_trl.retrieval import SamplerArguments
@@ -112,7 +114,10 @@ def test_accuracies_are_the_metric_of_the_predictions(line, world):
         assert len(own) == len(run) if row["seed"] is None else len(own) == 12
         assert row["accuracy"] == pytest.approx(sum(own) / len(own))
         assert 0.0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1.0
-    assert {"swap_change_share", "id_entropy", "collapsed"} <= set(results["collapse"]["again"])
+    measured = {(one["method"], one["shots"], one["seed"]): one for one in results["collapse"]}
+    runs = [("first", 0), ("again", 0), ("again", 1)]
+    assert measured.keys() == {(name, shots, seed) for name, seed in runs for shots in SHOTS}
+    assert all({"swap_change_share", "id_entropy", "collapsed"} <= one.keys() for one in measured.values())
     assert results["selectors"] == ["first", "again"]
 
 
@@ -191,6 +196,22 @@ def test_the_same_selector_twice_is_said_to_be_the_same(line):
     assert all(row["leaked"] == 0.0 for row in found["rows"])
     (selector,) = (row for row in found["rows"] if (row["method"], row["shots"]) == ("again", 2))
     assert selector["identical_across_seeds"] == 1.0 and 0.0 <= selector["selection_entropy"] <= 1.0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"shots": [1]}, {"methods": ["random"], "order_probes": 0}, {"methods": ["zero_shot"]}],
+    ids=["one shot", "no probes", "zero-shot alone"],
+)
+def test_evaluations_without_order_probes(line, tmp_path, changes):
+    _, (*others, eval_args) = line
+    values = {"methods": ["random", "oracle"], "selectors": [], "num_queries": [3], "unit_size": 2} | changes
+    eval_args = replace(eval_args, output_dir=str(tmp_path / "evaluation"), **values)
+    evaluate.main(*others, eval_args)
+    results = read_results(tmp_path / "evaluation" / "results.json")
+    assert {row["method"] for row in results["rows"]} == {"zero_shot", *eval_args.methods}
+    assert results["num_queries"] == 3 and results["diagnostics"]["order"] == []
+    assert not (tmp_path / "evaluation" / "order_probes").exists()
 
 
 def test_candidates_are_those_of_the_beams(line):
@@ -277,6 +298,8 @@ def test_half_written_results_are_named(line):
         ({"methods": ["selector"]}, "set `selectors`"),
         ({"methods": ["selector"], "selectors": ["mix=x"]}, "A selector can't be called 'mix'"),
         ({"methods": ["oracle"]}, "set `beams`, whose ledger it reads"),
+        ({"methods": ["random"], "selectors": ["v2=a"]}, "`methods` does not hold 'selector': add it, or"),
+        ({"methods": ["random"], "unit_size": 0}, "unit_size is 0; expected at least 1"),
         (
             {"methods": ["random"], "num_queries": [100, 0]},
             r"num_queries is \[100, 0\]; expected numbers of at least 1",
@@ -289,6 +312,14 @@ def test_half_written_results_are_named(line):
 def test_nonsense_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         EvaluationArguments(output_dir="x", **arguments)
+
+
+def test_selectors_have_a_name_and_a_path_that_may_have_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0.1").mkdir()
+    entries = ["v2_pooled=lr=0.1/sft", "lr=0.1", "hub/one", "v2_pooled=hub/two"]
+    found = EvaluationArguments(output_dir="x", methods=["selector"], selectors=entries).selector_paths
+    assert found == {"v2_pooled": ["lr=0.1/sft", "hub/two"], "selector": ["lr=0.1", "hub/one"]}
 
 
 def test_one_number_of_queries_is_a_list_of_one():
