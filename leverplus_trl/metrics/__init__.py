@@ -15,7 +15,9 @@
 """
 The metrics by name, what each needs of an example, and all that apply side by side.
 
-Each is a folder, so that `evaluate.load("leverplus_trl/metrics/anls")` finds it, and a plain function in it.
+Each is a folder, so that `evaluate.load("leverplus_trl/metrics/anls")` finds it from the repository's root (elsewhere:
+`evaluate.load(f"{leverplus_trl.metrics.__path__[0]}/anls")`), and a plain function in it; that of GSM8K gives both
+`gsm8k_strict` and `gsm8k_flexible`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -59,6 +59,8 @@ class BaseMetric(evaluate.Metric, ABC):
         )
 
     def _compute(self, predictions: list[str], references: list, **options) -> dict:
+        if not predictions:
+            raise ValueError("There are no predictions, so they have no mean; expected at least one.")
         per_example = self.scores(predictions, references, **options)
         return {self.result: sum(per_example) / len(per_example), "per_example": per_example}
 

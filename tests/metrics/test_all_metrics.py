@@ -17,6 +17,7 @@ import os
 import evaluate
 import pytest
 
+import leverplus_trl.metrics
 from leverplus_trl.metrics import METRICS, all_metrics
 from leverplus_trl.tasks import TASKS, TaskArguments, make_task
 
@@ -70,7 +71,11 @@ def test_options_of_metrics_that_have_some(tmp_path, monkeypatch):
     gsm8k = evaluate.load("leverplus_trl/metrics/gsm8k_accuracy", cache_dir=str(tmp_path))
     assert gsm8k.compute(predictions=["it is 5"], references=[["5"]])["gsm8k_accuracy"] == 0
     assert gsm8k.compute(predictions=["it is 5"], references=[["5"]], flexible=True)["gsm8k_accuracy"] == 1
-    anls = evaluate.load("leverplus_trl/metrics/anls", cache_dir=str(tmp_path))
+    # Wherever one stands, and without predictions there is no mean.
+    monkeypatch.chdir(tmp_path)
+    anls = evaluate.load(f"{leverplus_trl.metrics.__path__[0]}/anls", cache_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="There are no predictions"):
+        anls.compute(predictions=[], references=[])
     assert anls.compute(predictions=["ab"], references=[["ax"]], threshold=0.6)["anls"] == 0
 
 

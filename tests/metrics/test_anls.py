@@ -30,6 +30,7 @@ from leverplus_trl.metrics.anls.anls import anls, edit_distance
         ("", [""], 1),
         ("", ["x"], 0),
         ("ab", ["a    b"], 5 / 6),  # one edit, over the length before white space is folded
+        ("aß", ["as"], 2 / 3),  # one edit, over the length of "ASS"
     ],
 )
 def test_by_hand(prediction, answers, expected):
@@ -59,7 +60,7 @@ def official(prediction, answers):
 
     values = []
     for answer in answers:
-        lengths = len(answer), len(prediction)
+        lengths = len(answer.upper()), len(prediction.upper())
         said, wanted = (" ".join(text.strip().lower().split()) for text in (prediction, answer))
         values.append(1 - distance(said, wanted) / max(lengths) if max(lengths) else 1.0)
     return max(values) if max(values) >= 0.5 else 0.0

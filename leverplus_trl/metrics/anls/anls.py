@@ -63,7 +63,8 @@ def edit_distance(first: str, second: str) -> int:
 
 
 def _normalized_distance(prediction: str, answer: str) -> float:
-    length = max(len(prediction), len(answer))
+    # Upper case, as in the official code: "ß" is as long as "SS".
+    length = max(len(prediction.upper()), len(answer.upper()))
     return edit_distance(_fold(prediction), _fold(answer)) / length if length else 0.0
 
 
