@@ -44,6 +44,7 @@ from ..selectors import DemonstrationSelection, DemonstrationSelector
 from ..selectors.collapse import CollapseMeasures, measure_collapse
 from ..tables import read_table, table_provenance, write_tables
 from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
+from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request, VLMArguments, load_vlm, preflight
 from ..vlms.estimate import Job, dry_run
 from .stage_arguments import ShardedStageArguments
@@ -269,6 +270,8 @@ def make_plan(
             for one in (eval_args.method_seeds if method in RANDOM_METHODS else [seed])
         }
     if SELECTOR in eval_args.methods:
+        # Only ids are wanted of what is selected: no image is decoded for it.
+        pool, queries = undecoded(pool), undecoded(queries)
         for name, paths in eval_args.selector_paths.items():
             for number, path in enumerate(paths):
                 selector = DemonstrationSelector.from_pretrained(
