@@ -39,7 +39,7 @@ from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates
 from ..run_folder import RunFolder, write_json
-from ..schema import BEAMS, LEDGER
+from ..schema import BEAMS, LEDGER, PREDICTIONS
 from ..selectors import DemonstrationSelection, DemonstrationSelector
 from ..selectors.collapse import CollapseMeasures, measure_collapse
 from ..tables import read_table, table_provenance, write_tables
@@ -54,7 +54,7 @@ logger = logging.getLogger("leverplus_trl.scripts.evaluate")  # as a module that
 
 #: Written last: a folder that holds it is complete.
 LAST_FILE = "results.json"
-#: Kept beside the units' results: what choosing showed about the selectors.
+#: What choosing showed about the selectors: beside the units' results, and then beside the predictions.
 COLLAPSE = "collapse.json"
 
 CARD = """\
@@ -126,6 +126,19 @@ def main(
         read_results(run.path / LAST_FILE)
         logger.info("%s is complete: nothing to do.", run.path)
         return
+    if (run.path / COLLAPSE).exists() and not run.units.exists():
+        logger.info("All is answered: %s is made anew from the predictions.", LAST_FILE)
+        if state.is_main_process:
+            # As it was recorded, with what was settled when the VLM was there.
+            run.provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+            predictions = read_table(str(run.path / "predictions"), "predictions", eval_args.eval_split, PREDICTIONS)
+            order_probes = None
+            if (run.path / "order_probes").exists():
+                folder = str(run.path / "order_probes")
+                order_probes = read_table(folder, "order_probes", eval_args.eval_split, PREDICTIONS)
+            write_summary(run, predictions, order_probes, queries, pool)
+        state.wait_for_everyone()
+        return
     candidate_ids = candidates_of(queries, pool, sampler_args, eval_args)
     plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance)
     vlm = load_vlm(vlm_args, task)
@@ -148,18 +161,32 @@ def finish(
     run: RunFolder, files: dict[str, list[Path]], queries: Dataset | None = None, pool: Dataset | None = None
 ) -> None:
     """Writes predictions and results from those of all units, in query order; loads the examples if not given."""
+    split = run.provenance["recipe"]["eval_split"]
+    units = files[split]
+    predictions, order_probes = read_predictions(units)
+    tables = {"predictions": {split: predictions}}
+    write_tables(run.path / "predictions", tables, "Predictions", CARD, run.provenance)
+    if len(order_probes):
+        tables = {"order_probes": {split: order_probes}}
+        write_tables(run.path / "order_probes", tables, "Order probes", PROBES_CARD, run.provenance)
+    write_json(run.path / COLLAPSE, json.loads((units[0].parent / COLLAPSE).read_text(encoding="utf-8")))
+    write_summary(run, predictions, order_probes, queries, pool)
+    shutil.rmtree(run.units, ignore_errors=True)
+
+
+def write_summary(
+    run: RunFolder,
+    predictions: Dataset,
+    order_probes: Dataset | None,
+    queries: Dataset | None = None,
+    pool: Dataset | None = None,
+) -> None:
+    """Writes `results.json`; loads the examples if not given."""
     recipe = run.provenance["recipe"]
     _, data_args, task_args, vlm_args, _, eval_args = make_parser().parse_dict(recipe, allow_extra_keys=True)
     task = make_task(task_args)
     if queries is None or pool is None:
         pool, queries = (load_examples(data_args, split) for split in (data_args.pool_split, eval_args.eval_split))
-    units = files[eval_args.eval_split]
-    predictions, order_probes = read_predictions(units)
-    tables = {"predictions": {eval_args.eval_split: predictions}}
-    write_tables(run.path / "predictions", tables, "Predictions", CARD, run.provenance)
-    if len(order_probes):
-        tables = {"order_probes": {eval_args.eval_split: order_probes}}
-        write_tables(run.path / "order_probes", tables, "Order probes", PROBES_CARD, run.provenance)
     results = summarize(
         predictions,
         name=Path(eval_args.output_dir).parent.name or eval_args.output_dir,
@@ -168,18 +195,17 @@ def finish(
         task=task_args.task,
         metric=task.metric,
         provenance=run.provenance,
-        collapse=json.loads((units[0].parent / COLLAPSE).read_text(encoding="utf-8")),
+        collapse=json.loads((run.path / COLLAPSE).read_text(encoding="utf-8")),
         selectors=list(eval_args.selector_paths),
         queries=queries,
         pool=pool,
         metrics=task.metrics,
         num_queries=eval_args.num_queries or (),
-        order_probes=order_probes if len(order_probes) else None,
+        order_probes=order_probes or None,
     )
     write_results(results, run.path / LAST_FILE)
     for warning in results["diagnostics"]["warnings"]:
         logger.warning("%s", warning)
-    shutil.rmtree(run.units, ignore_errors=True)
     logger.info("Results are in %s.", run.path / LAST_FILE)
 
 

@@ -278,6 +278,16 @@ def test_a_dry_run_knows_how_long_the_beams_are_once_they_are_there(line, tmp_pa
         assert f": {expected} answers;" in caplog.text and not (tmp_path / "dry").exists()
 
 
+def test_results_that_were_deleted_are_made_anew_from_the_predictions(line, monkeypatch):
+    folder, arguments = line
+    file = folder / "evaluation" / "results.json"
+    before = file.read_bytes()
+    monkeypatch.setattr(evaluate, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    file.unlink()
+    evaluate.main(*arguments)
+    assert file.read_bytes() == before
+
+
 def test_half_written_results_are_named(line):
     folder, arguments = line
     file = folder / "evaluation" / "results.json"
