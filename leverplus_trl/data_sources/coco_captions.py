@@ -23,7 +23,7 @@ from functools import partial
 
 from datasets import Features, Value
 
-from .data_source import DataSource, Row, example, file_name, image_file
+from .data_source import DataSource, Row, example, file_name, first_text, image_file
 from .raw_files import RawFiles
 
 
@@ -33,9 +33,9 @@ EXTRAS = Features({"image_id": Value("string")})
 KARPATHY_SPLITS = {"train": ("train", "restval"), "validation": ("val",), "test": ("test",)}
 
 
-def _caption_example(image_id: object, captions: list[str], **columns: object) -> Row:
-    captions = [caption.strip() for caption in captions]
-    first = next((caption for caption in captions if caption), "")
+def _caption_example(image_id: object, captions: list[str | None], **columns: object) -> Row:
+    captions = [(caption or "").strip() for caption in captions]
+    first = first_text(captions)
     columns.setdefault("problem", "" if first else "the image has no captions")
     return example(image_id, QUESTION, captions, answer=first, image_id=str(image_id), **columns)
 

@@ -93,7 +93,7 @@ class DataSource:
 def example(
     identifier: object,
     question: str | None,
-    answers: Sequence[str],
+    answers: Sequence[str | None],
     answer: str | None = None,
     image: dict | None = None,
     problem: str = "",
@@ -108,7 +108,7 @@ def example(
         question (`str`):
             The question.
         answers (`Sequence[str]`):
-            All annotators' answers.
+            All annotators' answers. `None` is an annotator who gave nothing, and becomes an empty answer.
         answer (`str`, *optional*):
             The scoring target; the most frequent of `answers` if not given, the first among equals.
         image (`dict`, *optional*):
@@ -119,7 +119,7 @@ def example(
             The other columns of the source: texts, or lists of them.
     """
     question = question or ""
-    answers = [str(one) for one in answers]
+    answers = _texts(list(answers))
     said = Counter(one for one in answers if one.strip())
     if answer is None:
         answer = said.most_common(1)[0][0] if said else ""
@@ -138,9 +138,14 @@ def example(
     }
 
 
+def first_text(answers: Sequence[str | None]) -> str:
+    """The first of several answers that is not empty."""
+    return next((one for one in answers if one and one.strip()), "")
+
+
 def _texts(value: object) -> object:
     if isinstance(value, list):
-        return [str(one) for one in value]
+        return ["" if one is None else str(one) for one in value]
     return None if value is None else str(value)
 
 

@@ -22,6 +22,7 @@ from data_sources.official_formats import write_dataset
 from data_sources.preparing import edit_json, prepared, sizes_of
 
 from leverplus_trl.data_sources.vqa import OKVQA_COUNTS
+from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
 from leverplus_trl.scripts import prepare
 from leverplus_trl.tasks import DataArguments, load_examples
 
@@ -90,6 +91,34 @@ def test_nine_annotators_are_counted_and_kept_and_empty_answers_left_out(tmp_pat
     assert "- train: 1 left out because all its answers are empty" in card
     assert "- train: 1 left out because the question is empty" in card
     assert "| train | 9009 | 7 | 2 | 5 |" in card
+
+
+def test_a_null_answer_is_an_empty_one(tmp_path):
+    """Not the text "None", which VQA accuracy reads as "0"; the number of annotators stays."""
+    root = tmp_path / "official"
+    write_dataset("okvqa", root, sizes_of("okvqa"))
+
+    def damage(content):
+        for answer in content["annotations"][0]["answers"][7:]:
+            answer["answer"] = answer["raw_answer"] = None
+
+    edit_json(root / "mscoco_train2014_annotations.json", damage)
+    rows = datasets.load_dataset(str(prepared(tmp_path, "okvqa", on_bad_example="raise")))["train"]
+    row = next(row for row in rows.remove_columns("image") if row["id"] == "90")
+    assert row["answers"] == ["white"] * 7 + [""] * 3 and row["raw_answers"] == ["whites"] * 7 + [""] * 3
+    assert vqa_accuracy("None", row["answers"]) == vqa_accuracy("0", row["answers"]) == 0
+
+
+def test_a_null_caption_is_an_empty_one(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("coco_2014", root, sizes_of("coco_2014"))
+    edit_json(
+        root / "annotations" / "captions_train2014.json",
+        lambda content: content["annotations"][0].update(caption=None),
+    )
+    rows = datasets.load_dataset(str(prepared(tmp_path, "coco_2014", on_bad_example="raise")))["train"]
+    row = next(row for row in rows.remove_columns("image") if row["id"] == "1")
+    assert row["answers"][0] == "" and row["answer"] == row["answers"][1] == "A picture that is green."
 
 
 def test_other_counts_than_the_official_ones_are_refused_naming_the_file(tmp_path, caplog):

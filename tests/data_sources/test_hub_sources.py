@@ -159,9 +159,11 @@ HUB = {
 }
 
 
-def write_hub_dataset(folder, name, count=4):
+def write_hub_dataset(folder, name, count=4, **first):
+    """With these columns of the first row changed."""
     split, _, columns, row = HUB[name]
-    table = Dataset.from_list([dict(zip(columns, row(n), strict=True)) for n in range(count)], Features(columns))
+    rows = [dict(zip(columns, row(n), strict=True)) for n in range(count)]
+    table = Dataset.from_list([rows[0] | first, *rows[1:]], Features(columns))
     (folder / "data").mkdir(parents=True)
     table.to_parquet(folder / "data" / f"{split}-00000.parquet")
     (folder / "README.md").write_text(
@@ -201,6 +203,22 @@ def test_hub_columns_become_the_columns_of_the_official_files(tmp_path, name):
             assert row["answer"] == colour_of(number)
     card = (tmp_path / "examples" / "README.md").read_text()
     assert str(tmp_path / "hub") in card and "by absolute paths" not in card
+
+
+@pytest.mark.parametrize(
+    "name, column, answers",
+    [
+        ("okvqa", "answers", [None, "red"]),
+        ("vqav2", "answers", [{"answer": None}, {"answer": "red"}]),
+        ("textvqa", "answers", [None, "red"]),
+        ("docvqa", "answers", [None, "red"]),
+        ("coco_2017", "answer", [None, "red"]),
+    ],
+)
+def test_a_null_answer_is_an_empty_one(tmp_path, name, column, answers):
+    write_hub_dataset(tmp_path / "hub", name, **{column: answers})
+    rows = prepare_from_hub(tmp_path, name, on_bad_example="raise").remove_columns("image")
+    assert next(row for row in rows if row["answers"][0] == "")["answers"] == ["", "red"]
 
 
 def test_a_subset_of_a_hub_dataset_and_a_holdout(tmp_path):
