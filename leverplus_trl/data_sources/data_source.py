@@ -14,11 +14,12 @@
 
 """What is known of a published dataset, and the row that every reader of one makes."""
 
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Features, Image, Value
 
@@ -27,6 +28,8 @@ from .raw_files import RawFiles
 
 
 Row = dict[str, Any]
+Kind = TypeVar("Kind")
+KINDS = {str: "text", int: "a whole number", list: "a list"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ def example(
         **extras:
             The other columns of the source: texts, or lists of them.
     """
-    question = question or ""
+    question = expect(str, "question", question) or ""
     answers = _texts(list(answers))
     said = Counter(one for one in answers if one.strip())
     if answer is None:
@@ -136,6 +139,25 @@ def example(
         "problem": problem,
         **{name: _texts(value) for name, value in extras.items()},
     }
+
+
+def expect(kind: type[Kind], name: str, value: object) -> Kind | None:
+    """
+    What a record says under a name, if it is of that kind or `None`.
+
+    Raises:
+        `ValueError`: it is something else.
+    """
+    if value is None or isinstance(value, kind):
+        return value
+    raise ValueError(f"{name} is {shown(value)}; expected {KINDS[kind]}")
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: long texts and lists are cut."""
+    short = reprlib.Repr()
+    short.maxdict, short.maxlist, short.maxstring, short.maxother = 30, 3, 60, 60
+    return short.repr(value)
 
 
 def first_text(answers: Sequence[str | None]) -> str:

@@ -18,10 +18,11 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -32,7 +33,7 @@ from tqdm import tqdm
 
 from ..schema import EXAMPLES
 from ..tables import load_split
-from .data_source import DataSource, Row
+from .data_source import DataSource, Row, shown
 from .raw_files import RawFiles
 
 
@@ -48,6 +49,8 @@ HUB_SPLITS = {
 HOLDOUT = "holdout"
 EMBEDDED_AT_ONCE = 64
 ROWS_AT_ONCE = 10_000
+#: What a record raises that has other fields, or other things in them, than its reader expects.
+MISREAD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 @dataclass
@@ -80,8 +83,36 @@ class PreparedSplit:
 
 
 def read_files(source: DataSource, raw: RawFiles, splits: Sequence[str]) -> dict[str, Dataset]:
-    """The rows of the official files, those that can't be used included; see [`DataSource`]."""
-    return {split: _table(source.read(raw, split), source.features) for split in splits}
+    """
+    The rows of the official files, those that can't be used included; see [`DataSource`].
+
+    Raises:
+        `ValueError`: a file is not there, not whole, or not in the official format.
+    """
+    return {split: _table(_file_rows(source, raw, split), source.features) for split in splits}
+
+
+def _file_rows(source: DataSource, raw: RawFiles, split: str) -> Iterator[Row]:
+    try:
+        yield from source.read(raw, split)
+    except MISREAD as error:
+        if raw.at is None:  # of a whole file, which the message names
+            raise
+        where, record = raw.at
+        raise ValueError(f"{_misread(source, where, split, record, error)} Fetch the file again.") from error
+
+
+def _misread(source: DataSource, where: str, split: str, record: object, error: Exception) -> str:
+    if isinstance(error, KeyError):
+        reason = f"it has no {error}"
+    elif isinstance(error, ValueError):
+        reason = str(error).rstrip(".")
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    return (
+        f"{where}, read for split {split!r}, is not in the official format of {source.title}: {reason}. It is "
+        f"{shown(record)}."
+    )
 
 
 def _table(rows: Iterable[Row], features: Features) -> Dataset:
@@ -133,20 +164,25 @@ def _hub_rows(source: DataSource, hub_id: str, table: Dataset, split: str) -> Da
         table = table.cast_column("image", Image(decode=False))
     elif source.has_images:
         raise ValueError(f"{hub_id!r} has no column 'image'; its columns are {table.column_names}.")
-    positions = list(range(len(table)))
+
+    def tried(place: int, row: Row, read: Callable[..., Any], *args: object) -> Any:
+        try:
+            return read(row, *args)
+        except MISREAD as error:
+            where = f"Row {place} (counted from 0) of {hub_id!r}"
+            raise ValueError(
+                f"{_misread(source, where, split, row, error)} Its columns are {columns}. Known to fit are "
+                f"{', '.join(source.hub_ids) or 'none'}."
+            ) from error
+
+    columns, positions = table.column_names, list(range(len(table)))
     if source.keep is not None:
-        positions = [place for place, row in enumerate(table) if source.keep(row)]
+        positions = [place for place, row in enumerate(table) if tried(place, row, source.keep)]
         table = table.select(positions)
     texts = table.select_columns([name for name in table.column_names if name != "image"])
     features = source.features.copy()
     images = {"image": features.pop("image")}
-    try:
-        rows = [source.read_hub(row, split, position) for row, position in zip(texts, positions, strict=True)]
-    except KeyError as error:
-        raise ValueError(
-            f"{hub_id!r} has no column {error}; its columns are {table.column_names}. Known to fit are "
-            f"{', '.join(source.hub_ids) or 'none'}."
-        ) from error
+    rows = [tried(place, row, source.read_hub, split, place) for row, place in zip(texts, positions, strict=True)]
     made = _table(rows, features)
     if source.has_images:
         images = table.select_columns("image")

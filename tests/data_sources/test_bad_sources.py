@@ -167,15 +167,113 @@ def test_truncated_and_foreign_files_are_named(tmp_path):
     [
         ("gsm8k", "train.jsonl", '{"question": "a", "answer": "1 #### 1"}\n{"quest', r"Line 2 of .*looks truncated"),
         ("sst2", "train.tsv", "index\tsentence\n0\tfine\n", "has the columns"),
-        ("scienceqa", "problems.json", '{"1": {"question": "a"}}', "is not ScienceQA's problems.json"),
+        ("scienceqa", "problems.json", '{"1": {"question": "a"}}', "it has no 'split'"),
+        ("scienceqa", "problems.json", "[]", "is not ScienceQA's problems.json"),
+        ("gsm8k", "train.jsonl", b"\xff", "is not text in UTF-8"),
         ("mmbench", "MMBench_dev_en.tsv", "index\tquestion\n1\ta\n", "expected at least"),
     ],
 )
 def test_files_of_another_kind_are_refused(tmp_path, name, file, content, message):
     (tmp_path / "official").mkdir()
-    (tmp_path / "official" / file).write_text(content)
+    (tmp_path / "official" / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message):
         prepared(tmp_path, name)
+
+
+def lacks(field):
+    return lambda record: record.pop(field)
+
+
+def says(**fields):
+    return lambda record: record.update(fields)
+
+
+OKVQA_QUESTIONS, OKVQA_ANNOTATIONS = "OpenEnded_mscoco_train2014_questions.json", "mscoco_train2014_annotations.json"
+
+
+@pytest.mark.parametrize(
+    "name, file, key, damage, message",
+    [
+        ("okvqa", OKVQA_QUESTIONS, "questions", lacks("question_id"), "it has no 'question_id'"),
+        ("okvqa", OKVQA_ANNOTATIONS, "annotations", lacks("question_id"), "it has no 'question_id'"),
+        ("okvqa", OKVQA_QUESTIONS, "questions", says(image_id="9"), "image_id is '9'; expected a whole number"),
+        ("okvqa", OKVQA_QUESTIONS, "questions", says(question=5), "question is 5; expected text"),
+        (
+            "okvqa",
+            OKVQA_ANNOTATIONS,
+            "annotations",
+            says(multiple_choice_answer=7),
+            "multiple_choice_answer is 7; expe",
+        ),
+        ("okvqa", OKVQA_ANNOTATIONS, "annotations", says(answers="red"), "answers is 'red'; expected a list"),
+        (
+            "coco_2014",
+            "annotations/captions_train2014.json",
+            "annotations",
+            says(caption=3),
+            "caption is 3; expected te",
+        ),
+        ("coco_2014", "annotations/captions_train2014.json", "images", lacks("file_name"), "it has no 'file_name'"),
+        ("coco_karpathy", "dataset_coco.json", "images", lacks("split"), "it has no 'split'"),
+        ("textvqa", "TextVQA_0.5.1_train.json", "data", says(answers="red"), "answers is 'red'; expected a list"),
+        ("docvqa", "train/train_v1.0.json", "data", says(image=None), "TypeError: "),
+    ],
+)
+def test_a_record_of_another_kind_is_named(tmp_path, name, file, key, damage, message):
+    root = tmp_path / "official"
+    write_dataset(name, root, sizes_of(name))
+    edit_json(root / file, lambda content: damage(content[key][1]))
+    title = prepare.DATA_SOURCES[name].title
+    expected = (
+        f"Record 1 (counted from 0) of {str(root / file)!r}, read for split 'train', is not in the official format"
+    )
+    with pytest.raises(ValueError, match=re.escape(f"{expected} of {title}: {message}")) as raised:
+        prepared(tmp_path, name)
+    assert "It is {" in str(raised.value) and "Fetch the file again" in str(raised.value)
+    assert raised.value.__cause__ is not None
+
+
+def test_a_record_of_another_kind_is_named_in_lines_and_tables(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("gsm8k", root, sizes_of("gsm8k"))
+    (root / "test.jsonl").write_text('{"question": "a"}\n')
+    with pytest.raises(
+        ValueError, match=r"Record 0 .*test.jsonl'.* of GSM8K: it has no 'answer'. It is {'question': 'a'}"
+    ):
+        prepared(tmp_path, "gsm8k", splits=["test"])
+    write_dataset("mmbench", root, sizes_of("mmbench"))
+    file = root / "MMBench_dev_en.tsv"
+    file.write_text(re.sub("^1\t", "x1\t", file.read_text(), flags=re.MULTILINE))
+    with pytest.raises(ValueError, match=r"Record 1 .*MMBench_dev_en.tsv'.* MMBench .*: 'x1'. It is .* 'index': 'x1'"):
+        prepared(tmp_path, "mmbench")
+
+
+@pytest.mark.parametrize(
+    "name, file, key, identifier",
+    [
+        ("okvqa", OKVQA_QUESTIONS, "questions", 90),
+        ("okvqa", OKVQA_ANNOTATIONS, "annotations", 90),
+        ("vqav2", f"v2_{OKVQA_QUESTIONS}", "questions", 9000),
+        ("coco_2017", "annotations/captions_train2017.json", "images", 1),
+    ],
+)
+def test_an_id_that_stands_twice_in_a_file_is_refused(tmp_path, name, file, key, identifier):
+    root = tmp_path / "official"
+    write_dataset(name, root, sizes_of(name))
+    edit_json(root / file, lambda content: content[key].append(content[key][0] | {"answers": []}))
+    message = (
+        f"of {str(root / file)!r}, read for split 'train', is not in the official format of .*: the id {identifier}"
+    )
+    with pytest.raises(ValueError, match=f"{message} stands twice. Are two versions of the dataset mixed?"):
+        prepared(tmp_path, name)
+
+
+@pytest.mark.parametrize("name, file", [("sst2", "SST-2/train.tsv"), ("mmbench", "MMBench_dev_en.tsv")])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path, name, file):
+    root = tmp_path / "official"
+    write_dataset(name, root, sizes_of(name))
+    (root / file).write_bytes(b"\xef\xbb\xbf" + (root / file).read_bytes())
+    prepared(tmp_path, name, on_bad_example="raise")
 
 
 def in_karpathy(content, name):

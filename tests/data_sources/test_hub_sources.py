@@ -159,9 +159,10 @@ HUB = {
 }
 
 
-def write_hub_dataset(folder, name, count=4, **first):
+def write_hub_dataset(folder, name, count=4, split=None, **first):
     """With these columns of the first row changed."""
-    split, _, columns, row = HUB[name]
+    own_split, _, columns, row = HUB[name]
+    split = split or own_split
     rows = [dict(zip(columns, row(n), strict=True)) for n in range(count)]
     table = Dataset.from_list([rows[0] | first, *rows[1:]], Features(columns))
     (folder / "data").mkdir(parents=True)
@@ -231,12 +232,32 @@ def test_hub_datasets_of_another_kind_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"has the splits \['validation'\], none of them 'train'"):
         prepare_from_hub(tmp_path, "vqav2", splits=["train"])
     args = {"hub_id": str(tmp_path / "hub"), "output_dir": str(tmp_path / "o"), "splits": ["validation"]}
-    with pytest.raises(ValueError, match=r"has no column 'questionId'; .* Known to fit are lmms-lab/DocVQA"):
+    with pytest.raises(
+        ValueError, match=r"it has no 'questionId'.* Its columns are .* Known to fit are lmms-lab/DocVQA"
+    ):
         prepare.main(StageArguments(), prepare.PrepareArguments(dataset="docvqa", **args))
     with pytest.raises(ValueError, match="Can't read the dataset 'nobody/nothing'"):
         prepare.main(
             StageArguments(), prepare.PrepareArguments(dataset="docvqa", **args | {"hub_id": "nobody/nothing"})
         )
+
+
+@pytest.mark.parametrize(
+    "name, there, message",
+    [
+        ("mmbench", "textvqa", "Row 0 .*of MMBench .*: it has no 'index'.* Known to fit are lmms-lab/MMBench"),
+        (
+            "gsm8k",
+            "coco_2017",
+            r"Row 0 .*of GSM8K: answer is \['red', .*'\]; expected text.* Known to fit are openai/gsm8k",
+        ),
+        ("coco_2017", "gsm8k", "has no column 'image'"),
+    ],
+)
+def test_a_hub_dataset_of_another_source_is_refused_naming_the_row(tmp_path, name, there, message):
+    write_hub_dataset(tmp_path / "hub", there, split=HUB[name][0])
+    with pytest.raises(ValueError, match=message):
+        prepare_from_hub(tmp_path, name)
 
 
 def test_a_hub_dataset_without_images_is_refused(tmp_path):
