@@ -146,7 +146,7 @@ class RawFiles:
         known = set()
         for record in self.each(file, records):
             if record[key] in known:
-                raise ValueError(f"the id {record[key]!r} stands twice. Are two versions of the dataset mixed?")
+                raise ValueError(f"the id {record[key]!r} stands twice: two versions of the dataset may be mixed")
             known.add(record[key])
             yield record[key], record
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 from datasets import Features, List, Value
 
-from .data_source import DataSource, Row, example, image_file
+from .data_source import DataSource, Row, example, expect, image_file
 from .raw_files import RawFiles
 
 
@@ -47,7 +47,7 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
 
 
 def _example(identifier: object, row: Row) -> Row:
-    choices, right = list(row["choices"]), row["answer"]
+    choices, right = expect(list, "choices", row["choices"]) or [], expect(int, "answer", row["answer"])
     known = right is not None and 0 <= right < len(choices)
     letter = chr(ord("A") + right) if known else ""
     return example(

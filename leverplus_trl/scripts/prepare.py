@@ -23,12 +23,13 @@ Writes a dataset folder, and `missing_images.txt` if images were missing. A reci
 runs that script instead.
 """
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
+import yaml
 from datasets import Dataset
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from trl import TrlParser
@@ -126,11 +127,16 @@ class PrepareArguments:
         for split in self.splits or ():
             if split not in known:
                 raise ValueError(f"splits names {split!r}; {self.dataset} has {', '.join(known)} with answers.")
-        if isinstance(self.num, str):  # on the command line
-            self.num = json.loads(self.num) if self.num.startswith("{") else int(self.num)
-        for number in self.num.values() if isinstance(self.num, Mapping) else [self.num]:
-            if number is not None and number < 1:
-                raise ValueError(f"num is {self.num}; expected 1 or more.")
+        given = self.num
+        if isinstance(given, str):  # on the command line
+            with suppress(yaml.YAMLError):  # what can't be read stays text, which is refused
+                self.num = yaml.safe_load(given)
+        numbers = self.num.values() if isinstance(self.num, Mapping) else [self.num]
+        if given is not None and not all(type(number) is int and number >= 1 for number in numbers):
+            raise ValueError(
+                f"num is {given!r}; expected 1 or more examples, or such a number for each split, as in "
+                "`{train: 5000, validation: 1000}`."
+            )
         if self.holdout is not None and self.holdout < 1:
             raise ValueError(f"holdout is {self.holdout}; expected 1 or more.")
         if self.on_bad_example not in ON_BAD_EXAMPLE:

@@ -264,7 +264,7 @@ def test_an_id_that_stands_twice_in_a_file_is_refused(tmp_path, name, file, key,
     message = (
         f"of {str(root / file)!r}, read for split 'train', is not in the official format of .*: the id {identifier}"
     )
-    with pytest.raises(ValueError, match=f"{message} stands twice. Are two versions of the dataset mixed?"):
+    with pytest.raises(ValueError, match=f"{message} stands twice: two versions of the dataset may be mixed"):
         prepared(tmp_path, name)
 
 
@@ -322,6 +322,13 @@ def test_an_id_in_two_splits_is_refused(tmp_path):
         ({"hub_config": "c"}, "hub_config is 'c', which needs `hub_id`"),
         ({"splits": ["test"]}, "splits names 'test'; okvqa has train, validation with answers"),
         ({"num": 0}, "num is 0; expected 1 or more"),
+        ({"num": "abc"}, "num is 'abc'; expected 1 or more"),
+        ({"num": ""}, "num is ''; expected 1 or more"),
+        ({"num": "{train: 2"}, "num is '{train: 2'; expected 1 or more"),
+        ({"num": '{"train": "2"}'}, r"num is '{\"train\": \"2\"}'; expected 1 or more"),
+        ({"num": {"train": None}}, "num is {'train': None}; expected 1 or more"),
+        ({"num": True}, "num is True; expected 1 or more"),
+        ({"num": "1.5"}, "num is '1.5'; expected 1 or more"),
         ({"holdout": 0}, "holdout is 0"),
         ({"on_bad_example": "warn"}, "on_bad_example is 'warn'"),
     ],

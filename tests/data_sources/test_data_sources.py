@@ -174,6 +174,7 @@ def test_a_subset_is_the_beginning_of_a_larger_one_and_depends_on_the_seed(tmp_p
     assert ids("other", seed=1) != whole
     assert prepare.PrepareArguments(dataset="gsm8k", root="r", output_dir="o", num="3").num == 3
     assert prepare.PrepareArguments(dataset="gsm8k", root="r", output_dir="o", num='{"train": 3}').num == {"train": 3}
+    assert prepare.PrepareArguments(dataset="gsm8k", root="r", output_dir="o", num="{train: 3}").num == {"train": 3}
     assert ids("many", num=8) == whole
     with pytest.raises(ValueError, match=r"num asks for 8 examples of split 'train', which has 7"):
         ids("named", num={"train": 8})
