@@ -14,6 +14,7 @@
 
 """Official files that are missing, truncated, inconsistent or of something else."""
 
+import base64
 import re
 
 import datasets
@@ -55,6 +56,55 @@ def test_missing_images_are_listed_counted_and_left_out(tmp_path, caplog):
         ValueError, match=r"None of the 7 examples of split 'train' can be used: 7 because their image"
     ):
         prepared(tmp_path, "okvqa", to="none")
+
+
+HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
+
+
+@pytest.mark.parametrize("changes", [{"embed_images": True}, {"holdout": 1}])
+def test_broken_image_files_are_listed_counted_and_left_out(tmp_path, caplog, changes):
+    root = tmp_path / "official"
+    write_dataset("okvqa", root, sizes_of("okvqa"))
+    empty, page = sorted((root / "train2014").iterdir())[:2]
+    content = empty.read_bytes()
+    empty.write_bytes(b"")
+    page.write_bytes(HTML)
+    with caplog.at_level("WARNING", "leverplus_trl"):
+        output = prepared(tmp_path, "okvqa", **changes)
+    assert "train: 2 of 7 examples are left out: its image file is empty (id '90', '91')." in caplog.text
+    assert "train: 2 of 7 examples are left out: its image is not one that can be opened (id '" in caplog.text
+    lines = [line.split("\t") for line in (output / "broken_images.txt").read_text().splitlines()]
+    assert [line[2] for line in lines] == [str(empty)] * 2 + [str(page)] * 2 and lines[0][:2] == ["train", "90"]
+    assert (
+        "- train: `broken_images.txt` lists the 4 whose image file is no image" in (output / "README.md").read_text()
+    )
+    with pytest.raises(
+        ValueError, match=r"4 of 7 examples .* 2 because its image file is empty .* 2 because its image is"
+    ):
+        prepared(tmp_path, "okvqa", to="strict", on_bad_example="raise", **changes)
+    for file in (empty, page):
+        file.write_bytes(content)
+    prepared(tmp_path, "okvqa", on_bad_example="skip", **changes)
+    assert not (output / "broken_images.txt").exists()
+
+
+def test_an_empty_image_file_is_found_without_opening_any(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("okvqa", root, sizes_of("okvqa"))
+    sorted((root / "train2014").iterdir())[0].write_bytes(b"")
+    with pytest.raises(ValueError, match=r"2 of 7 examples .* 2 because its image file is empty"):
+        prepared(tmp_path, "okvqa", on_bad_example="raise")
+
+
+def test_base64_of_no_image_is_no_image(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("mmbench", root, sizes_of("mmbench"))
+    file = root / "MMBench_dev_en.tsv"
+    text = file.read_text()
+    encoded = max(text.split(), key=len)
+    file.write_text(text.replace(encoded, base64.b64encode(HTML * 2).decode()))
+    with pytest.raises(ValueError, match=r"1 of 4 examples .* 1 because its image is not one that can be opened \(id"):
+        prepared(tmp_path, "mmbench", on_bad_example="raise")
 
 
 def test_questions_and_annotations_without_each_other_are_counted(tmp_path, caplog):

@@ -222,6 +222,15 @@ def test_a_null_answer_is_an_empty_one(tmp_path, name, column, answers):
     assert next(row for row in rows if row["answers"][0] == "")["answers"] == ["", "red"]
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>"])
+def test_stored_bytes_that_are_no_image(tmp_path, content):
+    write_hub_dataset(tmp_path / "hub", "vqav2", image={"bytes": content, "path": "0.jpg"})
+    with pytest.raises(
+        ValueError, match=r"1 of 4 examples .* because its image is not one that can be opened \(id '0'"
+    ):
+        prepare_from_hub(tmp_path, "vqav2", on_bad_example="raise")
+
+
 def test_a_subset_of_a_hub_dataset_and_a_holdout(tmp_path):
     assert len(prepare_from_hub(tmp_path, "vqav2", num=2, holdout=1)) == 2
 
