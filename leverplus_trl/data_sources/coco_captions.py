@@ -18,6 +18,8 @@ COCO captions: the splits of 2014 and 2017, and those of Karpathy; one example a
 Of the hub, rows with a list `answer` (lmms-lab's) or `captions` are read; not tried where there is no network.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
@@ -26,6 +28,8 @@ from datasets import Features, Value
 from .data_source import DataSource, Row, example, expect, file_name, first_text, image_file
 from .raw_files import RawFiles
 
+
+logger = logging.getLogger(__name__)
 
 #: Tables need a question; what the VLM is really told is the recipe's `question_template`.
 QUESTION = "Describe the image in one sentence."
@@ -59,8 +63,14 @@ def _read(year: str, counts: dict[str, int], raw: RawFiles, split: str) -> Itera
 
 def _read_karpathy(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find("dataset_coco.json")
-    records = raw.each(file, raw.records(file, "images"))
-    images = [image for image in records if image["split"] in KARPATHY_SPLITS[split]]
+    records = raw.records(file, "images")
+    images = [image for image in raw.each(file, records) if image["split"] in KARPATHY_SPLITS[split]]
+    known = {name for names in KARPATHY_SPLITS.values() for name in names}
+    unknown = Counter(image["split"] for image in raw.each(file, records) if image["split"] not in known)
+    for name, count in unknown.items():
+        logger.warning(
+            "%s: %d images are left out: their split is %r, which is none of Karpathy's.", file, count, name
+        )
     raw.check_count(file, len(images), KARPATHY_COUNTS[split], f"images of the split {split}")
     names = {file_name(image["filepath"]) for image in raw.each(file, images)}
     folders = {name: raw.image_folder(name) for name in sorted(names)}

@@ -107,6 +107,15 @@ def test_base64_of_no_image_is_no_image(tmp_path):
         prepared(tmp_path, "mmbench", on_bad_example="raise")
 
 
+def test_images_of_a_karpathy_split_that_is_not_known_are_named(tmp_path, caplog):
+    root = tmp_path / "official"
+    write_dataset("coco_karpathy", root, sizes_of("coco_karpathy"))
+    edit_json(root / "dataset_coco.json", lambda content: content["images"][0].update(split="restvall"))
+    with caplog.at_level("WARNING", "leverplus_trl"):
+        prepared(tmp_path, "coco_karpathy", splits=["validation"])
+    assert "dataset_coco.json: 1 images are left out: their split is 'restvall', which is none of" in caplog.text
+
+
 def test_questions_and_annotations_without_each_other_are_counted(tmp_path, caplog):
     root = tmp_path / "official"
     write_dataset("vqav2", root, sizes_of("vqav2"))
