@@ -49,6 +49,10 @@ SHARD_KEYS = ("num_shards", "shard_index")
 FOUND_KEYS = ("memory_mb",)
 #: Packages whose versions decide the last bits of what a model computes.
 NUMERIC_PACKAGES = ("torch", "transformers")
+#: Facts that decide them, too.
+NUMERIC_FACTS = ("num_threads", "device")
+#: Stages that compute nothing of which such bits could differ.
+STAGES_WITHOUT_MODELS = ("prepare",)
 
 
 @dataclass(frozen=True)
@@ -269,7 +273,9 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
     def plain(provenance: dict[str, Any]) -> dict[str, Any]:
         recipe = {key: value for key, value in provenance["recipe"].items() if key not in FREE_KEYS}
         numerics = {name: provenance["versions"].get(name) for name in NUMERIC_PACKAGES}
-        return {"stage": provenance["stage"], **recipe, **provenance["facts"], **numerics}
+        made = {"stage": provenance["stage"], **recipe, **provenance["facts"], **numerics}
+        left_out = (*NUMERIC_FACTS, *NUMERIC_PACKAGES) if made["stage"] in STAGES_WITHOUT_MODELS else ()
+        return {key: value for key, value in made.items() if key not in left_out}
 
     old, new = plain(there), plain(here)
     open_still = {key for key in FOUND_KEYS if new.get(key) is None}

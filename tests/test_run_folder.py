@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate import PartialState
 from launches import Launch
 
@@ -54,6 +55,21 @@ def test_a_folder_is_free_again_when_its_run_is_over(tmp_path):
     RunFolder(str(tmp_path), "beams", RECIPE)
     with pytest.raises(ValueError, match=r"another recipe \(seed: 0 there, 1 here\)"):
         RunFolder(str(tmp_path), "beams", {"seed": 1})
+
+
+def test_what_changes_last_bits_is_another_recipe_only_where_models_compute(tmp_path):
+    threads = torch.get_num_threads()
+    try:
+        for stage in ("prepare", "beams"):
+            RunFolder(str(tmp_path / stage), stage, RECIPE)
+        torch.set_num_threads(threads + 1)
+        RunFolder(str(tmp_path / "prepare"), "prepare", RECIPE)
+        with pytest.raises(ValueError, match=f"num_threads: {threads} there, {threads + 1} here"):
+            RunFolder(str(tmp_path / "beams"), "beams", RECIPE)
+        with pytest.raises(ValueError, match="seed: 0 there, 1 here"):
+            RunFolder(str(tmp_path / "prepare"), "prepare", {"seed": 1})
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_what_the_first_launch_finds_holds_for_those_that_do_not_say(tmp_path, caplog):

@@ -18,14 +18,18 @@ COCO captions: the splits of 2014 and 2017, and those of Karpathy; one example a
 Of the hub, rows with a list `answer` (lmms-lab's) or `captions` are read; not tried where there is no network.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
 from datasets import Features, Value
 
-from .data_source import DataSource, Row, example, file_name, image_file
+from .data_source import DataSource, Row, example, expect, file_name, first_text, image_file
 from .raw_files import RawFiles
 
+
+logger = logging.getLogger(__name__)
 
 #: Tables need a question; what the VLM is really told is the recipe's `question_template`.
 QUESTION = "Describe the image in one sentence."
@@ -33,9 +37,9 @@ EXTRAS = Features({"image_id": Value("string")})
 KARPATHY_SPLITS = {"train": ("train", "restval"), "validation": ("val",), "test": ("test",)}
 
 
-def _caption_example(image_id: object, captions: list[str], **columns: object) -> Row:
-    captions = [caption.strip() for caption in captions]
-    first = next((caption for caption in captions if caption), "")
+def _caption_example(image_id: object, captions: list[str | None], **columns: object) -> Row:
+    captions = [(expect(str, "a caption", caption) or "").strip() for caption in captions]
+    first = first_text(captions)
     columns.setdefault("problem", "" if first else "the image has no captions")
     return example(image_id, QUESTION, captions, answer=first, image_id=str(image_id), **columns)
 
@@ -46,29 +50,38 @@ def _read(year: str, counts: dict[str, int], raw: RawFiles, split: str) -> Itera
     images, annotations = raw.records(file, "images"), raw.records(file, "annotations")
     raw.check_count(file, len(images), counts[split], "images")
     folder = raw.image_folder(coco_split)
-    captions: dict[int, list[str]] = {}
-    for annotation in annotations:
-        captions.setdefault(annotation["image_id"], []).append(annotation["caption"])
-    for image in images:
-        given = captions.pop(image["id"], [])
-        yield _caption_example(image["id"], given, image=image_file(folder, image["file_name"]))
+    captions: dict[int, list[str | None]] = {}
+    for annotation in raw.each(file, annotations):
+        caption = expect(str, "caption", annotation["caption"])
+        captions.setdefault(annotation["image_id"], []).append(caption)
+    for image_id, image in raw.by_id(file, images, "id"):
+        given = captions.pop(image_id, [])
+        yield _caption_example(image_id, given, image=image_file(folder, image["file_name"]))
     for image_id, given in captions.items():
         yield _caption_example(image_id, given, problem="the captions are of no image in the file")
 
 
 def _read_karpathy(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find("dataset_coco.json")
-    images = [image for image in raw.records(file, "images") if image["split"] in KARPATHY_SPLITS[split]]
+    records = raw.records(file, "images")
+    images = [image for image in raw.each(file, records) if image["split"] in KARPATHY_SPLITS[split]]
+    known = {name for names in KARPATHY_SPLITS.values() for name in names}
+    unknown = Counter(image["split"] for image in raw.each(file, records) if image["split"] not in known)
+    for name, count in unknown.items():
+        logger.warning(
+            "%s: %d images are left out: their split is %r, which is none of Karpathy's.", file, count, name
+        )
     raw.check_count(file, len(images), KARPATHY_COUNTS[split], f"images of the split {split}")
-    folders = {name: raw.image_folder(file_name(name)) for name in sorted({image["filepath"] for image in images})}
-    for image in images:
+    names = {file_name(image["filepath"]) for image in raw.each(file, images)}
+    folders = {name: raw.image_folder(name) for name in sorted(names)}
+    for image in raw.each(file, images):
         captions = [sentence["raw"] for sentence in image["sentences"]]
         path = image_file(folders[image["filepath"]], image["filename"])
         yield _caption_example(image["cocoid"], captions, image=path)
 
 
 def _read_hub(row: Row, split: str, position: int) -> Row:
-    captions = row["captions"] if "captions" in row else row["answer"]
+    captions = expect(list, "its list of captions", row["captions"] if "captions" in row else row["answer"])
     image_id = next((row[name] for name in ("image_id", "cocoid", "id", "question_id") if name in row), position)
     return _caption_example(image_id, captions or [])
 

@@ -14,11 +14,12 @@
 
 """What is known of a published dataset, and the row that every reader of one makes."""
 
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Features, Image, Value
 
@@ -27,6 +28,8 @@ from .raw_files import RawFiles
 
 
 Row = dict[str, Any]
+Kind = TypeVar("Kind")
+KINDS = {str: "text", int: "a whole number", list: "a list"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class DataSource:
 def example(
     identifier: object,
     question: str | None,
-    answers: Sequence[str],
+    answers: Sequence[str | None],
     answer: str | None = None,
     image: dict | None = None,
     problem: str = "",
@@ -108,7 +111,7 @@ def example(
         question (`str`):
             The question.
         answers (`Sequence[str]`):
-            All annotators' answers.
+            All annotators' answers. `None` is an annotator who gave nothing, and becomes an empty answer.
         answer (`str`, *optional*):
             The scoring target; the most frequent of `answers` if not given, the first among equals.
         image (`dict`, *optional*):
@@ -118,8 +121,8 @@ def example(
         **extras:
             The other columns of the source: texts, or lists of them.
     """
-    question = question or ""
-    answers = [str(one) for one in answers]
+    question = expect(str, "question", question) or ""
+    answers = _texts(list(answers))
     said = Counter(one for one in answers if one.strip())
     if answer is None:
         answer = said.most_common(1)[0][0] if said else ""
@@ -138,9 +141,33 @@ def example(
     }
 
 
+def expect(kind: type[Kind], name: str, value: object) -> Kind | None:
+    """
+    What a record says under a name, if it is of that kind or `None`.
+
+    Raises:
+        `ValueError`: it is something else.
+    """
+    if value is None or isinstance(value, kind):
+        return value
+    raise ValueError(f"{name} is {shown(value)}; expected {KINDS[kind]}")
+
+
+def shown(value: object) -> str:
+    """A value as messages show it: long texts and lists are cut."""
+    short = reprlib.Repr()
+    short.maxdict, short.maxlist, short.maxstring, short.maxother = 30, 3, 60, 60
+    return short.repr(value)
+
+
+def first_text(answers: Sequence[str | None]) -> str:
+    """The first of several answers that is not empty."""
+    return next((one for one in answers if one and one.strip()), "")
+
+
 def _texts(value: object) -> object:
     if isinstance(value, list):
-        return [str(one) for one in value]
+        return ["" if one is None else str(one) for one in value]
     return None if value is None else str(value)
 
 

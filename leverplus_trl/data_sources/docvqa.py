@@ -24,7 +24,7 @@ from pathlib import PurePosixPath
 
 from datasets import Features, List, Value
 
-from .data_source import DataSource, Row, example, image_file
+from .data_source import DataSource, Row, example, expect, first_text, image_file
 from .raw_files import RawFiles
 
 
@@ -40,18 +40,18 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     raw.check_count(file, len(records), COUNTS[split], "questions")
     beside = file.parent / "documents"
     folder = beside if beside.is_dir() else raw.image_folder(*FOLDERS)
-    for position, record in enumerate(records):
+    for position, record in enumerate(raw.each(file, records)):
         name = PurePosixPath(record["image"]).name
         yield _read_row(record, split, position) | {"image": image_file(folder, name)}
 
 
 def _read_row(row: Row, split: str, position: int) -> Row:
-    answers = row.get("answers") or []
+    answers = expect(list, "answers", row.get("answers")) or []
     return example(
         row["questionId"],
         row["question"],
         answers,
-        answer=answers[0] if answers else "",
+        answer=first_text(answers),
         problem="" if answers else "the question has no answers",
         document_id=row.get("ucsf_document_id"),
         page=row.get("ucsf_document_page_no"),
@@ -74,5 +74,5 @@ DOCVQA = DataSource(
     extras=Features(
         {"document_id": Value("string"), "page": Value("string"), "question_types": List(Value("string"))}
     ),
-    note="`answer` is the first of the accepted answers, as the publishers suggest.",
+    note="`answer` is the first of the accepted answers that is not empty, as the publishers suggest.",
 )

@@ -21,7 +21,7 @@ The hub dataset has the same fields; not tried where there is no network.
 import json
 from collections.abc import Iterator
 
-from .data_source import DataSource, Row, example
+from .data_source import DataSource, Row, example, expect
 from .raw_files import RawFiles
 
 
@@ -33,7 +33,7 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find(f"{split}.jsonl")
     records = []
     # Not splitlines(), for which some characters that a JSON string may hold end a line.
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(raw.read_text(file).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -43,12 +43,12 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
                 f"Line {number} of {str(file)!r} is not JSON ({error}): it looks truncated, fetch it again."
             ) from error
     raw.check_count(file, len(records), COUNTS[split], "problems")
-    for position, record in enumerate(records):
+    for position, record in enumerate(raw.each(file, records)):
         yield _read_row(record, split, position)
 
 
 def _read_row(row: Row, split: str, position: int) -> Row:
-    solution = row["answer"]
+    solution = expect(str, "answer", row["answer"]) or ""
     _, mark, number = solution.rpartition(MARK)
     number = number.strip().replace(",", "") if mark else ""
     return example(

@@ -22,6 +22,7 @@ first is kept. The hub dataset has the same columns, with images; not tried wher
 import base64
 import binascii
 import csv
+import io
 import sys
 from collections.abc import Iterator
 from itertools import takewhile
@@ -45,8 +46,7 @@ SHORTEST_IMAGE = 64
 def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find(*FILES)
     csv.field_size_limit(sys.maxsize)
-    with open(file, encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t"))
+    rows = list(csv.DictReader(io.StringIO(raw.read_text(file), newline=""), delimiter="\t"))
     wanted = {"index", "question", "answer", "image", *LETTERS}
     if not rows or not wanted <= rows[0].keys():
         raise ValueError(
@@ -54,7 +54,7 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
         )
     raw.check_count(file, len(rows), OFFICIAL_ROWS, "rows, rotations included")
     images = {row["index"]: row["image"] for row in rows}
-    for position, row in enumerate(rows):
+    for position, row in enumerate(raw.each(file, rows)):
         if not _is_first(row):
             continue
         encoded = row["image"] or ""

@@ -18,12 +18,14 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import datasets
+import PIL.Image
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetInfo, Features, Image, concatenate_datasets
@@ -32,7 +34,7 @@ from tqdm import tqdm
 
 from ..schema import EXAMPLES
 from ..tables import load_split
-from .data_source import DataSource, Row
+from .data_source import DataSource, Row, shown
 from .raw_files import RawFiles
 
 
@@ -48,6 +50,10 @@ HUB_SPLITS = {
 HOLDOUT = "holdout"
 EMBEDDED_AT_ONCE = 64
 ROWS_AT_ONCE = 10_000
+MISSING = "its image is missing"
+NO_IMAGE = "its image is not one that can be opened"
+#: What a record raises that has other fields, or other things in them, than its reader expects.
+MISREAD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 @dataclass
@@ -64,6 +70,8 @@ class PreparedSplit:
             Ids of those left out, by the reason.
         missing_images (`list[tuple[str, str]]`, *optional*):
             Id and path of those left out because their image is not there.
+        broken_images (`list[tuple[str, str]]`, *optional*):
+            Id and path of those among `problems` whose image file is there, but is no image.
         odd_annotators (`int`, *optional*, defaults to 0):
             How many of the usable ones don't have as many answers as the official metric expects.
     """
@@ -72,6 +80,7 @@ class PreparedSplit:
     found: int
     problems: dict[str, list[str]] = field(default_factory=dict)
     missing_images: list[tuple[str, str]] = field(default_factory=list)
+    broken_images: list[tuple[str, str]] = field(default_factory=list)
     odd_annotators: int = 0
 
     @property
@@ -80,8 +89,36 @@ class PreparedSplit:
 
 
 def read_files(source: DataSource, raw: RawFiles, splits: Sequence[str]) -> dict[str, Dataset]:
-    """The rows of the official files, those that can't be used included; see [`DataSource`]."""
-    return {split: _table(source.read(raw, split), source.features) for split in splits}
+    """
+    The rows of the official files, those that can't be used included; see [`DataSource`].
+
+    Raises:
+        `ValueError`: a file is not there, not whole, or not in the official format.
+    """
+    return {split: _table(_file_rows(source, raw, split), source.features) for split in splits}
+
+
+def _file_rows(source: DataSource, raw: RawFiles, split: str) -> Iterator[Row]:
+    try:
+        yield from source.read(raw, split)
+    except MISREAD as error:
+        if raw.at is None:  # of a whole file, which the message names
+            raise
+        where, record = raw.at
+        raise ValueError(f"{_misread(source, where, split, record, error)} Fetch the file again.") from error
+
+
+def _misread(source: DataSource, where: str, split: str, record: object, error: Exception) -> str:
+    if isinstance(error, KeyError):
+        reason = f"it has no {error}"
+    elif isinstance(error, ValueError):
+        reason = str(error).rstrip(".")
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    return (
+        f"{where}, read for split {split!r}, is not in the official format of {source.title}: {reason}. It is "
+        f"{shown(record)}."
+    )
 
 
 def _table(rows: Iterable[Row], features: Features) -> Dataset:
@@ -133,20 +170,25 @@ def _hub_rows(source: DataSource, hub_id: str, table: Dataset, split: str) -> Da
         table = table.cast_column("image", Image(decode=False))
     elif source.has_images:
         raise ValueError(f"{hub_id!r} has no column 'image'; its columns are {table.column_names}.")
-    positions = list(range(len(table)))
+
+    def tried(place: int, row: Row, read: Callable[..., Any], *args: object) -> Any:
+        try:
+            return read(row, *args)
+        except MISREAD as error:
+            where = f"Row {place} (counted from 0) of {hub_id!r}"
+            raise ValueError(
+                f"{_misread(source, where, split, row, error)} Its columns are {columns}. Known to fit are "
+                f"{', '.join(source.hub_ids) or 'none'}."
+            ) from error
+
+    columns, positions = table.column_names, list(range(len(table)))
     if source.keep is not None:
-        positions = [place for place, row in enumerate(table) if source.keep(row)]
+        positions = [place for place, row in enumerate(table) if tried(place, row, source.keep)]
         table = table.select(positions)
     texts = table.select_columns([name for name in table.column_names if name != "image"])
     features = source.features.copy()
     images = {"image": features.pop("image")}
-    try:
-        rows = [source.read_hub(row, split, position) for row, position in zip(texts, positions, strict=True)]
-    except KeyError as error:
-        raise ValueError(
-            f"{hub_id!r} has no column {error}; its columns are {table.column_names}. Known to fit are "
-            f"{', '.join(source.hub_ids) or 'none'}."
-        ) from error
+    rows = [tried(place, row, source.read_hub, split, place) for row, place in zip(texts, positions, strict=True)]
     made = _table(rows, features)
     if source.has_images:
         images = table.select_columns("image")
@@ -155,7 +197,9 @@ def _hub_rows(source: DataSource, hub_id: str, table: Dataset, split: str) -> Da
     return concatenate_datasets([made, images], axis=1).select_columns(list(source.features))
 
 
-def find_problems(source: DataSource, tables: Mapping[str, Dataset], on_bad_example: str) -> dict[str, PreparedSplit]:
+def find_problems(
+    source: DataSource, tables: Mapping[str, Dataset], on_bad_example: str, open_files: bool = False
+) -> dict[str, PreparedSplit]:
     """
     Leaves out what can't be used.
 
@@ -166,6 +210,8 @@ def find_problems(source: DataSource, tables: Mapping[str, Dataset], on_bad_exam
             What [`read_files`] or [`read_hub`] gave.
         on_bad_example (`str`):
             `"skip"` leaves them out and counts them, `"raise"` refuses the first split that has any.
+        open_files (`bool`, *optional*, defaults to `False`):
+            Whether to look into image files, where an example refers to one; no file has to be opened otherwise.
 
     Raises:
         `ValueError`: an id stands twice, a split has nothing that can be used, or `on_bad_example` says so.
@@ -173,7 +219,7 @@ def find_problems(source: DataSource, tables: Mapping[str, Dataset], on_bad_exam
     _refuse_duplicates(tables)
     found = {}
     for split, table in tables.items():
-        prepared = found[split] = _usable(source, table)
+        prepared = found[split] = _usable(source, table, open_files)
         for reason, ids in prepared.problems.items():
             logger.warning(
                 "%s: %d of %d examples are left out: %s (%s).", split, len(ids), prepared.found, reason, _named(ids)
@@ -211,21 +257,28 @@ def _refuse_duplicates(tables: Mapping[str, Dataset]) -> None:
             splits_of[identifier] = split
 
 
-def _usable(source: DataSource, table: Dataset) -> PreparedSplit:
+def _usable(source: DataSource, table: Dataset, open_files: bool) -> PreparedSplit:
     problems: dict[str, list[str]] = {}
-    missing, kept = [], []
-    exists: dict[str, bool] = {}
-    columns = (table["id"][:], table["problem"][:], _image_states(table))
-    for place, (identifier, problem, (has_image, path)) in enumerate(zip(*columns, strict=True)):
-        if not problem and not has_image and source.has_images:
-            problem = "it has no image"
+    missing, broken, kept = [], [], []
+    faults: dict[str, str] = {}  # of image files, to which several examples may refer
+    columns = (table["id"][:], table["problem"][:], _images(table))
+    for place, (identifier, problem, (has_image, path, content)) in enumerate(zip(*columns, strict=True)):
+        if not problem and source.has_images:
+            if not has_image:
+                problem = "it has no image"
+            elif path is None:
+                problem = "" if content is not None and _is_image(pa.BufferReader(content)) else NO_IMAGE
+            else:
+                if path not in faults:
+                    faults[path] = _fault(path, open_files)
+                if faults[path] == MISSING:
+                    missing.append((identifier, path))
+                    continue
+                if faults[path]:
+                    problem = faults[path]
+                    broken.append((identifier, path))
         if problem:
             problems.setdefault(problem, []).append(identifier)
-            continue
-        if path is not None and path not in exists:
-            exists[path] = os.path.isfile(path)
-        if path is not None and not exists[path]:
-            missing.append((identifier, path))
         else:
             kept.append(place)
     usable = table.select(kept).remove_columns("problem")
@@ -234,17 +287,38 @@ def _usable(source: DataSource, table: Dataset) -> PreparedSplit:
         odd = sum(len(answers) != source.num_annotators for answers in usable["answers"][:])
         if odd:
             logger.warning("%d examples don't have %d answers each; they are kept.", odd, source.num_annotators)
-    return PreparedSplit(usable, len(table), problems, missing, odd)
+    return PreparedSplit(usable, len(table), problems, missing, broken, odd)
 
 
-def _image_states(table: Dataset) -> Iterator[tuple[bool, str | None]]:
-    """Whether each example has an image, and the path of one that is only referred to; bytes stay where they are."""
+def _fault(path: str, open_file: bool) -> str:
+    """What is wrong with an image file; empty if nothing is."""
+    if not os.path.isfile(path):
+        return MISSING
+    if not os.path.getsize(path):
+        return "its image file is empty"
+    return NO_IMAGE if open_file and not _is_image(path) else ""
+
+
+def _is_image(file: str | pa.BufferReader) -> bool:
+    """Whether PIL knows the kind of image, for which it reads no more than the header."""
+    try:
+        with PIL.Image.open(file):
+            return True
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):  # plugins raise all of these
+        return False
+
+
+def _images(table: Dataset) -> Iterator[tuple[bool, str | None, pa.Buffer | None]]:
+    """
+    Whether each example has an image, the path of one that is only referred to, and the bytes of one that is stored,
+    which stay where they are.
+    """
     for batch in table.select_columns("image").with_format("arrow").iter(1000):
         image = batch["image"]
-        stored = pc.is_valid(pc.struct_field(image, "bytes")).to_pylist()
-        paths = pc.struct_field(image, "path").to_pylist()
-        for is_there, is_stored, path in zip(pc.is_valid(image).to_pylist(), stored, paths, strict=True):
-            yield is_there, path if is_there and not is_stored else None
+        contents, paths = pc.struct_field(image, "bytes"), pc.struct_field(image, "path").to_pylist()
+        for is_there, content, path in zip(pc.is_valid(image).to_pylist(), contents, paths, strict=True):
+            content = content.as_buffer() if is_there else None
+            yield is_there, path if is_there and content is None else None, content
 
 
 def _named(ids: Sequence[str]) -> str:
@@ -323,13 +397,13 @@ def _image_names(table: Dataset) -> Iterator[str]:
     """The digest of each example's image file, by which copies under other names (as ScienceQA has) are the same on
     every machine; the id of an example without one."""
     known: dict[str, str] = {}
-    columns = (table["id"][:], table.select_columns("image"), _image_states(table))
+    columns = (table["id"][:], _images(table))
     progress = tqdm(zip(*columns, strict=True), "Comparing images", len(table), unit="example")
-    for identifier, row, (has_image, path) in progress:
+    for identifier, (has_image, path, content) in progress:
         if not has_image:
             yield identifier
         elif path is None:
-            yield hashlib.sha256(row["image"]["bytes"]).hexdigest()
+            yield hashlib.sha256(content).hexdigest()
         else:
             if path not in known:
                 with open(path, "rb") as file:

@@ -16,8 +16,9 @@
 
 import json
 import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..tables import file_digest
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 #: How deep below the root files are looked for; image folders hold tens of thousands of them.
 LEVELS = ("", "*/", "*/*/")
+
+Record = TypeVar("Record")
 
 
 class RawFiles:
@@ -50,6 +53,8 @@ class RawFiles:
         self.allow_other_counts = allow_other_counts
         #: `{name: digest}` of every file that was asked for.
         self.digests: dict[str, str] = {}
+        #: The record that is being read, with what to call it; see [`RawFiles.each`].
+        self.at: tuple[str, object] | None = None
 
     def find(self, *names: str) -> Path:
         """
@@ -84,15 +89,28 @@ class RawFiles:
             "below it. Point `image_root` at the folder that holds it."
         )
 
+    def read_text(self, file: Path) -> str:
+        """
+        What a file says, without the byte order mark that some programs put before it.
+
+        Raises:
+            `ValueError`: it is no text.
+        """
+        try:
+            return file.read_bytes().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{str(file)!r} is not text in UTF-8: {error}. Fetch it again.") from error
+
     def read_json(self, file: Path) -> Any:
         """
         What a JSON file says.
 
         Raises:
-            `ValueError`: it is not JSON, or not all of it is there.
+            `ValueError`: it is no text, not JSON, or not all of it is there.
         """
+        text = self.read_text(file)
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
+            return json.loads(text)
         except ValueError as error:
             raise ValueError(
                 f"{str(file)!r} ({file.stat().st_size:,} bytes) is not whole JSON: {error}. It looks truncated: fetch "
@@ -110,6 +128,27 @@ class RawFiles:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{str(file)!r} holds no list {key!r}: it is not the official file of that name.")
         return content[key]
+
+    def each(self, file: Path, records: Iterable[Record]) -> Iterator[Record]:
+        """The records of a file one by one; what is raised meanwhile is put down to the one in `at`."""
+        for position, record in enumerate(records):
+            self.at = (f"Record {position} (counted from 0) of {str(file)!r}", record)
+            yield record
+        self.at = None
+
+    def by_id(self, file: Path, records: Iterable[dict[str, Any]], key: str) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """
+        Like [`RawFiles.each`], with the ids that the records have under a key.
+
+        Raises:
+            `ValueError`: an id stands twice.
+        """
+        known = set()
+        for record in self.each(file, records):
+            if record[key] in known:
+                raise ValueError(f"the id {record[key]!r} stands twice: two versions of the dataset may be mixed")
+            known.add(record[key])
+            yield record[key], record
 
     def check_count(self, file: Path, found: int, official: int, what: str) -> None:
         """

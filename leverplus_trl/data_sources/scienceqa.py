@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 from datasets import Features, List, Value
 
-from .data_source import DataSource, Row, example, image_file
+from .data_source import DataSource, Row, example, expect, image_file
 from .raw_files import RawFiles
 
 
@@ -36,21 +36,18 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     official = OFFICIAL_SPLITS[split]
     file = raw.find("problems.json")
     content = raw.read_json(file)
-    try:
-        problems = {key: row for key, row in content.items() if row["split"] == official and row["image"]}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{str(file)!r} is not ScienceQA's problems.json: expected a mapping of ids to questions with `split` and "
-            "`image`."
-        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{str(file)!r} is not ScienceQA's problems.json: expected a mapping of ids to questions.")
+    records = raw.each(file, content.items())
+    problems = {identifier: row for identifier, row in records if row["split"] == official and row["image"]}
     raw.check_count(file, len(problems), COUNTS[split], f"questions with an image in the split {split}")
     folder = raw.image_folder("images") / official
-    for identifier, row in problems.items():
+    for identifier, row in raw.each(file, problems.items()):
         yield _example(identifier, row) | {"image": image_file(folder, identifier, row["image"])}
 
 
 def _example(identifier: object, row: Row) -> Row:
-    choices, right = list(row["choices"]), row["answer"]
+    choices, right = expect(list, "choices", row["choices"]) or [], expect(int, "answer", row["answer"])
     known = right is not None and 0 <= right < len(choices)
     letter = chr(ord("A") + right) if known else ""
     return example(

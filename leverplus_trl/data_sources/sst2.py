@@ -19,6 +19,7 @@ The hub dataset has the same columns; not tried where there is no network.
 """
 
 import csv
+import io
 from collections.abc import Iterator
 
 from .data_source import DataSource, Row, example
@@ -31,17 +32,17 @@ LABELS = ("negative", "positive")
 
 def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find("train.tsv" if split == "train" else "dev.tsv")
-    with open(file, encoding="utf-8", newline="") as handle:
-        # Quotation marks are part of the sentences.
-        reader = csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if reader.fieldnames != ["sentence", "label"]:
-            raise ValueError(
-                f"{str(file)!r} has the columns {reader.fieldnames}; SST-2's file has 'sentence' and 'label'. Point "
-                "`root` at the folder SST-2 itself."
-            )
-        rows = list(reader)
+    text = io.StringIO(raw.read_text(file), newline="")
+    # Quotation marks are part of the sentences.
+    reader = csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
+    if reader.fieldnames != ["sentence", "label"]:
+        raise ValueError(
+            f"{str(file)!r} has the columns {reader.fieldnames}; SST-2's file has 'sentence' and 'label'. Point "
+            "`root` at the folder SST-2 itself."
+        )
+    rows = list(reader)
     raw.check_count(file, len(rows), COUNTS[split], "sentences")
-    for position, row in enumerate(rows):
+    for position, row in enumerate(raw.each(file, rows)):
         yield _read_row(row, split, position)
 
 

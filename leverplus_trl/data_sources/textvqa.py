@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 from datasets import Features, List, Value
 
-from .data_source import DataSource, Row, example, image_file
+from .data_source import DataSource, Row, example, expect, image_file
 from .raw_files import RawFiles
 
 
@@ -34,7 +34,7 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     records = raw.records(file, "data")
     raw.check_count(file, len(records), COUNTS[split], "questions")
     folder = raw.image_folder("train_images")  # of both splits
-    for position, record in enumerate(records):
+    for position, record in enumerate(raw.each(file, records)):
         yield _read_row(record, split, position) | {"image": image_file(folder, f"{record['image_id']}.jpg")}
 
 
@@ -42,7 +42,7 @@ def _read_row(row: Row, split: str, position: int) -> Row:
     return example(
         row["question_id"],
         row["question"],
-        row.get("answers") or [],
+        expect(list, "answers", row.get("answers")) or [],
         image_id=row["image_id"],
         image_classes=row.get("image_classes") or [],
         problem="" if row.get("answers") else "the question has no answers",

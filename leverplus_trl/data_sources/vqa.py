@@ -25,7 +25,7 @@ from functools import partial
 
 from datasets import Features, List, Value
 
-from .data_source import DataSource, Row, example, image_file
+from .data_source import DataSource, Row, example, expect, image_file
 from .raw_files import RawFiles
 
 
@@ -43,46 +43,45 @@ def _read(prefix: str, counts: dict[str, int], has_raw_answers: bool, raw: RawFi
     raw.check_count(questions_file, len(questions), counts[split], "questions")
     raw.check_count(annotations_file, len(annotations), counts[split], "annotations")
     folder = raw.image_folder(coco_split)
-    unasked = {annotation["question_id"]: annotation for annotation in annotations}
-    for question in questions:
-        identifier = question["question_id"]
-        annotation = unasked.pop(identifier, None)
-        yield _example(
+    unasked = {
+        identifier: _said(annotation, has_raw_answers)
+        for identifier, annotation in raw.by_id(annotations_file, annotations, "question_id")
+    }
+    del annotations  # those of VQAv2 take a gigabyte
+    for identifier, question in raw.by_id(questions_file, questions, "question_id"):
+        said = unasked.pop(identifier, None)
+        image_id = expect(int, "image_id", question["image_id"])
+        yield example(
             identifier,
             question["question"],
-            annotation or {},
-            has_raw_answers,
-            image=image_file(folder, f"COCO_{coco_split}_{question['image_id']:012d}.jpg"),
-            problem="" if annotation else "the question has no annotation",
-            image_id=str(question["image_id"]),
+            **(said or _said({}, has_raw_answers)),
+            image=image_file(folder, f"COCO_{coco_split}_{image_id:012d}.jpg"),
+            problem="" if said else "the question has no annotation",
+            image_id=image_id,
         )
-    for identifier, annotation in unasked.items():
-        problem = "the annotation has no question"
-        yield _example(identifier, "", annotation, has_raw_answers, problem=problem, image_id=None)
+    for identifier, said in unasked.items():
+        yield example(identifier, "", **said, problem="the annotation has no question", image_id=None)
 
 
-def _example(identifier: object, question: str, annotation: dict, has_raw_answers: bool, **columns: object) -> Row:
-    given = annotation.get("answers") or []
-    answers = [one["answer"] if isinstance(one, dict) else one for one in given]
+def _said(annotation: Row, has_raw_answers: bool) -> Row:
+    """What annotators said, as arguments of [`example`]."""
+    given = expect(list, "answers", annotation.get("answers")) or []
+    said = {
+        "answers": [one["answer"] if isinstance(one, dict) else one for one in given],
+        "answer": expect(str, "multiple_choice_answer", annotation.get("multiple_choice_answer")),
+        "question_type": annotation.get("question_type"),
+        "answer_type": annotation.get("answer_type"),
+    }
     if has_raw_answers:
-        columns["raw_answers"] = [
+        said["raw_answers"] = [
             one.get("raw_answer") or one["answer"] if isinstance(one, dict) else one for one in given
         ]
-    return example(
-        identifier,
-        question,
-        answers,
-        answer=annotation.get("multiple_choice_answer"),
-        question_type=annotation.get("question_type"),
-        answer_type=annotation.get("answer_type"),
-        **columns,
-    )
+    return said
 
 
 def _read_hub(has_raw_answers: bool, row: Row, split: str, position: int) -> Row:
-    image_id = row.get("image_id")
-    image_id = None if image_id is None else str(image_id)
-    return _example(row["question_id"], row["question"], row, has_raw_answers, image_id=image_id)
+    said = _said(row, has_raw_answers)
+    return example(row["question_id"], row["question"], **said, image_id=row.get("image_id"))
 
 
 OKVQA_COUNTS = {"train": 9009, "validation": 5046}

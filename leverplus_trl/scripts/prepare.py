@@ -19,16 +19,17 @@ Stage `prepare`: a published dataset as an examples table, from its official fil
 leverplus prepare --dataset okvqa --root /data/okvqa --image_root /data/coco --output_dir outputs/okvqa/examples
 ```
 
-Writes a dataset folder, and `missing_images.txt` if images were missing. A recipe of this stage that has a `script`
-runs that script instead.
+Writes a dataset folder, and `missing_images.txt` or `broken_images.txt` if image files were not there or no images.
+A recipe of this stage that has a `script` runs that script instead.
 """
 
-import json
 import logging
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
+import yaml
 from datasets import Dataset
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from trl import TrlParser
@@ -86,6 +87,7 @@ class PrepareArguments:
             Take image files into the table, instead of referring to them.
         on_bad_example (`str`, *optional*, defaults to `"skip"`):
             `"skip"` leaves out what can't be used (no image file, no annotation, ...) and counts it, `"raise"` stops.
+            Image files are looked into where they are read anyway: with `embed_images` or `holdout`.
         allow_other_counts (`bool`, *optional*, defaults to `False`):
             Take files that hold another number of records than the official ones.
     """
@@ -126,11 +128,16 @@ class PrepareArguments:
         for split in self.splits or ():
             if split not in known:
                 raise ValueError(f"splits names {split!r}; {self.dataset} has {', '.join(known)} with answers.")
-        if isinstance(self.num, str):  # on the command line
-            self.num = json.loads(self.num) if self.num.startswith("{") else int(self.num)
-        for number in self.num.values() if isinstance(self.num, Mapping) else [self.num]:
-            if number is not None and number < 1:
-                raise ValueError(f"num is {self.num}; expected 1 or more.")
+        given = self.num
+        if isinstance(given, str):  # on the command line
+            with suppress(yaml.YAMLError):  # what can't be read stays text, which is refused
+                self.num = yaml.safe_load(given)
+        numbers = self.num.values() if isinstance(self.num, Mapping) else [self.num]
+        if given is not None and not all(type(number) is int and number >= 1 for number in numbers):
+            raise ValueError(
+                f"num is {given!r}; expected 1 or more examples, or such a number for each split, as in "
+                "`{train: 5000, validation: 1000}`."
+            )
         if self.holdout is not None and self.holdout < 1:
             raise ValueError(f"holdout is {self.holdout}; expected 1 or more.")
         if self.on_bad_example not in ON_BAD_EXAMPLE:
@@ -158,7 +165,8 @@ def main(stage_args: StageArguments, args: PrepareArguments) -> None:
         hub = (args.hub_id, args.hub_config, args.hub_revision)
         rows = read_hub(source, *hub, splits, args.allow_other_counts)
         facts = {"rows": {split: dataset_fingerprint(table, ["id", "answer"]) for split, table in rows.items()}}
-    prepared = find_problems(source, rows, args.on_bad_example)
+    # Where files are read anyway, a look into them costs little.
+    prepared = find_problems(source, rows, args.on_bad_example, args.embed_images or args.holdout is not None)
     usable = {split: one.table for split, one in prepared.items()}
     tables = cut_splits(usable, args.seed, args.holdout, args.num)
     logger.info("%s: %s.", source.title, ", ".join(f"{len(table)} {split}" for split, table in tables.items()))
@@ -176,15 +184,14 @@ def write(
     tables: Mapping[str, Dataset],
     args: PrepareArguments,
 ) -> None:
-    """Writes the dataset folder and the list of missing images."""
-    missing = [
-        f"{split}\t{identifier}\t{path}" for split, one in prepared.items() for identifier, path in one.missing_images
-    ]
-    listing = run.path / "missing_images.txt"
-    if missing:
-        listing.write_text("\n".join(missing) + "\n", encoding="utf-8")
-    else:
-        listing.unlink(missing_ok=True)  # of an earlier run
+    """Writes the dataset folder and the lists of missing and broken images."""
+    for name in ("missing_images", "broken_images"):
+        images = [(split, *image) for split, one in prepared.items() for image in getattr(one, name)]
+        listing = run.path / f"{name}.txt"
+        if images:
+            listing.write_text("".join("\t".join(image) + "\n" for image in images), encoding="utf-8")
+        else:
+            listing.unlink(missing_ok=True)  # of an earlier run
     embed = args.embed_images and args.root is not None and source.has_images
     scratch = run.path / ".embedding"
     shutil.rmtree(scratch, ignore_errors=True)

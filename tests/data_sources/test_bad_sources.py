@@ -14,6 +14,7 @@
 
 """Official files that are missing, truncated, inconsistent or of something else."""
 
+import base64
 import re
 
 import datasets
@@ -22,6 +23,7 @@ from data_sources.official_formats import write_dataset
 from data_sources.preparing import edit_json, prepared, sizes_of
 
 from leverplus_trl.data_sources.vqa import OKVQA_COUNTS
+from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
 from leverplus_trl.scripts import prepare
 from leverplus_trl.tasks import DataArguments, load_examples
 
@@ -54,6 +56,64 @@ def test_missing_images_are_listed_counted_and_left_out(tmp_path, caplog):
         ValueError, match=r"None of the 7 examples of split 'train' can be used: 7 because their image"
     ):
         prepared(tmp_path, "okvqa", to="none")
+
+
+HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
+
+
+@pytest.mark.parametrize("changes", [{"embed_images": True}, {"holdout": 1}])
+def test_broken_image_files_are_listed_counted_and_left_out(tmp_path, caplog, changes):
+    root = tmp_path / "official"
+    write_dataset("okvqa", root, sizes_of("okvqa"))
+    empty, page = sorted((root / "train2014").iterdir())[:2]
+    content = empty.read_bytes()
+    empty.write_bytes(b"")
+    page.write_bytes(HTML)
+    with caplog.at_level("WARNING", "leverplus_trl"):
+        output = prepared(tmp_path, "okvqa", **changes)
+    assert "train: 2 of 7 examples are left out: its image file is empty (id '90', '91')." in caplog.text
+    assert "train: 2 of 7 examples are left out: its image is not one that can be opened (id '" in caplog.text
+    lines = [line.split("\t") for line in (output / "broken_images.txt").read_text().splitlines()]
+    assert [line[2] for line in lines] == [str(empty)] * 2 + [str(page)] * 2 and lines[0][:2] == ["train", "90"]
+    assert (
+        "- train: `broken_images.txt` lists the 4 whose image file is no image" in (output / "README.md").read_text()
+    )
+    with pytest.raises(
+        ValueError, match=r"4 of 7 examples .* 2 because its image file is empty .* 2 because its image is"
+    ):
+        prepared(tmp_path, "okvqa", to="strict", on_bad_example="raise", **changes)
+    for file in (empty, page):
+        file.write_bytes(content)
+    prepared(tmp_path, "okvqa", on_bad_example="skip", **changes)
+    assert not (output / "broken_images.txt").exists()
+
+
+def test_an_empty_image_file_is_found_without_opening_any(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("okvqa", root, sizes_of("okvqa"))
+    sorted((root / "train2014").iterdir())[0].write_bytes(b"")
+    with pytest.raises(ValueError, match=r"2 of 7 examples .* 2 because its image file is empty"):
+        prepared(tmp_path, "okvqa", on_bad_example="raise")
+
+
+def test_base64_of_no_image_is_no_image(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("mmbench", root, sizes_of("mmbench"))
+    file = root / "MMBench_dev_en.tsv"
+    text = file.read_text()
+    encoded = max(text.split(), key=len)
+    file.write_text(text.replace(encoded, base64.b64encode(HTML * 2).decode()))
+    with pytest.raises(ValueError, match=r"1 of 4 examples .* 1 because its image is not one that can be opened \(id"):
+        prepared(tmp_path, "mmbench", on_bad_example="raise")
+
+
+def test_images_of_a_karpathy_split_that_is_not_known_are_named(tmp_path, caplog):
+    root = tmp_path / "official"
+    write_dataset("coco_karpathy", root, sizes_of("coco_karpathy"))
+    edit_json(root / "dataset_coco.json", lambda content: content["images"][0].update(split="restvall"))
+    with caplog.at_level("WARNING", "leverplus_trl"):
+        prepared(tmp_path, "coco_karpathy", splits=["validation"])
+    assert "dataset_coco.json: 1 images are left out: their split is 'restvall', which is none of" in caplog.text
 
 
 def test_questions_and_annotations_without_each_other_are_counted(tmp_path, caplog):
@@ -90,6 +150,34 @@ def test_nine_annotators_are_counted_and_kept_and_empty_answers_left_out(tmp_pat
     assert "- train: 1 left out because all its answers are empty" in card
     assert "- train: 1 left out because the question is empty" in card
     assert "| train | 9009 | 7 | 2 | 5 |" in card
+
+
+def test_a_null_answer_is_an_empty_one(tmp_path):
+    """Not the text "None", which VQA accuracy reads as "0"; the number of annotators stays."""
+    root = tmp_path / "official"
+    write_dataset("okvqa", root, sizes_of("okvqa"))
+
+    def damage(content):
+        for answer in content["annotations"][0]["answers"][7:]:
+            answer["answer"] = answer["raw_answer"] = None
+
+    edit_json(root / "mscoco_train2014_annotations.json", damage)
+    rows = datasets.load_dataset(str(prepared(tmp_path, "okvqa", on_bad_example="raise")))["train"]
+    row = next(row for row in rows.remove_columns("image") if row["id"] == "90")
+    assert row["answers"] == ["white"] * 7 + [""] * 3 and row["raw_answers"] == ["whites"] * 7 + [""] * 3
+    assert vqa_accuracy("None", row["answers"]) == vqa_accuracy("0", row["answers"]) == 0
+
+
+def test_a_null_caption_is_an_empty_one(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("coco_2014", root, sizes_of("coco_2014"))
+    edit_json(
+        root / "annotations" / "captions_train2014.json",
+        lambda content: content["annotations"][0].update(caption=None),
+    )
+    rows = datasets.load_dataset(str(prepared(tmp_path, "coco_2014", on_bad_example="raise")))["train"]
+    row = next(row for row in rows.remove_columns("image") if row["id"] == "1")
+    assert row["answers"][0] == "" and row["answer"] == row["answers"][1] == "A picture that is green."
 
 
 def test_other_counts_than_the_official_ones_are_refused_naming_the_file(tmp_path, caplog):
@@ -138,15 +226,113 @@ def test_truncated_and_foreign_files_are_named(tmp_path):
     [
         ("gsm8k", "train.jsonl", '{"question": "a", "answer": "1 #### 1"}\n{"quest', r"Line 2 of .*looks truncated"),
         ("sst2", "train.tsv", "index\tsentence\n0\tfine\n", "has the columns"),
-        ("scienceqa", "problems.json", '{"1": {"question": "a"}}', "is not ScienceQA's problems.json"),
+        ("scienceqa", "problems.json", '{"1": {"question": "a"}}', "it has no 'split'"),
+        ("scienceqa", "problems.json", "[]", "is not ScienceQA's problems.json"),
+        ("gsm8k", "train.jsonl", b"\xff", "is not text in UTF-8"),
         ("mmbench", "MMBench_dev_en.tsv", "index\tquestion\n1\ta\n", "expected at least"),
     ],
 )
 def test_files_of_another_kind_are_refused(tmp_path, name, file, content, message):
     (tmp_path / "official").mkdir()
-    (tmp_path / "official" / file).write_text(content)
+    (tmp_path / "official" / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message):
         prepared(tmp_path, name)
+
+
+def lacks(field):
+    return lambda record: record.pop(field)
+
+
+def says(**fields):
+    return lambda record: record.update(fields)
+
+
+OKVQA_QUESTIONS, OKVQA_ANNOTATIONS = "OpenEnded_mscoco_train2014_questions.json", "mscoco_train2014_annotations.json"
+
+
+@pytest.mark.parametrize(
+    "name, file, key, damage, message",
+    [
+        ("okvqa", OKVQA_QUESTIONS, "questions", lacks("question_id"), "it has no 'question_id'"),
+        ("okvqa", OKVQA_ANNOTATIONS, "annotations", lacks("question_id"), "it has no 'question_id'"),
+        ("okvqa", OKVQA_QUESTIONS, "questions", says(image_id="9"), "image_id is '9'; expected a whole number"),
+        ("okvqa", OKVQA_QUESTIONS, "questions", says(question=5), "question is 5; expected text"),
+        (
+            "okvqa",
+            OKVQA_ANNOTATIONS,
+            "annotations",
+            says(multiple_choice_answer=7),
+            "multiple_choice_answer is 7; expe",
+        ),
+        ("okvqa", OKVQA_ANNOTATIONS, "annotations", says(answers="red"), "answers is 'red'; expected a list"),
+        (
+            "coco_2014",
+            "annotations/captions_train2014.json",
+            "annotations",
+            says(caption=3),
+            "caption is 3; expected te",
+        ),
+        ("coco_2014", "annotations/captions_train2014.json", "images", lacks("file_name"), "it has no 'file_name'"),
+        ("coco_karpathy", "dataset_coco.json", "images", lacks("split"), "it has no 'split'"),
+        ("textvqa", "TextVQA_0.5.1_train.json", "data", says(answers="red"), "answers is 'red'; expected a list"),
+        ("docvqa", "train/train_v1.0.json", "data", says(image=None), "TypeError: "),
+    ],
+)
+def test_a_record_of_another_kind_is_named(tmp_path, name, file, key, damage, message):
+    root = tmp_path / "official"
+    write_dataset(name, root, sizes_of(name))
+    edit_json(root / file, lambda content: damage(content[key][1]))
+    title = prepare.DATA_SOURCES[name].title
+    expected = (
+        f"Record 1 (counted from 0) of {str(root / file)!r}, read for split 'train', is not in the official format"
+    )
+    with pytest.raises(ValueError, match=re.escape(f"{expected} of {title}: {message}")) as raised:
+        prepared(tmp_path, name)
+    assert "It is {" in str(raised.value) and "Fetch the file again" in str(raised.value)
+    assert raised.value.__cause__ is not None
+
+
+def test_a_record_of_another_kind_is_named_in_lines_and_tables(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("gsm8k", root, sizes_of("gsm8k"))
+    (root / "test.jsonl").write_text('{"question": "a"}\n')
+    with pytest.raises(
+        ValueError, match=r"Record 0 .*test.jsonl'.* of GSM8K: it has no 'answer'. It is {'question': 'a'}"
+    ):
+        prepared(tmp_path, "gsm8k", splits=["test"])
+    write_dataset("mmbench", root, sizes_of("mmbench"))
+    file = root / "MMBench_dev_en.tsv"
+    file.write_text(re.sub("^1\t", "x1\t", file.read_text(), flags=re.MULTILINE))
+    with pytest.raises(ValueError, match=r"Record 1 .*MMBench_dev_en.tsv'.* MMBench .*: 'x1'. It is .* 'index': 'x1'"):
+        prepared(tmp_path, "mmbench")
+
+
+@pytest.mark.parametrize(
+    "name, file, key, identifier",
+    [
+        ("okvqa", OKVQA_QUESTIONS, "questions", 90),
+        ("okvqa", OKVQA_ANNOTATIONS, "annotations", 90),
+        ("vqav2", f"v2_{OKVQA_QUESTIONS}", "questions", 9000),
+        ("coco_2017", "annotations/captions_train2017.json", "images", 1),
+    ],
+)
+def test_an_id_that_stands_twice_in_a_file_is_refused(tmp_path, name, file, key, identifier):
+    root = tmp_path / "official"
+    write_dataset(name, root, sizes_of(name))
+    edit_json(root / file, lambda content: content[key].append(content[key][0] | {"answers": []}))
+    message = (
+        f"of {str(root / file)!r}, read for split 'train', is not in the official format of .*: the id {identifier}"
+    )
+    with pytest.raises(ValueError, match=f"{message} stands twice: two versions of the dataset may be mixed"):
+        prepared(tmp_path, name)
+
+
+@pytest.mark.parametrize("name, file", [("sst2", "SST-2/train.tsv"), ("mmbench", "MMBench_dev_en.tsv")])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path, name, file):
+    root = tmp_path / "official"
+    write_dataset(name, root, sizes_of(name))
+    (root / file).write_bytes(b"\xef\xbb\xbf" + (root / file).read_bytes())
+    prepared(tmp_path, name, on_bad_example="raise")
 
 
 def in_karpathy(content, name):
@@ -195,6 +381,13 @@ def test_an_id_in_two_splits_is_refused(tmp_path):
         ({"hub_config": "c"}, "hub_config is 'c', which needs `hub_id`"),
         ({"splits": ["test"]}, "splits names 'test'; okvqa has train, validation with answers"),
         ({"num": 0}, "num is 0; expected 1 or more"),
+        ({"num": "abc"}, "num is 'abc'; expected 1 or more"),
+        ({"num": ""}, "num is ''; expected 1 or more"),
+        ({"num": "{train: 2"}, "num is '{train: 2'; expected 1 or more"),
+        ({"num": '{"train": "2"}'}, r"num is '{\"train\": \"2\"}'; expected 1 or more"),
+        ({"num": {"train": None}}, "num is {'train': None}; expected 1 or more"),
+        ({"num": True}, "num is True; expected 1 or more"),
+        ({"num": "1.5"}, "num is '1.5'; expected 1 or more"),
         ({"holdout": 0}, "holdout is 0"),
         ({"on_bad_example": "warn"}, "on_bad_example is 'warn'"),
     ],

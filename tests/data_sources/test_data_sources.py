@@ -149,6 +149,16 @@ def test_the_later_release_of_docvqa(tmp_path):
     assert len(rows) == SIZES["validation"] and rows[0]["question_types"] == ["handwritten", "form"]
 
 
+def test_the_answer_of_docvqa_is_the_first_that_is_not_empty(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("docvqa", root, sizes_of("docvqa"))
+    file = root / "val" / "val_v1.0.json"
+    edit_json(file, lambda content: content["data"][0].update(answers=["", "x"]))
+    rows = datasets.load_dataset(str(prepared(tmp_path, "docvqa", on_bad_example="raise")))["validation"]
+    row = next(row for row in rows.remove_columns("image") if row["id"] == "1337")
+    assert row["answer"] == "x" and row["answers"] == ["", "x"]
+
+
 def test_karpathy_train_holds_restval(tmp_path):
     rows = load_examples(DataArguments(dataset=str(prepared(tmp_path, "coco_karpathy"))), "train")
     assert sorted(rows["id"], key=int) == [str(number) for number in range(1, 8)]
@@ -164,6 +174,7 @@ def test_a_subset_is_the_beginning_of_a_larger_one_and_depends_on_the_seed(tmp_p
     assert ids("other", seed=1) != whole
     assert prepare.PrepareArguments(dataset="gsm8k", root="r", output_dir="o", num="3").num == 3
     assert prepare.PrepareArguments(dataset="gsm8k", root="r", output_dir="o", num='{"train": 3}').num == {"train": 3}
+    assert prepare.PrepareArguments(dataset="gsm8k", root="r", output_dir="o", num="{train: 3}").num == {"train": 3}
     assert ids("many", num=8) == whole
     with pytest.raises(ValueError, match=r"num asks for 8 examples of split 'train', which has 7"):
         ids("named", num={"train": 8})

@@ -159,9 +159,12 @@ HUB = {
 }
 
 
-def write_hub_dataset(folder, name, count=4):
-    split, _, columns, row = HUB[name]
-    table = Dataset.from_list([dict(zip(columns, row(n), strict=True)) for n in range(count)], Features(columns))
+def write_hub_dataset(folder, name, count=4, split=None, **first):
+    """With these columns of the first row changed."""
+    own_split, _, columns, row = HUB[name]
+    split = split or own_split
+    rows = [dict(zip(columns, row(n), strict=True)) for n in range(count)]
+    table = Dataset.from_list([rows[0] | first, *rows[1:]], Features(columns))
     (folder / "data").mkdir(parents=True)
     table.to_parquet(folder / "data" / f"{split}-00000.parquet")
     (folder / "README.md").write_text(
@@ -203,6 +206,31 @@ def test_hub_columns_become_the_columns_of_the_official_files(tmp_path, name):
     assert str(tmp_path / "hub") in card and "by absolute paths" not in card
 
 
+@pytest.mark.parametrize(
+    "name, column, answers",
+    [
+        ("okvqa", "answers", [None, "red"]),
+        ("vqav2", "answers", [{"answer": None}, {"answer": "red"}]),
+        ("textvqa", "answers", [None, "red"]),
+        ("docvqa", "answers", [None, "red"]),
+        ("coco_2017", "answer", [None, "red"]),
+    ],
+)
+def test_a_null_answer_is_an_empty_one(tmp_path, name, column, answers):
+    write_hub_dataset(tmp_path / "hub", name, **{column: answers})
+    rows = prepare_from_hub(tmp_path, name, on_bad_example="raise").remove_columns("image")
+    assert next(row for row in rows if row["answers"][0] == "")["answers"] == ["", "red"]
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>"])
+def test_stored_bytes_that_are_no_image(tmp_path, content):
+    write_hub_dataset(tmp_path / "hub", "vqav2", image={"bytes": content, "path": "0.jpg"})
+    with pytest.raises(
+        ValueError, match=r"1 of 4 examples .* because its image is not one that can be opened \(id '0'"
+    ):
+        prepare_from_hub(tmp_path, "vqav2", on_bad_example="raise")
+
+
 def test_a_subset_of_a_hub_dataset_and_a_holdout(tmp_path):
     assert len(prepare_from_hub(tmp_path, "vqav2", num=2, holdout=1)) == 2
 
@@ -213,12 +241,32 @@ def test_hub_datasets_of_another_kind_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"has the splits \['validation'\], none of them 'train'"):
         prepare_from_hub(tmp_path, "vqav2", splits=["train"])
     args = {"hub_id": str(tmp_path / "hub"), "output_dir": str(tmp_path / "o"), "splits": ["validation"]}
-    with pytest.raises(ValueError, match=r"has no column 'questionId'; .* Known to fit are lmms-lab/DocVQA"):
+    with pytest.raises(
+        ValueError, match=r"it has no 'questionId'.* Its columns are .* Known to fit are lmms-lab/DocVQA"
+    ):
         prepare.main(StageArguments(), prepare.PrepareArguments(dataset="docvqa", **args))
     with pytest.raises(ValueError, match="Can't read the dataset 'nobody/nothing'"):
         prepare.main(
             StageArguments(), prepare.PrepareArguments(dataset="docvqa", **args | {"hub_id": "nobody/nothing"})
         )
+
+
+@pytest.mark.parametrize(
+    "name, there, message",
+    [
+        ("mmbench", "textvqa", "Row 0 .*of MMBench .*: it has no 'index'.* Known to fit are lmms-lab/MMBench"),
+        (
+            "gsm8k",
+            "coco_2017",
+            r"Row 0 .*of GSM8K: answer is \['red', .*'\]; expected text.* Known to fit are openai/gsm8k",
+        ),
+        ("coco_2017", "gsm8k", "has no column 'image'"),
+    ],
+)
+def test_a_hub_dataset_of_another_source_is_refused_naming_the_row(tmp_path, name, there, message):
+    write_hub_dataset(tmp_path / "hub", there, split=HUB[name][0])
+    with pytest.raises(ValueError, match=message):
+        prepare_from_hub(tmp_path, name)
 
 
 def test_a_hub_dataset_without_images_is_refused(tmp_path):

@@ -27,7 +27,7 @@ from leverplus_trl.scripts import prepare
 def test_the_command_and_a_recipe_make_the_same(tmp_path):
     root = tmp_path / "official"
     write_dataset("scienceqa", root, {"train": 3, "validation": 2, "test": 2})
-    command = ["prepare", "--dataset", "scienceqa", "--root", str(root), "--num", "2", "--allow_other_counts"]
+    command = ["prepare", "--dataset", "scienceqa", "--root", str(root), "--num", "{train: 2}", "--allow_other_counts"]
     done = subprocess.run(
         [sys.executable, "-m", "leverplus_trl.cli", *command, "--output_dir", str(tmp_path / "typed")],
         capture_output=True,
