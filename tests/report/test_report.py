@@ -129,7 +129,9 @@ def test_selectors_that_left_a_log_show_their_training(folder, results):
 def test_other_examples_of_the_same_ids_are_refused(folder, results):
     evaluated = results | {"test_set": "of other questions"}
     write_results(evaluated, folder / "evaluation" / "results.json")
-    with pytest.raises(ValueError, match="examples are not those that .* was evaluated on: ids, questions or answers"):
+    with pytest.raises(
+        ValueError, match=r"examples are not those that .* was evaluated on: ids, questions or answers"
+    ):
         report(folder)
     assert not (folder / "report" / "index.html").exists()
 
