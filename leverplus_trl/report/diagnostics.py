@@ -16,10 +16,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from ..evaluation.runs import method_label
 from ..metrics import METRICS, Metric
 from .evaluations import Evaluation
 from .sections import Row, Section, Table
-from .tables import ABSENT, average_rows, interval, method_label, metric_of, percent, shots_of
+from .tables import ABSENT, average_rows, interval, metric_of, percent, shots_of
 
 
 #: measure -> heading; shown where the evaluation has it

@@ -25,9 +25,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from ..evaluation.runs import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, ZERO_SHOT, method_rank
+from ..evaluation.runs import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, ZERO_SHOT, method_label, method_rank
 from .evaluations import Evaluation
-from .tables import average_rows, headline_shots, method_label, metric_of
+from .tables import average_rows, headline_shots, metric_of
 
 
 THUMBNAIL = 128  # longest side in pixels: sharp at the 64 px that the page shows, on a screen of double density

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..evaluation.runs import POOL_SUFFIX
+from ..evaluation.runs import POOL_SUFFIX, method_label
 from .evaluations import Evaluation
 from .sections import Section, section_markdown
 from .tables import (
@@ -40,7 +40,6 @@ from .tables import (
     findings,
     interval,
     markdown_table,
-    method_label,
     metric_of,
     notes,
     p_value,

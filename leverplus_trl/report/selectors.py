@@ -16,11 +16,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..evaluation.runs import ZERO_SHOT
+from ..evaluation.runs import ZERO_SHOT, method_label
 from ..evaluation.table import test_of
 from .evaluations import Evaluation
 from .sections import Row, Section, Table
-from .tables import ABSENT, average_rows, interval, method_label, metric_of, percent, shots_of, small_p
+from .tables import ABSENT, average_rows, interval, metric_of, percent, shots_of, small_p
 
 
 def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:

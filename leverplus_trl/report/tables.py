@@ -22,21 +22,13 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..evaluation.runs import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_rank
+from ..evaluation.runs import ORACLE, SELECTOR, ZERO_SHOT, method_label, method_rank
 from ..metrics import METRICS, Metric
 
 
 ABSENT = "–"
-LABELS = {
-    "zero_shot": "zero-shot",
-    "random": "random",
-    "text_sim": "text similarity",
-    "image_sim": "image similarity",
-    "image_text_sim": "image+text similarity",
-    "mix": "mix",
-    "selector": "selector",
-    "oracle": "oracle",
-}
+#: A sentence names no more selectors than this.
+NUM_SELECTORS_NAMED = 3
 MEANINGS = {
     "zero_shot": "The VLM answers the query alone, without demonstrations.",
     "random": "Demonstrations drawn at random, seeded per query.",
@@ -63,14 +55,6 @@ class TableRow:
     scope: str
     cells: list[Mapping[str, object] | None]
     bold: list[bool]
-
-
-def method_label(method: str) -> str:
-    """A method's name in words; names that are not known stay as they are."""
-    base = method.removesuffix(POOL_SUFFIX)
-    if base not in LABELS:
-        return method
-    return LABELS[base] + (" (whole pool)" if base != method else "")
 
 
 def metric_of(results: Mapping) -> Metric:
@@ -253,19 +237,30 @@ def findings(results: Mapping) -> list[str]:
         ]
         compared = [best for best in results["best_heuristics"] if best["shots"] == shots]
         found = [(rows[best["method"], shots], best) for best in compared]
+        num_selectors, named = len(found), results["selectors"]
+        if num_selectors > NUM_SELECTORS_NAMED:  # the tables hold the rest
+            found = sorted(found, key=lambda one: -one[0]["accuracy"])[:NUM_SELECTORS_NAMED]
+            named = [row["method"] for row, _ in found]
         if len(found) > 1:
-            said = [_findings_together(found, metric)]
+            said = [_findings_together(found, num_selectors, metric)]
         elif found:
             said = [_finding(*found[0], results["interval"]["confidence"], metric)]
         else:
+            alone = [
+                f"{method_label(name)} {amount(rows[name, shots]['accuracy'], metric)}"
+                for name in results["selectors"]
+                if (name, shots) in rows
+            ]
             said = [f"At {_shots(shots)} no trained selector was evaluated."]
-        said += _among_selectors(results, shots)
+            if alone:
+                said = [f"With {_shots(shots)} no heuristic was evaluated beside the selectors: {_listed(alone)}."]
+        said += _among_selectors(results, shots, named)
         sentences.append(" ".join([*said, f"For comparison: {_listed(marks)}."]))
     return sentences
 
 
-def _among_selectors(results: Mapping, shots: int) -> list[str]:
-    """Every further selector against the first that was named."""
+def _among_selectors(results: Mapping, shots: int, named: Sequence[str]) -> list[str]:
+    """Those of `named` against the first selector."""
     if len(results["selectors"]) < 2:
         return []
     first, *others = results["selectors"]
@@ -273,23 +268,26 @@ def _among_selectors(results: Mapping, shots: int) -> list[str]:
     differences = [
         f"{method_label(name)} {percent(one['difference'], True)} {interval(one['ci_low'], one['ci_high'], True)}"
         for name in others
-        if (one := found.get((name, first)))
+        if name in named and (one := found.get((name, first)))
     ]
     return [f"Against {method_label(first)}, in points: {_listed(differences)}."] if differences else []
 
 
-def _findings_together(found: Sequence[tuple[Mapping, Mapping]], metric: Metric) -> str:
-    """Several selectors beside the heuristic that is best at their number of shots."""
+def _findings_together(found: Sequence[tuple[Mapping, Mapping]], num_selectors: int, metric: Metric) -> str:
+    """Several selectors, all or the best, beside the heuristic that is best at their number of shots."""
     row, best = found[0]
     said = [
         f"{method_label(row['method'])} {amount(row['accuracy'], metric)}, {percent(best['difference'], True)} "
         f"{interval(best['ci_low'], best['ci_high'], True)}{' but collapsed' * bool(row['collapsed'])}"
         for row, best in found
     ]
+    which, rest = "The selectors", ""
+    if len(found) < num_selectors:
+        which, rest = f"The best {len(found)} of {num_selectors} selectors", " (the others stand in the tables)"
     return (
         f"With {_shots(row['shots'])} the best heuristic, {method_label(best['baseline'])}, reaches "
-        f"{amount(best['baseline_accuracy'], metric)} on {row['num_queries']} queries. The selectors, with their "
-        f"paired differences to it in points: {'; '.join(said)}."
+        f"{amount(best['baseline_accuracy'], metric)} on {row['num_queries']} queries. {which}, with their paired "
+        f"differences to it in points: {'; '.join(said)}{rest}."
     )
 
 
@@ -301,8 +299,9 @@ def _finding(row: Mapping, best: Mapping, confidence: float, metric: Metric) -> 
     elif best["ci_high"] < 0.0:
         verdict = "an interval that excludes 0: it falls short of that heuristic"
     collapsed = f" But {name} has collapsed: it chooses (nearly) the same for every query." if row["collapsed"] else ""
+    subject = "the selector" if name == SELECTOR else name
     return (
-        f"With {_shots(row['shots'])} the {name} reaches {amount(row['accuracy'], metric)} ({confidence:.0%} interval "
+        f"With {_shots(row['shots'])} {subject} reaches {amount(row['accuracy'], metric)} ({confidence:.0%} interval "
         f"{percent(row['ci_low'])} to {percent(row['ci_high'])}) on {row['num_queries']} queries; the best heuristic, "
         f"{method_label(best['baseline'])}, {amount(best['baseline_accuracy'], metric)}. The paired difference is "
         f"{percent(best['difference'], True)} points {interval(best['ci_low'], best['ci_high'], True)}, "
