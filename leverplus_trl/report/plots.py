@@ -27,9 +27,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..evaluation.runs import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_rank
+from ..evaluation.runs import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_label, method_rank
 from ..evaluation.significance import Interval, bootstrap_mean
-from .tables import average_rows, method_label, metric_of, shots_of
+from .tables import average_rows, metric_of, shots_of
 
 
 #: method -> (colour, marker)
@@ -110,8 +110,8 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
         of_pool = base != method
         colour, marker = styles.get(base) or OTHER_STYLES[unknown.index(method) % len(OTHER_STYLES)]
         mine = [(x, rows[method, at]) for x, at in enumerate(shots) if (method, at) in rows]
-        # Points of one column stand side by side, so that no interval hides another.
-        dodge = 0.055 * (place - (len(methods) - 1) / 2)
+        # Points of one column stand side by side, so that no interval hides another, and near their tick.
+        dodge = min(0.055, 0.5 / len(methods)) * (place - (len(methods) - 1) / 2)
         accuracies = [100 * row["accuracy"] for _, row in mine]
         below = [100 * (row["accuracy"] - row["ci_low"]) for _, row in mine]
         above = [100 * (row["ci_high"] - row["accuracy"]) for _, row in mine]
