@@ -31,7 +31,7 @@ from datasets import Dataset
 from ..selectors.collapse import entropy, most_common_share
 from .gate import gate
 from .leakage import KINDS, LEAKED, NEAR_DUPLICATE, SAME_IMAGE, find_leaks, plain_text, select_by_id
-from .runs import ZERO_SHOT, Run, RunKey, Runs, by_method, method_rank, method_scope
+from .runs import ZERO_SHOT, Run, RunKey, Runs, by_method, method_label, method_rank, method_scope
 from .table import Bootstrap
 
 
@@ -222,15 +222,15 @@ def _listed(leaks: Mapping[tuple[str, str], tuple[str, ...]]) -> list[dict[str, 
 def _warnings(found: Mapping, rows: Sequence[Mapping], leaks: Mapping) -> list[str]:
     said = []
     for method in dict.fromkeys(row["method"] for row in rows if row["collapsed"]):
-        said.append(f"{method} has collapsed: it selects (nearly) the same whatever the query.")
+        said.append(f"{method_label(method)} has collapsed: it selects (nearly) the same whatever the query.")
     same = {}
     for overlap in found["overlaps"]:
         if overlap["same"]:
             same.setdefault(tuple(sorted(overlap["methods"], key=method_rank)), []).append(overlap["shots"])
     for (method, other), shots in same.items():
         said.append(
-            f"{method} and {other} are the same (shots: {', '.join(map(str, shots))}): they select the same "
-            "demonstrations in the same order for every query."
+            f"{method_label(method)} and {method_label(other)} are the same (shots: {', '.join(map(str, shots))}): "
+            "they select the same demonstrations in the same order for every query."
         )
     for kind, meaning in {
         LEAKED: "the same question about the same or nearly the same image (or about none)",
@@ -241,12 +241,13 @@ def _warnings(found: Mapping, rows: Sequence[Mapping], leaks: Mapping) -> list[s
         if known:
             said.append(
                 f"{len(known)} queries were shown a demonstration with {meaning}, e.g. {min(known)!r}"
-                + (": the test set is known to the pool, and accuracies say too much." if kind == LEAKED else ".")
+                + (": the test set is known to the pool, and scores say too much." if kind == LEAKED else ".")
             )
     for probe in found["order"]:
         if probe["ci_low"] > 0.0 or probe["ci_high"] < 0.0:
             said.append(
-                f"Order counts: shuffled, the demonstrations of {probe['method']} (shots: {probe['shots']}) give "
-                f"{100 * probe['difference']:+.1f} points on {probe['num_probes']} queries."
+                f"Order counts: shuffled, the demonstrations of {method_label(probe['method'])} "
+                f"(shots: {probe['shots']}) give {100 * probe['difference']:+.1f} points on {probe['num_probes']} "
+                "queries."
             )
     return said

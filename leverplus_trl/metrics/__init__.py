@@ -42,7 +42,7 @@ from .vqa_accuracy_normalized.vqa_accuracy_normalized import vqa_accuracy_normal
 @dataclass(frozen=True)
 class Metric:
     """
-    A function that scores a prediction, and what it needs.
+    A function that scores a prediction, what it needs, and how its scores are shown.
 
     Args:
         function (`Callable[..., float]`):
@@ -53,12 +53,24 @@ class Metric:
             With fewer answers than this it can't be 1.
         needs_corpus (`bool`, *optional*, defaults to `False`):
             Whether it also takes the document frequencies of a whole test set's answers.
+        title (`str`, *optional*, defaults to `"accuracy"`):
+            What a report calls its scores.
+        in_percent (`bool`, *optional*, defaults to `True`):
+            Whether its scores are in 0..1, 0 wrong and 1 right, and shown in %. Others are shown times 100, and none
+            of them is right or wrong.
     """
 
     function: Callable[..., float]
     columns: tuple[str, ...] = ("answers",)
     min_answers: int = 1
     needs_corpus: bool = False
+    title: str = "accuracy"
+    in_percent: bool = True
+
+    @property
+    def heading(self) -> str:
+        """What stands over its scores as they are shown: `accuracy in %`."""
+        return f"{self.title} {'in %' if self.in_percent else 'times 100'}"
 
     def score(
         self, prediction: str, example: Mapping[str, Any], frequencies: DocumentFrequencies | None = None
@@ -90,7 +102,7 @@ METRICS: dict[str, Metric] = {
     "vqa_accuracy_normalized": Metric(vqa_accuracy_normalized, min_answers=MIN_ANSWERS),
     "okvqa_accuracy": Metric(okvqa_accuracy, min_answers=MIN_ANSWERS),
     "anls": Metric(anls),
-    "cider": Metric(cider, needs_corpus=True),
+    "cider": Metric(cider, needs_corpus=True, title="CIDEr", in_percent=False),
     "option_accuracy": Metric(option_accuracy, _OPTIONS),
     "scienceqa_accuracy": Metric(scienceqa_accuracy, _OPTIONS),
     "mmbench_accuracy": Metric(mmbench_accuracy, _OPTIONS),

@@ -19,11 +19,21 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..evaluation.runs import method_rank
+from ..evaluation.runs import method_label, method_rank
 from .evaluations import Evaluation, facets
 from .published import SOURCE, Published, is_okvqa, published_model, published_okvqa
 from .sections import Row, Section, Table
-from .tables import ABSENT, TableRow, interval, method_label, percent, prefixes_of, shots_of, table_rows
+from .tables import (
+    ABSENT,
+    TableRow,
+    capital,
+    interval,
+    metric_of,
+    percent,
+    prefixes_of,
+    shots_of,
+    table_rows,
+)
 
 
 HERE, PUBLISHED = "here", "published"
@@ -114,8 +124,9 @@ def comparison_section(evaluations: Sequence[Evaluation]) -> Section | None:
     shots = sorted({at for line in lines for at in line.cells})
     ordered = sorted(groups.items(), key=lambda one: (one[0][0], _size(one[0][1]), one[0][1]))
     head = ["method", "sampler", *(f"{at}\N{NO-BREAK SPACE}shot{'s' * (at != 1)}" for at in shots)]
+    heading = capital(metric_of(evaluations[0].results).heading)
     table = Table(
-        "Accuracy in %, by VLM, test samples, method, sampler of the candidates and shots.",
+        f"{heading}, by VLM, test samples, method, sampler of the candidates and shots.",
         head,
         [
             (f"{vlm}, {'all' if size == 'full' else size} test samples", [_row(line, shots) for line in found])
@@ -158,7 +169,8 @@ def _text(cell: Mapping | float | None) -> str:
 def comparison_csv(evaluations: Sequence[Evaluation]) -> str:
     """The same as CSV, a row a cell; `source` tells one's own numbers from published ones."""
     out = io.StringIO()
-    names = ["source", "vlm", "test_samples", "method", "sampler", "shots", "accuracy", "ci_low", "ci_high", "best"]
+    score = _score_name(evaluations)
+    names = ["source", "vlm", "test_samples", "method", "sampler", "shots", score, "ci_low", "ci_high", "best"]
     writer = csv.DictWriter(out, fieldnames=[*names, "collapsed"], lineterminator="\n")
     writer.writeheader()
     for line in comparison_lines(evaluations):
@@ -166,21 +178,31 @@ def comparison_csv(evaluations: Sequence[Evaluation]) -> str:
         for at, cell in line.cells.items():
             found = {"sampler": "" if line.sampler == ABSENT else line.sampler, "shots": at}
             if isinstance(cell, float):
-                found["accuracy"] = f"{cell / 100:.4f}"
+                found[score] = f"{cell / 100:.4f}"
             else:
-                found |= {name: cell[name] for name in ("accuracy", "ci_low", "ci_high", "collapsed")}
+                found |= {name: cell[name] for name in ("ci_low", "ci_high", "collapsed")}
+                found[score] = cell["accuracy"]
                 found["best"] = at in line.bold
             writer.writerow(row | found)
     return out.getvalue()
 
 
+def _score_name(evaluations: Sequence[Evaluation]) -> str:
+    """Head of the scores in a CSV, where they are as they were measured: an accuracy, or the metric by its name."""
+    results = evaluations[0].results
+    return "accuracy" if metric_of(results).in_percent else results["metric"]
+
+
 def results_csv(evaluations: Sequence[Evaluation]) -> str:
     """Every row of every `results.json` as CSV, seeds and prefixes included; lists are joined with spaces."""
-    rows = []
+    rows, score = [], _score_name(evaluations)
     for one in evaluations:
         for _, results in prefixes_of(one.results):
             for row in results["rows"]:
-                plain = {key: " ".join(value) if isinstance(value, list) else value for key, value in row.items()}
+                plain = {
+                    score if key == "accuracy" else key: " ".join(value) if isinstance(value, list) else value
+                    for key, value in row.items()
+                }
                 rows.append({"evaluation": one.label or one.results["name"], **plain})
     out = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)

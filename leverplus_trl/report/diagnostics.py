@@ -16,16 +16,25 @@
 
 from collections.abc import Mapping, Sequence
 
+from ..evaluation.runs import method_label
+from ..metrics import METRICS, Metric
 from .evaluations import Evaluation
 from .sections import Row, Section, Table
-from .tables import ABSENT, average_rows, interval, method_label, percent, shots_of
+from .tables import ABSENT, average_rows, interval, metric_of, percent, shots_of
 
 
 #: measure -> heading; shown where the evaluation has it
-MEASURES = {
+SELECTED = {
+    "leaked": "leaked",
+    "same_image": "same image",
+    "near_duplicate_image": "near-duplicate image",
+    "same_question": "same question",
     "selection_entropy": "selection entropy",
     "repeated_share": "selection shared with another query",
     "identical_across_seeds": "same across seeds",
+}
+EFFECT = {
+    "regret": "regret",
     "hurt_share": "hurt",
     "helped_share": "helped",
     "oracle_gate_gain": "gate that knows",
@@ -34,23 +43,9 @@ MEASURES = {
     "copied_share": "copied answers",
     "copied_accuracy": "right if copied",
     "other_accuracy": "right if not",
-    "same_question": "same question",
-    "near_duplicate_image": "near-duplicate image",
-    "same_image": "same image",
-    "leaked": "leaked",
 }
-#: Parts of the cells of `MEASURES`.
-ENDS = ("gate_ci_low", "gate_ci_high")
-NOTES = (
-    "In %. Selection entropy: 0 if one example is always chosen, 100 if all are chosen alike. Hurt and helped: "
-    "queries whose accuracy is lower or higher than zero-shot. Gate that knows: points gained by falling back to "
-    "zero-shot wherever that is better, which needs the answers: a bound, not a method. Gate by "
-    "confidence: points that falling back to zero-shot would have gained wherever the VLM is sure enough of its "
-    "zero-shot answer; how sure is enough is learned from other queries than those it is applied to. Its interval "
-    "takes what was learned as given, so it is somewhat too narrow. Kept by it: queries that stay with zero-shot. "
-    "Copied answers: predictions that equal the answer of a demonstration in the prompt. Regret: points below the "
-    "oracle, with its interval.",
-)
+#: differences -> the ends of their intervals
+ENDS = {"regret": ("regret_ci_low", "regret_ci_high"), "gate_gain": ("gate_ci_low", "gate_ci_high")}
 
 
 def diagnostics_section(evaluations: Sequence[Evaluation]) -> Section | None:
@@ -62,42 +57,56 @@ def diagnostics_section(evaluations: Sequence[Evaluation]) -> Section | None:
     for one in measured:
         found = one.results["diagnostics"]
         warnings += [one.named(text) for text in found["warnings"]]
-        tables.append(_selections(one, found["rows"]))
+        tables += _measures(one, found["rows"])
         tables += [_order(one, found["order"])] if found["order"] else []
         tables += [_overlaps(one, found["overlaps"])] if found["overlaps"] else []
         tables += [_leaks(one, found["leaks"])] if found["leaks"] else []
-    return Section("Diagnostics", "diagnostics", tables=tables, notes=NOTES, warnings=warnings)
+    notes = _notes(metric_of(measured[0].results))  # one metric for all
+    return Section("Diagnostics", "diagnostics", tables=tables, notes=notes, warnings=warnings)
 
 
-def _selections(one: Evaluation, rows: Sequence[Mapping]) -> Table:
-    known = {row_name for row in rows for row_name, value in row.items() if value is not None}
-    extra = [name for name in sorted(known) if name not in MEASURES and name not in ("method", "shots", *ENDS)]
-    names = {name: MEASURES.get(name, name.replace("_", " ")) for name in [*MEASURES, *extra] if name in known}
-    names.pop("most_common_share", None)  # the table of accuracies says what has collapsed
-    accuracies = average_rows(one.results)
-    by_method: dict[str, list[Row]] = {}
-    for row in rows:
-        cells = [_cell(row, name) for name in names]
-        regrets = accuracies.get((row["method"], row["shots"]), {})
-        cells.append(_difference(regrets, "regret", ("regret_ci_low", "regret_ci_high")))
-        kind = "selector" if row["method"] in one.results["selectors"] else ""
-        by_method.setdefault(row["method"], []).append(
-            Row([method_label(row["method"]), str(row["shots"]), *cells], kind)
-        )
-    groups = [("", [row for found in by_method.values() for row in found])]
-    return Table(one.named("Selections and their effect."), ["method", "shots", *names.values(), "regret"], groups)
+def _notes(metric: Metric) -> list[str]:
+    scale = "In %." if metric.in_percent else f"Shares are in %; {metric.title}, and points of it, times 100."
+    return [
+        f"{scale} Leaked: queries with a demonstration that asks the same about the same or nearly the same image. "
+        "Selection entropy: 0 if one example is always chosen, 100 if all are chosen alike.",
+        "Regret: points below the oracle, with its interval. Hurt and helped: queries whose "
+        f"{metric.title} is lower or higher than zero-shot. Gate that knows: points gained by falling back to "
+        "zero-shot wherever that is better, which needs the answers: a bound, not a method. Gate by "
+        "confidence: points that falling back to zero-shot would have gained wherever the VLM is sure enough of its "
+        "zero-shot answer; how sure is enough is learned from other queries than those it is applied to. Its interval "
+        "takes what was learned as given, so it is somewhat too narrow. Kept by it: queries that stay with zero-shot. "
+        "Copied answers: predictions that equal the answer of a demonstration in the prompt.",
+    ]
+
+
+def _measures(one: Evaluation, measured: Sequence[Mapping]) -> list[Table]:
+    """What was selected, and what that does: two tables, since one would be wider than the page."""
+    metric, accuracies = metric_of(one.results), average_rows(one.results)
+    rows = [accuracies.get((row["method"], row["shots"]), {}) | row for row in measured]
+    tables = []
+    for caption, headings in (("What is selected.", SELECTED), ("What that does to the answers.", EFFECT)):
+        names = [name for name in headings if any(row.get(name) is not None for row in rows)]
+        if not metric.in_percent:
+            headings = {name: heading.replace("right", metric.title) for name, heading in headings.items()}
+        cells = [
+            Row(
+                [method_label(row["method"]), str(row["shots"]), *(_cell(row, name) for name in names)],
+                "selector" if row["method"] in one.results["selectors"] else "",
+            )
+            for row in rows
+        ]
+        head = ["method", "shots", *(headings[name] for name in names)]
+        tables += [Table(one.named(caption), head, [("", cells)])] if names else []
+    return tables
 
 
 def _cell(row: Mapping, name: str) -> str:
-    if name == "gate_gain":
-        return _difference(row, name, ENDS)
-    return ABSENT if row.get(name) is None else percent(row[name])
-
-
-def _difference(row: Mapping, name: str, ends: tuple[str, str]) -> str:
     if row.get(name) is None:
         return ABSENT
-    return f"{percent(row[name], True)} {interval(*(row[end] for end in ends), True)}"
+    if name in ENDS:
+        return f"{percent(row[name], True)} {interval(*(row[end] for end in ENDS[name]), True)}"
+    return percent(row[name])
 
 
 def _order(one: Evaluation, probes: Sequence[Mapping]) -> Table:
@@ -116,7 +125,9 @@ def _order(one: Evaluation, probes: Sequence[Mapping]) -> Table:
         for probe in probes
     ]
     head = ["method", "shots", "queries", "answers changed", "as chosen", "shuffled", "difference, paired"]
-    return Table(one.named("The same demonstrations in another order, in %."), head, [("", rows)])
+    metric = metric_of(one.results)
+    scale = "in %" if metric.in_percent else f"shares in %, {metric.heading}"
+    return Table(one.named(f"The same demonstrations in another order, {scale}."), head, [("", rows)])
 
 
 def _overlaps(one: Evaluation, overlaps: Sequence[Mapping]) -> Table:
@@ -165,7 +176,8 @@ def metrics_section(evaluations: Sequence[Evaluation]) -> Section | None:
             )
             for method, shots in keys
         ]
-        tables.append(Table(one.named("Scores in %, with 95% intervals."), head, [("", rows)]))
+        others = "".join(f" ({name}: times 100)" for name in found if not METRICS[name].in_percent)
+        tables.append(Table(one.named(f"Scores in %{others}, with 95% intervals."), head, [("", rows)]))
     if not tables:
         return None
     notes = ["All columns score the same predictions; a metric by its official code stands under its own name."]

@@ -21,6 +21,7 @@ from pathlib import Path
 from datasets import Dataset, Features, concatenate_datasets
 
 from ..evaluation.evaluation import check_same_test_set, read_results, test_set
+from ..metrics import METRICS
 from ..provenance import digest
 from ..run_folder import named_folder
 from ..schema import PREDICTIONS
@@ -67,8 +68,8 @@ def read_evaluations(entries: Sequence[str]) -> list[Evaluation]:
 
     Raises:
         `FileNotFoundError`: there is no `results.json`.
-        `ValueError`: it is not whole, holds zero-shot alone, was made from other predictions, or the evaluations are
-            of different test sets or measured differently.
+        `ValueError`: it is not whole, is by an unknown metric, holds zero-shot alone, was made from other predictions,
+            or the evaluations are of different test sets or measured differently.
     """
     read = [(*_named(entry), entry) for entry in entries]
     found = [(label, folder, *_read(folder)) for label, folder, _ in read]
@@ -94,6 +95,12 @@ def _named(entry: str) -> tuple[str | None, Path]:
 
 def _read(folder: Path) -> tuple[dict, Dataset]:
     results = read_results(folder / RESULTS)
+    unknown = sorted({results["metric"], *results["metrics"]} - METRICS.keys())
+    if unknown:
+        raise ValueError(
+            f"The results in {str(folder)!r} are by the metric {unknown[0]!r}; expected some of {', '.join(METRICS)}. "
+            "Evaluate again with this version."
+        )
     if not shots_of(results):
         raise ValueError(f"The results in {str(folder)!r} are zero-shot alone; evaluate a method with demonstrations.")
     predictions = read_splits(str(folder / "predictions"), "predictions", PREDICTIONS)

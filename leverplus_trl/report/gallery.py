@@ -25,9 +25,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from ..evaluation.runs import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, ZERO_SHOT, method_rank
+from ..evaluation.runs import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, ZERO_SHOT, method_label, method_rank
 from .evaluations import Evaluation
-from .tables import average_rows, headline_shots, method_label
+from .tables import average_rows, headline_shots, metric_of
 
 
 THUMBNAIL = 128  # longest side in pixels: sharp at the 64 px that the page shows, on a screen of double density
@@ -114,6 +114,7 @@ def build_gallery(
     Returns:
         `dict`: ready for JSON.
         - `shots`, `headline_shots`, `num_all` (queries in the table);
+        - `metric`: its `title`, and whether it is `in_percent`;
         - `methods`: each `name`, `name_shown`, `evaluation`, `label` (of both), `selector` (trained) and `first`
           (shown at first);
         - `demonstrations`: each `[image, question, answer]`;
@@ -125,7 +126,7 @@ def build_gallery(
     Raises:
         `ValueError`: a query or a demonstration is not among the examples.
     """
-    shots = headline_shots(evaluations[0].results)
+    shots, metric = headline_shots(evaluations[0].results), metric_of(evaluations[0].results)
     shown = gallery_query_ids(evaluations[0].predictions["query_id"], num_queries)
     answers, methods = _answers(evaluations, set(shown))
     searched = _beams_of(beams, evaluations[0].results["split"], set(shown))
@@ -156,6 +157,7 @@ def build_gallery(
         "shots": sorted({row["shots"] for one in evaluations for row in one.results["rows"] if row["shots"] > 0}),
         "headline_shots": shots,
         "num_all": len(set(evaluations[0].predictions["query_id"])),
+        "metric": {"title": metric.title, "in_percent": metric.in_percent},
         "methods": methods,
         "queries": entries,
         "demonstrations": [

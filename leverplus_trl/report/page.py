@@ -28,18 +28,19 @@ from collections.abc import Mapping, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..evaluation.runs import POOL_SUFFIX
+from ..evaluation.runs import POOL_SUFFIX, method_label
 from .evaluations import Evaluation
 from .sections import Section, section_markdown
 from .tables import (
     ABSENT,
     MEANINGS,
     SCOPES,
+    capital,
     escape_markdown,
     findings,
     interval,
     markdown_table,
-    method_label,
+    metric_of,
     notes,
     p_value,
     percent,
@@ -76,7 +77,7 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "signed": lambda value: percent(value, signed=True)}
-    environment.filters["marked"] = _marked
+    environment.filters |= {"marked": _marked, "capital": capital}
     environment.globals |= {"interval": interval, "absent": ABSENT, "p_value": p_value, "shots_of": shots_of}
     environment.globals |= {"findings": findings, "notes": notes, "pretty": _pretty, "scopes": _scopes, "about": about}
     style, script = ("\n" + _source(environment, name) for name in ("report.css", "report.js"))
@@ -86,6 +87,7 @@ def render_page(
     return environment.get_template("report.html.jinja").render(
         title=title or evaluations[0].results["name"],
         evaluations=evaluations,
+        metric=metric_of(evaluations[0].results),  # one for all
         sections=sections,
         meanings=_meanings(evaluations),
         gallery=gallery,
@@ -139,7 +141,7 @@ def render_markdown(evaluations: Sequence[Evaluation], sections: Sequence[Sectio
         headline, *further = findings(one.results)
         parts += [escape_markdown(one.named(about(one.results))), f"**{escape_markdown(one.named(headline))}**"]
         parts += map(escape_markdown, further)
-    parts.append("## Accuracy")
+    parts.append(f"## {capital(metric_of(evaluations[0].results).title)}")
     for one in evaluations:
         parts += [f"### {escape_markdown(one.label)}"] if one.label else []
         parts.append(markdown_table(one.results).rstrip())

@@ -27,9 +27,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..evaluation.runs import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_rank
+from ..evaluation.runs import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_label, method_rank
 from ..evaluation.significance import Interval, bootstrap_mean
-from .tables import average_rows, method_label, shots_of
+from .tables import average_rows, metric_of, shots_of
 
 
 #: method -> (colour, marker)
@@ -64,7 +64,7 @@ RC = {
 
 def plot_accuracy_by_shots(results: Mapping) -> bytes:
     """
-    Accuracy with its interval by number of shots, a line a method, as a PNG.
+    Accuracy, or what else was measured, with its interval by number of shots, a line a method, as a PNG.
 
     Left the methods that choose from the same sampled candidates; right, where there are any, those that choose from
     the whole pool, with selectors and oracle beside them. Zero-shot is the dotted line with its interval as a band.
@@ -87,7 +87,7 @@ def plot_accuracy_by_shots(results: Mapping) -> bytes:
             axis.set_title(title, fontsize=10, loc="left", color="#444444")
             axis.set_xlabel("shots (demonstrations in the prompt)")
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False, fontsize=9)
-        axes[0].set_ylabel(f"accuracy in %, with {results['interval']['confidence']:.0%} interval")
+        axes[0].set_ylabel(f"{metric_of(results).heading}, with {results['interval']['confidence']:.0%} interval")
         return picture(figure)
 
 
@@ -110,8 +110,8 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
         of_pool = base != method
         colour, marker = styles.get(base) or OTHER_STYLES[unknown.index(method) % len(OTHER_STYLES)]
         mine = [(x, rows[method, at]) for x, at in enumerate(shots) if (method, at) in rows]
-        # Points of one column stand side by side, so that no interval hides another.
-        dodge = 0.055 * (place - (len(methods) - 1) / 2)
+        # Points of one column stand side by side, so that no interval hides another, and near their tick.
+        dodge = min(0.055, 0.5 / len(methods)) * (place - (len(methods) - 1) / 2)
         accuracies = [100 * row["accuracy"] for _, row in mine]
         below = [100 * (row["accuracy"] - row["ci_low"]) for _, row in mine]
         above = [100 * (row["ci_high"] - row["accuracy"]) for _, row in mine]
@@ -134,7 +134,8 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
         )
     axis.set_xticks(range(len(shots)), [str(at) for at in shots])
     axis.set_xlim(-0.5, len(shots) - 0.5)
-    axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]), top=max(102.0, axis.get_ylim()[1]))
+    bottom, top = axis.get_ylim()
+    axis.set_ylim(bottom=min(0.0, bottom), top=max(102.0, top) if metric_of(results).in_percent else top)
 
 
 def scores_by_beam_position(beams: Dataset) -> dict[str, list[Interval]]:

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from ..metrics import METRICS
+
 
 SOURCE = (
     "Published figures: the Lever-Plus README and its report of 2026-01-09 (OKVQA; selectors trained on the beams of "
@@ -48,8 +50,9 @@ class Published:
 
 
 def is_okvqa(results: Mapping) -> bool:
-    """Whether an evaluation is of OKVQA, by the name of its dataset or by its metric."""
-    return bool(re.search(r"ok[-_ ]?vqa", results["dataset"], re.IGNORECASE)) or results["metric"].startswith("okvqa")
+    """Whether an evaluation is of the accuracy on OKVQA, by the name of its dataset or by its metric."""
+    named = re.search(r"ok[-_ ]?vqa", results["dataset"], re.IGNORECASE) or results["metric"].startswith("okvqa")
+    return bool(named) and METRICS[results["metric"]].in_percent
 
 
 def published_model(vlm: str) -> str | None:

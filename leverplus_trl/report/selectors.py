@@ -16,11 +16,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..evaluation.runs import ZERO_SHOT
+from ..evaluation.runs import ZERO_SHOT, method_label
 from ..evaluation.table import test_of
 from .evaluations import Evaluation
 from .sections import Row, Section, Table
-from .tables import ABSENT, average_rows, interval, method_label, percent, shots_of, small_p
+from .tables import ABSENT, average_rows, interval, metric_of, percent, shots_of, small_p
 
 
 def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
@@ -38,10 +38,11 @@ def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
     found = [table for table in tables if table]
     if not found:
         return None
+    title = metric_of(measured[0].results).title  # one metric for all
     sizes = " and ".join(str(len(set(map(test_of, one.results["comparisons"])))) for one in measured)
     confidences = " and ".join(dict.fromkeys(f"{one.results['interval']['confidence']:.0%}" for one in measured))
     notes = [
-        "Differences in points, paired query by query (each query's accuracy averaged over the seeds first), with "
+        f"Differences in points, paired query by query (each query's {title} averaged over the seeds first), with "
         f"their {confidences} intervals. p is corrected (Holm) for all {sizes} comparisons of a selector with another "
         "method in results.json, of which these are some; intervals are not. The best heuristic is the best on these "
         "very queries, which favours it.",
@@ -89,7 +90,8 @@ def _seeds(one: Evaluation) -> Table | None:
             ]
             cells.append(" / ".join(of_seeds) or ABSENT)
         rows.append(Row([method_label(method), *cells], "selector" if method in one.results["selectors"] else ""))
-    return Table(one.named("Each seed by itself: accuracy in %."), _head(shots), [("", rows)]) if rows else None
+    caption = f"Each seed by itself: {metric_of(one.results).heading}."
+    return Table(one.named(caption), _head(shots), [("", rows)]) if rows else None
 
 
 def _head(shots: Sequence[int]) -> list[str]:

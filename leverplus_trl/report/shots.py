@@ -25,7 +25,7 @@ from .evaluations import Evaluation
 from .plots import plot_accuracy_by_shots
 from .published import is_okvqa, published_model, published_okvqa
 from .sections import Chart, Row, Section, Table
-from .tables import interval, percent, shots_of, table_rows
+from .tables import capital, interval, metric_of, percent, shots_of, table_rows
 
 
 def accuracies_by_query(predictions: Dataset) -> dict[tuple[str, int], dict[str, float]]:
@@ -43,14 +43,15 @@ def shots_section(evaluations: Sequence[Evaluation]) -> Section:
     charts, tables = [], []
     for number, one in enumerate(evaluations):
         file_name = "accuracy_by_shots.png" if len(evaluations) == 1 else f"accuracy_by_shots_{number + 1}.png"
+        title = metric_of(one.results).title
         confidence = f"{one.results['interval']['confidence']:.0%}"
         charts.append(
             Chart(
                 file_name,
                 plot_accuracy_by_shots(one.results),
-                one.named("Accuracy by number of shots"),
+                one.named(f"{capital(title)} by number of shots"),
                 one.named(
-                    f"accuracy of each method by number of shots, with {confidence} intervals; the dotted line and "
+                    f"{title} of each method by number of shots, with {confidence} intervals; the dotted line and "
                     "its band are zero-shot. The numbers stand in the table."
                 ),
             )
@@ -85,7 +86,8 @@ def _more_shots(one: Evaluation) -> Table:
             )
         )
     head = ["method", "fewest shots", "most shots", "difference, paired", "more demonstrations", "best at"]
-    return Table(one.named("Accuracy in %, with the number of shots behind it."), head, [("", rows)])
+    caption = f"{capital(metric_of(one.results).heading)}, with the number of shots behind it."
+    return Table(one.named(caption), head, [("", rows)])
 
 
 def _said(low: float, high: float) -> str:

@@ -22,20 +22,13 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..evaluation.runs import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_rank
+from ..evaluation.runs import ORACLE, SELECTOR, ZERO_SHOT, method_label, method_rank
+from ..metrics import METRICS, Metric
 
 
 ABSENT = "–"
-LABELS = {
-    "zero_shot": "zero-shot",
-    "random": "random",
-    "text_sim": "text similarity",
-    "image_sim": "image similarity",
-    "image_text_sim": "image+text similarity",
-    "mix": "mix",
-    "selector": "selector",
-    "oracle": "oracle",
-}
+#: A sentence names no more selectors than this.
+NUM_SELECTORS_NAMED = 3
 MEANINGS = {
     "zero_shot": "The VLM answers the query alone, without demonstrations.",
     "random": "Demonstrations drawn at random, seeded per query.",
@@ -64,16 +57,23 @@ class TableRow:
     bold: list[bool]
 
 
-def method_label(method: str) -> str:
-    """A method's name in words; names that are not known stay as they are."""
-    base = method.removesuffix(POOL_SUFFIX)
-    if base not in LABELS:
-        return method
-    return LABELS[base] + (" (whole pool)" if base != method else "")
+def metric_of(results: Mapping) -> Metric:
+    """The metric behind the accuracies of an evaluation."""
+    return METRICS[results["metric"]]
+
+
+def capital(text: str) -> str:
+    """A text as a sentence begins, the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def amount(score: float, metric: Metric) -> str:
+    """A score in a sentence: `85.0%`, or `CIDEr 93.8`."""
+    return f"{percent(score)}%" if metric.in_percent else f"{metric.title} {percent(score)}"
 
 
 def percent(value: float, signed: bool = False) -> str:
-    """A share of 1 as percent with one decimal; a difference in points carries its sign."""
+    """A share of 1 as percent, or a score times 100, with one decimal; a difference in points carries its sign."""
     rounded = round(100.0 * value, 1) + 0.0  # the sum turns -0.0 into 0.0
     return f"{rounded:+.1f}" if signed and rounded else f"{rounded:.1f}"
 
@@ -131,6 +131,7 @@ def table_rows(results: Mapping) -> list[TableRow]:
 def markdown_table(results: Mapping) -> str:
     """
     The table as GitHub Markdown: accuracy in percent with its interval, and the paired difference to random selection.
+    CIDEr is shown times 100.
 
     Args:
         results (`Mapping`):
@@ -174,9 +175,10 @@ def escape_markdown(text: str) -> str:
 
 def notes(results: Mapping) -> list[str]:
     """What a reader of the table must know: how intervals are made, what has collapsed."""
-    made = results["interval"]
+    made, metric = results["interval"], metric_of(results)
     found = [
-        f"Accuracy ({results['metric']}) in percent over {results['num_queries']} queries, in brackets its "
+        f"{capital(metric.title)} ({results['metric']}) {'in percent' if metric.in_percent else 'times 100'} over "
+        f"{results['num_queries']} queries, in brackets its "
         f"{made['confidence']:.0%} interval ({made['kind']}, {made['num_resamples']:,} resamples). The difference to "
         "random selection is paired, query by query, at the same shots and from the same examples. Bold: the best of "
         "its column, if the interval of its paired difference to every other method but the oracle excludes 0.",
@@ -197,12 +199,12 @@ def notes(results: Mapping) -> list[str]:
         at = [row["shots"] for row in rows if row["method"] == method and row["collapsed"]]
         found.append(
             f"{method_label(method)} has collapsed (shots: {_listed(at)}): it chooses (nearly) the same whatever "
-            "the query, so its accuracy says nothing about selection."
+            f"the query, so its {metric.title} says nothing about selection."
         )
     seeds = {row["method"] for row in rows if row["seed"] is None}
     if seeds:
         names = _listed(map(method_label, sorted(seeds, key=method_rank)))
-        found.append(f"Averages over seeds, each query's accuracy averaged first: {names}.")
+        found.append(f"Averages over seeds, each query's {metric.title} averaged first: {names}.")
     return found
 
 
@@ -225,29 +227,40 @@ def findings(results: Mapping) -> list[str]:
     zero-shot, random and oracle beside it.
     """
     first = headline_shots(results)
-    rows = average_rows(results)
+    rows, metric = average_rows(results), metric_of(results)
     sentences = []
     for shots in sorted(shots_of(results), key=lambda at: (at != first, at)):
         marks = [
-            f"{method_label(method)} {percent(rows[method, at]['accuracy'])}%"
+            f"{method_label(method)} {amount(rows[method, at]['accuracy'], metric)}"
             for method, at in ((ZERO_SHOT, 0), ("random", shots), (ORACLE, shots))
             if (method, at) in rows
         ]
         compared = [best for best in results["best_heuristics"] if best["shots"] == shots]
         found = [(rows[best["method"], shots], best) for best in compared]
+        num_selectors, named = len(found), results["selectors"]
+        if num_selectors > NUM_SELECTORS_NAMED:  # the tables hold the rest
+            found = sorted(found, key=lambda one: -one[0]["accuracy"])[:NUM_SELECTORS_NAMED]
+            named = [row["method"] for row, _ in found]
         if len(found) > 1:
-            said = [_findings_together(found)]
+            said = [_findings_together(found, num_selectors, metric)]
         elif found:
-            said = [_finding(*found[0], results["interval"]["confidence"])]
+            said = [_finding(*found[0], results["interval"]["confidence"], metric)]
         else:
+            alone = [
+                f"{method_label(name)} {amount(rows[name, shots]['accuracy'], metric)}"
+                for name in results["selectors"]
+                if (name, shots) in rows
+            ]
             said = [f"At {_shots(shots)} no trained selector was evaluated."]
-        said += _among_selectors(results, shots)
+            if alone:
+                said = [f"With {_shots(shots)} no heuristic was evaluated beside the selectors: {_listed(alone)}."]
+        said += _among_selectors(results, shots, named)
         sentences.append(" ".join([*said, f"For comparison: {_listed(marks)}."]))
     return sentences
 
 
-def _among_selectors(results: Mapping, shots: int) -> list[str]:
-    """Every further selector against the first that was named."""
+def _among_selectors(results: Mapping, shots: int, named: Sequence[str]) -> list[str]:
+    """Those of `named` against the first selector."""
     if len(results["selectors"]) < 2:
         return []
     first, *others = results["selectors"]
@@ -255,27 +268,30 @@ def _among_selectors(results: Mapping, shots: int) -> list[str]:
     differences = [
         f"{method_label(name)} {percent(one['difference'], True)} {interval(one['ci_low'], one['ci_high'], True)}"
         for name in others
-        if (one := found.get((name, first)))
+        if name in named and (one := found.get((name, first)))
     ]
     return [f"Against {method_label(first)}, in points: {_listed(differences)}."] if differences else []
 
 
-def _findings_together(found: Sequence[tuple[Mapping, Mapping]]) -> str:
-    """Several selectors beside the heuristic that is best at their number of shots."""
+def _findings_together(found: Sequence[tuple[Mapping, Mapping]], num_selectors: int, metric: Metric) -> str:
+    """Several selectors, all or the best, beside the heuristic that is best at their number of shots."""
     row, best = found[0]
     said = [
-        f"{method_label(row['method'])} {percent(row['accuracy'])}%, {percent(best['difference'], True)} "
+        f"{method_label(row['method'])} {amount(row['accuracy'], metric)}, {percent(best['difference'], True)} "
         f"{interval(best['ci_low'], best['ci_high'], True)}{' but collapsed' * bool(row['collapsed'])}"
         for row, best in found
     ]
+    which, rest = "The selectors", ""
+    if len(found) < num_selectors:
+        which, rest = f"The best {len(found)} of {num_selectors} selectors", " (the others stand in the tables)"
     return (
         f"With {_shots(row['shots'])} the best heuristic, {method_label(best['baseline'])}, reaches "
-        f"{percent(best['baseline_accuracy'])}% on {row['num_queries']} queries. The selectors, with their paired "
-        f"differences to it in points: {'; '.join(said)}."
+        f"{amount(best['baseline_accuracy'], metric)} on {row['num_queries']} queries. {which}, with their paired "
+        f"differences to it in points: {'; '.join(said)}{rest}."
     )
 
 
-def _finding(row: Mapping, best: Mapping, confidence: float) -> str:
+def _finding(row: Mapping, best: Mapping, confidence: float, metric: Metric) -> str:
     name = method_label(row["method"])
     verdict = "an interval that includes 0, so the two can't be told apart"
     if best["ci_low"] > 0.0:
@@ -283,10 +299,11 @@ def _finding(row: Mapping, best: Mapping, confidence: float) -> str:
     elif best["ci_high"] < 0.0:
         verdict = "an interval that excludes 0: it falls short of that heuristic"
     collapsed = f" But {name} has collapsed: it chooses (nearly) the same for every query." if row["collapsed"] else ""
+    subject = "the selector" if name == SELECTOR else name
     return (
-        f"With {_shots(row['shots'])} the {name} reaches {percent(row['accuracy'])}% ({confidence:.0%} interval "
+        f"With {_shots(row['shots'])} {subject} reaches {amount(row['accuracy'], metric)} ({confidence:.0%} interval "
         f"{percent(row['ci_low'])} to {percent(row['ci_high'])}) on {row['num_queries']} queries; the best heuristic, "
-        f"{method_label(best['baseline'])}, {percent(best['baseline_accuracy'])}%. The paired difference is "
+        f"{method_label(best['baseline'])}, {amount(best['baseline_accuracy'], metric)}. The paired difference is "
         f"{percent(best['difference'], True)} points {interval(best['ci_low'], best['ci_high'], True)}, "
         f"{verdict}.{collapsed}"
     )

@@ -10,7 +10,8 @@
   const controls = {};
   const several = new Set(data.methods.map((method) => method.evaluation)).size > 1;
   for (const name of ["method", "shots", "outcome", "gain", "baseline", "order", "search", "every"]) {
-    controls[name] = find("filter-" + name);
+    const node = find("filter-" + name);
+    if (node) controls[name] = node;
   }
 
   // A block of thumbnails is parsed when the first of them is shown.
@@ -46,9 +47,11 @@
   const percent = (value) => (100 * value).toFixed(1);
 
   function mark(accuracy) {
+    if (!data.metric.in_percent) return make("span", "mark between", data.metric.title + " " + percent(accuracy));
     if (accuracy >= 1) return make("span", "mark right", "✓ right");
     if (accuracy <= 0) return make("span", "mark wrong", "✗ wrong");
-    return make("span", "mark partly", "◐ partly right, " + percent(accuracy) + "%");
+    // Not "partly right": a reply that a metric can't read may score what a guess is worth.
+    return make("span", "mark between", "◐ scored " + percent(accuracy) + "%");
   }
 
   function demonstrations(places) {
@@ -110,7 +113,7 @@
     return {
       method: Number(controls.method.value),
       shots: Number(controls.shots.value),
-      outcome: controls.outcome.value,
+      outcome: controls.outcome ? controls.outcome.value : "all",
       gain: controls.gain.value,
       baseline: Number(controls.baseline.value),
       order: controls.order.value,
@@ -134,7 +137,7 @@
       const answer = answerOf(query, state.method, state.shots);
       if (!answer) continue;
       const accuracy = answer[2];
-      const outcome = accuracy >= 1 ? "right" : accuracy <= 0 ? "wrong" : "partly";
+      const outcome = accuracy >= 1 ? "right" : accuracy <= 0 ? "wrong" : "between";
       if (state.outcome !== "all" && state.outcome !== outcome) continue;
       const against = answerOf(query, state.baseline, state.shots);
       const gain = against ? accuracy - against[2] : null;

@@ -91,7 +91,7 @@ def test_methods_and_seeds_are_compared_selection_by_selection():
     assert row(found, "selector")["identical_across_seeds"] == 0.75
     assert row(found, "random")["identical_across_seeds"] is None
     same = [said for said in found["warnings"] if "are the same" in said]
-    assert len(same) == 1 and same[0].startswith("text_sim and image_sim are the same (shots: 2)")
+    assert len(same) == 1 and same[0].startswith("text similarity and image similarity are the same (shots: 2)")
 
 
 def test_methods_are_the_same_if_their_seeds_select_the_same():

@@ -22,6 +22,7 @@ import time
 import numpy as np
 import pytest
 
+from leverplus_trl.report.diagnostics import EFFECT, ENDS, SELECTED, diagnostics_section
 from leverplus_trl.report.gallery import build_gallery, image_data_uri
 from leverplus_trl.report.page import render_page
 
@@ -61,9 +62,9 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, tmp_path, evaluation):
-    def opened(gallery, evaluations=None):
+    def opened(gallery, evaluations=None, sections=()):
         path = tmp_path / "index.html"
-        path.write_text(render_page(evaluations or [evaluation], [], gallery), encoding="utf-8")
+        path.write_text(render_page(evaluations or [evaluation], sections, gallery), encoding="utf-8")
         browser.get_log("browser")
         browser.get(path.as_uri())
         return browser
@@ -114,6 +115,40 @@ def test_filters_change_what_is_shown(open_page, gallery):
     browser.find_element(By.ID, "filter-search").send_keys("of q17 ?")
     assert shown(browser)[0] == ["q17"]
     assert browser.get_log("browser") == []
+
+
+def marks(browser):
+    return {one.text for one in browser.find_elements(By.CSS_SELECTOR, ".mark")}
+
+
+def test_what_is_neither_right_nor_wrong_shows_its_score(open_page, gallery):
+    place = next(place for place, one in enumerate(gallery["methods"]) if one["name"] == "selector")
+    gallery["queries"][0]["answers"][f"{place}/2"][2] = 0.25
+    browser = open_page(gallery)
+    assert marks(browser) == {"✓ right", "✗ wrong", "◐ scored 25.0%"}
+    choose(browser, method="selector", outcome="in between")
+    assert shown(browser)[0] == [gallery["queries"][0]["id"]]
+
+
+def test_captions_show_their_scores_and_are_not_filtered_by_right_and_wrong(open_page, captions, queries, pool):
+    browser = open_page(build_gallery([captions], queries, pool, 20), [captions])
+    assert marks(browser) == {"CIDEr 187.5", "CIDEr 25.0"}
+    assert not browser.find_elements(By.ID, "filter-outcome")
+    choose(browser, method="selector", shots="1", baseline="image+text similarity", gain="better (gain)")
+    assert set(shown(browser)[0]) == {"q9"}
+    assert browser.get_log("browser") == []
+
+
+def test_tables_of_diagnostics_are_as_wide_as_the_page(open_page, gallery, evaluation):
+    wide = dict.fromkeys([*SELECTED, *EFFECT], 0.999)
+    wide |= dict.fromkeys([end for ends in ENDS.values() for end in ends], -0.999)
+    results = evaluation.results
+    results["diagnostics"]["rows"] = [row | wide for row in results["diagnostics"]["rows"]]
+    browser = open_page(gallery, sections=[diagnostics_section([evaluation])])
+    tables = browser.find_elements(By.CSS_SELECTOR, "#diagnostics ~ .scroll")
+    assert len(tables) >= 2 and not any(
+        browser.execute_script("return arguments[0].scrollWidth > arguments[0].clientWidth", one) for one in tables
+    )
 
 
 def test_every_method_can_be_shown(open_page, gallery):

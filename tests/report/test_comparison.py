@@ -55,6 +55,7 @@ def test_vlms_and_datasets_are_recognised_by_name():
     assert is_okvqa({"dataset": "lmms-lab/OK-VQA", "metric": "vqa_accuracy"})
     assert is_okvqa({"dataset": "data/mine", "metric": "okvqa_accuracy"})
     assert not is_okvqa({"dataset": "data/vqav2", "metric": "vqa_accuracy"})
+    assert not is_okvqa({"dataset": "lmms-lab/OK-VQA", "metric": "cider"})  # what is published is an accuracy
 
 
 def test_published_figures_stand_beside_ones_own_on_okvqa_alone(evaluation):
@@ -131,6 +132,18 @@ def test_csv_holds_every_row(evaluation):
     selector = next(one for one in read if one["method"] == "selector" and one["shots"] == "2")
     assert (selector["accuracy"], selector["scope"], selector["num_queries"]) == ("0.95", "candidates", "20")
     assert {one["evaluation"] for one in read} == {"demo"}
+
+
+def test_captions_are_headed_by_their_metric(captions):
+    for text in (results_csv([captions]), comparison_csv([captions])):
+        rows = list(csv.DictReader(io.StringIO(text)))
+        mine = next(row for row in rows if row["method"] == "selector" and row["shots"] == "2")
+        assert float(mine["cider"]) == pytest.approx(1.79375) and "accuracy" not in mine
+    both = [with_sampler(captions, "random"), with_sampler(captions, "mix")]
+    assert comparison_section(both).tables[0].caption.startswith("CIDEr times 100, by VLM,")
+    section = shots_section([captions])
+    assert section.charts[0].title == "CIDEr by number of shots" and "accuracy" not in section.charts[0].description
+    assert section.tables[0].caption == "CIDEr times 100, with the number of shots behind it."
 
 
 def test_more_shots_are_compared_query_by_query(evaluation):

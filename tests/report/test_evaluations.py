@@ -73,6 +73,13 @@ def test_different_metrics_in_one_table_are_refused(write):
         read_evaluations([write("a"), write("b", metric="vqa_accuracy")])
 
 
+def test_a_metric_that_is_not_known_is_refused(write):
+    with pytest.raises(ValueError, match="are by the metric 'bleu'; expected some of exact_match, "):
+        read_evaluations([write("a", metric="bleu")])
+    with pytest.raises(ValueError, match="are by the metric 'meteor'"):
+        read_evaluations([write("a", metrics={"meteor": {"rows": []}})])
+
+
 def test_half_written_results_are_named(write, tmp_path):
     folder = write("a")
     path = tmp_path / "a" / "results.json"

@@ -65,6 +65,7 @@ def test_the_most_accurate_similarity_of_either_scope_is_shown_first(results):
 def test_entries_hold_what_the_tables_say(evaluation, queries, pool):
     gallery = build_gallery([evaluation], queries, pool, 12)
     assert (gallery["shots"], gallery["headline_shots"], gallery["num_all"]) == ([1, 2], 2, 20)
+    assert gallery["metric"] == {"title": "accuracy", "in_percent": True}
     assert [query["id"] for query in gallery["queries"]] == gallery_query_ids([f"q{row}" for row in range(20)], 12)
     assert [one["name"] for one in gallery["methods"] if one["first"]] == gallery_methods(evaluation.results, 2)
     assert [one["name"] for one in gallery["methods"] if one["selector"]] == ["selector"]

@@ -186,6 +186,19 @@ def test_the_page_says_how_queries_were_chosen(evaluation, gallery):
     assert "SHA-256" not in bare and "<script" not in bare
 
 
+def test_a_page_of_captions_speaks_of_their_metric(captions, evaluation, queries, pool, gallery):
+    text = render_page([captions], [], build_gallery([captions], queries, pool, 12))
+    page = Page(text)
+    assert '<h2 id="accuracy">CIDEr</h2>' in text and '<a href="#accuracy">CIDEr</a>' in text
+    assert "CIDEr times 100 with its 95% interval; in the line below" in page.text
+    assert "ccuracy in %" not in text and "accuracy" not in page.text.partition("Where this comes from")[0]
+    # Nothing is right or wrong, so nothing can be filtered by it.
+    assert 'id="filter-outcome"' not in text and "CIDEr calls no answer right or wrong" in page.text
+    assert render_markdown([captions], []).count("## CIDEr") == 1
+    usual = render_page([evaluation], [], gallery)
+    assert 'id="filter-outcome"' in usual and "right or wrong" not in Page(usual).text
+
+
 def test_the_same_input_gives_the_same_page(evaluation, sections, gallery):
     assert render_page([evaluation], sections, gallery) == render_page([evaluation], sections, gallery)
 

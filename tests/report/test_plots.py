@@ -19,6 +19,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
+from leverplus_trl.report import plots
 from leverplus_trl.report.plots import plot_accuracy_by_shots, plot_score_by_beam_position, scores_by_beam_position
 
 
@@ -50,6 +51,34 @@ def test_unknown_methods_and_dollar_signs_are_drawn(results):
     for row in results["rows"]:
         row["method"] = row["method"].replace("text_sim", "$mine$")
     assert has_colour(plot_accuracy_by_shots(results), (0xE6, 0x9F, 0x00))
+
+
+@pytest.fixture
+def figure_of(monkeypatch):
+    monkeypatch.setattr(plots, "picture", lambda figure: figure)
+    return plot_accuracy_by_shots
+
+
+def test_the_axis_is_that_of_the_metric(figure_of, results, captions):
+    axis = figure_of(results).axes[0]
+    assert axis.get_ylabel() == "accuracy in %, with 95% interval" and axis.get_ylim()[1] >= 102.0
+    axis = figure_of(captions.results).axes[0]
+    assert axis.get_ylabel() == "CIDEr times 100, with 95% interval" and axis.get_ylim()[1] > 187.0
+    for row in captions.results["rows"]:
+        row["accuracy"] = row["ci_low"] = row["ci_high"] = 0.5
+    assert figure_of(captions.results).axes[0].get_ylim()[1] < 60.0  # no 100 that nothing comes near
+
+
+def test_points_stand_near_their_tick_however_many_methods(figure_of, results):
+    def farthest():
+        points = [line.get_xdata() for line in figure_of(results).axes[0].get_lines() if line.get_marker() != "None"]
+        found = [abs(x - round(x)) for xs in points for x in xs if len(xs) == 2 and xs[1] - xs[0] == pytest.approx(1)]
+        return max(found)
+
+    assert farthest() == pytest.approx(2 * 0.055)  # five methods
+    selector = [row for row in results["rows"] if row["method"] == "selector"]
+    results["rows"] += [row | {"method": f"v{number}"} for number in range(10) for row in selector]
+    assert farthest() == pytest.approx(7 * 0.5 / 15)
 
 
 def test_mean_scores_by_beam_position(beams):

@@ -139,12 +139,12 @@ def diagnosed(predictions, queries, pool):
 def test_diagnostics_are_shown_with_their_warnings(diagnosed):
     section = diagnostics_section([diagnosed])
     assert any("selector has collapsed" in text for text in section.warnings)
-    table = section.tables[0]
-    rows = {
-        tuple(row.cells[:2]): dict(zip(table.head, row.cells, strict=True))
-        for _, found in table.groups
-        for row in found
-    }
+    assert [table.caption for table in section.tables[:2]] == ["What is selected.", "What that does to the answers."]
+    rows: dict[tuple, dict] = {}
+    for table in section.tables[:2]:
+        assert list(table.head[:3]) in (["method", "shots", "leaked"], ["method", "shots", "regret"])
+        for row in (row for _, found in table.groups for row in found):
+            rows.setdefault(tuple(row.cells[:2]), {}).update(zip(table.head, row.cells, strict=True))
     assert rows["selector", "1"]["selection entropy"] == "0.0"
     assert rows["selector", "2"]["selection shared with another query"] == "100.0"
     # The oracle is right for all 20.
@@ -159,7 +159,7 @@ def test_the_gate_stands_beside_the_one_that_knows(evaluation):
     )
     found |= {"gate_gain": 0.0125, "gate_ci_low": -0.01, "gate_ci_high": 0.03, "gate_kept_share": 0.25}
     section = diagnostics_section([evaluation])
-    table = section.tables[0]
+    table = section.tables[1]
     head = list(table.head)
     place = head.index("gate that knows")
     assert head[place + 1 : place + 3] == ["gate by confidence", "kept by it"]
@@ -171,7 +171,7 @@ def test_the_gate_stands_beside_the_one_that_knows(evaluation):
     assert "learned from other queries than those it is applied to" in text
     for row in evaluation.results["diagnostics"]["rows"]:
         row |= dict.fromkeys(("gate_gain", "gate_ci_low", "gate_ci_high", "gate_kept_share"))
-    assert "gate by confidence" not in diagnostics_section([evaluation]).tables[0].head
+    assert "gate by confidence" not in diagnostics_section([evaluation]).tables[1].head
 
 
 def test_methods_that_are_the_same_are_named_so(predictions):
@@ -203,3 +203,27 @@ def test_other_metrics_stand_side_by_side(evaluation):
     assert list(table.head) == ["method", "shots", "exact_match (in the tables)", "token_f1"]
     cells = [list(row.cells) for row in table.groups[0][1]]
     assert cells[0] == ["zero-shot", "0", "25.0 [20.0, 30.0]", "–"] and cells[1][3] == "25.0 [20.0, 30.0]"
+
+
+def test_diagnostics_of_captions_speak_of_their_metric(captions):
+    found = captions.results["diagnostics"]
+    for row in found["rows"]:
+        row |= {"copied_share": 0.5, "copied_accuracy": 1.25, "other_accuracy": 0.5}
+    probe = {"method": "selector", "shots": 2, "num_probes": 20, "changed_share": 0.5, "accuracy": 1.25}
+    found["order"] = [probe | {"shuffled_accuracy": 1.0, "difference": -0.25, "ci_low": -0.5, "ci_high": 0.0}]
+    section = diagnostics_section([captions])
+    assert list(section.tables[1].head[-3:]) == ["copied answers", "CIDEr if copied", "CIDEr if not"]
+    assert section.tables[2].caption == "The same demonstrations in another order, shares in %, CIDEr times 100."
+    text = section_markdown(section)
+    assert "Shares are in %; CIDEr, and points of it, times 100." in text
+    assert "accuracy" not in text and "right" not in text
+
+
+def test_scores_that_are_not_in_percent_are_said_to_be_so(captions):
+    rows = [
+        {"method": row["method"], "shots": row["shots"], "seed": 0, "score": 0.25, "ci_low": 0.2, "ci_high": 0.3}
+        for row in captions.results["rows"]
+    ]
+    captions.results["metrics"] = {"cider": {"rows": rows}, "token_f1": {"rows": rows}}
+    (table,) = metrics_section([captions]).tables
+    assert table.caption == "Scores in % (cider: times 100), with 95% intervals."

@@ -90,5 +90,10 @@ def test_each_seed_stands_by_itself(section):
     assert "| v2 | 90.0 / 85.0 / 95.0 |" in section_markdown(section)
 
 
+def test_captions_are_not_called_accurate(captions):
+    text = section_markdown(selectors_section([captions]))
+    assert "each query's CIDEr averaged over the seeds first" in text and "accuracy" not in text
+
+
 def test_without_selectors_there_is_nothing_to_say():
     assert selectors_section([evaluated({"zero_shot": [2], "random": [6, 10], "text_sim": [12]}, [])]) is None

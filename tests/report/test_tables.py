@@ -14,13 +14,13 @@
 
 import pytest
 
+from leverplus_trl.evaluation.runs import method_label
 from leverplus_trl.report.tables import (
     escape_markdown,
     findings,
     headline_shots,
     interval,
     markdown_table,
-    method_label,
     notes,
     percent,
     prefixes_of,
@@ -73,6 +73,63 @@ def test_further_selectors_are_compared_with_the_first():
         {"shots": 2, "method": "selector", "baseline": "sft", "difference": 0.05, "ci_low": -0.01, "ci_high": 0.11}
     ]
     assert "Against sft, in points: selector +5.0 [-1.0, +11.0]." in findings(results)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("selector", "With 2 shots the selector reaches 85.0%"), ("s", "With 2 shots s reaches 85.0%")],
+)
+def test_only_the_selector_has_an_article(name, said):
+    results = small_results()
+    results["selectors"] = [name]
+    for found in (results["rows"][-1], results["best_heuristics"][0]):
+        found["method"] = name
+    assert findings(results)[0].startswith(said)
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_of_many_selectors_the_best_are_named(number):
+    results = small_results()
+    names = [f"v{place}" for place in range(number)]
+    results["selectors"] = names
+    best = results["best_heuristics"][0]
+    results["rows"] += [row("v0", 2, 0.3, 0.2, 0.4), *(row(name, 2, 0.5, 0.4, 0.6) for name in names[1:])]
+    results["best_heuristics"] = [best | {"method": name} for name in names]
+    results["comparisons"] = [
+        {"shots": 2, "method": name, "baseline": "v0", "difference": 0.2, "ci_low": 0.1, "ci_high": 0.3}
+        for name in names[1:]
+    ]
+    said = findings(results)[0]
+    if number == 3:
+        assert "The selectors, with their paired differences to it in points: v0 30.0%, +70.0 [+63.0, +77.0];" in said
+        assert "Against v0, in points: v1 +20.0 [+10.0, +30.0] and v2 " in said and "others" not in said
+    else:
+        assert "The best 3 of 4 selectors, with their paired differences to it in points: v1 50.0%, +70.0 [" in said
+        assert "v0 30.0%" not in said and "(the others stand in the tables)" in said
+        assert "Against v0, in points: v1 +20.0 [+10.0, +30.0], v2 " in said
+
+
+def test_no_more_than_the_best_are_compared_with_the_first_selector():
+    results = small_results()
+    names = ["v0", "v1", "v2", "v3", "v4"]
+    results["selectors"] = names
+    best = results["best_heuristics"][0]
+    results["rows"] += [row(name, 2, 0.9 - place / 10, 0.1, 0.9) for place, name in enumerate(names)]
+    results["best_heuristics"] = [best | {"method": name} for name in names]
+    results["comparisons"] = [
+        {"shots": 2, "method": name, "baseline": "v0", "difference": 0.0, "ci_low": 0.0, "ci_high": 0.0}
+        for name in names[1:]
+    ]
+    assert "Against v0, in points: v1 0.0 [0.0, 0.0] and v2 0.0 [0.0, 0.0]. For" in findings(results)[0]
+
+
+def test_captions_are_scored_in_points_of_their_metric(captions):
+    said = findings(captions.results)[0]
+    assert said.startswith("With 2 shots the selector reaches CIDEr 179.4 (95% interval ")
+    assert "(whole pool), CIDEr 114.4. " in said and "For comparison: zero-shot CIDEr 33.1, random CIDEr 65.6" in said
+    assert said.count("%") == 1  # the interval's
+    assert notes(captions.results)[0].startswith("CIDEr (cider) times 100 over 20 queries, in brackets")
+    assert not any("accuracy" in note for note in notes(captions.results))
 
 
 def test_markdown_table_of_a_small_case():
@@ -131,6 +188,15 @@ def test_the_headline_says_what_the_interval_allows(low, high, verdict):
     assert verdict in headline
     assert headline.endswith("For comparison: zero-shot 2.0% and random 15.0%.")
     assert further == "At 1 shot no trained selector was evaluated. For comparison: zero-shot 2.0% and random 10.0%."
+
+
+def test_a_selector_without_heuristics_is_not_passed_over():
+    results = small_results()
+    results["best_heuristics"] = []
+    assert findings(results)[0] == (
+        "With 2 shots no heuristic was evaluated beside the selectors: selector 85.0%. For comparison: zero-shot 2.0% "
+        "and random 15.0%."
+    )
 
 
 def test_several_selectors_share_a_sentence():
