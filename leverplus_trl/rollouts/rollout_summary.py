@@ -90,21 +90,22 @@ def describe(summary: dict, split: str) -> str:
         f"Rollouts of {split!r}: {groups} queries, {summary['num_sequences']} different sequences.",
         f"Queries whose sequences differ in accuracy: {shares['accuracy']}; in gt_prob: {shares['gt_prob']}. Only "
         "these can teach anything by that reward.",
-        f"{'source':>16} {'sequences':>9} {'mean accuracy':>13} {'best of the source':>18}",
+        f"{'source':>16} {'sequences':>9} {'accuracy x 100':>14} {'best of the source':>18}",
     ]
     for source, found in summary["sources"].items():
         lines.append(
-            f"{source:>16} {found['num_sequences']:>9} {found['mean_accuracy']:>13.1%} {found['best_accuracy']:>18.1%}"
+            f"{source:>16} {found['num_sequences']:>9} {100 * found['mean_accuracy']:>14.1f} "
+            f"{100 * found['best_accuracy']:>18.1f}"
         )
     if summary["head_room"] is None:
         lines.append(
-            f"The best sequence of each query reaches {summary['best_accuracy']:.1%}. Without a selector there is no "
-            "greedy choice to measure this against."
+            f"The best sequence of each query reaches {100 * summary['best_accuracy']:.1f}. Without a selector there "
+            "is no greedy choice to measure this against."
         )
     else:
         lines.append(
-            f"The selector's greedy choice reaches {summary['greedy_accuracy']:.1%}, the best sequence of each query "
-            f"{summary['best_accuracy']:.1%}: the head room is {100 * summary['head_room']:.1f} points."
+            f"The selector's greedy choice reaches {100 * summary['greedy_accuracy']:.1f}, the best sequence of each "
+            f"query {100 * summary['best_accuracy']:.1f}: the head room is {100 * summary['head_room']:.1f} points."
         )
     if summary["num_groups_with_accuracy_spread"] < FEW_GROUPS * groups:
         lines.append(

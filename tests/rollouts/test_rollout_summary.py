@@ -63,7 +63,7 @@ def test_it_is_said_in_words():
     text = describe(summarize_rollouts(ROWS), "train")
     assert "Rollouts of 'train': 3 queries, 6 different sequences." in text
     assert "differ in accuracy: 1 (33%); in gt_prob: 2 (67%)" in text
-    assert "greedy choice reaches 33.3%, the best sequence of each query 66.7%: the head room is 33.3 points" in text
+    assert "greedy choice reaches 33.3, the best sequence of each query 66.7: the head room is 33.3 points" in text
     assert "add the reward gt_prob" not in text
     assert "add the reward gt_prob" in describe(summarize_rollouts(ROWS[1:]), "train")
 
