@@ -128,6 +128,7 @@ def main(
         return
     if (run.path / COLLAPSE).exists() and not run.units.exists():
         logger.info("All is answered: %s is made anew from the predictions.", LAST_FILE)
+        state.wait_for_everyone()  # until all have seen that it is not there
         if state.is_main_process:
             # As it was recorded, with what was settled when the VLM was there.
             run.provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
