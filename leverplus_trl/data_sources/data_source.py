@@ -141,14 +141,14 @@ def example(
     }
 
 
-def expect(kind: type[Kind], name: str, value: object) -> Kind | None:
+def expect(kind: type[Kind], name: str, value: object, is_needed: bool = False) -> Kind | None:
     """
-    What a record says under a name, if it is of that kind or `None`.
+    What a record says under a name, if it is of that kind or, where it is not needed, `None`.
 
     Raises:
         `ValueError`: it is something else.
     """
-    if value is None or isinstance(value, kind):
+    if (value is None and not is_needed) or (isinstance(value, kind) and not isinstance(value, bool)):
         return value
     raise ValueError(f"{name} is {shown(value)}; expected {KINDS[kind]}")
 

@@ -41,8 +41,8 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     beside = file.parent / "documents"
     folder = beside if beside.is_dir() else raw.image_folder(*FOLDERS)
     for position, record in enumerate(raw.each(file, records)):
-        name = PurePosixPath(record["image"]).name
-        yield _read_row(record, split, position) | {"image": image_file(folder, name)}
+        name = PurePosixPath(record["image"] or "").name
+        yield _read_row(record, split, position) | {"image": image_file(folder, name) if name else None}
 
 
 def _read_row(row: Row, split: str, position: int) -> Row:

@@ -50,7 +50,7 @@ def _read(prefix: str, counts: dict[str, int], has_raw_answers: bool, raw: RawFi
     del annotations  # those of VQAv2 take a gigabyte
     for identifier, question in raw.by_id(questions_file, questions, "question_id"):
         said = unasked.pop(identifier, None)
-        image_id = expect(int, "image_id", question["image_id"])
+        image_id = expect(int, "image_id", question["image_id"], is_needed=True)
         yield example(
             identifier,
             question["question"],

@@ -261,8 +261,8 @@ def read_results(path: str | Path) -> dict[str, object]:
     except ValueError as error:
         raise ValueError(
             f"{path} is not whole JSON ({error}). The evaluate stage writes it whole or not at all, so it was cut off "
-            "later, by a copy or a full disk: copy it again, or delete it and run the evaluate stage again, which "
-            "makes it anew from the predictions."
+            "later, by a copy or a full disk: copy it again, or delete it and run `leverplus merge --output_dir "
+            f"{path.parent}`, which makes it from the predictions."
         ) from error
     absent = [key for key in RESULT_KEYS if not isinstance(results, dict) or key not in results]
     if absent:

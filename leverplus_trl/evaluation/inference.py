@@ -113,9 +113,8 @@ class EvaluationArguments:
         if SELECTOR in self.methods and not self.selectors:
             raise ValueError("`methods` holds 'selector': set `selectors`, or take it out of `methods`.")
         if self.selectors and SELECTOR not in self.methods:
-            raise ValueError(
-                "`selectors` are given, but `methods` does not hold 'selector': add it, or leave them out."
-            )
+            logger.warning("`methods` does not hold 'selector', so no selector is evaluated.")
+            self.selectors = []
         taken = [
             name
             for name in self.selector_paths

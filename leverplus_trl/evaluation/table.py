@@ -57,8 +57,8 @@ def make_table(
     comparisons = _comparisons(averages, selectors, bootstrap)
     # The table shows one row a method and number of shots: only these are a family of tests.
     shown = {(row["method"], row["shots"]): row for row in rows if row["diff_p_value"] is not None}
-    for row, corrected in zip(shown.values(), holm([row["diff_p_value"] for row in shown.values()]), strict=True):
-        row["diff_p_holm"] = corrected
+    for row, p_holm in zip(shown.values(), holm([row["diff_p_value"] for row in shown.values()]), strict=True):
+        row["diff_p_holm"] = p_holm
     # Two selectors are compared in both directions, which is one test.
     tests = {test_of(one): one["p_value"] for one in comparisons}
     corrected = dict(zip(tests, holm(list(tests.values())), strict=True))

@@ -54,8 +54,10 @@ logger = logging.getLogger("leverplus_trl.scripts.evaluate")  # as a module that
 
 #: Written last: a folder that holds it is complete.
 LAST_FILE = "results.json"
-#: What choosing showed about the selectors: beside the units' results, and then beside the predictions.
+#: Kept beside the units' results: what choosing showed about the selectors.
 COLLAPSE = "collapse.json"
+#: Written when all tables are: what results are made from besides.
+ANSWERED = "answered.json"
 
 CARD = """\
 What a frozen VLM answered, behind the demonstrations that each method chose.
@@ -126,18 +128,10 @@ def main(
         read_results(run.path / LAST_FILE)
         logger.info("%s is complete: nothing to do.", run.path)
         return
-    if (run.path / COLLAPSE).exists() and not run.units.exists():
-        logger.info("All is answered: %s is made anew from the predictions.", LAST_FILE)
-        state.wait_for_everyone()  # until all have seen that it is not there
+    if (run.path / ANSWERED).exists():
+        state.wait_for_everyone()  # until all have seen that there are no results
         if state.is_main_process:
-            # As it was recorded, with what was settled when the VLM was there.
-            run.provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
-            predictions = read_table(str(run.path / "predictions"), "predictions", eval_args.eval_split, PREDICTIONS)
-            order_probes = None
-            if (run.path / "order_probes").exists():
-                folder = str(run.path / "order_probes")
-                order_probes = read_table(folder, "order_probes", eval_args.eval_split, PREDICTIONS)
-            write_summary(run, predictions, order_probes, queries, pool)
+            summarize_again(run, queries, pool)
         state.wait_for_everyone()
         return
     candidate_ids = candidates_of(queries, pool, sampler_args, eval_args)
@@ -170,20 +164,39 @@ def finish(
     if len(order_probes):
         tables = {"order_probes": {split: order_probes}}
         write_tables(run.path / "order_probes", tables, "Order probes", PROBES_CARD, run.provenance)
-    write_json(run.path / COLLAPSE, json.loads((units[0].parent / COLLAPSE).read_text(encoding="utf-8")))
+    collapse = json.loads((units[0].parent / COLLAPSE).read_text(encoding="utf-8"))
+    write_json(run.path / ANSWERED, {"collapse": collapse, "num_order_probes": len(order_probes)})
     write_summary(run, predictions, order_probes, queries, pool)
-    shutil.rmtree(run.units, ignore_errors=True)
+
+
+def summarize_again(run: RunFolder, queries: Dataset | None = None, pool: Dataset | None = None) -> None:
+    """
+    Writes results that are not there from tables that are; loads the examples if not given.
+
+    Raises:
+        `ValueError`: the tables are not there.
+    """
+    logger.info("All is answered: %s is made from the predictions.", LAST_FILE)
+    # As it was recorded, with what was settled when the VLM was there.
+    run.provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+    split = run.provenance["recipe"]["eval_split"]
+    answered = json.loads((run.path / ANSWERED).read_text(encoding="utf-8"))
+    names = ["predictions", "order_probes"] if answered["num_order_probes"] else ["predictions"]
+    absent = [name for name in names if not (run.path / name / "README.md").exists()]
+    if absent:
+        raise ValueError(
+            f"{str(run.path)!r} holds {ANSWERED}, but no {absent[0]}: copy that folder back, or delete all of "
+            f"{str(run.path)!r} to answer again."
+        )
+    tables = [read_table(str(run.path / name), name, split, PREDICTIONS) for name in names]
+    write_summary(run, tables[0], tables[1] if len(tables) > 1 else None, queries, pool)
 
 
 def write_summary(
-    run: RunFolder,
-    predictions: Dataset,
-    order_probes: Dataset | None,
-    queries: Dataset | None = None,
-    pool: Dataset | None = None,
+    run: RunFolder, predictions: Dataset, order_probes: Dataset | None, queries: Dataset | None, pool: Dataset | None
 ) -> None:
-    """Writes `results.json`; loads the examples if not given."""
-    recipe = run.provenance["recipe"]
+    """Writes `results.json`, last of all; loads the examples if not given."""
+    recipe, collapse = run.provenance["recipe"], json.loads((run.path / ANSWERED).read_text("utf-8"))["collapse"]
     _, data_args, task_args, vlm_args, _, eval_args = make_parser().parse_dict(recipe, allow_extra_keys=True)
     task = make_task(task_args)
     if queries is None or pool is None:
@@ -196,17 +209,19 @@ def write_summary(
         task=task_args.task,
         metric=task.metric,
         provenance=run.provenance,
-        collapse=json.loads((run.path / COLLAPSE).read_text(encoding="utf-8")),
-        selectors=list(eval_args.selector_paths),
+        collapse=collapse,
+        # Not from the recipe: what `NAME=PATH` means may hang on folders that are not here.
+        selectors=list(dict.fromkeys(one["method"] for one in collapse)),
         queries=queries,
         pool=pool,
         metrics=task.metrics,
         num_queries=eval_args.num_queries or (),
-        order_probes=order_probes or None,
+        order_probes=order_probes,
     )
     write_results(results, run.path / LAST_FILE)
     for warning in results["diagnostics"]["warnings"]:
         logger.warning("%s", warning)
+    shutil.rmtree(run.units, ignore_errors=True)
     logger.info("Results are in %s.", run.path / LAST_FILE)
 
 
@@ -283,6 +298,8 @@ def make_plan(
     beams_provenance: dict | None,
 ) -> tuple[Plan, list[dict]]:
     """What each method puts into each prompt, and the collapse measures of the selectors' runs."""
+    # Only ids are wanted of what is chosen: no image is decoded for it.
+    pool, queries = undecoded(pool), undecoded(queries)
     seed = eval_args.method_seeds[0]  # of what does not draw at random, too
     plan: dict[tuple[str, int, int], Sequence[list[str] | None]] = {(ZERO_SHOT, 0, seed): [[] for _ in queries]}
     collapse = []
@@ -297,8 +314,6 @@ def make_plan(
             for one in (eval_args.method_seeds if method in RANDOM_METHODS else [seed])
         }
     if SELECTOR in eval_args.methods:
-        # Only ids are wanted of what is selected: no image is decoded for it.
-        pool, queries = undecoded(pool), undecoded(queries)
         for name, paths in eval_args.selector_paths.items():
             for number, path in enumerate(paths):
                 selector = DemonstrationSelector.from_pretrained(

@@ -91,6 +91,8 @@ def main(merge_args: MergeArguments) -> None:
     run = RunFolder.of_record(merge_args.output_dir, provenance)
     if (run.path / script.LAST_FILE).exists():
         logger.info("%s is complete: nothing to merge.", run.path)
+    elif script is evaluate and (run.path / evaluate.ANSWERED).exists():
+        evaluate.summarize_again(run)
     else:
         files = find_units(folders, provenance)
         splits = recipe["query_splits"] if "query_splits" in recipe else [recipe["eval_split"]]

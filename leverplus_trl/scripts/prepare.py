@@ -129,11 +129,13 @@ class PrepareArguments:
             if split not in known:
                 raise ValueError(f"splits names {split!r}; {self.dataset} has {', '.join(known)} with answers.")
         given = self.num
-        if isinstance(given, str):  # on the command line
+        if isinstance(given, str) and given.isdecimal():  # on the command line
+            self.num = int(given)
+        elif isinstance(given, str) and given.startswith("{"):
             with suppress(yaml.YAMLError):  # what can't be read stays text, which is refused
                 self.num = yaml.safe_load(given)
-        numbers = self.num.values() if isinstance(self.num, Mapping) else [self.num]
-        if given is not None and not all(type(number) is int and number >= 1 for number in numbers):
+        numbers = list(self.num.values()) if isinstance(self.num, Mapping) else [self.num]
+        if given is not None and not (numbers and all(type(number) is int and number >= 1 for number in numbers)):
             raise ValueError(
                 f"num is {given!r}; expected 1 or more examples, or such a number for each split, as in "
                 "`{train: 5000, validation: 1000}`."

@@ -275,7 +275,7 @@ OKVQA_QUESTIONS, OKVQA_ANNOTATIONS = "OpenEnded_mscoco_train2014_questions.json"
         ("coco_2014", "annotations/captions_train2014.json", "images", lacks("file_name"), "it has no 'file_name'"),
         ("coco_karpathy", "dataset_coco.json", "images", lacks("split"), "it has no 'split'"),
         ("textvqa", "TextVQA_0.5.1_train.json", "data", says(answers="red"), "answers is 'red'; expected a list"),
-        ("docvqa", "train/train_v1.0.json", "data", says(image=None), "TypeError: "),
+        ("docvqa", "train/train_v1.0.json", "data", says(image=7), "TypeError: "),
     ],
 )
 def test_a_record_of_another_kind_is_named(tmp_path, name, file, key, damage, message):
@@ -380,6 +380,7 @@ def test_an_id_in_two_splits_is_refused(tmp_path):
         ({"hub_id": "a/b"}, "set one of them"),
         ({"hub_config": "c"}, "hub_config is 'c', which needs `hub_id`"),
         ({"splits": ["test"]}, "splits names 'test'; okvqa has train, validation with answers"),
+        ({"num": "{}"}, "num is '{}'; expected 1 or more"),
         ({"num": 0}, "num is 0; expected 1 or more"),
         ({"num": "abc"}, "num is 'abc'; expected 1 or more"),
         ({"num": ""}, "num is ''; expected 1 or more"),
@@ -400,3 +401,20 @@ def test_arguments_are_checked_against_each_other(changes, message):
 def test_a_root_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"root is .*nowhere', which is not a folder"):
         prepared(tmp_path, "okvqa", root=str(tmp_path / "nowhere"))
+
+
+def test_what_a_record_has_no_image_or_image_id_for_is_said(tmp_path):
+    """A document without an image is one example less; a question about no image is no record of VQAv2."""
+    root = tmp_path / "docvqa" / "official"
+    write_dataset("docvqa", root, sizes_of("docvqa"))
+    edit_json(root / "train/train_v1.0.json", lambda content: content["data"][0].update(image=""))
+    output = prepared(tmp_path / "docvqa", "docvqa")
+    assert len(datasets.load_dataset(str(output), split="train")) == sizes_of("docvqa")["train"] - 1
+    assert "it has no image" in (output / "README.md").read_text()
+    root = tmp_path / "vqav2" / "official"
+    write_dataset("vqav2", root, sizes_of("vqav2"))
+    file = next(root.rglob("*OpenEnded_mscoco_train2014_questions.json"))
+    for image_id in (None, True):
+        edit_json(file, lambda content, value=image_id: content["questions"][0].update(image_id=value))
+        with pytest.raises(ValueError, match=f"image_id is {image_id}; expected a whole number"):
+            prepared(tmp_path / "vqav2", "vqav2")

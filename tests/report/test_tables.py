@@ -192,11 +192,11 @@ def test_the_headline_says_what_the_interval_allows(low, high, verdict):
 
 def test_a_selector_without_heuristics_is_not_passed_over():
     results = small_results()
+    results["rows"] = [row for row in results["rows"] if row["method"] != "random"]
     results["best_heuristics"] = []
-    assert findings(results)[0] == (
-        "With 2 shots no heuristic was evaluated beside the selectors: selector 85.0%. For comparison: zero-shot 2.0% "
-        "and random 15.0%."
-    )
+    assert findings(results) == [
+        "With 2 shots no heuristic was evaluated beside the selectors: selector 85.0%. For comparison: zero-shot 2.0%."
+    ]
 
 
 def test_several_selectors_share_a_sentence():

@@ -32,9 +32,9 @@ from leverplus_trl.evaluation.inference import EvaluationArguments
 from leverplus_trl.report.report_arguments import ReportArguments
 from leverplus_trl.retrieval import SamplerArguments
 from leverplus_trl.schema import PREDICTIONS
-from leverplus_trl.scripts import beams, evaluate, report, sft
+from leverplus_trl.scripts import beams, evaluate, merge, report, sft
 from leverplus_trl.scripts.stage_arguments import ShardedStageArguments, StageArguments
-from leverplus_trl.tasks import DataArguments, TaskArguments, make_task
+from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
 from leverplus_trl.trainer import SelectorSFTConfig
 from leverplus_trl.vlms import VLMArguments, load_vlm
 
@@ -286,6 +286,30 @@ def test_results_that_were_deleted_are_made_anew_from_the_predictions(line, monk
     file.unlink()
     evaluate.main(*arguments)
     assert file.read_bytes() == before
+    # As merge does it, which asks for no recipe and no machine of the same kind, nor for the selectors' folders.
+    monkeypatch.chdir("/")
+    file.unlink()
+    (folder / "evaluation" / "units").mkdir()  # of a process that was killed behind the tables
+    merge.main(merge.MergeArguments(output_dir=str(folder / "evaluation")))
+    assert file.read_bytes() == before and not (folder / "evaluation" / "units").exists()
+    (folder / "evaluation" / "order_probes" / "README.md").rename(folder / "probes.md")
+    file.unlink()
+    try:
+        with pytest.raises(ValueError, match=r"holds answered.json, but no order_probes: copy that folder back"):
+            evaluate.main(*arguments)
+    finally:
+        (folder / "probes.md").rename(folder / "evaluation" / "order_probes" / "README.md")
+        file.write_bytes(before)
+
+
+def test_no_image_is_decoded_for_what_selectors_choose(line, monkeypatch):
+    _, (_, data, _, _, sampler_args, eval_args) = line
+    pool, queries = (load_examples(data, split) for split in ("pool", "test"))
+    eval_args = replace(eval_args, methods=["selector"], order_probes=0)
+    candidate_ids = evaluate.candidates_of(queries, pool, sampler_args, eval_args)
+    monkeypatch.setattr(datasets.Image, "decode_example", lambda *_, **__: pytest.fail("an image was decoded"))
+    plan, collapse = evaluate.make_plan(queries, pool, candidate_ids, sampler_args, eval_args, None)
+    assert len(collapse) == 3 * len(SHOTS) and plan["again", 1, 1] == plan["first", 1, 0]
 
 
 def test_half_written_results_are_named(line):
@@ -294,7 +318,7 @@ def test_half_written_results_are_named(line):
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     try:
-        with pytest.raises(ValueError, match=r"results.json is not whole JSON .* copy it again, or delete it and run"):
+        with pytest.raises(ValueError, match=r"results.json is not whole JSON .* delete it and run `leverplus merge"):
             evaluate.main(*arguments)
     finally:
         file.write_bytes(whole)
@@ -308,7 +332,6 @@ def test_half_written_results_are_named(line):
         ({"methods": ["selector"]}, "set `selectors`"),
         ({"methods": ["selector"], "selectors": ["mix=x"]}, "A selector can't be called 'mix'"),
         ({"methods": ["oracle"]}, "set `beams`, whose ledger it reads"),
-        ({"methods": ["random"], "selectors": ["v2=a"]}, "`methods` does not hold 'selector': add it, or"),
         ({"methods": ["random"], "unit_size": 0}, "unit_size is 0; expected at least 1"),
         (
             {"methods": ["random"], "num_queries": [100, 0]},
@@ -330,6 +353,11 @@ def test_selectors_have_a_name_and_a_path_that_may_have_an_equals_sign(tmp_path,
     entries = ["v2_pooled=lr=0.1/sft", "lr=0.1", "hub/one", "v2_pooled=hub/two"]
     found = EvaluationArguments(output_dir="x", methods=["selector"], selectors=entries).selector_paths
     assert found == {"v2_pooled": ["lr=0.1/sft", "hub/two"], "selector": ["lr=0.1", "hub/one"]}
+
+
+def test_selectors_that_no_method_asks_for_are_left_out_and_said(caplog):
+    found = EvaluationArguments(output_dir="x", methods=["random"], selectors=["v2=a"])
+    assert found.selectors == [] and "no selector is evaluated" in caplog.text
 
 
 def test_one_number_of_queries_is_a_list_of_one():
