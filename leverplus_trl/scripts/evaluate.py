@@ -126,6 +126,8 @@ def main(
     run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts, stage_args.shard)
     if (run.path / LAST_FILE).exists():
         read_results(run.path / LAST_FILE)
+        if state.is_main_process:
+            shutil.rmtree(run.units, ignore_errors=True)  # of a process that was killed behind the results
         logger.info("%s is complete: nothing to do.", run.path)
         return
     if (run.path / ANSWERED).exists():

@@ -20,6 +20,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import datasets
 import pytest
@@ -258,7 +259,10 @@ print("SAYS", vlm.generate([Request(*selection.request)])[0])
 def test_a_finished_evaluation_is_not_run_again_and_another_is_refused(line, monkeypatch):
     _, arguments = line
     monkeypatch.setattr(evaluate, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    units = Path(arguments[-1].output_dir) / "units"
+    units.mkdir()  # of a process that was killed behind the results
     evaluate.main(*arguments)
+    assert not units.exists()
     monkeypatch.setattr(arguments[-1], "method_seeds", [1])
     with pytest.raises(ValueError, match=r"another recipe \(method_seeds: \[0, 1\] there, \[1\] here\)"):
         evaluate.main(*arguments)
