@@ -23,8 +23,9 @@ from .data_source import DataSource, example, image_file
 from .docvqa import DOCVQA
 from .gsm8k import GSM8K
 from .mmbench import MMBENCH
-from .preparation import PreparedSplit, cut_splits, find_problems, finish, read_files, read_hub
+from .preparation import PreparedSplit, cut_splits, find_problems, finish
 from .raw_files import RawFiles
+from .reading import read_files, read_hub
 from .scienceqa import SCIENCEQA
 from .sst2 import SST2
 from .textvqa import TEXTVQA
