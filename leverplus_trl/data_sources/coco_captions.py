@@ -63,18 +63,20 @@ def _read(year: str, counts: dict[str, int], raw: RawFiles, split: str) -> Itera
 
 def _read_karpathy(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find("dataset_coco.json")
-    records = raw.records(file, "images")
-    images = [image for image in raw.each(file, records) if image["split"] in KARPATHY_SPLITS[split]]
+    records, wanted = raw.records(file, "images"), KARPATHY_SPLITS[split]
     known = {name for names in KARPATHY_SPLITS.values() for name in names}
-    unknown = Counter(image["split"] for image in raw.each(file, records) if image["split"] not in known)
-    for name, count in unknown.items():
-        logger.warning(
-            "%s: %d images are left out: their split is %r, which is none of Karpathy's.", file, count, name
-        )
-    raw.check_count(file, len(images), KARPATHY_COUNTS[split], f"images of the split {split}")
-    names = {file_name(image["filepath"]) for image in raw.each(file, images)}
+    counts = Counter(image["split"] for image in raw.each(file, records))
+    for name, count in counts.items():
+        if name not in known:
+            logger.warning(
+                "%s: %d images are left out: their split is %r, which is none of Karpathy's.", file, count, name
+            )
+    raw.check_count(file, sum(counts[name] for name in wanted), KARPATHY_COUNTS[split], f"images of the split {split}")
+    names = {file_name(image["filepath"]) for image in raw.each(file, records) if image["split"] in wanted}
     folders = {name: raw.image_folder(name) for name in sorted(names)}
-    for image in raw.each(file, images):
+    for image in raw.each(file, records):
+        if image["split"] not in wanted:
+            continue
         captions = [sentence["raw"] for sentence in image["sentences"]]
         path = image_file(folders[image["filepath"]], image["filename"])
         yield _caption_example(image["cocoid"], captions, image=path)

@@ -42,7 +42,9 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     problems = {identifier: row for identifier, row in records if row["split"] == official and row["image"]}
     raw.check_count(file, len(problems), COUNTS[split], f"questions with an image in the split {split}")
     folder = raw.image_folder("images") / official
-    for identifier, row in raw.each(file, problems.items()):
+    for identifier, row in raw.each(file, content.items()):
+        if identifier not in problems:
+            continue
         yield _example(identifier, row) | {"image": image_file(folder, identifier, row["image"])}
 
 

@@ -155,7 +155,7 @@ def summarize(
         if metric in scores and size == len(asked):
             check_scores(runs, scores[metric], metric)
         return {
-            **test_set(chosen, examples),
+            **describe_test_set(chosen, examples),
             **make_table(part, swap_change_shares, selectors, bootstrap),
             "metrics": {other: {"rows": metric_rows(found, bootstrap)} for other, found in scores.items()},
         }
@@ -197,7 +197,7 @@ def _check_known(asked: Sequence[str], examples: Mapping[str, Mapping]) -> None:
         )
 
 
-def test_set(asked: Sequence[str], examples: Mapping[str, Mapping]) -> dict[str, object]:
+def describe_test_set(asked: Sequence[str], examples: Mapping[str, Mapping]) -> dict[str, object]:
     """How many queries, and fingerprints: of their ids, and of what is asked and counts as right."""
     said = [[examples[one]["question"], examples[one]["answers"]] for one in sorted(asked) if examples]
     return {

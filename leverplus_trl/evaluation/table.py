@@ -60,10 +60,10 @@ def make_table(
     for row, p_holm in zip(shown.values(), holm([row["diff_p_value"] for row in shown.values()]), strict=True):
         row["diff_p_holm"] = p_holm
     # Two selectors are compared in both directions, which is one test.
-    tests = {test_of(one): one["p_value"] for one in comparisons}
+    tests = {unordered_pair(one): one["p_value"] for one in comparisons}
     corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
     for comparison in comparisons:
-        p_holm = corrected[test_of(comparison)]
+        p_holm = corrected[unordered_pair(comparison)]
         comparison |= {"p_holm": p_holm, "significant": p_holm <= 1.0 - bootstrap.confidence}
     return {
         "rows": rows,
@@ -73,7 +73,7 @@ def make_table(
     }
 
 
-def test_of(comparison: Mapping[str, object]) -> tuple[int, frozenset[str]]:
+def unordered_pair(comparison: Mapping[str, object]) -> tuple[int, frozenset[str]]:
     """What tells a comparison from all but its mirror image."""
     return comparison["shots"], frozenset((comparison["method"], comparison["baseline"]))
 

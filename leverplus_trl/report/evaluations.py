@@ -20,7 +20,7 @@ from pathlib import Path
 
 from datasets import Dataset, Features, concatenate_datasets
 
-from ..evaluation.evaluation import check_same_test_set, read_results, test_set
+from ..evaluation.evaluation import check_same_test_set, describe_test_set, read_results
 from ..metrics import METRICS
 from ..provenance import digest
 from ..run_folder import named_folder
@@ -122,7 +122,7 @@ def check_examples(evaluations: Sequence[Evaluation], queries: Dataset) -> None:
     examples = {row["id"]: row for row in queries.select_columns(["id", "question", "answers"])}
     for one in evaluations:
         asked = set(one.predictions["query_id"]) & examples.keys()
-        if one.results["test_set"] not in (None, test_set(asked, examples)["test_set"]):
+        if one.results["test_set"] not in (None, describe_test_set(asked, examples)["test_set"]):
             raise ValueError(
                 f"The examples are not those that {str(one.folder)!r} was evaluated on: ids, questions or answers are "
                 "others. Name the dataset that was evaluated (`dataset`, `data_files`), as it was then."

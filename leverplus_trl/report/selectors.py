@@ -17,7 +17,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from ..evaluation.runs import ZERO_SHOT, method_label
-from ..evaluation.table import test_of
+from ..evaluation.table import unordered_pair
 from .evaluations import Evaluation
 from .sections import Row, Section, Table
 from .tables import ABSENT, average_rows, interval, metric_of, percent, shots_of, small_p
@@ -39,7 +39,7 @@ def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
     if not found:
         return None
     title = metric_of(measured[0].results).title  # one metric for all
-    sizes = " and ".join(str(len(set(map(test_of, one.results["comparisons"])))) for one in measured)
+    sizes = " and ".join(str(len(set(map(unordered_pair, one.results["comparisons"])))) for one in measured)
     confidences = " and ".join(dict.fromkeys(f"{one.results['interval']['confidence']:.0%}" for one in measured))
     notes = [
         f"Differences in points, paired query by query (each query's {title} averaged over the seeds first), with "

@@ -168,7 +168,7 @@ def finish(
         write_tables(run.path / "order_probes", tables, "Order probes", PROBES_CARD, run.provenance)
     collapse = json.loads((units[0].parent / COLLAPSE).read_text(encoding="utf-8"))
     write_json(run.path / ANSWERED, {"collapse": collapse, "num_order_probes": len(order_probes)})
-    write_summary(run, predictions, order_probes, queries, pool)
+    write_summary(run, predictions, order_probes, collapse, queries, pool)
 
 
 def summarize_again(run: RunFolder, queries: Dataset | None = None, pool: Dataset | None = None) -> None:
@@ -191,14 +191,19 @@ def summarize_again(run: RunFolder, queries: Dataset | None = None, pool: Datase
             f"{str(run.path)!r} to answer again."
         )
     tables = [read_table(str(run.path / name), name, split, PREDICTIONS) for name in names]
-    write_summary(run, tables[0], tables[1] if len(tables) > 1 else None, queries, pool)
+    write_summary(run, tables[0], tables[1] if len(tables) > 1 else None, answered["collapse"], queries, pool)
 
 
 def write_summary(
-    run: RunFolder, predictions: Dataset, order_probes: Dataset | None, queries: Dataset | None, pool: Dataset | None
+    run: RunFolder,
+    predictions: Dataset,
+    order_probes: Dataset | None,
+    collapse: list[dict],
+    queries: Dataset | None,
+    pool: Dataset | None,
 ) -> None:
     """Writes `results.json`, last of all; loads the examples if not given."""
-    recipe, collapse = run.provenance["recipe"], json.loads((run.path / ANSWERED).read_text("utf-8"))["collapse"]
+    recipe = run.provenance["recipe"]
     _, data_args, task_args, vlm_args, _, eval_args = make_parser().parse_dict(recipe, allow_extra_keys=True)
     task = make_task(task_args)
     if queries is None or pool is None:
@@ -232,7 +237,7 @@ def prompts_of_a_query(eval_args: EvaluationArguments, searched_shots: int | Non
     where they are known, and the oracle has no more."""
     choosing = [method for method in eval_args.methods if method not in (ZERO_SHOT, SELECTOR, ORACLE)]
     count = sum(len(eval_args.method_seeds) if method in RANDOM_METHODS else 1 for method in choosing)
-    count += len(eval_args.selectors) * (SELECTOR in eval_args.methods)
+    count += len(eval_args.selectors)
     asked = sorted(set(eval_args.shots))
     of_oracle = [shots for shots in asked if searched_shots is None or shots <= searched_shots]
     return [0, *(shots for _ in range(count) for shots in asked), *(of_oracle if ORACLE in eval_args.methods else ())]
@@ -315,17 +320,16 @@ def make_plan(
             for shots in shots_of_all
             for one in (eval_args.method_seeds if method in RANDOM_METHODS else [seed])
         }
-    if SELECTOR in eval_args.methods:
-        for name, paths in eval_args.selector_paths.items():
-            for number, path in enumerate(paths):
-                selector = DemonstrationSelector.from_pretrained(
-                    path, pool=pool, embeddings_dir=sampler_args.embeddings_dir
-                )
-                for shots in shots_of_all:
-                    found = selector.select_batch(queries, num_shots=shots, candidate_ids=candidate_ids)
-                    plan[name, shots, number] = [selection.demonstration_ids for selection in found]
-                    measures = selector_collapse(selector, queries, candidate_ids, shots, found)
-                    collapse.append({"method": name, "shots": shots, "seed": number} | asdict(measures))
+    for name, paths in eval_args.selector_paths.items():
+        for number, path in enumerate(paths):
+            selector = DemonstrationSelector.from_pretrained(
+                path, pool=pool, embeddings_dir=sampler_args.embeddings_dir
+            )
+            for shots in shots_of_all:
+                found = selector.select_batch(queries, num_shots=shots, candidate_ids=candidate_ids)
+                plan[name, shots, number] = [selection.demonstration_ids for selection in found]
+                measures = selector_collapse(selector, queries, candidate_ids, shots, found)
+                collapse.append({"method": name, "shots": shots, "seed": number} | asdict(measures))
     if ORACLE in eval_args.methods:
         ledger = read_table(eval_args.beams, "ledger", eval_args.eval_split, LEDGER)
         searched = beams_provenance["recipe"]
@@ -338,8 +342,7 @@ def plan_order_probes(plan: Plan, queries: Dataset, eval_args: EvaluationArgumen
     """What each selector chose (without one: the first method) at the most shots, in another order."""
     most = max(shots for _, shots, _ in plan)
     keys = [key for key in plan if key[1] == most]
-    wanted = [next((key for key in keys if key[0] == name), None) for name in eval_args.selector_paths]
-    wanted = [key for key in wanted if key] or keys[:1]
+    wanted = [next(key for key in keys if key[0] == name) for name in eval_args.selector_paths] or keys[:1]
     if most < 2:
         return {}
     return {

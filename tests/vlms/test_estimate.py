@@ -223,7 +223,11 @@ def test_prompts_of_an_evaluation():
     assert evaluate.prompts_of_a_query(args) == [0, 1, 2, 1, 2, 1, 2]
     args.method_seeds = [0, 1, 2]  # two more runs of random, none of text similarity
     assert evaluate.prompts_of_a_query(args) == [0, *[1, 2] * 5]
-    args.methods, args.shots = ["text_sim", "oracle"], [1, 2, 3]  # the oracle knows what the search scored
+    args.methods, args.selectors, args.shots = (
+        ["text_sim", "oracle"],
+        [],
+        [1, 2, 3],
+    )  # the oracle knows what the search scored
     assert evaluate.prompts_of_a_query(args) == [0, *[1, 2, 3] * 2]
     assert evaluate.prompts_of_a_query(args, searched_shots=2) == [0, 1, 2, 3, 1, 2]
 
