@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 from datasets import Dataset, Features
 from huggingface_hub import CommitInfo, hf_hub_download
@@ -145,7 +148,8 @@ def read_table(path_or_id: str, config: str, split: str, features: Features, rev
     Reads one split of a table from a folder or from the hub, and checks that it is the table it should be.
 
     Raises:
-        `ValueError`: nothing there, no such split, or a column that the schema names is missing.
+        `ValueError`: nothing there, no such split, a column that the schema names is missing, or a number is NaN or
+            infinite.
     """
     try:
         table = load_split(path_or_id, config, split, revision=revision)
@@ -157,7 +161,29 @@ def read_table(path_or_id: str, config: str, split: str, features: Features, rev
             f"The table {config!r} of {path_or_id!r} has no column {missing[0]!r}; it has {table.column_names}. It is "
             "another table, or one of another version of leverplus_trl: make it again."
         )
-    return table.select_columns(list(features)).cast(features)
+    table = table.select_columns(list(features)).cast(features)
+    _check_finite(table, f"The table {config!r} (split {split!r}) of {path_or_id!r}")
+    return table
+
+
+def _check_finite(table: Dataset, name: str) -> None:
+    """Raises `ValueError` for a number, in lists or not, that is NaN or infinite; null is neither."""
+    start = 0
+    for batch in table.data.to_batches():
+        for column in batch.schema.names:
+            values, rows = batch[column], pa.array(np.arange(len(batch)))  # rows: where each value stands
+            while pa.types.is_list(values.type):
+                rows = rows.take(pc.list_parent_indices(values))
+                values = values.flatten()
+            if pa.types.is_floating(values.type):
+                broken = rows.filter(pc.invert(pc.is_finite(values)))
+                if len(broken):
+                    row = table[start + broken[0].as_py()]
+                    raise ValueError(
+                        f"{name} holds {row[column]} in column {column!r} of {row.get('query_id')!r}; expected finite "
+                        "numbers. Make the table again, with `dtype: bfloat16` or `dtype: float32`."
+                    )
+        start += len(batch)
 
 
 def splits_of(path_or_id: str, config: str, revision: str | None = None) -> list[str]:

@@ -78,3 +78,17 @@ def test_what_is_not_a_table_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("# Nothing\n")
     with pytest.raises(ValueError, match="does not say what made its tables"):
         table_provenance(str(tmp_path))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused_with_their_query(number, tmp_path):
+    rows = [{"query_id": f"q{i}", "steps": [[0.5], [], [1.0, None]], "one": None} for i in range(5)]
+    features = Features({"query_id": Value("string"), "steps": List(List(Value("float64"))), "one": Value("float64")})
+    path = str(tmp_path / "t")
+    write_tables(tmp_path / "t", {"beams": {"train": Dataset.from_list(rows, features=features)}}, "T", "t", {})
+    assert read_table(path, "beams", "train", features).num_rows == 5
+    for change, column in (({"steps": [None, [0.5, number]]}, "steps"), ({"one": number}, "one")):
+        broken = Dataset.from_list([*rows[:3], rows[3] | change, rows[4]], features=features)
+        write_tables(tmp_path / "t", {"beams": {"train": broken}}, "T", "t", {})
+        with pytest.raises(ValueError, match=rf"holds .* in column '{column}' of 'q3'; expected finite numbers"):
+            read_table(path, "beams", "train", features)

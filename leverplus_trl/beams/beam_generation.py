@@ -14,7 +14,6 @@
 
 """From queries and candidates to beams and ledger, unit by unit."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,18 +104,8 @@ def score_prompts(requests: Sequence[Request], vlm: BaseVLM, score: str) -> list
     """
     What the VLM makes of some prompts: the log-probability of the right answer, and with `score="metric"` also what
     the answer that it generates is worth.
-
-    Raises:
-        `ValueError`: a log-probability that is not finite.
     """
     logprobs = vlm.answer_logprobs(requests)
-    for request, found in zip(requests, logprobs, strict=True):
-        if not math.isfinite(found.logprob):
-            shown = [example["id"] for example in request.demonstrations]
-            raise ValueError(
-                f"The VLM gives query {request.query['id']!r} with {shown} the log-probability {found.logprob}. Its "
-                "dtype overflows, or its weights are damaged; try `dtype: float32`."
-            )
     if score != METRIC:
         return [ScoredPrompt(*found) for found in logprobs]
     task = vlm.task

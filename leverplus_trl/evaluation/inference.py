@@ -15,7 +15,6 @@
 """Answering: every query with what every method chose for it, in units any process may take."""
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,13 +250,7 @@ def confidences(vlm: BaseVLM, queries: Sequence[Example], predictions: Sequence[
         else:
             asked[number] = Request((), own)
     found: list[float | None] = [None] * len(queries)
-    for (number, request), scored in zip(asked.items(), vlm.answer_logprobs(list(asked.values())), strict=True):
-        if not math.isfinite(scored.logprob):
-            raise ValueError(
-                f"The VLM gives its own answer {request.query['answer']!r} to query {request.query['id']!r} the "
-                f"log-probability {scored.logprob}. Its dtype overflows, or its weights are damaged; try "
-                "`dtype: float32`."
-            )
+    for number, scored in zip(asked, vlm.answer_logprobs(list(asked.values())), strict=True):
         found[number] = answer_score(ScoredPrompt(*scored))
     return found
 

@@ -15,6 +15,7 @@
 """What a task is: how an example is shown to the VLM, what it should say, how its words become an answer, what that is
 worth."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,8 +126,19 @@ class BaseTask(ABC):
         return said
 
     def accuracy(self, prediction: str, example: Example) -> float:
-        """Worth of an answer in 0..1 (CIDEr: 0..10), by the task's metric, against all annotators."""
-        return METRICS[self.metric].score(prediction, example, self.document_frequencies)
+        """
+        Worth of an answer in 0..1 (CIDEr: 0..10), by the task's metric, against all annotators.
+
+        Raises:
+            `ValueError`: a score that is NaN or infinite.
+        """
+        found = METRICS[self.metric].score(prediction, example, self.document_frequencies)
+        if not math.isfinite(found):
+            raise ValueError(
+                f"{self.metric} of {prediction!r} for example {example['id']!r} is {found}; expected a finite number. "
+                "Check the example's `answers`."
+            )
+        return found
 
     def use_references(self, *splits: Dataset) -> None:
         """

@@ -28,6 +28,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tasks import BaseTask, Example
+from .finite import NotFinite, check_finite
 from .out_of_memory import is_out_of_memory
 from .plain_runner import PlainRunner
 from .prompt_texts import PromptTexts
@@ -124,11 +125,14 @@ class BaseVLM(ABC):
 
         Raises:
             `ValueError`: a prompt longer than the model's context, or an answer without tokens; before any is run.
+            [`NotFinite`]: a log-probability that is NaN or infinite.
         """
         if not requests:
             return []
         with self.unit():
-            return self.prepare(requests).answer_logprobs(requests)
+            found = self.prepare(requests).answer_logprobs(requests)
+        check_finite(self, requests, found)
+        return found
 
     def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
         """
@@ -146,6 +150,7 @@ class BaseVLM(ABC):
         Raises:
             `ValueError`: a prompt that with its answer is longer than the model's context, or a `generation_config`
                 without `max_new_tokens`, or with more than one text a prompt; before any is run.
+            [`NotFinite`]: a new token's logits that are NaN or infinite.
         """
         if not requests:
             return []
@@ -220,7 +225,7 @@ class BaseVLM(ABC):
         try:
             self.runner = self._try_sharing(probes)
             return self.runner
-        except MemoryTooSmall:
+        except (MemoryTooSmall, NotFinite):
             raise
         except Exception as error:  # whatever a model that is built in another way makes of it
             if is_out_of_memory(error):
@@ -243,6 +248,7 @@ class BaseVLM(ABC):
 
         Raises:
             [`CantShare`]: it gives other numbers than whole prompts do.
+            [`NotFinite`]: whole prompts have scores that are NaN or infinite.
         """
         shared, plain = SharedRunner(self), PlainRunner(self, by_segments=False)
         requests = [Request((), probes[0])]
@@ -252,7 +258,9 @@ class BaseVLM(ABC):
         limit = min(self.max_length or shared.engine.max_prompt_tokens, shared.engine.max_prompt_tokens)
         requests = [request for request in requests if shared.num_prompt_tokens(request) <= limit] or requests[:1]
         found, expected = shared.answer_logprobs(requests), plain.answer_logprobs(requests)
-        error = max(abs(a.logprob - b.logprob) / a.num_tokens for a, b in zip(found, expected, strict=True))
+        check_finite(self, requests, expected)
+        # Of numpy, whose maximum is NaN if one of the numbers is.
+        error = np.max([abs(a.logprob - b.logprob) / a.num_tokens for a, b in zip(found, expected, strict=True)])
         # 8-bit layers round what goes into them together with what else is in the batch.
         coarse = self.args.quantization == "8bit" or self.model.dtype not in SHARING_TOLERANCE
         if not error <= (COARSE_SHARING_TOLERANCE if coarse else SHARING_TOLERANCE[self.model.dtype]):

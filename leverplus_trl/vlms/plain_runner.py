@@ -22,6 +22,7 @@ import torch
 from transformers import GenerationConfig
 
 from ..tasks import Example
+from .finite import FiniteLogits
 from .out_of_memory import run_or_halve
 from .prompts import Piece
 from .requests import AnswerLogprob, Request, check_answer, check_lengths
@@ -178,7 +179,11 @@ class PlainRunner:
             inputs = self.vlm._collate([rows[position] for position in batch], padding_side="left")
             width = inputs["input_ids"].shape[1]
             with torch.inference_mode():
-                output = self.vlm.model.generate(**self.vlm._generation_inputs(inputs), generation_config=config)
+                output = self.vlm.model.generate(
+                    **self.vlm._generation_inputs(inputs),
+                    generation_config=config,
+                    logits_processor=[FiniteLogits(self.vlm, [requests[position] for position in batch])],
+                )
             return self.vlm.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
 
         texts: list[str | None] = [None] * len(requests)

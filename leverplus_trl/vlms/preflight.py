@@ -16,6 +16,7 @@
 
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -94,8 +95,8 @@ def preflight(
     info_scores = _info_scores(vlm, requests)
     own = _info_scores(vlm, [Request((query,), query) for query in picked])
     report = PreflightReport(
-        batching_error=max(abs(a.logprob - b.logprob) for a, b in zip(together, alone, strict=True)),
-        score_error=max(abs(_prob(a) - _prob(b)) for a, b in zip(together, alone, strict=True)),
+        batching_error=_most(abs(a.logprob - b.logprob) for a, b in zip(together, alone, strict=True)),
+        score_error=_most(abs(_prob(a) - _prob(b)) for a, b in zip(together, alone, strict=True)),
         info_score_spread=float(info_scores.std()),
         self_demonstration_gain=float(own.mean()),
         longest_prompt=longest.num_tokens,
@@ -110,11 +111,12 @@ def preflight(
 
 
 def _problems(vlm: BaseVLM, report: PreflightReport, queries: list[dict]) -> list[str]:
+    # Each comparison is one that NaN fails.
     problems = []
     tolerance = COARSE_BATCHING_TOLERANCE
     if vlm.args.quantization != "8bit":
         tolerance = BATCHING_TOLERANCE.get(vlm.args.dtype, COARSE_BATCHING_TOLERANCE)
-    if report.batching_error > tolerance:
+    if not report.batching_error <= tolerance:
         problems.append(
             f"a prompt in a batch and alone differ by {report.batching_error:.2g} nats (at most {tolerance:.0e} "
             f"allowed for {vlm.args.dtype}): padding leaks into the scores, or the dtype is too coarse"
@@ -127,12 +129,12 @@ def _problems(vlm: BaseVLM, report: PreflightReport, queries: list[dict]) -> lis
                     f"the scored tokens of {query['id']!r} decode to {decoded!r}, not {vlm.task.target(query)!r}"
                 )
                 break
-    if report.info_score_spread < 100 * report.score_error:
+    if not report.info_score_spread >= 100 * report.score_error:
         problems.append(
             f"InfoScore has a spread of {report.info_score_spread:.2g} over {NUM_SEQUENCES} random sequences, less "
             f"than 100 times the error {report.score_error:.2g} of batching: a ranking by it would be noise"
         )
-    if report.self_demonstration_gain <= 0:
+    if not report.self_demonstration_gain > 0:
         problems.append(
             "showing a query its own solved example changes InfoScore by "
             f"{report.self_demonstration_gain:.2g}, not upwards: the VLM does not use demonstrations, or the wrong "
@@ -176,6 +178,11 @@ def _info_scores(vlm: BaseVLM, requests: list[Request]) -> np.ndarray:
     scores = vlm.answer_logprobs(requests)
     zero_shot = vlm.answer_logprobs([Request((), request.query) for request in requests])
     return np.array([_prob(score) - _prob(zero) for score, zero in zip(scores, zero_shot, strict=True)])
+
+
+def _most(errors: Iterable[float]) -> float:
+    """The largest; NaN if one of them is, which Python's `max` may pass over."""
+    return float(np.max(list(errors)))
 
 
 def _prob(score: AnswerLogprob) -> float:

@@ -21,6 +21,7 @@ import torch
 from transformers import GenerationConfig
 
 from ..tasks import Example
+from .finite import FiniteLogits
 from .out_of_memory import run_or_halve
 from .prompts import Piece
 from .requests import AnswerLogprob, Request, check_answer, check_lengths
@@ -88,6 +89,7 @@ class SharedRunner:
                     position_ids=positions,
                     past_key_values=cache,
                     generation_config=config,
+                    logits_processor=[FiniteLogits(self.vlm, [requests[position] for position in batch])],
                 )
             return self.vlm.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
 

@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+import math
 import re
 
 import pytest
@@ -58,6 +59,20 @@ def test_scores_that_hardly_differ_are_refused(concept_vlm, job, monkeypatch):
     with_scores(monkeypatch, concept_vlm, flat)
     with pytest.raises(ValueError, match="a ranking by it would be noise"):
         preflight(concept_vlm, *job, num_shots=2)
+
+
+def test_a_score_that_is_nan_fails_whatever_it_stands_for(concept_vlm, job, monkeypatch):
+    """Comparisons with NaN are false, and Python's `max` passes over it."""
+
+    def nan_in_batches(requests, scores):
+        spoiled = {5} if len(requests) > 1 else ()
+        return [AnswerLogprob(math.nan if i in spoiled else s.logprob, s.num_tokens) for i, s in enumerate(scores)]
+
+    with_scores(monkeypatch, concept_vlm, nan_in_batches)
+    with pytest.raises(ValueError) as refused:
+        preflight(concept_vlm, *job, num_shots=2)
+    for problem in ("alone differ by nan", "a spread of nan", "changes InfoScore by nan"):
+        assert problem in str(refused.value)
 
 
 def test_a_vlm_that_demonstrations_hurt_is_refused(concept_vlm, job, monkeypatch):
