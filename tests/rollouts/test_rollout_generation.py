@@ -165,13 +165,6 @@ def test_on_the_scale_of_the_metric_the_zero_shot_prompt_is_answered():
         assert measured["generations"] == row["generations"]
 
 
-def test_a_number_that_is_none_is_refused(monkeypatch):
-    vlm = RuleVLM()
-    monkeypatch.setattr(vlm, "logprob", lambda request: AnswerLogprob(float("nan"), 1))
-    with pytest.raises(ValueError, match=r"answer 'b' to query 'q1' with \[\] the log-probability nan"):
-        run(vlm)
-
-
 def test_several_answers_to_one_query_share_everything_but_the_answer(world):
     task = make_task(TaskArguments(metric="exact_match", max_new_tokens=4))
     vlm = load_vlm(VLMArguments(vlm="data/concept_binding/vlm", max_batch_tokens=1024), task)
