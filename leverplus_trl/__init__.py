@@ -33,45 +33,29 @@ Importing the package registers its Auto classes with transformers, so that `Aut
 selector.
 """
 
-import importlib
-
-from .selectors import DemonstrationSelector, PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
-from .vlms import BaseVLM, Request, VLMArguments, load_vlm
+from .lazy import lazy
+from .selectors.auto_classes import register_when_imported
 
 
 __version__ = "0.1.0"
 
-#: What is loaded when it is first asked for.
-_LAZY = {
-    "BaseTask": "tasks",
-    "CandidateSampler": "retrieval",
-    "DataArguments": "tasks",
-    "SelectorSFTConfig": "trainer",
-    "SelectorSFTTrainer": "trainer",
-    "TaskArguments": "tasks",
-    "beam_search": "beams",
-    "load_examples": "tasks",
-    "make_task": "tasks",
-}
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "beams": ("beam_search",),
+        "retrieval": ("CandidateSampler", "embed_examples"),
+        "selectors": (
+            "DemonstrationSelector",
+            "GPT2SelectorConfig",
+            "GPT2SelectorModel",
+            "PointerSelectorConfig",
+            "PointerSelectorModel",
+            "SelectorProcessor",
+        ),
+        "tasks": ("BaseTask", "DataArguments", "TaskArguments", "load_examples", "make_task"),
+        "trainer": ("OfflineGRPOConfig", "OfflineGRPOTrainer", "SelectorSFTConfig", "SelectorSFTTrainer"),
+        "vlms": ("BaseVLM", "Request", "VLMArguments", "load_vlm"),
+    },
+)
 
-__all__ = [
-    "BaseVLM",
-    "DemonstrationSelector",
-    "PointerSelectorConfig",
-    "PointerSelectorModel",
-    "SelectorProcessor",
-    "Request",
-    "VLMArguments",
-    "load_vlm",
-    *_LAZY,
-]
-
-
-def __getattr__(name: str):
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+register_when_imported()

@@ -19,7 +19,6 @@ everything.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,29 +47,6 @@ SELECTOR_FILES = (
     "trainer_state.json",
     "encoder/*",  # where it was copied
 )
-
-
-@dataclass
-class HubArguments:
-    """
-    Where a stage's tables are shared.
-
-    Args:
-        push_to_hub (`str`, *optional*):
-            Dataset repository, `user/name`, that the tables are pushed to when they are complete. Whether it can be
-            written to is asked before the work begins. A stage that is complete already only pushes.
-        hub_private_repo (`bool`, *optional*, defaults to what the namespace does by default):
-            Whether the repository is private when it is created.
-    """
-
-    push_to_hub: str | None = field(
-        default=None, metadata={"help": "Dataset repository, user/name, that the tables are pushed to."}
-    )
-    hub_private_repo: bool | None = field(default=None, metadata={"help": "Whether that repository is private."})
-
-    def __post_init__(self):
-        if self.push_to_hub is not None:
-            check_repo_id(self.push_to_hub)
 
 
 def check_repo_id(repo_id: str) -> None:

@@ -22,7 +22,6 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from .provenance import versions
+from .shard import Shard
 
 
 logger = logging.getLogger(__name__)
@@ -53,33 +53,6 @@ NUMERIC_PACKAGES = ("torch", "transformers")
 NUMERIC_FACTS = ("num_threads", "device")
 #: Stages that compute nothing of which such bits could differ.
 STAGES_WITHOUT_MODELS = ("prepare",)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """
-    The part of a job that one launch of a job array does: every `count`-th unit of work.
-
-    Args:
-        index (`int`, *optional*, defaults to 0):
-            Which part, counted from 0.
-        count (`int`, *optional*, defaults to 1):
-            Number of parts; 1 is the whole job.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    @property
-    def is_part(self) -> bool:
-        return self.count > 1
-
-    def takes(self, number: int) -> bool:
-        """Whether the unit of this number, counted from 0, is one of this part's."""
-        return number % self.count == self.index
-
-    def __str__(self) -> str:
-        return f"{self.index}-of-{self.count}"
 
 
 class RunFolder:
@@ -281,12 +254,6 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
     open_still = {key for key in FOUND_KEYS if new.get(key) is None}
     different = [key for key in sorted((old.keys() | new.keys()) - open_still) if old.get(key) != new.get(key)]
     return "; ".join(f"{key}: {old.get(key)!r} there, {new.get(key)!r} here" for key in different)
-
-
-def named_folder(entry: str) -> tuple[str | None, str]:
-    """The name, if it has one, and the folder or hub id of `NAME=FOLDER`; a folder may have `=` in its own name."""
-    name, equals, folder = entry.partition("=")
-    return (None, entry) if not equals or Path(entry).exists() else (name, folder)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -27,7 +27,7 @@ import yaml
 from fake_hub import USER
 from paths import ROOT
 
-from leverplus_trl.hub import HubArguments
+from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.provenance import dataset_fingerprint
 from leverplus_trl.schema import BEAMS, ROLLOUTS
 from leverplus_trl.tables import read_table

@@ -12,23 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-from .beam_dataset import write_beam_dataset
-from .beam_generation import BeamArguments, generate_beams, num_scored_sequences, search_unit
-from .beam_search import Beams, beam_search, insert, selection_order
-from .info_score import ScoredPrompt, answer_score, info_score
+"""Beam search over ordered demonstrations, InfoScore, and the tables that a search leaves."""
+
+from ..lazy import lazy
 
 
-__all__ = [
-    "BeamArguments",
-    "Beams",
-    "ScoredPrompt",
-    "answer_score",
-    "beam_search",
-    "generate_beams",
-    "info_score",
-    "insert",
-    "num_scored_sequences",
-    "search_unit",
-    "selection_order",
-    "write_beam_dataset",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "beam_arguments": ("BeamArguments",),
+        "beam_dataset": ("write_beam_dataset",),
+        "beam_generation": ("generate_beams", "num_scored_sequences", "search_unit"),
+        "beam_search": ("Beams", "beam_search", "insert", "selection_order"),
+        "info_score": ("ScoredPrompt", "answer_score", "info_score"),
+    },
+)

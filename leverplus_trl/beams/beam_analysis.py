@@ -33,8 +33,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from .beam_arguments import METRIC
 from .beam_search import selection_order
-from .info_score import METRIC, ScoredPrompt, answer_score
+from .info_score import ScoredPrompt, answer_score
 
 
 ANALYSIS = "analysis.json"

@@ -15,7 +15,6 @@
 """From queries and candidates to beams and ledger, unit by unit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,68 +25,9 @@ from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
 from ..work_units import Unit, files_by_split, run_units, units_of
-from .beam_search import INSERTIONS, OBJECTIVES, beam_search
-from .info_score import METRIC, SCORES, ScoredPrompt, answer_score, info_score
-
-
-@dataclass
-class BeamArguments:
-    """
-    The search, and what it is run on.
-
-    Args:
-        output_dir (`str`):
-            Where the beams and ledger tables go.
-        query_splits (`list[str]`, *optional*, defaults to `["train"]`):
-            Splits whose examples are queries.
-        num_queries (`int`, *optional*):
-            Only the first so many of each split.
-        num_shots (`int`, *optional*, defaults to 2):
-            Demonstrations in a sequence (S).
-        beam_size (`int`, *optional*, defaults to 5):
-            Sequences kept for each query (B).
-        insertion (`str`, *optional*, defaults to `"left"`):
-            Where a newly chosen demonstration goes: `"left"` or `"right"`.
-        objective (`str`, *optional*, defaults to `"cumulative"`):
-            `"cumulative"` or `"marginal"`, see [`beam_search`].
-        score (`str`, *optional*, defaults to `"prob"`):
-            Scale of InfoScore: `"prob"`, the length-normalised probability of the right answer, `"logprob"`, its
-            logarithm, or `"metric"`, the task's metric of an answer that is generated greedily behind each sequence.
-            That costs much more and ties often (all right answers are alike to it), but is what captions are judged
-            by: CIDEr, its document frequencies counted over the answers of all examples of `query_splits`.
-        unit_size (`int`, *optional*, defaults to 8):
-            Queries in a unit of work: what is scored together, and what each process can lose.
-        preflight_seed (`int`, *optional*, defaults to 0):
-            Seed of the sequences that the preflight draws.
-    """
-
-    output_dir: str = field(metadata={"help": "Where the beams and ledger tables go."})
-    query_splits: list[str] = field(
-        default_factory=lambda: ["train"], metadata={"help": "Splits whose examples are queries."}
-    )
-    num_queries: int | None = field(default=None, metadata={"help": "Only the first so many queries of each split."})
-    num_shots: int = field(default=2, metadata={"help": "Demonstrations in a sequence (S)."})
-    beam_size: int = field(default=5, metadata={"help": "Sequences kept for each query (B)."})
-    insertion: str = field(default="left", metadata={"help": "left | right: where a new demonstration goes."})
-    objective: str = field(default="cumulative", metadata={"help": "cumulative | marginal: what beams are ranked by."})
-    score: str = field(default="prob", metadata={"help": "prob | logprob | metric: the scale of InfoScore."})
-    unit_size: int = field(default=8, metadata={"help": "Queries in a unit of work."})
-    preflight_seed: int = field(default=0, metadata={"help": "Seed of the preflight's random sequences."})
-
-    def __post_init__(self):
-        for name, options in {"insertion": INSERTIONS, "objective": OBJECTIVES, "score": SCORES}.items():
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(options)}.")
-        for name in ("num_shots", "beam_size", "unit_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        sliced = [split for split in self.query_splits if "[" in split]
-        if sliced:
-            raise ValueError(
-                f"query_splits holds the slice {sliced[0]!r}; name whole splits, and cut them by num_queries."
-            )
-        if self.num_queries is not None and self.num_queries < 1:
-            raise ValueError(f"num_queries is {self.num_queries}; it must be at least 1, or left out for all.")
+from .beam_arguments import METRIC, BeamArguments
+from .beam_search import beam_search
+from .info_score import ScoredPrompt, answer_score, info_score
 
 
 def num_scored_sequences(num_candidates: int, num_shots: int, beam_size: int) -> int:

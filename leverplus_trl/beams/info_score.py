@@ -20,10 +20,7 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
-
-#: The scale that is read off what the VLM says, not off the probability of what it should say.
-METRIC = "metric"
-SCORES = ("prob", "logprob", METRIC)
+from .beam_arguments import METRIC
 
 
 class ScoredPrompt(NamedTuple):

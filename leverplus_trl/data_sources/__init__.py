@@ -15,48 +15,20 @@
 """
 Published datasets as examples tables: a file for each family, which knows its official files and its hub datasets.
 
-A new one is a file with a [`DataSource`] and an entry in `DATA_SOURCES`.
+A new one is a file with a [`DataSource`], an entry in `DATA_SOURCES`, and its name in `names.py`.
 """
 
-from .coco_captions import COCO_2014, COCO_2017, COCO_KARPATHY
-from .data_source import DataSource, example, image_file
-from .docvqa import DOCVQA
-from .gsm8k import GSM8K
-from .mmbench import MMBENCH
-from .preparation import PreparedSplit, cut_splits, find_problems, finish
-from .raw_files import RawFiles
-from .reading import read_files, read_hub
-from .scienceqa import SCIENCEQA
-from .sst2 import SST2
-from .textvqa import TEXTVQA
-from .vqa import OKVQA, VQAV2
+from ..lazy import lazy
 
 
-DATA_SOURCES = {
-    "okvqa": OKVQA,
-    "vqav2": VQAV2,
-    "coco_2014": COCO_2014,
-    "coco_2017": COCO_2017,
-    "coco_karpathy": COCO_KARPATHY,
-    "textvqa": TEXTVQA,
-    "docvqa": DOCVQA,
-    "scienceqa": SCIENCEQA,
-    "gsm8k": GSM8K,
-    "sst2": SST2,
-    "mmbench": MMBENCH,
-}
-
-
-__all__ = [
-    "DATA_SOURCES",
-    "DataSource",
-    "PreparedSplit",
-    "RawFiles",
-    "cut_splits",
-    "example",
-    "find_problems",
-    "finish",
-    "image_file",
-    "read_files",
-    "read_hub",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "data_source": ("DataSource", "example", "image_file"),
+        "names": ("DATASETS",),
+        "preparation": ("PreparedSplit", "cut_splits", "find_problems", "finish"),
+        "raw_files": ("RawFiles",),
+        "reading": ("read_files", "read_hub"),
+        "sources": ("DATA_SOURCES",),
+    },
+)

@@ -25,15 +25,11 @@ from datasets import Dataset
 from ..beams import ScoredPrompt, info_score
 from ..beams.info_score import ledger_prompts
 from ..retrieval import ExampleEmbeddings, rank_candidates, rank_pool
-from .runs import HEURISTICS, ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, ZERO_SHOT
+from .methods import HEURISTICS, MIX, POOL_SUFFIX, RANDOM
 
 
-MIX = "mix"
 #: Shares of the sources that `mix` draws from, as the sampler of that name.
 MIX_SOURCES = {RANDOM: 0.5, "text_sim": 0.25, "image_sim": 0.25}
-#: Those that draw at random, once with each seed.
-RANDOM_METHODS = (RANDOM, MIX, RANDOM + POOL_SUFFIX)
-METHODS = (ZERO_SHOT, *HEURISTICS, SELECTOR, ORACLE)
 
 
 @dataclass

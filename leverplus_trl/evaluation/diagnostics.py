@@ -31,7 +31,8 @@ from datasets import Dataset
 from ..selectors.collapse import entropy, most_common_share
 from .gate import gate
 from .leakage import KINDS, LEAKED, NEAR_DUPLICATE, SAME_IMAGE, find_leaks, plain_text, select_by_id
-from .runs import ZERO_SHOT, Run, RunKey, Runs, by_method, method_label, method_rank, method_scope
+from .methods import ZERO_SHOT, method_label, method_rank, method_scope
+from .runs import Run, RunKey, Runs, by_method
 from .table import Bootstrap
 
 

@@ -38,7 +38,8 @@ from ..metrics import METRICS
 from ..provenance import digest
 from ..run_folder import write_atomically
 from .diagnostics import diagnose
-from .runs import SELECTOR, ZERO_SHOT, RunKey, Runs, read_order_probes, read_runs
+from .methods import SELECTOR, ZERO_SHOT
+from .runs import RunKey, Runs, read_order_probes, read_runs
 from .scores import check_scores, metric_rows, metric_scores, replace_accuracies
 from .significance import CONFIDENCE, NUM_RESAMPLES
 from .table import Bootstrap, make_table

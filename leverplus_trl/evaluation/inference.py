@@ -16,7 +16,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,117 +24,17 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetInfo
 
 from ..beams.info_score import ScoredPrompt, answer_score
-from ..run_folder import RunFolder, named_folder
+from ..run_folder import RunFolder
 from ..schema import PREDICTIONS
 from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
 from ..work_units import run_units, units_of
-from .baselines import METHODS
-from .runs import ORACLE, POOL_SUFFIX, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
+from .evaluation_arguments import EvaluationArguments
+from .methods import SHUFFLED_SUFFIX, ZERO_SHOT
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class EvaluationArguments:
-    """
-    What is answered, with whose demonstrations.
-
-    Args:
-        output_dir (`str`):
-            Where `predictions/` and `results.json` go.
-        eval_split (`str`, *optional*, defaults to `"test"`):
-            Split of the queries.
-        num_queries (`list[int]`, *optional*):
-            Only the first so many queries. Several numbers (100, 200, 300) are nested: the most are answered, each
-            once, and there are results for each number.
-        methods (`list[str]`, *optional*, defaults to all):
-            Methods to compare; zero-shot is always one.
-        shots (`list[int]`, *optional*, defaults to `[1, 2, 4]`):
-            Numbers of demonstrations; the oracle answers at those that the ledger holds.
-        method_seeds (`list[int]`, *optional*, defaults to `[0]`):
-            Seeds of the methods that draw at random; each answers once with each.
-        selectors (`list[str]`, *optional*):
-            Folders or hub ids of trained selectors, each as `NAME=PATH`; a path alone is called `selector`. Several
-            paths of one name are runs with different seeds: the tables show them and their average.
-        beams (`str`, *optional*):
-            Beams of the queries: their candidates are taken, and the oracle reads their ledger. Without them
-            candidates are sampled, and there is no oracle.
-        order_probes (`int`, *optional*, defaults to 50):
-            The first so many queries are also asked with the demonstrations of each selector (without one: of the
-            first method) in another order, at the most shots, to see what order does to the VLM. 0 for none.
-        unit_size (`int`, *optional*, defaults to 25):
-            Queries in a unit of work.
-    """
-
-    output_dir: str = field(metadata={"help": "Where predictions/ and results.json go."})
-    eval_split: str = field(default="test", metadata={"help": "Split of the queries."})
-    num_queries: list[int] | None = field(
-        default=None, metadata={"help": "Only the first so many queries; several numbers are nested test sets."}
-    )
-    methods: list[str] = field(default_factory=lambda: list(METHODS), metadata={"help": "Methods to compare."})
-    shots: list[int] = field(default_factory=lambda: [1, 2, 4], metadata={"help": "Numbers of demonstrations."})
-    method_seeds: list[int] = field(
-        default_factory=lambda: [0], metadata={"help": "Seeds of the methods that draw at random."}
-    )
-    selectors: list[str] = field(
-        default_factory=list, metadata={"help": "Selectors as NAME=PATH or PATH; one name may have several (seeds)."}
-    )
-    beams: str | None = field(default=None, metadata={"help": "Beams of the queries: candidates, and the oracle."})
-    order_probes: int = field(
-        default=50, metadata={"help": "Queries that are also asked with shuffled demonstrations, at the most shots."}
-    )
-    unit_size: int = field(default=25, metadata={"help": "Queries in a unit of work."})
-
-    def __post_init__(self):
-        if isinstance(self.num_queries, int):  # as recipes say it
-            self.num_queries = [self.num_queries]
-        if self.num_queries is not None and (not self.num_queries or min(self.num_queries) < 1):
-            raise ValueError(f"num_queries is {self.num_queries}; expected numbers of at least 1, or nothing for all.")
-        if not self.method_seeds or len(set(self.method_seeds)) < len(self.method_seeds):
-            raise ValueError(f"method_seeds is {self.method_seeds}; expected one seed or several different ones.")
-        if self.order_probes < 0:
-            raise ValueError(f"order_probes is {self.order_probes}; expected a number of queries, or 0 for none.")
-        if self.unit_size < 1:
-            raise ValueError(f"unit_size is {self.unit_size}; expected at least 1.")
-        unknown = [method for method in self.methods if method not in METHODS]
-        if unknown:
-            raise ValueError(f"Unknown method {unknown[0]!r}; expected some of {', '.join(METHODS)}.")
-        if "[" in self.eval_split:
-            raise ValueError(
-                f"eval_split is the slice {self.eval_split!r}; name a whole split, and cut it by num_queries."
-            )
-        if not self.shots or min(self.shots) < 1:
-            raise ValueError(f"shots is {self.shots}; expected numbers of at least 1 (zero-shot is always answered).")
-        if SELECTOR in self.methods and not self.selectors:
-            raise ValueError("`methods` holds 'selector': set `selectors`, or take it out of `methods`.")
-        if self.selectors and SELECTOR not in self.methods:
-            logger.warning("`methods` does not hold 'selector', so no selector is evaluated.")
-            self.selectors = []
-        taken = [
-            name
-            for name in self.selector_paths
-            if (name in METHODS and name != SELECTOR) or name.endswith((POOL_SUFFIX, SHUFFLED_SUFFIX))
-        ]
-        if taken:
-            raise ValueError(f"A selector can't be called {taken[0]!r}, which is a method's name; name it otherwise.")
-        if ORACLE in self.methods and not self.beams:
-            raise ValueError(
-                "`methods` holds 'oracle': set `beams`, whose ledger it reads, or take it out of `methods`."
-            )
-        if ZERO_SHOT not in self.methods:
-            self.methods = [ZERO_SHOT, *self.methods]
-
-    @property
-    def selector_paths(self) -> dict[str, list[str]]:
-        """`{name: paths, one a seed}`, in the order in which they were named."""
-        found: dict[str, list[str]] = {}
-        for entry in self.selectors:
-            name, path = named_folder(entry)
-            found.setdefault(name or SELECTOR, []).append(path)
-        return found
 
 
 #: `{(method, shots, seed): demonstration ids of each query, in prompt order}`; `None` for a query that is not asked.

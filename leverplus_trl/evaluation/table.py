@@ -19,19 +19,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 
 from ..selectors.collapse import is_collapsed, most_common_share
-from .runs import (
-    HEURISTICS,
-    ORACLE,
-    POOL_SUFFIX,
-    RANDOM,
-    Accuracies,
-    Averages,
-    RunKey,
-    Runs,
-    average_over_seeds,
-    by_method,
-    method_scope,
-)
+from .methods import HEURISTICS, ORACLE, POOL_SUFFIX, RANDOM, method_scope
+from .runs import Accuracies, Averages, RunKey, Runs, average_over_seeds, by_method
 from .significance import Interval, bootstrap_mean, holm, paired_difference, paired_p_value
 
 

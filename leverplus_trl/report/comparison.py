@@ -19,7 +19,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..evaluation.runs import method_label, method_rank
+from ..evaluation.methods import method_label, method_rank
 from .evaluations import Evaluation, facets
 from .published import SOURCE, Published, is_okvqa, published_model, published_okvqa
 from .sections import Row, Section, Table

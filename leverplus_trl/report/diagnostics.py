@@ -16,7 +16,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from ..evaluation.runs import method_label
+from ..evaluation.methods import method_label
 from ..metrics import METRICS, Metric
 from .evaluations import Evaluation
 from .sections import Row, Section, Table

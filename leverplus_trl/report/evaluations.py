@@ -23,7 +23,7 @@ from datasets import Dataset, Features, concatenate_datasets
 from ..evaluation.evaluation import check_same_test_set, describe_test_set, read_results
 from ..metrics import METRICS
 from ..provenance import digest
-from ..run_folder import named_folder
+from ..recipe import named_folder
 from ..schema import PREDICTIONS
 from ..tables import read_table, splits_of
 from .tables import shots_of

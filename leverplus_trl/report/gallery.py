@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from ..evaluation.runs import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, ZERO_SHOT, method_label, method_rank
+from ..evaluation.methods import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, ZERO_SHOT, method_label, method_rank
 from .evaluations import Evaluation
 from .tables import average_rows, headline_shots, metric_of
 

@@ -28,7 +28,7 @@ from collections.abc import Mapping, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..evaluation.runs import POOL_SUFFIX, method_label
+from ..evaluation.methods import POOL_SUFFIX, method_label
 from .evaluations import Evaluation
 from .sections import Section, section_markdown
 from .tables import (

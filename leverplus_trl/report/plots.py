@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..evaluation.runs import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_label, method_rank
+from ..evaluation.methods import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_label, method_rank
 from ..evaluation.significance import Interval, bootstrap_mean
 from .tables import average_rows, metric_of, shots_of
 

@@ -16,7 +16,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..evaluation.runs import ZERO_SHOT, method_label
+from ..evaluation.methods import ZERO_SHOT, method_label
 from ..evaluation.table import unordered_pair
 from .evaluations import Evaluation
 from .sections import Row, Section, Table

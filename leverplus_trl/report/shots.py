@@ -19,7 +19,7 @@ from statistics import fmean
 
 from datasets import Dataset
 
-from ..evaluation.runs import ZERO_SHOT
+from ..evaluation.methods import ZERO_SHOT
 from ..evaluation.significance import paired_difference
 from .evaluations import Evaluation
 from .plots import plot_accuracy_by_shots

@@ -22,7 +22,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..evaluation.runs import ORACLE, SELECTOR, ZERO_SHOT, method_label, method_rank
+from ..evaluation.methods import ORACLE, SELECTOR, ZERO_SHOT, method_label, method_rank
 from ..metrics import METRICS, Metric
 
 

@@ -12,20 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-from .candidate_sampler import SAMPLERS, CandidateSampler, SamplerArguments, sample_candidates
-from .embeddings import ExampleEmbeddings, embed_examples
-from .similarity_index import SIMILARITIES, SimilarityIndex, rank_candidates, rank_pool
+"""Embeddings, indexes and candidate samplers."""
+
+from ..lazy import lazy
 
 
-__all__ = [
-    "SAMPLERS",
-    "SIMILARITIES",
-    "CandidateSampler",
-    "ExampleEmbeddings",
-    "SamplerArguments",
-    "SimilarityIndex",
-    "embed_examples",
-    "rank_candidates",
-    "rank_pool",
-    "sample_candidates",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "candidate_sampler": ("CandidateSampler", "sample_candidates"),
+        "embeddings": ("ExampleEmbeddings", "embed_examples"),
+        "sampler_arguments": ("SAMPLERS", "SIMILARITIES", "SamplerArguments"),
+        "similarity_index": ("SimilarityIndex", "rank_candidates", "rank_pool"),
+    },
+)

@@ -22,73 +22,13 @@ Candidates come in the sampler's order: a random one for `random`, the most simi
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import Dataset
 
 from .embeddings import ExampleEmbeddings, embed_examples
-from .similarity_index import SIMILARITIES, SimilarityIndex, similarity_vectors
-
-
-#: The similarities that each sampler asks for.
-SAMPLERS = {
-    "random": (),
-    **{kind: (kind,) for kind in SIMILARITIES},
-    "mix": ("text_sim", "image_sim"),
-}
-
-
-@dataclass
-class SamplerArguments:
-    """Arguments of candidate sampling and of the encoder behind it."""
-
-    encoder: str | None = field(
-        default=None,
-        metadata={"help": "CLIP model or, for text_sim, sentence encoder that embeds examples: hub id or folder."},
-    )
-    encoder_revision: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit of the encoder on the hub."}
-    )
-    sampler: str = field(
-        default="random",
-        metadata={
-            "help": "How candidates are drawn from the pool: random, text_sim, image_sim, image_text_sim (sum of both "
-            "similarities) or mix (half random, a quarter text-similar, a quarter image-similar)."
-        },
-    )
-    num_candidates: int = field(default=64, metadata={"help": "Candidates of each query (K)."})
-    sampler_seed: int = field(default=0, metadata={"help": "Seed of the random part of the candidates."})
-    encoder_batch_size: int = field(default=64, metadata={"help": "Examples that the encoder embeds at once."})
-    embeddings_dir: str | None = field(
-        default=None,
-        metadata={"help": "Where embeddings are kept. Defaults to leverplus_trl/embeddings under HF_HOME."},
-    )
-
-    def __post_init__(self) -> None:
-        check_sampler(self.sampler, self.num_candidates)
-        if self.encoder_batch_size < 1:
-            raise ValueError(f"encoder_batch_size is {self.encoder_batch_size}; expected at least 1.")
-        if SAMPLERS[self.sampler] and not self.encoder:
-            raise ValueError(f"The sampler {self.sampler!r} compares embeddings: set `encoder`, or take 'random'.")
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The embeddings that the sampler compares, of `"image"` and `"text"`."""
-        return sampler_modalities(self.sampler)
-
-
-def sampler_modalities(sampler: str) -> tuple[str, ...]:
-    """The embeddings that a sampler compares, of `"image"` and `"text"`; none for `random`."""
-    return tuple(sorted({modality for kind in SAMPLERS[sampler] for modality in SIMILARITIES[kind]}))
-
-
-def check_sampler(sampler: str, num_candidates: int) -> None:
-    """Raises `ValueError` for an unknown sampler or fewer than one candidate."""
-    if sampler not in SAMPLERS:
-        raise ValueError(f"Unknown sampler {sampler!r}; expected one of {', '.join(SAMPLERS)}.")
-    if num_candidates < 1:
-        raise ValueError(f"num_candidates is {num_candidates}; expected at least 1.")
+from .sampler_arguments import SAMPLERS, SamplerArguments, check_sampler, sampler_modalities
+from .similarity_index import SimilarityIndex, similarity_vectors
 
 
 class CandidateSampler:

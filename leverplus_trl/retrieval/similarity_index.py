@@ -26,10 +26,9 @@ import faiss
 import numpy as np
 
 from .embeddings import ExampleEmbeddings
+from .sampler_arguments import SIMILARITIES
 
 
-#: What each kind of similarity compares.
-SIMILARITIES = {"text_sim": ("text",), "image_sim": ("image",), "image_text_sim": ("image", "text")}
 SHORTLIST_MARGIN = 8
 FAISS_ERROR = 1e-5  # more than the rounding error of a float32 inner product of unit vectors
 

@@ -12,10 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""
+Rollouts: sequences from many sources, answered by the VLM and measured once; rewards are made of the measures.
+"""
 
-"""Rollouts: sequences from many sources, answered by the VLM and measured once; rewards are made of the measures."""
-
-from .rewards import REWARDS, compute_rewards, load_reward
+from ..lazy import lazy
 
 
-__all__ = ["REWARDS", "compute_rewards", "load_reward"]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "rewards": ("REWARDS", "compute_rewards", "load_reward"),
+        "rollout_arguments": ("RolloutArguments",),
+    },
+)

@@ -33,7 +33,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from datasets import Dataset
 
-from ..beams.info_score import SCORES, ScoredPrompt, answer_score
+from ..beams.beam_arguments import SCORES
+from ..beams.info_score import ScoredPrompt, answer_score
 from ..metrics import METRICS
 
 

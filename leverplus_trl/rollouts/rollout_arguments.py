@@ -17,7 +17,7 @@
 
 from dataclasses import dataclass, field
 
-from ..retrieval import SIMILARITIES
+from ..retrieval.sampler_arguments import SIMILARITIES
 
 
 @dataclass

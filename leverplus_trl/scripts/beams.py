@@ -32,8 +32,9 @@ from trl import TrlParser
 
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
 from ..beams.beam_analysis import describe, write_analysis
-from ..beams.info_score import METRIC
-from ..hub import HubArguments, check_writable
+from ..beams.beam_arguments import METRIC
+from ..hub import check_writable
+from ..hub_arguments import HubArguments
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
@@ -77,7 +78,7 @@ def main(
     hub_args: HubArguments,
 ) -> None:
     state = start_stage(stage_args, "beams")
-    stage_args.check_memory(vlm_args.memory_mb, state.device)
+    stage_args.check_memory(vlm_args.memory_mb, state.device.type)
     task = make_task(task_args)
     pool = load_examples(data_args, data_args.pool_split)
     task.check_examples(pool, data_args.pool_split)

@@ -31,10 +31,20 @@ import numpy as np
 from datasets import Dataset
 from trl import TrlParser
 
-from ..evaluation.baselines import HEURISTICS, RANDOM_METHODS, Choices, choose, oracle, reordered
+from ..evaluation.baselines import Choices, choose, oracle, reordered
 from ..evaluation.evaluation import read_results, summarize, write_results
-from ..evaluation.inference import EvaluationArguments, Plan, answer_queries, read_predictions
-from ..evaluation.runs import ORACLE, POOL_SUFFIX, RANDOM, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
+from ..evaluation.evaluation_arguments import EvaluationArguments
+from ..evaluation.inference import Plan, answer_queries, read_predictions
+from ..evaluation.methods import (
+    HEURISTICS,
+    ORACLE,
+    POOL_SUFFIX,
+    RANDOM,
+    RANDOM_METHODS,
+    SELECTOR,
+    SHUFFLED_SUFFIX,
+    ZERO_SHOT,
+)
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates
@@ -87,7 +97,7 @@ def main(
     eval_args: EvaluationArguments,
 ) -> None:
     state = start_stage(stage_args, "evaluate")
-    stage_args.check_memory(vlm_args.memory_mb, state.device)
+    stage_args.check_memory(vlm_args.memory_mb, state.device.type)
     task = make_task(task_args)
     pool = load_examples(data_args, data_args.pool_split)
     queries = load_examples(data_args, eval_args.eval_split)

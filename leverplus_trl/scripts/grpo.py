@@ -22,7 +22,7 @@ leverplus grpo --config recipes/demo/40_grpo.yaml
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,7 @@ from ..trainer import (
 )
 from ..trainer.offline_grpo_losses import has_spread
 from ..trainer.saving import COMPLETE
+from .grpo_arguments import GRPOArguments
 from .stage_arguments import StageArguments
 from .training import (
     check_pool,
@@ -75,53 +76,6 @@ class FoundEncoder(NamedTuple):
     revision: str | None
     commit: str
     copied: bool
-
-
-@dataclass
-class GRPOArguments:
-    """
-    Which selector learns from which rollouts.
-
-    Candidates, insertion and encoder are those of the selector.
-
-    Args:
-        selector (`str`):
-            Folder or hub id of the selector to go on from: what the stage `sft` made.
-        rollouts (`str`):
-            Folder or hub id of the rollouts table.
-        selector_revision (`str`, *optional*):
-            Hub revision of the selector.
-        rollouts_revision (`str`, *optional*):
-            Hub revision of the rollouts.
-        train_split (`str`, *optional*, defaults to `"train"`):
-            Split of the rollouts to learn from; slices such as `"train[:100]"` work.
-        eval_split (`str`, *optional*, defaults to `"validation"`):
-            Split of the rollouts that chooses the best weights; null for none, which keeps the last.
-        encoder (`str`, *optional*, defaults to that of the selector):
-            Where the encoder lies, if not where it lay when the selector was trained.
-        encoder_revision (`str`, *optional*):
-            Its revision.
-        encoder_batch_size (`int`, *optional*, defaults to 64):
-            Examples embedded at once.
-        embeddings_dir (`str`, *optional*):
-            Where embeddings are kept.
-        cache_mb (`int`, *optional*, defaults to 4096):
-            Memory for prepared images, where the selector encodes them itself (v2_lora).
-    """
-
-    selector: str = field(metadata={"help": "Folder or hub id of the selector to go on from."})
-    rollouts: str = field(metadata={"help": "Folder or hub id of the rollouts table."})
-    selector_revision: str | None = field(default=None, metadata={"help": "Hub revision of the selector."})
-    rollouts_revision: str | None = field(default=None, metadata={"help": "Hub revision of the rollouts."})
-    train_split: str = field(default="train", metadata={"help": "Split of the rollouts to learn from."})
-    eval_split: str | None = field(
-        default="validation", metadata={"help": "Split of the rollouts that chooses the best weights; null for none."}
-    )
-    encoder: str | None = field(default=None, metadata={"help": "Where the selector's encoder lies by now."})
-    encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
-    encoder_batch_size: int = field(default=64, metadata={"help": "Examples embedded at once."})
-    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
-    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora."})
 
 
 def make_parser() -> TrlParser:

@@ -29,7 +29,6 @@ import logging
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import PartialState
@@ -41,28 +40,13 @@ from ..run_folder import RunFolder, differences
 from ..tables import push_tables
 from ..work_units import MANIFEST, files_by_split
 from . import beams, evaluate, rollouts
+from .merge_arguments import MergeArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.merge")  # as a module that is run, __name__ is "__main__"
 
 #: Stages that can be cut into shards; each has `LAST_FILE` and `finish`.
 SCRIPTS = {"beams": beams, "rollouts": rollouts, "evaluate": evaluate}
-
-
-@dataclass
-class MergeArguments:
-    """
-    What is merged.
-
-    Args:
-        output_dir (`str`):
-            The `output_dir` of the shards if they shared one; else where the tables are to go.
-        shards (`list[str]`, *optional*):
-            Folders of shards that had one each; they are left as they are.
-    """
-
-    output_dir: str = field(metadata={"help": "Folder that the shards shared, or where the tables are to go."})
-    shards: list[str] = field(default_factory=list, metadata={"help": "Folders of shards that had one each."})
 
 
 def make_parser() -> TrlParser:

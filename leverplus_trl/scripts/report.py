@@ -31,6 +31,7 @@ from pathlib import Path
 from trl import TrlParser
 
 from ..launch import start_stage
+from ..recipe import named_folder
 from ..report.beams import beams_section, read_analysis
 from ..report.comparison import comparison_csv, comparison_section, results_csv
 from ..report.diagnostics import diagnostics_section, metrics_section
@@ -43,7 +44,7 @@ from ..report.selectors import selectors_section
 from ..report.shots import shots_section
 from ..report.tables import markdown_table
 from ..report.training import STATE, training_section
-from ..run_folder import RunFolder, named_folder, write_atomically
+from ..run_folder import RunFolder, write_atomically
 from ..schema import BEAMS
 from ..tasks import DataArguments, load_examples
 from .stage_arguments import StageArguments

@@ -31,8 +31,9 @@ from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from trl import TrlParser
 
-from ..beams.info_score import METRIC
-from ..hub import HubArguments, check_writable
+from ..beams.beam_arguments import METRIC
+from ..hub import check_writable
+from ..hub_arguments import HubArguments
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SIMILARITIES, embed_examples
@@ -93,7 +94,7 @@ def main(
     hub_args: HubArguments,
 ) -> None:
     state = start_stage(stage_args, "rollouts")
-    stage_args.check_memory(vlm_args.memory_mb, state.device)
+    stage_args.check_memory(vlm_args.memory_mb, state.device.type)
     task = make_task(task_args)
     made_by = provenance_of(rollout_args.beams, "beams")
     if rollout_args.num_shots is None:

@@ -22,7 +22,7 @@ leverplus sft --config recipes/demo/20_sft.yaml
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 
 from datasets import Dataset
 from transformers import set_seed
@@ -42,6 +42,7 @@ from ..selectors import (
     BaseSelectorModel,
     GPT2SelectorConfig,
     GPT2SelectorModel,
+    PointerSelectorConfig,
     PointerSelectorModel,
     SelectorProcessor,
 )
@@ -57,6 +58,7 @@ from ..trainer import (
     with_pixels,
 )
 from ..trainer.saving import COMPLETE
+from .sft_arguments import SFTArguments
 from .stage_arguments import StageArguments
 from .training import (
     check_pool,
@@ -98,125 +100,6 @@ LORA_FIELDS = {
 FROM_THE_BEAMS = ("sampler", "num_candidates", "sampler_seed", "insertion", "score", "num_shots")
 
 
-@dataclass
-class SFTArguments:
-    """
-    What to learn from, and which selector learns.
-
-    Candidates, insertion, score and encoder are those of the beams: a selector must choose as the search did.
-
-    Args:
-        beams (`str`):
-            Folder or hub id of the beams and ledger tables.
-        beams_revision (`str`, *optional*):
-            Hub revision of these.
-        train_split (`str`, *optional*, defaults to `"train"`):
-            Split of the beams to learn from; slices such as `"train[:100]"` work.
-        eval_split (`str`, *optional*, defaults to `"validation"`):
-            Split of the beams that chooses the best checkpoint; null for none, which keeps the last.
-        selector (`str`, *optional*, defaults to `"v2"`):
-            Preset of the selector.
-        encoder (`str`, *optional*, defaults to that of the beams):
-            Frozen encoder of the embeddings.
-        encoder_revision (`str`, *optional*):
-            Its revision.
-        embeddings_dir (`str`, *optional*):
-            Where embeddings are kept.
-        encoding (`str`, *optional*):
-            What describes query and demonstration, by the name of the pair: one of `ENCODINGS`.
-        query_features, candidate_features, hidden_size, num_tower_layers, num_cross_attention_layers,
-        candidate_encoder_layers, num_heads, history, scoring, diversity, stop, step_embeddings, dropout,
-        initial_temperature, learn_temperature, num_layers, max_shots (*optional*, default to those of the preset):
-            Fields of the selector's config, [`PointerSelectorConfig`] or [`GPT2SelectorConfig`].
-        lora_r, lora_alpha, lora_dropout, lora_bias, lora_target_modules (*optional*, default to those of
-        [`EncoderLoraConfig`]):
-            Adapters on the encoder, for `selector: v2_lora`.
-        copy_encoder (`bool`, *optional*, defaults to `False`):
-            Whether the files of the encoder are put into the selector's folder, and used from there. Else it is named
-            in the config alone.
-        cache_mb (`int`, *optional*, defaults to 4096):
-            Memory for prepared images, where the selector encodes them itself. Others are prepared anew for each
-            batch, by `dataloader_num_workers` processes.
-    """
-
-    beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger tables."})
-    beams_revision: str | None = field(default=None, metadata={"help": "Hub revision of the beams."})
-    train_split: str = field(default="train", metadata={"help": "Split of the beams to learn from."})
-    eval_split: str | None = field(
-        default="validation", metadata={"help": "Split of the beams that chooses the best checkpoint; null for none."}
-    )
-    selector: str = field(default="v2", metadata={"help": f"Preset of the selector: {' | '.join(PRESETS)}."})
-    encoder: str | None = field(default=None, metadata={"help": "Frozen encoder; that of the beams if not given."})
-    encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
-    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
-    encoding: str | None = field(
-        default=None, metadata={"help": f"What describes query and demonstration: {' | '.join(ENCODINGS)}."}
-    )
-    query_features: list[str] | None = field(default=None, metadata={"help": "What describes a query: image, text."})
-    candidate_features: list[str] | None = field(
-        default=None, metadata={"help": "What describes a candidate: image, text, answer."}
-    )
-    hidden_size: int | None = field(default=None, metadata={"help": "Width of the selector."})
-    num_tower_layers: int | None = field(default=None, metadata={"help": "Linear layers of a tower."})
-    num_cross_attention_layers: int | None = field(default=None, metadata={"help": "Blocks of cross-attention."})
-    candidate_encoder_layers: int | None = field(
-        default=None, metadata={"help": "Blocks in which candidates attend to each other."}
-    )
-    num_heads: int | None = field(default=None, metadata={"help": "Attention heads of a block."})
-    history: str | None = field(default=None, metadata={"help": "none | scalar_gate | vector_gate | gru."})
-    scoring: str | None = field(default=None, metadata={"help": "cosine | additive."})
-    diversity: str | None = field(default=None, metadata={"help": "none | mmr: mark down what is like a pick."})
-    stop: bool | None = field(default=None, metadata={"help": "Whether it may pick fewer than asked for."})
-    step_embeddings: bool | None = field(default=None, metadata={"help": "Whether it knows which step it is at."})
-    dropout: float | None = field(default=None, metadata={"help": "Dropout while training."})
-    initial_temperature: float | None = field(default=None, metadata={"help": "First temperature of the scores."})
-    learn_temperature: bool | None = field(default=None, metadata={"help": "Whether the temperature is trained."})
-    num_layers: int | None = field(default=None, metadata={"help": "Blocks of v0."})
-    max_shots: int | None = field(default=None, metadata={"help": "Most shots that v0 can be asked for."})
-    lora_r: int | None = field(default=None, metadata={"help": "Rank of the adapters of v2_lora."})
-    lora_alpha: float | None = field(
-        default=None, metadata={"help": "Adapters are multiplied by lora_alpha / lora_r."}
-    )
-    lora_dropout: float | None = field(default=None, metadata={"help": "Dropout of the adapters while training."})
-    lora_bias: str | None = field(default=None, metadata={"help": "Biases that are trained: none | all | lora_only."})
-    lora_target_modules: list[str] | None = field(default=None, metadata={"help": "Layers that are adapted."})
-    copy_encoder: bool = field(default=False, metadata={"help": "Whether the encoder is copied to the output folder."})
-    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora."})
-
-    def __post_init__(self):
-        if self.selector not in PRESETS:
-            raise ValueError(f"selector is {self.selector!r}; expected one of {', '.join(PRESETS)}.")
-        if self.encoding is not None:
-            if self.encoding not in ENCODINGS:
-                raise ValueError(f"encoding is {self.encoding!r}; expected one of {', '.join(ENCODINGS)}.")
-            if self.query_features or self.candidate_features:
-                raise ValueError("Set either `encoding` or `query_features` and `candidate_features`, not both.")
-        self.make_config()  # refuses nonsense before any table is read
-
-    def make_config(self, **values) -> BaseSelectorConfig:
-        """
-        The selector's config: the preset, what is set beside it, and `values`.
-
-        Raises:
-            `ValueError`: a field that this kind of selector does not have, or a value that makes no sense.
-        """
-        config_class, preset = PRESETS[self.selector]
-        # `encoder` and its revision are arguments here as well; what they are in the end is in `values`.
-        own = {name: value for name, value in asdict(self).items() if name in CONFIG_FIELDS and value is not None}
-        if self.encoding is not None:
-            own["query_features"], own["candidate_features"] = ENCODINGS[self.encoding]
-        foreign = sorted(set(own) - {one.name for one in fields(config_class)})
-        if foreign:
-            raise ValueError(f"The selector {self.selector} ({config_class.__name__}) has no field {foreign[0]!r}.")
-        lora = {LORA_FIELDS[name]: value for name in LORA_FIELDS if (value := getattr(self, name)) is not None}
-        if lora and "lora" not in preset:
-            named = next(name for name in LORA_FIELDS if getattr(self, name) is not None)
-            raise ValueError(f"{named} is set, but the selector {self.selector} has no adapters; v2_lora has.")
-        if lora:
-            own["lora"] = preset["lora"] | lora
-        return config_class(**(preset | own | values))
-
-
 def make_parser() -> TrlParser:
     return TrlParser(
         (StageArguments, DataArguments, SFTArguments, SelectorSFTConfig),
@@ -229,6 +112,7 @@ def main(
     stage_args: StageArguments, data_args: DataArguments, sft_args: SFTArguments, training_args: SelectorSFTConfig
 ) -> None:
     state = start_stage(stage_args, "sft")
+    make_config(sft_args)  # refuses nonsense before any table is read
     made_by = table_provenance(sft_args.beams, sft_args.beams_revision)
     splits = {"train_split": sft_args.train_split, "eval_split": sft_args.eval_split}
     check_splits("beams", sft_args.beams, sft_args.beams_revision, splits)
@@ -264,7 +148,8 @@ def main(
         if training_args.push_to_hub and state.is_main_process:
             push_run(training_args)
         return
-    config = sft_args.make_config(
+    config = make_config(
+        sft_args,
         **{name: made_by["recipe"][name] for name in FROM_THE_BEAMS},
         encoder=encoder,
         encoder_revision=encoder_revision,
@@ -282,6 +167,31 @@ def main(
     train(SelectorSFTTrainer, model, training_args, datasets, sft_args.train_split, sft_args.eval_split)
     logger.info("The selector is in %s.", run.path)
     state.wait_for_everyone()
+
+
+def make_config(sft_args: SFTArguments, **values) -> BaseSelectorConfig:
+    """
+    The selector's config: the preset, what is set beside it, and `values`.
+
+    Raises:
+        `ValueError`: a field that this kind of selector does not have, or a value that makes no sense.
+    """
+    model_type, preset = PRESETS[sft_args.selector]
+    config_class = {kind.model_type: kind for kind in (PointerSelectorConfig, GPT2SelectorConfig)}[model_type]
+    # `encoder` and its revision are arguments here as well; what they are in the end is in `values`.
+    own = {name: value for name, value in asdict(sft_args).items() if name in CONFIG_FIELDS and value is not None}
+    if sft_args.encoding is not None:
+        own["query_features"], own["candidate_features"] = ENCODINGS[sft_args.encoding]
+    foreign = sorted(set(own) - {one.name for one in fields(config_class)})
+    if foreign:
+        raise ValueError(f"The selector {sft_args.selector} ({config_class.__name__}) has no field {foreign[0]!r}.")
+    lora = {LORA_FIELDS[name]: value for name in LORA_FIELDS if (value := getattr(sft_args, name)) is not None}
+    if lora and "lora" not in preset:
+        named = next(name for name in LORA_FIELDS if getattr(sft_args, name) is not None)
+        raise ValueError(f"{named} is set, but the selector {sft_args.selector} has no adapters; v2_lora has.")
+    if lora:
+        own["lora"] = preset["lora"] | lora
+    return config_class(**(preset | own | values))
 
 
 def build(

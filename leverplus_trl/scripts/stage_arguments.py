@@ -16,9 +16,7 @@
 
 from dataclasses import dataclass, field
 
-import torch
-
-from ..run_folder import Shard
+from ..shard import Shard
 
 
 @dataclass
@@ -82,9 +80,9 @@ class ShardedStageArguments(StageArguments):
         if self.shard_index is not None and not 0 <= self.shard_index < self.num_shards:
             raise ValueError(f"shard_index is {self.shard_index}, num_shards {self.num_shards}; expected {named}.")
 
-    def check_memory(self, memory_mb: int | None, device: torch.device) -> None:
+    def check_memory(self, memory_mb: int | None, device_type: str) -> None:
         """Raises `ValueError` if shards would each take the memory they find, which then makes different outputs."""
-        if self.shard.is_part and not self.dry_run and memory_mb is None and device.type == "cuda":
+        if self.shard.is_part and not self.dry_run and memory_mb is None and device_type == "cuda":
             raise ValueError(
                 f"num_shards is {self.num_shards} and memory_mb is not set: each shard would take what is free on its "
                 "GPU, and results made with different values can't be merged. Set `memory_mb` in the recipe, to what "

@@ -12,48 +12,23 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""
-Selectors: models that choose demonstrations. Importing this registers them with the Auto classes of transformers.
-"""
+"""Selectors: models that choose demonstrations."""
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
-
-from .base_selector import BaseSelectorModel, Selection, SelectorOutput, action_mask, action_step_logprobs
-from .base_selector_config import BaseSelectorConfig, read_selector_config
-from .collapse import CollapseMeasures, is_collapsed, measure_collapse
-from .configuration_gpt2_selector import GPT2SelectorConfig
-from .configuration_pointer_selector import EncoderLoraConfig, PointerSelectorConfig
-from .demonstration_selector import DemonstrationSelection, DemonstrationSelector
-from .modeling_gpt2_selector import GPT2SelectorModel
-from .modeling_pointer_selector import PointerSelectorModel
-from .presets import ENCODINGS, PRESETS
-from .processing_selector import SelectorProcessor
+from ..lazy import lazy
 
 
-for config, model in ((PointerSelectorConfig, PointerSelectorModel), (GPT2SelectorConfig, GPT2SelectorModel)):
-    AutoConfig.register(config.model_type, config)
-    AutoModel.register(config, model)
-    AutoProcessor.register(config, SelectorProcessor)
-
-__all__ = [
-    "ENCODINGS",
-    "PRESETS",
-    "BaseSelectorConfig",
-    "BaseSelectorModel",
-    "CollapseMeasures",
-    "DemonstrationSelection",
-    "DemonstrationSelector",
-    "EncoderLoraConfig",
-    "GPT2SelectorConfig",
-    "GPT2SelectorModel",
-    "PointerSelectorConfig",
-    "PointerSelectorModel",
-    "Selection",
-    "SelectorOutput",
-    "SelectorProcessor",
-    "action_mask",
-    "action_step_logprobs",
-    "is_collapsed",
-    "measure_collapse",
-    "read_selector_config",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "base_selector": ("BaseSelectorModel", "Selection", "SelectorOutput", "action_mask", "action_step_logprobs"),
+        "base_selector_config": ("BaseSelectorConfig", "read_selector_config"),
+        "collapse": ("CollapseMeasures", "is_collapsed", "measure_collapse"),
+        "configuration_gpt2_selector": ("GPT2SelectorConfig",),
+        "configuration_pointer_selector": ("EncoderLoraConfig", "PointerSelectorConfig"),
+        "demonstration_selector": ("DemonstrationSelection", "DemonstrationSelector"),
+        "modeling_gpt2_selector": ("GPT2SelectorModel",),
+        "modeling_pointer_selector": ("PointerSelectorModel",),
+        "presets": ("ENCODINGS", "PRESETS"),
+        "processing_selector": ("SelectorProcessor",),
+    },
+)

@@ -18,7 +18,7 @@
 from dataclasses import field
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 
 FEATURES = ("image", "text", "answer")
@@ -139,6 +139,8 @@ class BaseSelectorConfig(PreTrainedConfig):
 
 def read_selector_config(name_or_path: str, revision: str | None = None) -> BaseSelectorConfig:
     """The config of a selector; raises `ValueError` for anything that is not one."""
+    from transformers import AutoConfig  # which registers this class when it is imported
+
     try:
         config = AutoConfig.from_pretrained(name_or_path, revision=revision)
     except (OSError, ValueError) as error:

@@ -34,8 +34,9 @@ from transformers.utils import cached_file
 
 from ..hub import PLACEHOLDER, push_selector
 from ..provenance import dataset_fingerprint, digest, model_revision
-from ..retrieval.candidate_sampler import CandidateSampler, sampler_modalities
+from ..retrieval.candidate_sampler import CandidateSampler
 from ..retrieval.embeddings import MODALITIES, Encoder, ExampleEmbeddings, embed_examples
+from ..retrieval.sampler_arguments import sampler_modalities
 from .base_selector import BaseSelectorModel
 from .configuration_gpt2_selector import GPT2SelectorConfig
 from .encoder_lora import SelectorEncoder, copied_encoder, copy_encoder

@@ -15,22 +15,17 @@
 
 """The selectors and the encodings that have a name. A preset is a named set of config values, nothing more."""
 
-from .base_selector_config import BaseSelectorConfig
-from .configuration_gpt2_selector import GPT2SelectorConfig
-from .configuration_pointer_selector import PointerSelectorConfig
-
-
 _V2 = {"num_cross_attention_layers": 3, "history": "vector_gate"}
 
-#: `{preset: (config class, values)}`. v3 and v4 are v2, then trained by offline RL: two names from the literature for
+#: `{preset: (model type, values)}`. v3 and v4 are v2, then trained by offline RL: two names from the literature for
 # one  recipe, v3 with Flamingo and v4 with Qwen.
-PRESETS: dict[str, tuple[type[BaseSelectorConfig], dict]] = {
-    "v0": (GPT2SelectorConfig, {}),
-    "v1": (PointerSelectorConfig, {"num_cross_attention_layers": 0, "history": "scalar_gate"}),
-    "v2": (PointerSelectorConfig, _V2),
-    "v2_lora": (PointerSelectorConfig, _V2 | {"lora": {}}),
-    "v3": (PointerSelectorConfig, _V2),
-    "v4": (PointerSelectorConfig, _V2),
+PRESETS: dict[str, tuple[str, dict]] = {
+    "v0": ("gpt2_selector", {}),
+    "v1": ("pointer_selector", {"num_cross_attention_layers": 0, "history": "scalar_gate"}),
+    "v2": ("pointer_selector", _V2),
+    "v2_lora": ("pointer_selector", _V2 | {"lora": {}}),
+    "v3": ("pointer_selector", _V2),
+    "v4": ("pointer_selector", _V2),
 }
 
 #: What describes a query and a demonstration, by the names that Lever-LM gives these pairs:

@@ -12,44 +12,23 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-from .base_task import BaseTask, Example, TaskArguments
-from .captioning import CaptioningTask
-from .examples import DataArguments, check_disjoint, first_queries, load_examples
-from .math_word_problem import MathWordProblemTask
-from .multiple_choice import MultipleChoiceTask
-from .text_classification import TextClassificationTask
-from .vqa import VQATask
+"""What an example is, how it becomes turns and prompt segments, and which metric scores an answer."""
+
+from ..lazy import lazy
 
 
-TASKS = {
-    "vqa": VQATask,
-    "captioning": CaptioningTask,
-    "multiple_choice": MultipleChoiceTask,
-    "math_word_problem": MathWordProblemTask,
-    "text_classification": TextClassificationTask,
-}
-
-
-def make_task(args: TaskArguments) -> BaseTask:
-    """The task a recipe names."""
-    if args.task not in TASKS:
-        raise ValueError(f"task is {args.task!r}; expected one of {', '.join(TASKS)}.")
-    return TASKS[args.task](args)
-
-
-__all__ = [
-    "TASKS",
-    "BaseTask",
-    "CaptioningTask",
-    "DataArguments",
-    "Example",
-    "MathWordProblemTask",
-    "MultipleChoiceTask",
-    "TaskArguments",
-    "TextClassificationTask",
-    "VQATask",
-    "check_disjoint",
-    "first_queries",
-    "load_examples",
-    "make_task",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "base_task": ("BaseTask", "Example"),
+        "captioning": ("CaptioningTask",),
+        "data_arguments": ("DataArguments",),
+        "examples": ("check_disjoint", "first_queries", "load_examples"),
+        "math_word_problem": ("MathWordProblemTask",),
+        "multiple_choice": ("MultipleChoiceTask",),
+        "task_arguments": ("TaskArguments",),
+        "text_classification": ("TextClassificationTask",),
+        "task_classes": ("TASKS", "make_task"),
+        "vqa": ("VQATask",),
+    },
+)

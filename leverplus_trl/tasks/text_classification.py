@@ -18,7 +18,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from .base_task import BaseTask, Example, TaskArguments
+from .base_task import BaseTask, Example
+from .task_arguments import TaskArguments
 
 
 class TextClassificationTask(BaseTask):

@@ -14,32 +14,19 @@
 
 """Trainers of selectors. They read tables and never run a VLM."""
 
-from .offline_grpo_config import OfflineGRPOConfig
-from .offline_grpo_trainer import OfflineGRPOTrainer
-from .pixel_dataset import EncoderTable, PixelDataset, embed_inputs, with_pixels
-from .rollout_dataset import RolloutDataset, RolloutGroups, rollout_groups
-from .sft_config import SelectorSFTConfig
-from .sft_dataset import ScoredPrefixes, SelectorDataset, scored_prefixes
-from .sft_losses import beam_weights, beams_loss, listwise_loss
-from .sft_trainer import SelectorSFTTrainer
+from ..lazy import lazy
 
 
-__all__ = [
-    "EncoderTable",
-    "OfflineGRPOConfig",
-    "OfflineGRPOTrainer",
-    "PixelDataset",
-    "RolloutDataset",
-    "RolloutGroups",
-    "ScoredPrefixes",
-    "SelectorDataset",
-    "SelectorSFTConfig",
-    "SelectorSFTTrainer",
-    "beam_weights",
-    "beams_loss",
-    "embed_inputs",
-    "listwise_loss",
-    "rollout_groups",
-    "scored_prefixes",
-    "with_pixels",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "offline_grpo_config": ("OfflineGRPOConfig",),
+        "offline_grpo_trainer": ("OfflineGRPOTrainer",),
+        "pixel_dataset": ("EncoderTable", "PixelDataset", "embed_inputs", "with_pixels"),
+        "rollout_dataset": ("RolloutDataset", "RolloutGroups", "rollout_groups"),
+        "sft_config": ("SelectorSFTConfig",),
+        "sft_dataset": ("ScoredPrefixes", "SelectorDataset", "scored_prefixes"),
+        "sft_losses": ("beam_weights", "beams_loss", "listwise_loss"),
+        "sft_trainer": ("SelectorSFTTrainer",),
+    },
+)

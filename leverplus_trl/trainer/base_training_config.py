@@ -16,9 +16,11 @@
 """What the arguments of all selectors' trainers share."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import TrainingArguments
+
+from .training_fields import TrainingFields
 
 
 def take_launched_precision(args: TrainingArguments) -> None:
@@ -30,7 +32,7 @@ def take_launched_precision(args: TrainingArguments) -> None:
 
 
 @dataclass
-class BaseSelectorTrainingConfig(TrainingArguments):
+class BaseSelectorTrainingConfig(TrainingFields, TrainingArguments):
     """
     `transformers.TrainingArguments` with other defaults, since a selector is small.
 
@@ -38,33 +40,8 @@ class BaseSelectorTrainingConfig(TrainingArguments):
         `ValueError`: an argument that has no effect here, or that would lose gradients.
     """
 
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
-    warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or a share of all below 1."})
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Queries in a batch, on each device."})
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "The same while evaluating."})
-    eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: no | steps | epoch."})
-    eval_steps: float = field(default=0.1, metadata={"help": "Steps between evaluations, or a share of all below 1."})
-    save_strategy: str = field(default="steps", metadata={"help": "When to save: no | steps | epoch | best."})
-    save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or a share of all below 1."})
-    save_total_limit: int = field(default=1, metadata={"help": "Checkpoints kept, besides the best one."})
-    logging_steps: float = field(default=0.02, metadata={"help": "Steps between logs, or a share of all below 1."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best checkpoint, not the last."})
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Without effect: batches are gathered from tensors, not from columns."}
-    )
-    dataloader_pin_memory: bool = field(default=False, metadata={"help": "Whether batches go to pinned memory."})
-    hub_strategy: str = field(default="end", metadata={"help": "A selector is pushed once, when it is trained: end."})
-
     def __post_init__(self):
-        if self.label_smoothing_factor:
-            raise ValueError(
-                "label_smoothing_factor has no effect on selectors; leave it out (in `sft`, set label_smoothing)."
-            )
-        if self.hub_strategy != "end":
-            raise ValueError(
-                f"hub_strategy is {self.hub_strategy!r}, but a selector is pushed once, when it is trained: leave it "
-                "out."
-            )
+        self.check()
         take_launched_precision(self)
         super().__post_init__()
         if (self.gradient_checkpointing_kwargs or {}).get("use_reentrant"):

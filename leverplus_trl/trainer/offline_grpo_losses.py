@@ -22,9 +22,6 @@ then make the same gradient as one batch.
 import torch
 
 
-SCALE_REWARDS = ("group", "batch", "none")
-LOSS_TYPES = ("grpo", "dr_grpo")
-IMPORTANCE_SAMPLING_LEVELS = ("step", "sequence")
 #: Rewards of a group that differ by less are equal: what differs is rounding.
 MIN_SPREAD = 1e-6
 _EPS = 1e-8

@@ -12,25 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-from .base_vlm import BaseVLM
-from .causal_lm import CausalLM
-from .chat_vlm import ChatVLM
-from .loading import FAMILIES, load_vlm
-from .preflight import preflight
-from .qwen2_5_vl import Qwen2_5_VL
-from .requests import AnswerLogprob, Request
-from .vlm_arguments import VLMArguments
+"""A frozen model that scores and answers, one file a family."""
+
+from ..lazy import lazy
 
 
-__all__ = [
-    "FAMILIES",
-    "AnswerLogprob",
-    "BaseVLM",
-    "CausalLM",
-    "ChatVLM",
-    "Qwen2_5_VL",
-    "Request",
-    "VLMArguments",
-    "load_vlm",
-    "preflight",
-]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "base_vlm": ("BaseVLM",),
+        "causal_lm": ("CausalLM",),
+        "chat_vlm": ("ChatVLM",),
+        "loading": ("FAMILIES", "load_vlm"),
+        "preflight": ("preflight",),
+        "qwen2_5_vl": ("Qwen2_5_VL",),
+        "requests": ("AnswerLogprob", "Request"),
+        "vlm_arguments": ("VLMArguments",),
+    },
+)

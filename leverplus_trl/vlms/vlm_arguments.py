@@ -16,10 +16,9 @@
 
 from dataclasses import dataclass, field
 
-import torch
-
 
 PROMPT_FORMATS = ("auto", "chat", "plain")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 QUANTIZATIONS = ("4bit", "8bit")
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
@@ -85,8 +84,8 @@ class VLMArguments:
     def __post_init__(self):
         if self.prompt_format not in PROMPT_FORMATS:
             raise ValueError(f"prompt_format is {self.prompt_format!r}; expected one of {', '.join(PROMPT_FORMATS)}.")
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise ValueError(f"dtype is {self.dtype!r}; expected the name of a torch dtype, e.g. float32 or bfloat16.")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}.")
         if self.quantization is not None and self.quantization not in QUANTIZATIONS:
             raise ValueError(
                 f"quantization is {self.quantization!r}; expected one of {', '.join(QUANTIZATIONS)}, or nothing."

@@ -35,7 +35,7 @@ from small_world import VLM, beam_arguments, write_examples
 
 import leverplus_trl.rollouts.rollout_generation as rollout_generation
 import leverplus_trl.scripts.rollouts as stage
-from leverplus_trl.hub import HubArguments
+from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.provenance import model_revision
 from leverplus_trl.retrieval import embed_examples
 from leverplus_trl.rollouts import compute_rewards

@@ -25,7 +25,7 @@ from vlms.tiny_models import tiny_llava
 from leverplus_trl.beams import BeamArguments, search_unit
 from leverplus_trl.beams.beam_generation import generate_beams
 from leverplus_trl.evaluation.inference import EvaluationArguments
-from leverplus_trl.hub import HubArguments
+from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.retrieval import CandidateSampler
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.rollouts.rollout_generation import answer_unit

@@ -1,0 +1,61 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The names of the methods that an evaluation compares."""
+
+ZERO_SHOT, RANDOM, ORACLE, SELECTOR = "zero_shot", "random", "oracle", "selector"
+SIMILARITIES = ("text_sim", "image_sim", "image_text_sim")
+POOL_SUFFIX = "_pool"
+POOL_HEURISTICS = tuple(name + POOL_SUFFIX for name in (RANDOM, *SIMILARITIES))
+#: What a selector has to beat, over the sampled candidates or the whole pool.
+HEURISTICS = (RANDOM, *SIMILARITIES, "mix", *POOL_HEURISTICS)
+#: Order of methods in every table; selectors that have names of their own stand where `selector` does.
+METHOD_ORDER = (ZERO_SHOT, RANDOM, *SIMILARITIES, "mix", SELECTOR, ORACLE, *POOL_HEURISTICS)
+METHODS = (ZERO_SHOT, *HEURISTICS, SELECTOR, ORACLE)
+MIX = "mix"
+#: Those that draw at random, once with each seed.
+RANDOM_METHODS = (RANDOM, MIX, RANDOM + POOL_SUFFIX)
+#: Names in words.
+LABELS = {
+    "zero_shot": "zero-shot",
+    "random": "random",
+    "text_sim": "text similarity",
+    "image_sim": "image similarity",
+    "image_text_sim": "image+text similarity",
+    "mix": "mix",
+    "selector": "selector",
+    "oracle": "oracle",
+}
+#: Behind the name of a method whose demonstrations were put in another order, to see what order does.
+SHUFFLED_SUFFIX = "~shuffled"
+
+
+def method_scope(method: str) -> str:
+    """What a method chooses from: `"candidates"` (the K sampled), `"pool"` (names that end in `_pool`) or `"none"`."""
+    if method == ZERO_SHOT:
+        return "none"
+    return "pool" if method.endswith(POOL_SUFFIX) else "candidates"
+
+
+def method_rank(method: str) -> tuple[int, str]:
+    """Sorting key: the order of `METHOD_ORDER`; other names are those of selectors, in alphabetical order."""
+    return (METHOD_ORDER.index(method if method in METHOD_ORDER else SELECTOR), method)
+
+
+def method_label(method: str) -> str:
+    """A method's name in words; names that are not known stay as they are."""
+    base = method.removesuffix(POOL_SUFFIX)
+    if base not in LABELS:
+        return method
+    return LABELS[base] + (" (whole pool)" if base != method else "")

@@ -1,0 +1,59 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Packages whose public names are loaded when they are first asked for (PEP 562), so that importing one is cheap."""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+
+class LazyPackage(ModuleType):
+    """A package of which a public name means the object, also after the submodule of that name was imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and name in self.__dict__.get("__all__", ()):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+def lazy(
+    package: str, names: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """
+    What a package needs to load its public names late.
+
+    Args:
+        package (`str`):
+            Its `__name__`.
+        names (`Mapping[str, Sequence[str]]`):
+            For each of its modules, the public names that it defines.
+
+    Returns:
+        Its `__getattr__`, `__dir__` and `__all__`.
+    """
+    module_of = {name: module for module, own in names.items() for name in own}
+    here = sys.modules[package]
+    here.__class__ = LazyPackage
+
+    def load(name: str) -> Any:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f".{module_of[name]}", package), name)
+        setattr(here, name, value)
+        return value
+
+    return load, lambda: sorted({*vars(here), *module_of}), sorted(module_of)

@@ -1,0 +1,64 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The recipe keys of the stage `grpo`."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class GRPOArguments:
+    """
+    Which selector learns from which rollouts.
+
+    Candidates, insertion and encoder are those of the selector.
+
+    Args:
+        selector (`str`):
+            Folder or hub id of the selector to go on from: what the stage `sft` made.
+        rollouts (`str`):
+            Folder or hub id of the rollouts table.
+        selector_revision (`str`, *optional*):
+            Hub revision of the selector.
+        rollouts_revision (`str`, *optional*):
+            Hub revision of the rollouts.
+        train_split (`str`, *optional*, defaults to `"train"`):
+            Split of the rollouts to learn from; slices such as `"train[:100]"` work.
+        eval_split (`str`, *optional*, defaults to `"validation"`):
+            Split of the rollouts that chooses the best weights; null for none, which keeps the last.
+        encoder (`str`, *optional*, defaults to that of the selector):
+            Where the encoder lies, if not where it lay when the selector was trained.
+        encoder_revision (`str`, *optional*):
+            Its revision.
+        encoder_batch_size (`int`, *optional*, defaults to 64):
+            Examples embedded at once.
+        embeddings_dir (`str`, *optional*):
+            Where embeddings are kept.
+        cache_mb (`int`, *optional*, defaults to 4096):
+            Memory for prepared images, where the selector encodes them itself (v2_lora).
+    """
+
+    selector: str = field(metadata={"help": "Folder or hub id of the selector to go on from."})
+    rollouts: str = field(metadata={"help": "Folder or hub id of the rollouts table."})
+    selector_revision: str | None = field(default=None, metadata={"help": "Hub revision of the selector."})
+    rollouts_revision: str | None = field(default=None, metadata={"help": "Hub revision of the rollouts."})
+    train_split: str = field(default="train", metadata={"help": "Split of the rollouts to learn from."})
+    eval_split: str | None = field(
+        default="validation", metadata={"help": "Split of the rollouts that chooses the best weights; null for none."}
+    )
+    encoder: str | None = field(default=None, metadata={"help": "Where the selector's encoder lies by now."})
+    encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
+    encoder_batch_size: int = field(default=64, metadata={"help": "Examples embedded at once."})
+    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
+    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora."})

@@ -1,0 +1,114 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The recipe keys of the stage `sft`."""
+
+from dataclasses import dataclass, field
+
+from ..selectors.presets import ENCODINGS, PRESETS
+
+
+@dataclass
+class SFTArguments:
+    """
+    What to learn from, and which selector learns.
+
+    Candidates, insertion, score and encoder are those of the beams: a selector must choose as the search did.
+
+    Args:
+        beams (`str`):
+            Folder or hub id of the beams and ledger tables.
+        beams_revision (`str`, *optional*):
+            Hub revision of these.
+        train_split (`str`, *optional*, defaults to `"train"`):
+            Split of the beams to learn from; slices such as `"train[:100]"` work.
+        eval_split (`str`, *optional*, defaults to `"validation"`):
+            Split of the beams that chooses the best checkpoint; null for none, which keeps the last.
+        selector (`str`, *optional*, defaults to `"v2"`):
+            Preset of the selector.
+        encoder (`str`, *optional*, defaults to that of the beams):
+            Frozen encoder of the embeddings.
+        encoder_revision (`str`, *optional*):
+            Its revision.
+        embeddings_dir (`str`, *optional*):
+            Where embeddings are kept.
+        encoding (`str`, *optional*):
+            What describes query and demonstration, by the name of the pair: one of `ENCODINGS`.
+        query_features, candidate_features, hidden_size, num_tower_layers, num_cross_attention_layers,
+        candidate_encoder_layers, num_heads, history, scoring, diversity, stop, step_embeddings, dropout,
+        initial_temperature, learn_temperature, num_layers, max_shots (*optional*, default to those of the preset):
+            Fields of the selector's config, [`PointerSelectorConfig`] or [`GPT2SelectorConfig`].
+        lora_r, lora_alpha, lora_dropout, lora_bias, lora_target_modules (*optional*, default to those of
+        [`EncoderLoraConfig`]):
+            Adapters on the encoder, for `selector: v2_lora`.
+        copy_encoder (`bool`, *optional*, defaults to `False`):
+            Whether the files of the encoder are put into the selector's folder, and used from there. Else it is named
+            in the config alone.
+        cache_mb (`int`, *optional*, defaults to 4096):
+            Memory for prepared images, where the selector encodes them itself. Others are prepared anew for each
+            batch, by `dataloader_num_workers` processes.
+    """
+
+    beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger tables."})
+    beams_revision: str | None = field(default=None, metadata={"help": "Hub revision of the beams."})
+    train_split: str = field(default="train", metadata={"help": "Split of the beams to learn from."})
+    eval_split: str | None = field(
+        default="validation", metadata={"help": "Split of the beams that chooses the best checkpoint; null for none."}
+    )
+    selector: str = field(default="v2", metadata={"help": f"Preset of the selector: {' | '.join(PRESETS)}."})
+    encoder: str | None = field(default=None, metadata={"help": "Frozen encoder; that of the beams if not given."})
+    encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
+    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
+    encoding: str | None = field(
+        default=None, metadata={"help": f"What describes query and demonstration: {' | '.join(ENCODINGS)}."}
+    )
+    query_features: list[str] | None = field(default=None, metadata={"help": "What describes a query: image, text."})
+    candidate_features: list[str] | None = field(
+        default=None, metadata={"help": "What describes a candidate: image, text, answer."}
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "Width of the selector."})
+    num_tower_layers: int | None = field(default=None, metadata={"help": "Linear layers of a tower."})
+    num_cross_attention_layers: int | None = field(default=None, metadata={"help": "Blocks of cross-attention."})
+    candidate_encoder_layers: int | None = field(
+        default=None, metadata={"help": "Blocks in which candidates attend to each other."}
+    )
+    num_heads: int | None = field(default=None, metadata={"help": "Attention heads of a block."})
+    history: str | None = field(default=None, metadata={"help": "none | scalar_gate | vector_gate | gru."})
+    scoring: str | None = field(default=None, metadata={"help": "cosine | additive."})
+    diversity: str | None = field(default=None, metadata={"help": "none | mmr: mark down what is like a pick."})
+    stop: bool | None = field(default=None, metadata={"help": "Whether it may pick fewer than asked for."})
+    step_embeddings: bool | None = field(default=None, metadata={"help": "Whether it knows which step it is at."})
+    dropout: float | None = field(default=None, metadata={"help": "Dropout while training."})
+    initial_temperature: float | None = field(default=None, metadata={"help": "First temperature of the scores."})
+    learn_temperature: bool | None = field(default=None, metadata={"help": "Whether the temperature is trained."})
+    num_layers: int | None = field(default=None, metadata={"help": "Blocks of v0."})
+    max_shots: int | None = field(default=None, metadata={"help": "Most shots that v0 can be asked for."})
+    lora_r: int | None = field(default=None, metadata={"help": "Rank of the adapters of v2_lora."})
+    lora_alpha: float | None = field(
+        default=None, metadata={"help": "Adapters are multiplied by lora_alpha / lora_r."}
+    )
+    lora_dropout: float | None = field(default=None, metadata={"help": "Dropout of the adapters while training."})
+    lora_bias: str | None = field(default=None, metadata={"help": "Biases that are trained: none | all | lora_only."})
+    lora_target_modules: list[str] | None = field(default=None, metadata={"help": "Layers that are adapted."})
+    copy_encoder: bool = field(default=False, metadata={"help": "Whether the encoder is copied to the output folder."})
+    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora."})
+
+    def __post_init__(self):
+        if self.selector not in PRESETS:
+            raise ValueError(f"selector is {self.selector!r}; expected one of {', '.join(PRESETS)}.")
+        if self.encoding is not None:
+            if self.encoding not in ENCODINGS:
+                raise ValueError(f"encoding is {self.encoding!r}; expected one of {', '.join(ENCODINGS)}.")
+            if self.query_features or self.candidate_features:
+                raise ValueError("Set either `encoding` or `query_features` and `candidate_features`, not both.")

@@ -1,0 +1,106 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The selectors in the Auto classes of transformers, so that `AutoModel.from_pretrained` knows a selector's folder.
+
+They are registered when transformers imports its Auto classes, or at once if it did so before: importing this package
+imports neither transformers nor torch.
+"""
+
+import importlib.abc
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+
+
+#: Modules of the configuration and of the model of each kind of selector, and the names in them.
+SELECTORS = {
+    "PointerSelectorConfig": ("configuration_pointer_selector", "PointerSelectorModel", "modeling_pointer_selector"),
+    "GPT2SelectorConfig": ("configuration_gpt2_selector", "GPT2SelectorModel", "modeling_gpt2_selector"),
+}
+
+
+class _Deferred(type):
+    """A class that is loaded when it is used: importing models here could import a module that is being imported."""
+
+    def __getattr__(cls, name: str):
+        return getattr(getattr(importlib.import_module(cls.__module__), cls.__name__), name)
+
+
+def _deferred(name: str, module: str, **values) -> type:
+    return _Deferred(name, (), {"__module__": f"{__package__}.{module}", **values})
+
+
+def _configs() -> dict[str, type]:
+    return {
+        name: getattr(importlib.import_module(f".{module}", __package__), name)
+        for name, (module, *_) in SELECTORS.items()
+    }
+
+
+def _register_configs() -> None:
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    for config in _configs().values():
+        AutoConfig.register(config.model_type, config)
+
+
+def _register_models() -> None:
+    from transformers.models.auto.modeling_auto import AutoModel
+
+    for name, config in _configs().items():
+        _, model, module = SELECTORS[name]
+        AutoModel.register(config, _deferred(model, module, config_class=config))
+
+
+def _register_processors() -> None:
+    from transformers.models.auto.processing_auto import AutoProcessor
+
+    for config in _configs().values():
+        AutoProcessor.register(config, _deferred("SelectorProcessor", "processing_selector"))
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Calls a function after a module was imported; once each."""
+
+    def __init__(self, actions: dict[str, Callable[[], None]]):
+        self.actions = actions
+
+    def find_spec(self, fullname: str, path=None, target=None) -> ModuleSpec | None:
+        action = self.actions.pop(fullname, None)
+        if action is None:
+            return None
+        spec = importlib.util.find_spec(fullname)
+        execute = spec.loader.exec_module
+
+        def execute_then_act(module) -> None:
+            execute(module)
+            action()
+
+        spec.loader.exec_module = execute_then_act
+        return spec
+
+
+def register_when_imported() -> None:
+    """Registers every selector in `AutoConfig`, `AutoModel` and `AutoProcessor`, now or when these are imported."""
+    later = {}
+    actions = {"configuration": _register_configs, "modeling": _register_models, "processing": _register_processors}
+    for kind, action in actions.items():
+        module = f"transformers.models.auto.{kind}_auto"
+        if module in sys.modules:
+            action()
+        else:
+            later[module] = action
+    sys.meta_path.insert(0, _AfterImport(later))

@@ -1,0 +1,66 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The recipe keys of the task and its prompt."""
+
+from dataclasses import dataclass, field
+
+from ..metrics.names import METRIC_NAMES
+
+
+TASK_NAMES = ("vqa", "captioning", "multiple_choice", "math_word_problem", "text_classification")
+
+
+@dataclass
+class TaskArguments:
+    """
+    The task and its prompt.
+
+    Args:
+        task (`str`, *optional*, defaults to `"vqa"`):
+            `"vqa"`, `"captioning"`, `"multiple_choice"`, `"math_word_problem"` or `"text_classification"`.
+        metric (`str`, *optional*):
+            Metric that scores an answer; the task's own if not given.
+        question_template (`str`, *optional*):
+            Text shown to the VLM, with `{question}` (captions may do without) and any other text column of the example
+            in braces.
+        answer_template (`str`, *optional*):
+            The words the VLM should answer with, in demonstrations and where answers are scored, such as
+            `"The answer is {answer}."`; the bare answer if not given.
+        labels (`list[str]`, *optional*):
+            The classes of a classification task.
+        max_new_tokens (`int`, *optional*, defaults to 10):
+            Longest answer that is generated.
+    """
+
+    task: str = field(default="vqa", metadata={"help": f"{' | '.join(TASK_NAMES)}."})
+    metric: str | None = field(default=None, metadata={"help": f"{' | '.join(METRIC_NAMES)}; that of the task."})
+    question_template: str | None = field(default=None, metadata={"help": "Prompt text with {question} in it."})
+    answer_template: str | None = field(default=None, metadata={"help": "Words to answer with, {answer} in them."})
+    labels: list[str] | None = field(default=None, metadata={"help": "Classes of a classification task."})
+    max_new_tokens: int = field(default=10, metadata={"help": "Longest answer that is generated, in tokens."})
+
+    def __post_init__(self):
+        if self.task not in TASK_NAMES:
+            raise ValueError(f"task is {self.task!r}; expected one of {', '.join(TASK_NAMES)}.")
+        if self.metric is not None and self.metric not in METRIC_NAMES:
+            raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(METRIC_NAMES)}.")
+        # All captions answer the same question, which OpenFlamingo's "Output:" leaves out.
+        asks = self.question_template is None or "{question}" in self.question_template or self.task == "captioning"
+        if not asks:
+            raise ValueError(f"question_template {self.question_template!r} does not contain {{question}}.")
+        if self.answer_template is not None and "{answer}" not in self.answer_template:
+            raise ValueError(f"answer_template {self.answer_template!r} does not contain {{answer}}.")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; an answer has at least one token.")

@@ -1,0 +1,37 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The tasks by name."""
+
+from .base_task import BaseTask
+from .captioning import CaptioningTask
+from .math_word_problem import MathWordProblemTask
+from .multiple_choice import MultipleChoiceTask
+from .task_arguments import TaskArguments
+from .text_classification import TextClassificationTask
+from .vqa import VQATask
+
+
+TASKS = {
+    "vqa": VQATask,
+    "captioning": CaptioningTask,
+    "multiple_choice": MultipleChoiceTask,
+    "math_word_problem": MathWordProblemTask,
+    "text_classification": TextClassificationTask,
+}
+
+
+def make_task(args: TaskArguments) -> BaseTask:
+    """The task a recipe names."""
+    return TASKS[args.task](args)

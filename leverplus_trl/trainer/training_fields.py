@@ -1,0 +1,222 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The recipe keys that selectors' trainers add to `transformers.TrainingArguments`, or have another default for.
+
+Apart from the configs, since importing `TrainingArguments` takes seconds.
+"""
+
+from dataclasses import dataclass, field
+
+
+LOSS_TYPES = ("listwise", "beams")
+SCORE_WEIGHTS = ("none", "softmax")
+SCALE_REWARDS = ("group", "batch", "none")
+GRPO_LOSS_TYPES = ("grpo", "dr_grpo")
+IMPORTANCE_SAMPLING_LEVELS = ("step", "sequence")
+
+
+@dataclass
+class TrainingFields:
+    """What all selectors' trainers have: other defaults for fields of `transformers.TrainingArguments`."""
+
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
+    warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or a share of all below 1."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Queries in a batch, on each device."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "The same while evaluating."})
+    eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: no | steps | epoch."})
+    eval_steps: float = field(default=0.1, metadata={"help": "Steps between evaluations, or a share of all below 1."})
+    save_strategy: str = field(default="steps", metadata={"help": "When to save: no | steps | epoch | best."})
+    save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or a share of all below 1."})
+    save_total_limit: int = field(default=1, metadata={"help": "Checkpoints kept, besides the best one."})
+    logging_steps: float = field(default=0.02, metadata={"help": "Steps between logs, or a share of all below 1."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best checkpoint, not the last."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Without effect: batches are gathered from tensors, not from columns."}
+    )
+    dataloader_pin_memory: bool = field(default=False, metadata={"help": "Whether batches go to pinned memory."})
+    hub_strategy: str = field(default="end", metadata={"help": "A selector is pushed once, when it is trained: end."})
+    label_smoothing_factor: float = field(default=0.0, metadata={"help": "Without effect on selectors."})
+    max_steps: int = field(default=-1, metadata={"help": "Optimizer steps, in place of num_train_epochs."})
+
+    def check(self) -> None:
+        """Raises `ValueError` for a value that has no effect here."""
+        if self.label_smoothing_factor:
+            raise ValueError(
+                "label_smoothing_factor has no effect on selectors; leave it out (in `sft`, set label_smoothing)."
+            )
+        if self.hub_strategy != "end":
+            raise ValueError(
+                f"hub_strategy is {self.hub_strategy!r}, but a selector is pushed once, when it is trained: leave it "
+                "out."
+            )
+
+
+@dataclass
+class SFTFields(TrainingFields):
+    """Those of [`SelectorSFTConfig`], which explains them."""
+
+    loss_type: str = field(default="listwise", metadata={"help": "listwise | beams: what the policy is drawn to."})
+    tau: float = field(default=0.03, metadata={"help": "Temperature of the targets, on the scale of the scores."})
+    top_n: int = field(default=5, metadata={"help": "Beams of each query that the beams loss imitates."})
+    score_weights: str = field(
+        default="none", metadata={"help": "none | softmax: how the beams loss weighs the beams of a query."}
+    )
+    label_smoothing: float = field(
+        default=0.0, metadata={"help": "Share of each target that is spread over all candidates in question."}
+    )
+    # What follows are other defaults for fields of TrainingArguments: a selector trains from scratch.
+    learning_rate: float = field(default=3e-3, metadata={"help": "Highest learning rate."})
+    weight_decay: float = field(default=1.0, metadata={"help": "Weight decay of matrices."})
+    num_train_epochs: float = field(default=50.0, metadata={"help": "How often each query is seen."})
+    metric_for_best_model: str = field(
+        default="eval_regret", metadata={"help": "What the best checkpoint is best in."}
+    )
+    greater_is_better: bool = field(default=False, metadata={"help": "Whether more of it is better."})
+
+    def check(self) -> None:
+        """Raises `ValueError` for values that make no sense, alone or together."""
+        super().check()
+        for name, options in {"loss_type": LOSS_TYPES, "score_weights": SCORE_WEIGHTS}.items():
+            if getattr(self, name) not in options:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(options)}.")
+        if not self.tau > 0.0:
+            raise ValueError(f"tau is {self.tau}; scores are divided by it, so it must be above 0 (0.03, say).")
+        if self.top_n < 1:
+            raise ValueError(f"top_n is {self.top_n}; the loss needs at least 1 beam.")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}; expected a share from 0 to below 1.")
+        if self.score_weights != "none" and self.loss_type != "beams":
+            raise ValueError(
+                f"score_weights is {self.score_weights!r}, but loss_type {self.loss_type!r} reads the scores of all "
+                "candidates already; set loss_type: beams or leave score_weights out."
+            )
+
+
+@dataclass
+class OfflineGRPOFields(TrainingFields):
+    """Those of [`OfflineGRPOConfig`], which explains them."""
+
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["accuracy"], metadata={"help": "Rewards: names, or package.module:function."}
+    )
+    reward_weights: list[float] | None = field(default=None, metadata={"help": "Weight of each; 1 if not given."})
+    scale_rewards: str = field(
+        default="group", metadata={"help": "group | batch | none: whose standard deviation rewards are divided by."}
+    )
+    advantage_clip: float = field(default=5.0, metadata={"help": "Largest advantage, in either direction."})
+    rce_epochs: float = field(default=2.0, metadata={"help": "Epochs of the warm-up, of all num_train_epochs."})
+    rce_tau_start: float = field(default=2.0, metadata={"help": "Temperature of the weights when it begins."})
+    rce_tau_end: float = field(default=0.5, metadata={"help": "Temperature of the weights when it ends."})
+    curriculum_top_k: int = field(default=3, metadata={"help": "Best sequences of a group that count at first."})
+    curriculum_epochs: float = field(default=1.0, metadata={"help": "Epochs after the warm-up with these alone."})
+    num_iterations: int = field(default=2, metadata={"help": "Optimizer steps in a row on each batch."})
+    epsilon: float = field(default=0.2, metadata={"help": "How far below 1 a ratio may fall."})
+    epsilon_high: float | None = field(default=None, metadata={"help": "How far above 1; epsilon if not given."})
+    importance_sampling_level: str = field(default="step", metadata={"help": "step | sequence: what has a ratio."})
+    loss_type: str = field(
+        default="grpo", metadata={"help": "grpo | dr_grpo: mean of a sequence's steps, or their sum over a constant."}
+    )
+    beta: float = field(default=0.04, metadata={"help": "Weight of the KL to the SFT policy, or its first value."})
+    adaptive_beta: bool = field(default=True, metadata={"help": "Whether beta keeps the KL in kl_low..kl_high."})
+    kl_low: float = field(default=0.01, metadata={"help": "Beta falls below this KL."})
+    kl_high: float = field(default=0.1, metadata={"help": "Beta rises above this KL."})
+    behaviour_weights: bool = field(default=False, metadata={"help": "Weight sequences by pi / b where b is known."})
+    behaviour_weight_cap: float = field(default=2.0, metadata={"help": "Largest such weight."})
+    disable_dropout: bool = field(default=True, metadata={"help": "Whether dropout is off."})
+    # What follows are other defaults for fields of TrainingArguments: a selector goes on from where SFT left it.
+    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
+    num_train_epochs: float = field(default=10.0, metadata={"help": "How often each query is seen."})
+    metric_for_best_model: str = field(
+        default="eval_expected_reward", metadata={"help": "What the best checkpoint is best in."}
+    )
+    greater_is_better: bool = field(default=True, metadata={"help": "Whether more of it is better."})
+
+    def check(self) -> None:
+        """Raises `ValueError` for values that make no sense, alone or together."""
+        super().check()
+        self._check_options()
+        self._check_ranges()
+        self._check_stages()
+
+    def _check_options(self) -> None:
+        options = {
+            "scale_rewards": SCALE_REWARDS,
+            "loss_type": GRPO_LOSS_TYPES,
+            "importance_sampling_level": IMPORTANCE_SAMPLING_LEVELS,
+        }
+        for name, known in options.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}.")
+        if not self.reward_funcs:
+            raise ValueError("reward_funcs is empty; name at least one reward, such as accuracy.")
+        if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
+            raise ValueError(
+                f"reward_weights has {len(self.reward_weights)} values for the {len(self.reward_funcs)} rewards "
+                f"{', '.join(self.reward_funcs)}; give one for each, or leave them out for 1 each."
+            )
+        if self.importance_sampling_level == "sequence" and self.loss_type == "dr_grpo":
+            raise ValueError(
+                "With importance_sampling_level 'sequence' a sequence is a single term, so there are no steps for "
+                "loss_type 'dr_grpo' to add up; set loss_type: grpo or importance_sampling_level: step."
+            )
+
+    def _check_ranges(self) -> None:
+        for name in ("rce_tau_start", "rce_tau_end", "advantage_clip", "behaviour_weight_cap", "epsilon"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        for name in ("rce_epochs", "curriculum_epochs", "beta", "kl_low"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it can't be below 0.")
+        for name in ("num_iterations", "curriculum_top_k"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not self.epsilon < 1.0:
+            raise ValueError(f"epsilon is {self.epsilon}; a ratio is never below 0, so epsilon must be below 1.")
+        if self.epsilon_high is not None and self.epsilon_high < self.epsilon:
+            raise ValueError(
+                f"epsilon_high is {self.epsilon_high}, below epsilon {self.epsilon}; it is meant to leave room to "
+                "rise: raise it, or leave it out to use epsilon."
+            )
+        if self.rce_tau_end > self.rce_tau_start:
+            raise ValueError(
+                f"rce_tau_end is {self.rce_tau_end}, above rce_tau_start {self.rce_tau_start}; tau falls while the "
+                "warm-up sharpens its weights: exchange them."
+            )
+        if self.adaptive_beta and not 0.0 < self.kl_low < self.kl_high:
+            raise ValueError(
+                f"kl_low is {self.kl_low} and kl_high {self.kl_high}; with adaptive_beta expected 0 < kl_low < "
+                "kl_high."
+            )
+        if self.adaptive_beta and self.beta == 0.0:
+            raise ValueError(
+                "beta is 0, which no factor changes; set adaptive_beta: false for training without KL, or a beta "
+                "above 0."
+            )
+
+    def _check_stages(self) -> None:
+        if self.max_steps > 0:  # stands above num_train_epochs, and how many epochs it makes is not known yet
+            return
+        if self.rce_epochs > self.num_train_epochs:
+            raise ValueError(
+                f"rce_epochs is {self.rce_epochs}, but there are only {self.num_train_epochs} epochs "
+                "(num_train_epochs), warm-up included; raise these or lower rce_epochs."
+            )
+        left = self.num_train_epochs - self.rce_epochs
+        if 0.0 < left <= self.curriculum_epochs:
+            raise ValueError(
+                f"curriculum_epochs is {self.curriculum_epochs}, but only {left} epochs follow the warm-up, so that "
+                f"no sequence beside the best {self.curriculum_top_k} would ever count; lower curriculum_epochs or "
+                "raise num_train_epochs."
+            )
