@@ -46,7 +46,7 @@ from transformers import CLIPConfig, CLIPModel, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from leverplus_trl.retrieval.embeddings import ExampleEmbeddings, _read_table, _write_table
-from leverplus_trl.selectors import PRESETS, PointerSelectorModel, SelectorProcessor
+from leverplus_trl.selectors import PRESETS, PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 from leverplus_trl.selectors.base_selector import action_step_logprobs
 from leverplus_trl.trainer.offline_grpo_config import OfflineGRPOConfig
 from leverplus_trl.trainer.offline_grpo_trainer import OfflineGRPOTrainer
@@ -171,8 +171,8 @@ def make_trainers(
     """Selector, data and trainer with the defaults of the project, as far as they concern a step."""
     trainers = {}
     for name in ("SFT", "GRPO"):
-        config_class, values = PRESETS["v2"]
-        model = PointerSelectorModel(config_class(image_embed_dim=WIDTH, text_embed_dim=WIDTH, **values))
+        values = PRESETS["v2"][1]
+        model = PointerSelectorModel(PointerSelectorConfig(image_embed_dim=WIDTH, text_embed_dim=WIDTH, **values))
         processor = SelectorProcessor()
         features = processor.fuse(pool, processor.query_features)
         model.fit_inputs(features, features)

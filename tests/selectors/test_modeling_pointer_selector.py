@@ -130,8 +130,8 @@ def test_a_fixed_temperature_is_not_trained():
 
 
 def test_presets_and_encodings_are_configs():
-    for config_class, values in PRESETS.values():
-        config_class(**values)
+    for model_type, values in PRESETS.values():
+        AutoConfig.for_model(model_type, **values)
     assert PRESETS["v3"] == PRESETS["v4"] == PRESETS["v2"]
     for query_features, candidate_features in ENCODINGS.values():
         if candidate_features:
