@@ -28,7 +28,7 @@ from datasets import Dataset
 
 from .embeddings import ExampleEmbeddings, embed_examples
 from .sampler_arguments import SAMPLERS, SamplerArguments, check_sampler, sampler_modalities
-from .similarity_index import SimilarityIndex, similarity_vectors
+from .similarity_index import SimilarityIndex, check_same_widths, similarity_vectors
 
 
 class CandidateSampler:
@@ -107,11 +107,12 @@ class CandidateSampler:
         if queries is None:
             raise ValueError(f"The sampler {self.sampler!r} needs embeddings of the queries.")
         self._check_modalities(queries, "queries")
-        rows = queries.rows(query_ids)
-        return {
-            kind: index.search(similarity_vectors(queries, kind)[rows], self.num_candidates, excluded, query_ids)[0]
-            for kind, index in self.indexes.items()
-        }
+        rows, found = queries.rows(query_ids), {}
+        for kind, index in self.indexes.items():
+            check_same_widths(queries, self.pool, kind)
+            vectors = similarity_vectors(queries, kind, rows)  # [Q, D]
+            found[kind] = index.search(vectors, self.num_candidates, excluded, query_ids)[0]
+        return found
 
     def _draw(self, query_id: str, excluded: int | None, count: int) -> list[int]:
         """Different positions, uniformly from all but the excluded one."""

@@ -36,10 +36,11 @@ from huggingface_hub.constants import HF_HOME
 from PIL import Image
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BatchEncoding, CLIPModel
-from transformers.utils import cached_file
 
 from ..provenance import dataset_fingerprint, digest, model_revision, versions
 from ..tasks.images import DECODING, decode_image
+from ..weights import load_safetensors
+from .sentence_encoder import SentenceEncoderFiles, TextSettings
 
 
 #: What is embedded: the column of each, and, but for images, its words.
@@ -49,6 +50,7 @@ SENTENCE_ENCODERS = ("albert", "bert", "deberta-v2", "distilbert", "modernbert",
 # Position ids of these start behind the padding id, so that many fewer tokens fit than there are position embeddings.
 OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
 TABLE_FILE = "embeddings.arrow"
+ROWS_AT_ONCE = 65536  # of a table that is checked
 CARD = f"""---
 configs:
 - config_name: embeddings
@@ -74,7 +76,7 @@ class ExampleEmbeddings:
             `[N, D_text]` float32, rows of unit length; what is embedded is the answer.
 
     Raises:
-        `ValueError`: an id comes twice, or there are not as many rows as ids.
+        `ValueError`: an id comes twice, there are not as many rows as ids, or a row is not finite or not float32.
     """
 
     ids: list[str]
@@ -93,6 +95,8 @@ class ExampleEmbeddings:
             rows = getattr(self, modality)
             if rows is not None and (rows.ndim != 2 or len(rows) != len(self.ids)):
                 raise ValueError(f"Got {modality} embeddings of shape {rows.shape} for {len(self.ids)} ids.")
+            if rows is not None:
+                check_finite(rows, self.ids, modality)
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """
@@ -108,6 +112,24 @@ class ExampleEmbeddings:
                 f"{len(self.ids)} other examples. Embed the split that the id comes from."
             )
         return np.array([self.positions[example_id] for example_id in ids], dtype=np.int64)
+
+
+def check_finite(rows: np.ndarray, ids: Sequence[str], modality: str) -> None:
+    """Raises `ValueError`, with the id, if a row of `[N, D]` is NaN or infinite, or if rows are not float32."""
+    if rows.dtype != np.float32:
+        raise ValueError(
+            f"The {modality} embeddings are {rows.dtype}; expected float32. Convert them with `.astype(np.float32)`, "
+            "from numbers that have not overflowed."
+        )
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        broken = np.argwhere(~np.isfinite(rows[start : start + ROWS_AT_ONCE]))  # [*, 2]
+        if len(broken):
+            row, column = broken[0]
+            raise ValueError(
+                f"The {modality} embedding of the example {ids[start + row]!r} holds {rows[start + row, column]} "
+                f"(column {column}); expected finite numbers. The encoder overflows on this example, or its weights "
+                "are damaged: look at the example, or name another encoder."
+            )
 
 
 class Encoder:
@@ -127,21 +149,32 @@ class Encoder:
             Where the model runs.
 
     Raises:
-        `ValueError`: the model is neither a CLIP model nor a known kind of sentence encoder, or pools otherwise.
+        `ValueError`: the model is neither a CLIP model nor a known kind of sentence encoder, or has more than mean
+            pooling, see [`SentenceEncoderFiles`].
     """
 
     def __init__(self, name_or_path: str, revision: str | None = None, device: str | None = None) -> None:
         self.name_or_path = name_or_path
         self.device = device or _default_device()
         self._source = {"revision": revision, "trust_remote_code": False}
-        self.config = AutoConfig.from_pretrained(name_or_path, **self._source)
+        try:
+            self.config = AutoConfig.from_pretrained(name_or_path, **self._source)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"The encoder {name_or_path!r} can't be read ({str(error).strip().splitlines()[0]}). Expected a "
+                "folder or hub id of a CLIP model or of a sentence encoder, with its config.json."
+            ) from error
         self.model_type = self.config.model_type
         if self.model_type != "clip" and self.model_type not in SENTENCE_ENCODERS:
             raise ValueError(
                 f"The encoder {name_or_path!r} has the model type {self.model_type!r}; expected 'clip' for images and "
                 f"texts, or a sentence encoder for texts only ({', '.join(SENTENCE_ENCODERS)})."
             )
-        self._check_pooling()
+        files, self.text_settings = SentenceEncoderFiles(name_or_path, revision), TextSettings()
+        if self.model_type == "clip":
+            files.check_clip()
+        else:
+            self.text_settings = files.text_settings()
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -159,9 +192,8 @@ class Encoder:
     @cached_property
     def model(self) -> torch.nn.Module:
         model_class = CLIPModel if self.model_type == "clip" else AutoModel
-        model = model_class.from_pretrained(
-            self.name_or_path, use_safetensors=True, dtype=torch.float32, **self._source
-        )
+        options = {"dtype": torch.float32, **self._source}
+        model = load_safetensors(model_class.from_pretrained, self.name_or_path, "encoder", **options)
         return model.eval().to(self.device)
 
     @cached_property
@@ -179,7 +211,8 @@ class Encoder:
         """Most tokens of a text that the model reads."""
         config = self.config.text_config if self.model_type == "clip" else self.config
         offset = config.pad_token_id + 1 if self.model_type in OFFSET_POSITIONS else 0
-        return min(config.max_position_embeddings - offset, self.tokenizer.model_max_length)
+        limit = self.text_settings.max_seq_length or self.tokenizer.model_max_length
+        return min(config.max_position_embeddings - offset, limit)
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
@@ -225,8 +258,9 @@ class Encoder:
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
         """What a text encoder reads: `input_ids` and `attention_mask` `[B, T]`, T that of the longest of B texts."""
+        texts = [text.lower() if self.text_settings.do_lower_case else text for text in texts]
         inputs = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.max_text_length, return_tensors="pt"
+            texts, padding=True, truncation=True, max_length=self.max_text_length, return_tensors="pt"
         )
         self._check_inputs(inputs, "input_ids")
         return inputs
@@ -235,15 +269,6 @@ class Encoder:
     def weights_revision(self) -> str:
         """What pins the weights."""
         return model_revision(self.name_or_path, self._source["revision"])
-
-    def _check_pooling(self) -> None:
-        optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-        file = cached_file(self.name_or_path, "1_Pooling/config.json", revision=self._source["revision"], **optional)
-        if file is not None and not json.loads(Path(file).read_text()).get("pooling_mode_mean_tokens", True):
-            raise ValueError(
-                f"The encoder {self.name_or_path!r} was not trained with mean pooling (1_Pooling/config.json), the "
-                "only one offered; take a sentence encoder that was."
-            )
 
     def _check_inputs(self, inputs: dict, name: str) -> None:
         if name not in inputs:
@@ -292,20 +317,18 @@ def embed_examples(
     for modality in modalities:
         model.check_modality(modality)
     examples = examples.with_format(None)
-    embeddings = ExampleEmbeddings(list(examples["id"]))
+    ids = ExampleEmbeddings(list(examples["id"])).ids  # refuses repeated ones before anything is computed
     directory = Path(embeddings_dir or Path(HF_HOME) / "leverplus_trl" / "embeddings").expanduser()
     directory.mkdir(parents=True, exist_ok=True)
-    weights = model.weights_revision
-    for modality in MODALITIES:
-        if modality in modalities:
-            provenance = _provenance(examples, model, weights, modality, batch_size)
-            table = directory / digest(provenance)
-            with FileLock(f"{table}.lock"):
-                if not table.exists():
-                    rows = _encode_rows(examples, embeddings.ids, model, modality, batch_size)
-                    _write_table(table, embeddings.ids, rows, provenance)
-            setattr(embeddings, modality, _read_table(table))
-    return embeddings
+    weights, rows = model.weights_revision, {}
+    for modality in (name for name in MODALITIES if name in modalities):
+        provenance = _provenance(examples, model, weights, modality, batch_size)
+        table = directory / digest(provenance)
+        with FileLock(f"{table}.lock"):
+            if not table.exists():
+                _write_table(table, ids, _encode_rows(examples, ids, model, modality, batch_size), provenance)
+        rows[modality] = _read_table(table, ids)
+    return ExampleEmbeddings(ids, **rows)
 
 
 def _check_request(examples: Dataset, modalities: Sequence[str], batch_size: int) -> None:
@@ -333,6 +356,8 @@ def _provenance(examples: Dataset, model: Encoder, weights: str, modality: str, 
         "device_type": torch.device(model.device).type,
         "versions": {name: installed[name] for name in ("torch", "transformers")},
         "image_decoding": DECODING if modality == "image" else None,
+        # Where a sentence encoder cuts texts; a CLIP model always does where its positions end.
+        "max_text_length": model.max_text_length if model.model_type != "clip" else None,
     }
 
 
@@ -350,9 +375,13 @@ def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: st
         for start in range(0, len(firsts), batch_size):
             batch = firsts[start : start + batch_size]
             encoded = encode([read_value(column, position, ids[position]) for position in batch])  # [B, D]
-            broken = np.flatnonzero(~np.isfinite(encoded).all(axis=1))
-            if broken.size:
-                raise ValueError(f"The {modality} embedding of the example {ids[batch[broken[0]]]!r} is not finite.")
+            check_finite(encoded, [ids[position] for position in batch], modality)
+            zero = np.flatnonzero(~encoded.any(axis=1))
+            if zero.size:
+                raise ValueError(
+                    f"The {modality} embedding of the example {ids[batch[zero[0]]]!r} is all zeros, so that its "
+                    "cosine similarity is 0 / 0; look at the example, or name another encoder."
+                )
             rows.append(encoded)
             bar.update(len(batch))
     return np.concatenate(rows)[[slots[key] for key in keys]]  # [N, D]
@@ -370,6 +399,8 @@ def read_value(column: Dataset, position: int, example_id: str) -> Image.Image |
             f"The example {example_id!r} has no {name}, so it can't be embedded; drop it, or compare by "
             f"{'text' if name == 'image' else 'image'} alone."
         )
+    if name != "image" and not isinstance(value, str):
+        raise ValueError(f"The {name} of the example {example_id!r} is {value!r}; expected a string.")
     return value
 
 
@@ -388,11 +419,20 @@ def _write_table(table: Path, ids: list[str], rows: np.ndarray, provenance: dict
         os.rename(unfinished, table)
 
 
-def _read_table(table: Path) -> np.ndarray:
-    batch = pa.ipc.open_stream(pa.memory_map(str(table / TABLE_FILE))).read_next_batch()
-    embedding = batch.column("embedding")
-    values = embedding.flatten().to_numpy(zero_copy_only=True)  # [N * D]
-    return values.reshape(len(embedding), embedding.type.list_size)  # [N, D]
+def _read_table(table: Path, ids: list[str]) -> np.ndarray:
+    """The rows `[N, D]` of a table, without a copy; raises `ValueError` for a table that is damaged."""
+    try:
+        batch = pa.ipc.open_stream(pa.memory_map(str(table / TABLE_FILE))).read_next_batch()
+        embedding = batch.column("embedding")
+        rows = embedding.flatten().to_numpy(zero_copy_only=True).reshape(len(embedding), embedding.type.list_size)
+        if batch.column("id").to_pylist() != ids:
+            raise ValueError("it has other ids")
+        check_finite(rows, ids, "stored")
+    except (OSError, KeyError, StopIteration, pa.ArrowException, ValueError) as error:
+        raise ValueError(
+            f"The table of embeddings {str(table)!r} is damaged ({error}); delete this folder, and it is made again."
+        ) from error
+    return rows
 
 
 def _unit_rows(features: torch.Tensor) -> np.ndarray:

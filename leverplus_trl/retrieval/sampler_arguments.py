@@ -77,5 +77,5 @@ def check_sampler(sampler: str, num_candidates: int) -> None:
     """Raises `ValueError` for an unknown sampler or fewer than one candidate."""
     if sampler not in SAMPLERS:
         raise ValueError(f"Unknown sampler {sampler!r}; expected one of {', '.join(SAMPLERS)}.")
-    if num_candidates < 1:
-        raise ValueError(f"num_candidates is {num_candidates}; expected at least 1.")
+    if isinstance(num_candidates, bool) or not isinstance(num_candidates, int) or num_candidates < 1:
+        raise ValueError(f"num_candidates is {num_candidates!r}; expected a whole number of at least 1.")

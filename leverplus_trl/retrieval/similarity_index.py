@@ -25,12 +25,13 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 
-from .embeddings import ExampleEmbeddings
+from .embeddings import ROWS_AT_ONCE, ExampleEmbeddings
 from .sampler_arguments import SIMILARITIES
 
 
 SHORTLIST_MARGIN = 8
 FAISS_ERROR = 1e-5  # more than the rounding error of a float32 inner product of unit vectors
+LENGTH_ERROR = 1e-3  # of a unit vector
 
 
 class SimilarityIndex:
@@ -45,10 +46,11 @@ class SimilarityIndex:
             product of the concatenated unit vectors).
 
     Raises:
-        `ValueError`: the kind is unknown, or the pool lacks the embeddings it compares.
+        `ValueError`: the kind is unknown, the pool lacks the embeddings it compares, or they are not of unit length.
     """
 
     def __init__(self, pool: ExampleEmbeddings, kind: str) -> None:
+        self.kind = kind
         self.vectors = similarity_vectors(pool, kind)  # [N, D]
         self.index = faiss.IndexFlatIP(self.vectors.shape[1])
         self.index.add(self.vectors)
@@ -78,14 +80,13 @@ class SimilarityIndex:
             `tuple[np.ndarray, np.ndarray]`: positions in the pool `[Q, k]` and scores `[Q, k]` (float64).
 
         Raises:
-            `ValueError`: the vectors are not as wide as the pool's, or the pool holds fewer than k examples.
+            `ValueError`: vectors that are not float32, not as wide as the pool's, not finite or not of unit length,
+                another number of queries than vectors, or a pool of fewer than k examples.
         """
         excluded = [None] * len(vectors) if excluded is None else excluded
         size = len(self.vectors)
-        if k > size - any(position is not None for position in excluded):
-            raise ValueError(f"Can't find {k} examples other than the query itself in a pool of {size}.")
-        check_width(vectors, self.vectors)
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+        self._check_search(vectors, k, excluded, query_ids)
+        vectors = np.ascontiguousarray(vectors)
         positions, scores = np.empty((len(vectors), k), np.int64), np.empty((len(vectors), k), np.float64)
         needed = min(k + 1, size)  # one more, in case the excluded example is among them
         width, pending = min(needed + SHORTLIST_MARGIN, size), np.arange(len(vectors))
@@ -103,6 +104,28 @@ class SimilarityIndex:
             pending, width = pending[~settled], min(4 * width, size)
         return positions, scores
 
+    def _check_search(
+        self, vectors: np.ndarray, k: int, excluded: Sequence[int | None], query_ids: Sequence[str] | None
+    ) -> None:
+        size, given = len(self.vectors), [position for position in excluded if position is not None]
+        if not 1 <= k <= size - bool(given):
+            raise ValueError(
+                f"Can't find {k} examples other than the query itself in a pool of {size}; expected 1 to "
+                f"{size - bool(given)}."
+            )
+        check_width(vectors, self.vectors)
+        names = [f"query {row}" for row in range(len(vectors))] if query_ids is None else query_ids
+        if not len(vectors) == len(excluded) == len(names):
+            raise ValueError(
+                f"Got {len(vectors)} query vectors, {len(excluded)} excluded positions and {len(names)} query ids; "
+                "expected as many of each."
+            )
+        if not all(0 <= position < size for position in given):
+            raise ValueError(f"The excluded positions are {given}; expected positions in a pool of {size}.")
+        if vectors.dtype != np.float32:
+            raise ValueError(f"The query vectors are {vectors.dtype}; expected float32, as the pool's.")
+        check_lengths(vectors, names, self.kind, len(SIMILARITIES[self.kind]) ** 0.5)
+
 
 def tie_order(query_id: str, size: int) -> np.ndarray:
     """
@@ -115,29 +138,53 @@ def tie_order(query_id: str, size: int) -> np.ndarray:
     return np.random.default_rng(int.from_bytes(seed, "big")).permutation(size)
 
 
-def similarity_vectors(embeddings: ExampleEmbeddings, kind: str) -> np.ndarray:
+def similarity_vectors(embeddings: ExampleEmbeddings, kind: str, rows: np.ndarray | None = None) -> np.ndarray:
     """
     Vectors whose inner product is the similarity.
 
+    Args:
+        embeddings ([`ExampleEmbeddings`]):
+            Embeddings of N examples.
+        kind (`str`):
+            `"text_sim"`, `"image_sim"` or `"image_text_sim"`.
+        rows (`np.ndarray`, *optional*, defaults to all N):
+            Row numbers `[R]` of the examples.
+
     Returns:
-        `np.ndarray`: `[N, D]` float32.
+        `np.ndarray`: `[R, D]` float32.
 
     Raises:
-        `ValueError`: the kind is unknown, or the embeddings it compares are not there.
+        `ValueError`: the kind is unknown, the embeddings it compares are not there, or a row is not of unit length.
     """
     if kind not in SIMILARITIES:
         raise ValueError(f"Unknown similarity {kind!r}; expected one of {', '.join(SIMILARITIES)}.")
+    ids = embeddings.ids if rows is None else [embeddings.ids[row] for row in rows]
     parts = []
     for modality in SIMILARITIES[kind]:
-        rows = getattr(embeddings, modality)
-        if rows is None:
+        table = getattr(embeddings, modality)
+        if table is None:
             other = {"image": "text_sim", "text": "image_sim"}[modality]
             raise ValueError(
                 f"{kind} compares {modality} embeddings, but there are none; embed the {modality}s, or use {other} or "
                 "random for a dataset without any."
             )
-        parts.append(rows)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)  # [N, D_image + D_text]
+        parts.append(table if rows is None else table[rows])
+        check_lengths(parts[-1], ids, modality, 1.0)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)  # [R, D_image + D_text]
+
+
+def check_lengths(vectors: np.ndarray, names: Sequence[str], what: str, length: float) -> None:
+    """Raises `ValueError`, with its name, for a vector of `[N, D]` that is not that long; NaN never is."""
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        part = vectors[start : start + ROWS_AT_ONCE]
+        lengths = np.sqrt(np.einsum("nd,nd->n", part, part))  # [N]
+        broken = np.flatnonzero(~(np.abs(lengths - length) <= LENGTH_ERROR))
+        if broken.size:
+            raise ValueError(
+                f"The {what} vector of {names[start + broken[0]]!r} has the length {lengths[broken[0]]:.6g}; expected "
+                f"{length:.6g}, since similarity is the cosine of unit vectors. Normalise the embeddings; one that is "
+                "NaN, infinite or zero has no cosine."
+            )
 
 
 def inner_products(vector: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -152,6 +199,12 @@ def check_width(queries: np.ndarray, pool: np.ndarray) -> None:
             f"Queries of shape {queries.shape} can't be compared with a pool of shape {pool.shape}; embed both with "
             "the same encoder."
         )
+
+
+def check_same_widths(queries: ExampleEmbeddings, pool: ExampleEmbeddings, kind: str) -> None:
+    """Raises `ValueError` if an embedding that is compared has not one width in both; their sums may be equal."""
+    for modality in SIMILARITIES[kind]:
+        check_width(getattr(queries, modality), getattr(pool, modality))
 
 
 def similarity(
@@ -180,13 +233,13 @@ def similarity(
         `list[np.ndarray]`: Q arrays of scores (float64), in the order of the candidates.
 
     Raises:
-        `ValueError`: an id or the kind is unknown, or embeddings are missing.
+        `ValueError`: an id or the kind is unknown, or embeddings are missing, not of unit length or of two encoders.
     """
-    query_vectors, pool_vectors = similarity_vectors(queries, kind), similarity_vectors(pool, kind)
-    check_width(query_vectors, pool_vectors)
-    query_vectors = query_vectors[queries.rows(query_ids)]  # [Q, D]
+    query_vectors = similarity_vectors(queries, kind, queries.rows(query_ids))  # [Q, D]
+    similarity_vectors(pool, kind, pool.rows([]))  # refuses a pool without these embeddings
+    check_same_widths(queries, pool, kind)
     return [
-        inner_products(vector, pool_vectors[pool.rows(candidates)])
+        inner_products(vector, similarity_vectors(pool, kind, pool.rows(candidates)))
         for vector, candidates in zip(query_vectors, candidate_ids, strict=True)
     ]
 
@@ -201,10 +254,16 @@ def rank_candidates(
     """
     The candidates of each query, the most similar first; equal scores by [`tie_order`]. Takes what [`similarity`]
     takes.
+
+    Raises:
+        `ValueError`: as [`similarity`], or a candidate comes twice.
     """
     ranked = []
     scores = similarity(queries, query_ids, pool, candidate_ids, kind)
     for query_id, candidates, candidate_scores in zip(query_ids, candidate_ids, scores, strict=True):
+        if len(set(candidates)) < len(candidates):
+            twice = next(name for name in candidates if list(candidates).count(name) > 1)
+            raise ValueError(f"The query {query_id!r} has the candidate {twice!r} more than once; expected each once.")
         ties = tie_order(query_id, len(pool.ids))[pool.rows(candidates)]
         order = np.lexsort((ties, -candidate_scores))
         ranked.append([candidates[position] for position in order])
@@ -219,9 +278,12 @@ def rank_pool(
     [`tie_order`], and a query never finds itself.
 
     Raises:
-        `ValueError`: an id or the kind is unknown, embeddings are missing, or the pool is smaller than k.
+        `ValueError`: an id or the kind is unknown, embeddings are missing, not of unit length or of two encoders, or
+            the pool is smaller than k.
     """
-    vectors = similarity_vectors(queries, kind)[queries.rows(query_ids)]  # [Q, D]
+    vectors = similarity_vectors(queries, kind, queries.rows(query_ids))  # [Q, D]
+    index = SimilarityIndex(pool, kind)
+    check_same_widths(queries, pool, kind)
     excluded = [pool.positions.get(query_id) for query_id in query_ids]
-    positions, _ = SimilarityIndex(pool, kind).search(vectors, k, excluded, query_ids)
+    positions, _ = index.search(vectors, k, excluded, query_ids)
     return [[pool.ids[position] for position in row] for row in positions]

@@ -14,6 +14,8 @@
 
 import hashlib
 import json
+import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +25,7 @@ import pytest
 import torch
 from datasets import Dataset, Image, load_dataset
 from PIL import Image as PILImage
-from transformers import AutoConfig, AutoTokenizer, BertModel, CLIPImageProcessorPil, CLIPModel, GPT2Config
+from transformers import AutoTokenizer, BertModel, CLIPImageProcessorPil, CLIPModel, GPT2Config
 
 from leverplus_trl.retrieval import embeddings as module
 from leverplus_trl.retrieval.embeddings import Encoder, ExampleEmbeddings, embed_examples
@@ -252,12 +254,79 @@ def test_bad_requests(tiny_clip, tiny_bert, examples, tmp_path):
     GPT2Config(n_layer=1).save_pretrained(tmp_path / "gpt2")
     with pytest.raises(ValueError, match="model type 'gpt2'; expected 'clip'"):
         embed_examples(examples, str(tmp_path / "gpt2"), embeddings_dir=tmp_path)
-    other_pooling = tmp_path / "bge"
-    AutoConfig.from_pretrained(tiny_bert).save_pretrained(other_pooling)
-    (other_pooling / "1_Pooling").mkdir()
-    (other_pooling / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": false}')
-    with pytest.raises(ValueError, match="not trained with mean pooling"):
-        Encoder(str(other_pooling))
+    with pytest.raises(ValueError, match=r"encoder '.*nowhere' can't be read .*Expected a folder or hub id of a CLIP"):
+        embed_examples(examples, str(tmp_path / "nowhere"), embeddings_dir=tmp_path)
+    with pytest.raises(ValueError, match="question of the example 'example/0' is 3; expected a string"):
+        numbers = examples.remove_columns("question").add_column("question", [3] * 10)
+        embed_examples(numbers, tiny_bert, modalities=["text"], embeddings_dir=tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_an_encoder_whose_weights_overflow_is_named_with_the_example(
+    tiny_bert, examples, tmp_path, monkeypatch, value
+):
+    def encode(self, texts):
+        return np.where(np.array([["shape" in text] for text in texts]), value, 0.5).astype(np.float32).repeat(4, 1)
+
+    monkeypatch.setattr(Encoder, "encode_texts", encode)
+    said = "is all zeros" if value == 0.0 else rf"holds {value} \(column 0\); expected finite numbers"
+    with pytest.raises(ValueError, match=f"text embedding of the example 'example/1' {said}"):
+        embed_examples(examples, tiny_bert, modalities=["text"], embeddings_dir=tmp_path)
+    assert not list(tmp_path.glob("*/embeddings.arrow"))
+
+
+def test_a_table_that_was_damaged_is_refused(tiny_bert, examples, tmp_path):
+    arguments = {"encoder": tiny_bert, "modalities": ["text"], "embeddings_dir": tmp_path}
+    embed_examples(examples, **arguments)
+    (file,) = tmp_path.glob("*/embeddings.arrow")
+    whole = file.read_bytes()
+    number = np.float32(embed_examples(examples, **arguments).text[3, 5]).tobytes()
+    damaged = {
+        "truncated": whole[:200],
+        "empty": b"",
+        "not finite": whole.replace(number, np.float32("nan").tobytes()),
+    }
+    damaged["other ids"] = whole.replace(b"example/3", b"example/x")
+    for content in damaged.values():
+        assert content != whole
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"table of embeddings '.*' is damaged .*; delete this folder"):
+            embed_examples(examples, **arguments)
+
+
+def test_embeddings_are_finite_and_float32():
+    rows = np.ones((3, 2), np.float32)
+    for value in (np.nan, np.inf, -np.inf):
+        broken = rows.copy()
+        broken[2, 1] = value
+        with pytest.raises(ValueError, match=rf"image embedding of the example 'c' holds {value} \(column 1\)"):
+            ExampleEmbeddings(["a", "b", "c"], image=broken)
+    with pytest.raises(ValueError, match="text embeddings are float16; expected float32"):
+        ExampleEmbeddings(["a", "b", "c"], text=rows.astype(np.float16))
+
+
+def test_weights_are_read_from_safetensors_alone(tiny_bert, examples, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_bert, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"weights of the encoder '.*pickled' can't be read"):
+        Encoder(str(folder)).encode_texts(["what"])
+    weights.unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Touch(tmp_path / "ran")))
+    with pytest.raises(ValueError, match=r"has pickled weights \(pytorch_model.bin\) and no safetensors"):
+        embed_examples(examples, str(folder), modalities=["text"], embeddings_dir=tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (type(self.path).touch, (self.path,))
 
 
 def test_processor_that_gives_no_pixels_is_refused(tiny_clip, examples, monkeypatch):

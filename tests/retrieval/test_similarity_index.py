@@ -16,6 +16,7 @@ import faiss
 import numpy as np
 import pytest
 
+from leverplus_trl.retrieval.candidate_sampler import CandidateSampler
 from leverplus_trl.retrieval.embeddings import ExampleEmbeddings
 from leverplus_trl.retrieval.similarity_index import (
     SimilarityIndex,
@@ -113,6 +114,66 @@ def test_bad_input():
         similarity(random_embeddings(0, 5, 5), ["0-1"], POOL, [["a"]], "text_sim")
     with pytest.raises(ValueError, match="No embedding of the example 'z'"):
         rank_candidates(QUERIES, ["q"], POOL, [["a", "z"]], "text_sim")
+
+
+@pytest.mark.parametrize("broken", [[np.nan, 0.0], [np.inf, 0.0], [0.0, 0.0], [0.3, 0.3]])
+def test_a_vector_without_a_cosine_is_refused_wherever_it_comes_from(broken):
+    # Put there after the embeddings were checked: nothing that is ranked goes unchecked.
+    damaged = ExampleEmbeddings(["a", "b", "c"], text=vectors(0, 60, 90))
+    damaged.text[1] = broken
+    fine = ExampleEmbeddings(["a", "b", "c"], text=vectors(10, 60, 90))
+    with pytest.raises(ValueError, match="text vector of 'b' has the length"):
+        SimilarityIndex(damaged, "text_sim")
+    with pytest.raises(ValueError, match="text vector of 'b' has the length"):
+        rank_pool(fine, ["a"], damaged, "text_sim", 2)
+    with pytest.raises(ValueError, match="text vector of 'b' has the length"):
+        rank_pool(damaged, ["a", "b"], fine, "text_sim", 2)
+    with pytest.raises(ValueError, match="text vector of 'b' has the length"):
+        rank_candidates(fine, ["a"], damaged, [["c", "b"]], "text_sim")
+    assert rank_candidates(fine, ["a"], damaged, [["c", "a"]], "text_sim") == [["a", "c"]]
+    with pytest.raises(ValueError, match=r"text_sim vector of 'q' has the length .*; expected 1"):
+        SimilarityIndex(fine, "text_sim").search(damaged.text[1:2], 1, query_ids=["q"])
+
+
+def test_a_search_is_checked_whichever_queries_come():
+    index = SimilarityIndex(POOL, "image_text_sim")
+    query = similarity_vectors(QUERIES, "image_text_sim")
+    for k in (0, -1, 5):
+        with pytest.raises(ValueError, match=f"Can't find {k} examples.*expected 1 to 4"):
+            index.search(query, k)
+    with pytest.raises(ValueError, match="expected 1 to 3"):
+        index.search(query, 4, [None, 1])
+    with pytest.raises(ValueError, match="Got 2 query vectors, 1 excluded positions and 2 query ids"):
+        index.search(query, 2, [None], ["q", "b"])
+    with pytest.raises(ValueError, match="Got 2 query vectors, 2 excluded positions and 3 query ids"):
+        index.search(query, 2, None, ["q", "b", "r"])
+    with pytest.raises(ValueError, match=r"excluded positions are \[4\]"):
+        index.search(query, 2, [None, 4])
+    with pytest.raises(ValueError, match="query vectors are float64; expected float32"):
+        index.search(query.astype(np.float64), 2)
+    with pytest.raises(ValueError, match="with the same encoder"):
+        index.search(query[0], 2)
+    with pytest.raises(ValueError, match="with the same encoder"):
+        index.search(query[:0, :3], 2)
+    for ids in index.search(query, 4)[0]:
+        assert sorted(ids) == [0, 1, 2, 3]
+
+
+def test_widths_are_compared_one_by_one():
+    def axes(image, text, name="a"):
+        return ExampleEmbeddings([name], *(np.eye(1, width, dtype=np.float32) for width in (image, text)))
+
+    with pytest.raises(ValueError, match=r"shape \(1, 2\) can't be compared with a pool of shape \(1, 3\)"):
+        similarity(axes(2, 3), ["a"], axes(3, 2), [["a"]], "image_text_sim")  # five numbers either way
+    with pytest.raises(ValueError, match="with the same encoder"):
+        rank_pool(axes(2, 3, "q"), ["q"], axes(3, 2), "image_text_sim", 1)
+    with pytest.raises(ValueError, match="with the same encoder"):
+        CandidateSampler(axes(3, 2), "image_text_sim", 1).sample(["q"], axes(2, 3, "q"))
+
+
+def test_a_candidate_that_comes_twice_is_refused():
+    with pytest.raises(ValueError, match="query 'q' has the candidate 'b' more than once"):
+        rank_candidates(QUERIES, ["q"], POOL, [["a", "b", "b"]], "text_sim")
 
 
 def test_each_query_orders_equal_scores_by_itself_and_alike_everywhere():

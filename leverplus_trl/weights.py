@@ -1,0 +1,77 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Weights of models are read from safetensors, and from nothing else: a pickle can run any code."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def pickles_in(folder: Path) -> list[str]:
+    """Names of the files in a folder that hold pickled weights; none where safetensors are there, too."""
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return []
+    return sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+
+
+def refuse_pickles(name_or_path: str, what: str) -> None:
+    """
+    Raises `ValueError` if the weights in a local folder are pickles.
+
+    Args:
+        name_or_path (`str`):
+            Folder or hub id; a hub id is not looked up.
+        what (`str`):
+            What it is, for the message: `"selector"`, say.
+    """
+    found = pickles_in(Path(name_or_path))
+    if found:
+        raise ValueError(
+            f"The {what} {str(name_or_path)!r} has pickled weights ({', '.join(found[:3])}) and no safetensors. A "
+            "pickle can run any code, so it is never read: convert it to model.safetensors where you trust it."
+        )
+
+
+def load_safetensors(loader: Callable[..., Any], name_or_path: str, what: str, **kwargs) -> Any:
+    """
+    What `loader(name_or_path, use_safetensors=True, **kwargs)` returns.
+
+    Args:
+        loader (`Callable`):
+            `from_pretrained` of a model.
+        name_or_path (`str`):
+            Folder or hub id.
+        what (`str`):
+            What it is, for the message: `"selector"`, say.
+        **kwargs:
+            What else the loader takes.
+
+    Raises:
+        `ValueError`: there are no safetensors, or they are damaged or of another architecture.
+    """
+    refuse_pickles(name_or_path, what)
+    try:
+        return loader(name_or_path, use_safetensors=True, **kwargs)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"The weights of the {what} {str(name_or_path)!r} can't be read ({type(error).__name__}: {reason}). "
+            "Expected a folder or hub id with a whole model.safetensors that fits its config.json."
+        ) from error
