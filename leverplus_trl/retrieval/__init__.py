@@ -21,7 +21,8 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "candidate_sampler": ("CandidateSampler", "sample_candidates"),
-        "embeddings": ("ExampleEmbeddings", "embed_examples"),
+        "embeddings": ("embed_examples",),
+        "example_embeddings": ("ExampleEmbeddings",),
         "sampler_arguments": ("SAMPLERS", "SIMILARITIES", "SamplerArguments"),
         "similarity_index": ("SimilarityIndex", "rank_candidates", "rank_pool"),
     },

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 
-from .embeddings import ROWS_AT_ONCE, ExampleEmbeddings
+from .example_embeddings import ROWS_AT_ONCE, ExampleEmbeddings
 from .sampler_arguments import SIMILARITIES
 
 
