@@ -193,7 +193,8 @@ def compute_rewards(
 
     Raises:
         `ValueError`: an unknown reward, not as many weights as rewards, a query without answers, lists of unequal
-            length in a row, or a reward that gives another number of values, or NaN or infinity.
+            length in a row, a measure that is null, NaN or infinite, or a reward that gives another number of values,
+            or NaN or infinity.
     """
     if not reward_funcs:
         raise ValueError(f"reward_funcs is empty; expected some of {', '.join(REWARDS)}, or import paths.")
@@ -248,7 +249,23 @@ def flat_columns(rollouts: Dataset, answers: Mapping[str, Sequence[str]]) -> tup
         "query_ids": repeated(query_ids),
         "splits": repeated(list(rollouts["split"])),
     }
+    for name in (*NUMBERS, "zero_shot_scores"):
+        _check_measures(name, columns[name], columns["query_ids"], flat["demonstration_ids"])
     return columns, sizes
+
+
+def _check_measures(
+    name: str, values: np.ndarray, query_ids: Sequence[str], demonstration_ids: Sequence[Sequence[str]]
+) -> None:
+    """Raises `ValueError` for a measure `[N]` that is no number; a source without a density has none (NaN)."""
+    broken = np.isposinf(values) | np.isneginf(values) if name == "behaviour_logprobs" else ~np.isfinite(values)
+    if broken.any():
+        first = int(np.flatnonzero(broken)[0])
+        raise ValueError(
+            f"{name} of the rollout {list(demonstration_ids[first])} of the query {query_ids[first]!r} is "
+            f"{values[first]} ({int(broken.sum())} such values in all); expected finite numbers. The table is "
+            "damaged, make it again."
+        )
 
 
 def _checked(values: object, name: str, query_ids: Sequence[str]) -> np.ndarray:

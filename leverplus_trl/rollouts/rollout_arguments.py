@@ -105,8 +105,10 @@ class RolloutArguments:
         unknown = [kind for kind in self.similarities if kind not in SIMILARITIES]
         if unknown:
             raise ValueError(f"Unknown similarity {unknown[0]!r}; expected some of {', '.join(SIMILARITIES)}.")
-        if any(not temperature > 0.0 for temperature in self.temperatures):
-            raise ValueError(f"temperatures is {self.temperatures}; logits are divided by them: above 0.")
+        if any(not 0.0 < temperature < float("inf") for temperature in self.temperatures):
+            raise ValueError(
+                f"temperatures is {self.temperatures}; logits are divided by them: expected finite numbers above 0."
+            )
         for name in ("temperatures", "similarities", "query_splits"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}, which names something twice.")

@@ -23,6 +23,7 @@ that asks.
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -57,7 +58,7 @@ class Proposal:
             The sequence in prompt order.
         behaviour_logprob (`float`, *optional*):
             Log-probability of the sequence under the distribution it was drawn from: the selector at the temperature
-            of a sample, and all ordered sequences of one length for a random one. The other sources draw nothing.
+            of a sample, and [`random_logprobs`] for a random one. The other sources draw nothing.
     """
 
     source: str
@@ -193,6 +194,25 @@ def random_sequences(
     return found
 
 
+def random_logprobs(drawn: Sequence[Ids], num_candidates: int) -> list[float]:
+    """
+    Log-probabilities of random sequences of one query, under the mixture they come from.
+
+    Lengths take turns and are not drawn, so that the source is the mixture of the uniform distributions over the
+    sequences of each length, weighted by how many of the query's draws have that length (the balance heuristic of
+    Veach and Guibas, 1995). Its probabilities sum to 1 over all sequences. A sequence that was rejected because
+    another source had proposed it counts as one that could have been drawn.
+
+    Args:
+        drawn (`Sequence[tuple[str, ...]]`):
+            What [`random_sequences`] returned.
+        num_candidates (`int`):
+            K, the number of candidates they were drawn from.
+    """
+    counts = Counter(map(len, drawn))
+    return [math.log(counts[len(ids)] / len(drawn)) - math.log(math.perm(num_candidates, len(ids))) for ids in drawn]
+
+
 @dataclass
 class RolloutSources:
     """
@@ -264,9 +284,9 @@ class RolloutSources:
             proposals.append(Proposal(ZERO_SHOT, ()))
         taken = {proposal.demonstration_ids for proposal in proposals}
         seed = seed_of(args.rollout_seed, RANDOM, query_id)
-        for ids in random_sequences(candidates, taken, lengths, args.num_rollouts - len(taken), seed):
-            proposals.append(Proposal(RANDOM, ids, -math.log(math.perm(len(candidates), len(ids)))))
-        return proposals
+        drawn = random_sequences(candidates, taken, lengths, args.num_rollouts - len(taken), seed)
+        logprobs = random_logprobs(drawn, len(candidates))
+        return proposals + [Proposal(RANDOM, *one) for one in zip(drawn, logprobs, strict=True)]
 
     def _samples(self, split: str, query_id: str, candidates: list[str]) -> list[Proposal]:
         """The selector's draws at each temperature."""

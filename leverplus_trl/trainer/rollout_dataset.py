@@ -30,6 +30,12 @@ from ..selectors.processing_selector import SelectorProcessor
 from .base_selector_dataset import BaseSelectorDataset
 
 
+#: Rewards are stored in single precision, and their squares are taken.
+MAX_REWARD = 1e18
+#: A log-probability may be above 0 by the rounding of single precision.
+LOGPROB_ROUNDING = 1e-4
+
+
 @dataclass
 class RolloutGroups:
     """
@@ -85,7 +91,7 @@ def rollout_groups(
 
     Raises:
         `ValueError`: sequences that no selector could choose from these candidates, a group of one, rewards that are
-            not finite or not as many as there are sequences.
+            not finite or not as many as there are sequences, or a behaviour log-probability that is none.
     """
     if len(rollouts) == 0:
         raise ValueError("The rollouts table is empty: there is nothing to learn from.")
@@ -115,7 +121,7 @@ def rollout_groups(
             positions[row, number, : len(picks)] = torch.tensor(picks, dtype=torch.long)
         found.rewards[row, : len(group)] = torch.from_numpy(own).float()
         found.group_mask[row, : len(group)] = True
-        values = [torch.nan if value is None else value for value in logprobs[row]]
+        values = _checked_logprobs(query_id, logprobs[row])
         found.behaviour_logprobs[row, : len(group)] = torch.tensor(values)
         found.sources[row, : len(group)] = torch.tensor([names.index(name) for name in sources[row]])
     return found
@@ -129,12 +135,25 @@ def _check_group(query_id: str, group: Sequence[Sequence[str]], rewards: np.ndar
         )
     if rewards.shape != (len(group),):
         raise ValueError(f"The query {query_id!r} has {len(group)} rollouts, but rewards of shape {rewards.shape}.")
-    if not np.isfinite(rewards).all():
-        number = int(np.flatnonzero(~np.isfinite(rewards))[0])
+    broken = np.flatnonzero(~(np.abs(rewards) <= MAX_REWARD))
+    if broken.size:
+        number = int(broken[0])
         raise ValueError(
             f"The reward of the rollout {list(group[number])} of the query {query_id!r} is {rewards[number]}; a "
-            "reward must be a finite number. Look at the reward function, or at this row of the table."
+            "reward must be a finite number of single precision. Look at the reward function, or at this row of the "
+            "table."
         )
+
+
+def _checked_logprobs(query_id: str, logprobs: Sequence[float | None]) -> list[float]:
+    """Behaviour log-probabilities of a group, NaN where there are none."""
+    broken = [value for value in logprobs if value is not None and not -np.inf < value <= LOGPROB_ROUNDING]
+    if broken:
+        raise ValueError(
+            f"A behaviour log-probability of the query {query_id!r} is {broken[0]}; expected a finite number of at "
+            "most 0, or null for a source without a density. The table is damaged, make it again."
+        )
+    return [np.nan if value is None else value for value in logprobs]
 
 
 def _check_sequence(query_id: str, ids: Sequence[str], known: dict[str, int], num_shots: int, stop: bool) -> None:

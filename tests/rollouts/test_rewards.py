@@ -164,10 +164,20 @@ def test_nonsense_is_refused(arguments, message):
         compute_rewards(**{"rollouts": table(), "answers": ANSWERS, "reward_funcs": ["accuracy"], **arguments})
 
 
+@pytest.mark.parametrize("reward", ["gt_prob", "correct", "num_demonstrations"])
+@pytest.mark.parametrize("name", ["gt_probs", "accuracies", "answer_logprobs"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), None])
-def test_a_number_that_teaches_nothing_is_refused(bad):
-    with pytest.raises(ValueError, match=r"reward 'gt_prob' is (nan|inf) for query 'q1' \(1 such"):
-        compute_rewards(table(gt_probs=[0.1, bad, 0.2]), ANSWERS, ["accuracy", "gt_prob"])
+def test_a_measure_that_is_no_number_is_refused_whoever_reads_it(bad, name, reward):
+    with pytest.raises(ValueError, match=rf"{name} of the rollout \['b'\] of the query 'q1' is (nan|inf) \(1 such"):
+        compute_rewards(table(**{name: [0.5, bad, 0.1]}), ANSWERS, [reward])
+
+
+def test_a_reward_that_is_no_number_is_refused(monkeypatch):
+    monkeypatch.setitem(REWARDS, "mine", lambda accuracies, **columns: np.log(accuracies - 0.3))
+    with pytest.raises(ValueError, match=r"reward 'mine' is -inf for query 'q1' \(3 such"), np.errstate(all="ignore"):
+        compute_rewards(table(), ANSWERS, ["mine"])
+    with pytest.raises(ValueError, match=r"behaviour_logprobs of the rollout \['b'\] of the query 'q1' is -inf"):
+        compute_rewards(table(behaviour_logprobs=[None, -math.inf, -2.0]), ANSWERS, ["accuracy"])
 
 
 def test_a_damaged_table_is_refused():

@@ -18,6 +18,7 @@
 import math
 import random
 from collections import Counter
+from itertools import permutations
 from types import SimpleNamespace
 
 import pytest
@@ -32,6 +33,7 @@ from leverplus_trl.rollouts.rollout_sources import (
     RolloutSources,
     SearchedBeams,
     distinct,
+    random_logprobs,
     random_sequences,
     seed_of,
     sequence_lengths,
@@ -180,6 +182,47 @@ def test_random_sequences_are_uniform_over_ordered_sequences(small):
     assert len(counts) == 6 and all(abs(count - 500) < 100 for count in counts.values())  # five standard deviations
 
 
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize(("candidates", "num_shots"), [("abc", 1), ("abc", 2), ("abcd", 3), ("abcde", 2), ("ab", 3)])
+def test_random_densities_sum_to_one_over_all_sequences(candidates, num_shots, stop):
+    lengths = sequence_lengths(num_shots, stop)
+    every = [ids for length in lengths for ids in permutations(candidates, length)]
+    found = random_sequences(candidates, [()], lengths, len(every), seed=0)
+    assert sorted(found) == sorted(every)
+    assert math.fsum(map(math.exp, random_logprobs(found, len(candidates)))) == pytest.approx(1.0 if every else 0.0)
+    for count in range(1, len(every) + 1):  # also where other sources took some, and where not all are drawn
+        drawn = random_sequences(candidates, every[:1], lengths, count, seed=count)
+        logprob_of = dict(zip(map(len, drawn), random_logprobs(drawn, len(candidates)), strict=True))
+        total = math.fsum(math.exp(logprob_of[len(ids)]) for ids in every if len(ids) in logprob_of)
+        assert not drawn or total == pytest.approx(1.0)
+    if not stop and every:
+        assert set(random_logprobs(found, len(candidates))) == {-math.log(math.perm(len(candidates), num_shots))}
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.3])
+@pytest.mark.parametrize("stop", [False, True])
+def test_densities_of_samples_sum_to_one_over_all_sequences(stop, temperature):
+    sources = Sources(stop=stop)
+    query_id, three = sources.ids[0], sources.beams[0]["candidate_ids"][:3]
+    every = [ids for length in ((0, 1, 2) if stop else (2,)) for ids in permutations(three, length)]
+    positions = torch.full((len(every), 2), -1)
+    for row, ids in enumerate(every):  # prompt order; the first choice stands next to the query
+        positions[row, : len(ids)] = torch.tensor([three.index(name) for name in reversed(ids)])
+    embeddings = sources.world.embeddings
+    rows = [query_id] * len(every), embeddings["pool"], [three] * len(every)
+    inputs = sources.selector.processor(embeddings["train"], *rows)
+    with torch.no_grad():
+        logits = sources.selector.model(**inputs, demonstration_positions=positions).logits
+    expected = action_step_logprobs(logits.double() / temperature, positions, stop).sum(-1)
+    assert expected.exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+    density = dict(zip(every, expected.tolist(), strict=True))
+    how = {"strategy": "sample", "temperature": temperature, "generator": torch.Generator().manual_seed(0)}
+    drawn = sources()._select("train", query_id, three, 2000, **how)
+    assert {ids for ids, logprob in density.items() if logprob > -3.0} <= {ids for ids, _ in drawn}
+    for ids, logprob in drawn:  # also of a sequence that is drawn again
+        assert logprob == pytest.approx(density[ids], abs=1e-4)
+
+
 def test_random_sequences_end_where_there_are_no_more():
     taken = [("a", "b"), ("c",)]
     found = random_sequences("abc", taken, [2, 1], 50, seed=3)
@@ -201,11 +244,9 @@ def test_a_selector_that_can_stop_gets_every_length(stopping):
         lengths = Counter(len(proposal.demonstration_ids) for proposal in group)
         assert len(group) == 16 and lengths[0] == 1 and lengths[1] >= 2 and lengths[2] >= 4
         assert [len(p.demonstration_ids) for p in proposals if p.source == "beam"] == [2, 1, 2, 1, 2]
-        assert sum(p.source == "zero_shot" for p in proposals) == 1
-        for proposal in proposals:
-            if proposal.source == "random":
-                length = len(proposal.demonstration_ids)
-                assert proposal.behaviour_logprob == pytest.approx(-math.log(math.perm(12, length)))
+        assert sum(p.source == "zero_shot" and p.behaviour_logprob is None for p in proposals) == 1
+        drawn = {len(p.demonstration_ids): p.behaviour_logprob for p in proposals if p.source == "random"}
+        assert math.fsum(math.perm(12, n) * math.exp(logprob) for n, logprob in drawn.items()) == pytest.approx(1.0)
     assert sequence_lengths(3, stop=True) == [3, 2, 1] and sequence_lengths(3, stop=False) == [3]
 
 
@@ -227,6 +268,8 @@ def test_turns_and_windows():
         ({"num_queries": 0}, "num_queries is 0"),
         ({"similarities": ["audio_sim"]}, "Unknown similarity 'audio_sim'; expected some of text_sim, image_sim, im"),
         ({"similarities": ["text_sim", "text_sim"]}, "names something twice"),
+        ({"temperatures": [1.0, float("nan")]}, r"temperatures is \[1.0, nan\]"),
+        ({"temperatures": [float("inf")]}, "expected finite numbers above 0"),
         ({"temperatures": [1.0, 0.0]}, r"temperatures is \[1.0, 0.0\]; logits are divided by them"),
         ({"query_splits": ["train[:5]"]}, "name whole splits"),
         ({"query_splits": []}, "at least one"),

@@ -117,6 +117,7 @@ def test_candidates_of_another_pool_are_refused():
         (["ab"], [1.0], {}, "'q' has 1 rollout.*num_rollouts"),
         (["ab", "ba"], [1.0, np.nan], {}, r"reward of the rollout \['b', 'a'\] of the query 'q' is nan"),
         (["ab", "ba"], [1.0, np.inf], {}, "'q' is inf"),
+        (["ab", "ba"], [1.0, 1e300], {}, r"'q' is 1e\+300; a reward must be a finite number of single precision"),
         (["ab", "ba"], [1.0], {}, r"2 rollouts, but rewards of shape \(1,\)"),
         (["ab", "az"], [1.0, 0.0], {}, "holds 'z', which is not among its candidates"),
         (["abca", "ab"], [1.0, 0.0], {}, "has 4 demonstrations, but there are only 3 candidates"),
@@ -128,6 +129,13 @@ def test_candidates_of_another_pool_are_refused():
 def test_groups_that_teach_nothing_or_can_not_be_are_refused(sequences, rewards, values, message):
     with pytest.raises(ValueError, match=message):
         rollout_groups(table(row("q", "abc", sequences)), [np.array(rewards)], "left", **values)
+
+
+@pytest.mark.parametrize("logprob", [-np.inf, np.inf, np.nan, 0.5])
+def test_a_density_is_a_finite_log_probability_or_null(logprob):
+    rollouts = table(row("q", "abc", ["ab", "ba"], [-1.0, logprob]))
+    with pytest.raises(ValueError, match=rf"behaviour log-probability of the query 'q' is {logprob}"):
+        rollout_groups(rollouts, [np.zeros(2)], "left")
 
 
 def test_an_empty_table_is_refused():
