@@ -16,7 +16,12 @@ import os
 
 import pytest
 
+from leverplus_trl.metrics.anls.anls import anls
+from leverplus_trl.metrics.cover_exact_match.cover_exact_match import cover_exact_match
 from leverplus_trl.metrics.exact_match.exact_match import exact_match
+from leverplus_trl.metrics.okvqa_accuracy.okvqa_accuracy import okvqa_accuracy
+from leverplus_trl.metrics.token_f1.token_f1 import token_f1
+from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
 
 
 @pytest.mark.parametrize(
@@ -32,6 +37,46 @@ from leverplus_trl.metrics.exact_match.exact_match import exact_match
 def test_exact_match(prediction, answers, folded, strict):
     assert exact_match(prediction, answers) == folded
     assert exact_match(prediction, answers, strict=True) == strict
+
+
+# Canonically equivalent texts: accents, Hangul, signs that are letters, marks in another order.
+EQUAL = [
+    ("caf\u00e9", "cafe\u0301"),
+    ("\uac10", "\u1100\u1161\u11b7"),
+    ("5 k\u2126", "5 k\u03a9"),
+    ("\u212bngstr\u00f6m", "A\u030angstro\u0308m"),
+    ("q\u0307\u0323", "q\u0323\u0307"),
+    ("\u2260", "=\u0338"),
+    ("\u0130stanbul", "I\u0307stanbul"),
+]
+# Texts that NFKC, or the removal of accents, would make equal.
+DIFFERENT = [
+    ("m\u00b2", "m2"),
+    ("\u00bd", "1\u20442"),
+    ("\u2460", "1"),
+    ("caf\u00e9", "cafe"),
+    ("stra\u00dfe", "strasse"),
+]
+
+
+@pytest.mark.parametrize("pair", EQUAL)
+def test_unicode_spellings_of_one_text_are_equal(pair):
+    for said, answer in (pair, pair[::-1]):
+        assert exact_match(said, [answer]) == exact_match(said, ["no", answer], strict=True) == 1
+        assert cover_exact_match(f"It is {said}, surely.", [answer]) == 1
+
+
+@pytest.mark.parametrize("pair", DIFFERENT)
+def test_texts_that_mean_something_else_stay_different(pair):
+    for said, answer in (pair, pair[::-1]):
+        assert exact_match(said, [answer]) == exact_match(said, [answer], strict=True) == 0
+        assert cover_exact_match(f"It is {said}, surely.", [answer]) == 0
+
+
+def test_metrics_with_official_code_fold_no_unicode():
+    said, answer = EQUAL[0]
+    assert token_f1(said, [answer]) == vqa_accuracy(said, [answer] * 10) == okvqa_accuracy(said, [answer] * 10) == 0
+    assert 0 < anls(said, [answer]) < 1
 
 
 def test_bad_input():

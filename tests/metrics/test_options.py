@@ -156,6 +156,83 @@ def test_options_however_named(reply, option):
     assert option_accuracy(reply, ["C"], CHOICES) == (option == "C")
 
 
+# Replies that public bug reports of other evaluations show, and their relatives.
+# ("¶" is a line break.)
+MARKED = r"""
+**B** | *B* | ***B*** | __B__ | _B_ | `B` | **B.** | **(B)** | **B | [B] | {B} | "B" | “B” | 'B' | （B） | B, | B!
+<b>B</b> | <strong>B.</strong> a dog | <p><b>B</b></p> | <answer>B</answer> | maybe A <answer> (B) </answer>
+B。 | \boxed{B} | \\boxed{B} | \boxed { B } | $\boxed{B}$ | \(\boxed{B}\) | \[\boxed{B}\] | $B$ | $$B$$ | \textbf{B}
+\boxed{\text{B}} | \boxed{\text{B: a red dog}} | \boxed{a red dog} | first \boxed{C} then \boxed{B} | \boxed{B
+```¶B¶``` | Answer: **(B)** | **Answer:** B | **Answer**: B | **Answer: B** | ANSWER: **B** | Answer: $B$ | Answer:B
+Answer：B | The answer is: B | The answer is **B**. | The answer is¶¶B | ### Answer: B | ### B | - B | > **B** | Option **B**
+**Option B** | **option (B)** because a cat is no dog | **B** a red dog | **B. a red dog** | **B**. a red dog | `B`: so
+**Answer: B**¶since \boxed{\langle H\rangle \ll E} | B¶¶A cat is a cat. | B¶Explanation: option A is wrong. | B¶B¶B
+A cat and a dog.¶¶B | A cat and a dog.¶**B** | **B**¶¶It is not A. | __a red dog__ | <b>a red dog</b> | \text{(B)}
+"""
+
+
+@pytest.mark.parametrize("reply", [reply for line in MARKED.strip().splitlines() for reply in line.split(" | ")])
+def test_options_in_marks_of_markdown_latex_and_html(reply):
+    reply = reply.replace("¶", "\n")
+    assert named_option(reply, CHOICES) == "B"
+    assert (option_accuracy(reply, ["B"], CHOICES), option_accuracy(reply, ["A"], CHOICES)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "A car is here",
+        "A cow and a horse",
+        "**A** or **B**",
+        "**A** car",
+        "A\nB\nC\nD",
+        "The options are:\nA\nB",
+        r"\boxed{4}",
+        r"\boxed{\frac{A}{B}}",
+        "**E**",
+        r"\boxed{E}",
+        "A-frame",
+        "C++",
+        "the answer is A-frame houses",
+        "The answer is C++.",
+        "2 * A * 3",
+        "**Note**: unclear",
+        "options A and B",
+        "A\u0301",
+        "**",
+        "``",
+        "\\boxed{}",
+        "<answer></answer>",
+    ],
+)
+def test_marks_name_no_option_by_themselves(reply):
+    assert named_option(reply, CHOICES) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "choices", "option"),
+    [
+        ("C++", ["C", "C++", "C#"], "B"),
+        ("A*", ["Dijkstra", "A*"], "B"),
+        ("**A***", ["Dijkstra", "A*"], "B"),
+        ("<p>", ["<a>", "<p>"], "B"),
+        ("__init__", ["init", "__init__"], "B"),
+        ("$10", ["$5", "$10"], "B"),
+        ("A", ["B", "A"], "A"),  # a letter is a letter
+        ("cafe\u0301", ["bar", "caf\u00e9"], "B"),
+        ("the cafe\u0301 it is", ["bar", "caf\u00e9"], "B"),
+        ("", ["?", "dog"], None),
+    ],
+)
+def test_options_that_look_like_marks(reply, choices, option):
+    assert named_option(reply, choices) == option
+
+
+def test_official_metrics_of_options_read_no_marks():
+    assert mmbench_option("`B`", CHOICES) is None and mmbench_option("**B**", CHOICES) == "B"
+    assert scienceqa_accuracy("The answer is **B**.", ["B"], CHOICES) == 1 / 4
+
+
 @pytest.mark.parametrize("accuracy", [scienceqa_accuracy, mmbench_accuracy, option_accuracy])
 def test_bad_input(accuracy):
     with pytest.raises(ValueError, match="The right answer is 'E'; expected the letter"):

@@ -16,9 +16,12 @@
 Cover exact match: 1 if the words of a right answer stand in the prediction, in a row, else 0.
 
 Words are those of SQuAD's normalisation (see `token_f1`), so "cat" does not stand in "category", and "the red bus"
-stands in "A red bus.". An answer without words stands in nothing. There is no official code for this measure; it is
-what open-domain question answering calls "has answer" or cover EM.
+stands in "A red bus.". An answer without words stands in nothing. Both sides are in Unicode's form NFC, as in
+`exact_match`. There is no official code for this measure; it is what open-domain question answering calls "has answer"
+or cover EM.
 """
+
+import unicodedata
 
 from leverplus_trl.metrics.base_metric import BaseMetric, check_texts
 from leverplus_trl.metrics.token_f1.token_f1 import normalized_words
@@ -42,7 +45,8 @@ def cover_exact_match(prediction: str, answers: list[str]) -> float:
         `TypeError`: the prediction is not a string, or the answers are one string in place of a list.
     """
     check_texts(prediction, answers)
-    said, *wanted = (f" {' '.join(normalized_words(text))} " for text in (prediction, *answers))
+    texts = (unicodedata.normalize("NFC", text) for text in (prediction, *answers))
+    said, *wanted = (f" {' '.join(normalized_words(text))} " for text in texts)
     return float(any(answer.strip() and answer in said for answer in wanted))
 
 

@@ -12,7 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Exact match: 1 if the prediction is one of the reference answers, after folding case and whitespace, else 0."""
+"""
+Exact match: 1 if the prediction is one of the reference answers, after folding case and whitespace, else 0.
+
+Both sides are brought into Unicode's form NFC first: the two spellings of "café", with one code point for its last
+letter or with two, are the same text by definition. Nothing else is folded. NFKC would be: it makes "m²" and "m2", or
+"½" and "1⁄2", the same answer.
+"""
+
+import unicodedata
 
 from leverplus_trl.metrics.base_metric import BaseMetric, check_texts
 
@@ -27,7 +35,7 @@ def exact_match(prediction: str, answers: list[str], strict: bool = False) -> fl
         answers (`list[str]`):
             The right answers.
         strict (`bool`, *optional*, defaults to `False`):
-            Compare character by character, folding neither case nor whitespace.
+            Compare character by character (in NFC), folding neither case nor whitespace.
 
     Returns:
         `float`, 1.0 or 0.0.
@@ -37,9 +45,10 @@ def exact_match(prediction: str, answers: list[str], strict: bool = False) -> fl
         `TypeError`: the prediction is not a string, or the answers are one string in place of a list.
     """
     check_texts(prediction, answers)
+    said, *wanted = (unicodedata.normalize("NFC", text) for text in (prediction, *answers))
     if strict:
-        return float(prediction in answers)
-    return float(_fold(prediction) in {_fold(answer) for answer in answers})
+        return float(said in wanted)
+    return float(_fold(said) in map(_fold, wanted))
 
 
 def _fold(answer: str) -> str:
