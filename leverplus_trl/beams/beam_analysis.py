@@ -48,15 +48,13 @@ NUM_HUBS = 10
 
 class Words(NamedTuple):
     """
-    How a scale is spoken of.
+    The words for a scale.
 
     Args:
         numbers (`str`):
             What the numbers of an analysis are.
         it (`str`):
-            What a prompt gives to the answer.
-        zero_shot (`str`):
-            What stands before the number of the prompt without demonstrations.
+            What a prompt changes.
         keeps (`str`):
             What happens where no choice matters.
         succeeds (`str`):
@@ -65,7 +63,6 @@ class Words(NamedTuple):
 
     numbers: str
     it: str
-    zero_shot: str
     keeps: str
     succeeds: str
 
@@ -73,17 +70,15 @@ class Words(NamedTuple):
 WORDS = {
     "prob": Words(
         "probabilities of the right answer, length-normalised",
-        "the probability",
-        "the right answer has the probability",
+        "the probability of the right answer",
         "the right answer keeps its probability",
         "the whole right answer, its length not normalised, has a probability of more than a half",
     ),
     METRIC: Words(
         "values of the task's metric of the answer that is generated",
-        "the metric",
-        "the task's metric of the generated answer is",
-        "the generated answer is worth the same",
-        "the generated answer is worth anything by it",
+        "the metric of the generated answer",
+        "the metric of the generated answer stays the same",
+        "the generated answer scores above 0",
     ),
 }
 
@@ -320,24 +315,27 @@ def _rounded(value):
 
 
 def can_matter(split: Mapping) -> str:
-    """Whether choosing can matter, in a sentence, by the numbers of one split of an analysis."""
+    """Whether the choice of demonstrations can matter, in a sentence, by the numbers of one split of an analysis."""
     first, constant = split["steps"][0], split["constant"]
     if max(step["choice"] for step in split["steps"]) < NOTICEABLE:
         return (
-            f"Choosing can hardly matter here: whatever stands in the prompt, {WORDS[split['scale']].keeps}. Look at "
-            "a few prompts and at what the VLM answers before anything is trained."
+            f"Choosing can hardly matter here: with any demonstrations in the prompt, {WORDS[split['scale']].keeps}. "
+            "Look at a few prompts and at what the VLM answers before you train a selector."
         )
     if first["choice"] >= NOTICEABLE and constant and constant["share"] >= CONSTANT_SHARE:
         return (
             "Choosing matters here, reading the query hardly does: one ranking of the demonstrations for all queries "
             f"reaches {constant['share']:.0%} of what the best choice gains."
         )
-    return "Choosing can matter here."
+    return (
+        f"Choosing can matter here: on {split['num_queries']} queries the best first demonstration changes "
+        f"{WORDS[split['scale']].it} by {first['best']:+.3f}, the average candidate by {first['mean']:+.3f}."
+    )
 
 
 def describe(name: str, split: Mapping) -> str:
     """
-    One split of an analysis as a short paragraph.
+    One split of an analysis as a small table for the terminal, and the verdict as its last line.
 
     Args:
         name (`str`):
@@ -345,33 +343,22 @@ def describe(name: str, split: Mapping) -> str:
         split (`Mapping`):
             What [`analyze_queries`] returns.
     """
-    first, last, order = split["steps"][0], split["steps"][-1], split["order"]
-    words = WORDS[split["scale"]]
-    parts = [
-        f"{can_matter(split)} On {split['num_queries']} queries ({name}) {words.zero_shot} {split['zero_shot']:.3f} "
-        f"without demonstrations; one demonstration changes it by {first['mean']:+.3f} on average and by "
-        f"{first['best']:+.3f} if it is the best candidate."
+    words, constant, order, hub = WORDS[split["scale"]], split["constant"], split["order"], split["hubs"]["top"][0]
+    rows = [("without demonstrations", f"{split['zero_shot']:.3f}")]
+    for step in split["steps"]:
+        shots = "1 demonstration" if step["shots"] == 1 else f"{step['shots']} demonstrations"
+        rows.append((f"{shots}: average candidate", f"{step['mean']:+.3f}"))
+        rows.append((f"{shots}: best candidate", f"{step['best']:+.3f}"))
+    rows += [
+        ("queries that the best sequence helps", f"{split['helped']:.1%}"),
+        ("queries that every sequence hurts", f"{split['hurt']:.1%}"),
     ]
-    if last is not first:
-        parts.append(
-            f"At step {last['shots']}, behind what was chosen before, the average candidate makes it "
-            f"{last['mean']:+.3f} and the best {last['best']:+.3f}."
-        )
-    parts.append(f"The best sequence helps {split['helped']:.1%} of the queries; {split['hurt']:.1%} it hurts.")
-    if split["constant"]:
-        parts.append(
-            f"One ranking of the candidates for all queries would give {max(0.0, split['constant']['share']):.0%} of "
-            "what choosing the first one for each can give."
-        )
+    if constant:
+        rows.append(("gain of one ranking for all queries", f"{max(0.0, constant['share']):.0%} of the best choice"))
     if order:
-        parts.append(
-            f"Another order of the same demonstrations changes {words.it} by {order['difference']:.3f} on average "
-            f"({order['num_sets']:,} sets), noticeably in {order['noticeable']:.0%}, and in {order['decisive']:.1%} "
-            f"decides whether {words.succeeds}."
-        )
-    hub = split["hubs"]["top"][0]
-    parts.append(
-        f"The example chosen most, {hub['id']}, stands in {hub['share']:.1%} of the best sequences ("
-        f"{hub['chosen']} of the {hub['offered']} queries it was offered to)."
-    )
-    return " ".join(parts)
+        rows.append(("change by another order of the same set", f"{order['difference']:.3f} on average"))
+        rows.append(("sets whose order decides", f"{order['decisive']:.1%} of {order['num_sets']:,}"))
+    rows.append(("most frequent candidate", f"{hub['id']}, in {hub['share']:.1%} of the best sequences"))
+    width = max(len(label) for label, _ in rows)
+    lines = [f"Beams of {name!r}, {split['num_queries']} queries: {words.numbers}"]
+    return "\n".join([*lines, *(f"  {label:<{width}}  {value}" for label, value in rows), can_matter(split)])

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..beams.beam_analysis import ANALYSIS, NOTICEABLE, WORDS, analyze_tables, describe
+from ..beams.beam_analysis import ANALYSIS, NOTICEABLE, WORDS, analyze_tables, can_matter
 from ..schema import LEDGER
 from ..tables import table_provenance
 from .evaluations import read_splits
@@ -82,7 +82,7 @@ def beams_section(beams: Dataset, analysis: Mapping) -> Section:
     return Section(
         "Before training: the beams",
         "beams",
-        [describe(name, split) for name, split in splits.items()],
+        [f"{name}: {can_matter(split)}" for name, split in splits.items()],
         [chart],
         [_steps(splits), _orders(splits), _hubs(splits)],
         [

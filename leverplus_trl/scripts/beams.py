@@ -145,8 +145,7 @@ def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
     splits = write_analysis(run.path, files, recipe["insertion"], recipe["score"])["splits"]
     write_beam_dataset(run.path, files, run.provenance)
     logger.info("Beams and ledger are in %s.", run.path)
-    for name, split in list(splits.items())[:1]:  # the others stand in the file
-        logger.info("%s", describe(name, split))
+    logger.info("%s", describe(*next(iter(splits.items()))))  # analysis.json holds the other splits
 
 
 def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArguments, state: PartialState) -> None:
