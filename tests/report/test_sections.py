@@ -90,7 +90,8 @@ def test_the_analysis_of_the_beams_is_shown(beams):
     split = analyze_queries([searched("q1", (0.5, 0.1)), searched("q2", (0.4, 0.2))], "left", "prob")
     section = beams_section(beams, {"splits": {"train": split}})
     text = section_markdown(section)
-    assert "On 2 queries (train)" in text and "](score_by_beam_position.png)" in text
+    assert "train: Choosing matters here" in text and "train: 2 queries" in text
+    assert "](score_by_beam_position.png)" in text
     assert "| 1 | +0.300 | +0.450 | 0.150 | 0.150 |" in text
     assert "| a | 2 | 2 | 100.0% |" in text and "| train | – | – | – | – | 100% |" in text
     assert str(NOTICEABLE) in section.notes[0]
