@@ -37,8 +37,9 @@ class EvaluationArguments:
         num_queries (`list[int]`, *optional*):
             Only the first so many queries. Several numbers (100, 200, 300) are nested: the most are answered, each
             once, and there are results for each number.
-        methods (`list[str]`, *optional*, defaults to all):
-            Methods to compare; zero-shot is always one.
+        methods (`list[str]`, *optional*):
+            Methods to compare; zero-shot is always included. Defaults to all that the data, the encoder, `selectors`
+            and `beams` allow: without images the baselines that compare text, without an encoder the random ones.
         shots (`list[int]`, *optional*, defaults to `[1, 2, 4]`):
             Numbers of demonstrations; the oracle answers at those that the ledger holds.
         method_seeds (`list[int]`, *optional*, defaults to `[0]`):
@@ -61,7 +62,9 @@ class EvaluationArguments:
     num_queries: list[int] | None = field(
         default=None, metadata={"help": "Only the first so many queries; several numbers are nested test sets."}
     )
-    methods: list[str] = field(default_factory=lambda: list(METHODS), metadata={"help": "Methods to compare."})
+    methods: list[str] | None = field(
+        default=None, metadata={"help": "Methods to compare; all that data, encoder, selectors and beams allow."}
+    )
     shots: list[int] = field(default_factory=lambda: [1, 2, 4], metadata={"help": "Numbers of demonstrations."})
     method_seeds: list[int] = field(
         default_factory=lambda: [0], metadata={"help": "Seeds of the methods that draw at random."}
@@ -86,7 +89,7 @@ class EvaluationArguments:
             raise ValueError(f"order_probes is {self.order_probes}; expected a number of queries, or 0 for none.")
         if self.unit_size < 1:
             raise ValueError(f"unit_size is {self.unit_size}; expected at least 1.")
-        unknown = [method for method in self.methods if method not in METHODS]
+        unknown = [method for method in self.methods or () if method not in METHODS]
         if unknown:
             raise ValueError(f"Unknown method {unknown[0]!r}; expected some of {', '.join(METHODS)}.")
         if "[" in self.eval_split:
@@ -95,11 +98,6 @@ class EvaluationArguments:
             )
         if not self.shots or min(self.shots) < 1:
             raise ValueError(f"shots is {self.shots}; expected numbers of at least 1 (zero-shot is always answered).")
-        if SELECTOR in self.methods and not self.selectors:
-            raise ValueError("`methods` holds 'selector': set `selectors`, or take it out of `methods`.")
-        if self.selectors and SELECTOR not in self.methods:
-            logger.warning("`methods` does not hold 'selector', so no selector is evaluated.")
-            self.selectors = []
         taken = [
             name
             for name in self.selector_paths
@@ -107,6 +105,15 @@ class EvaluationArguments:
         ]
         if taken:
             raise ValueError(f"A selector can't be called {taken[0]!r}, which is a method's name; name it otherwise.")
+        if self.methods is not None:
+            self._check_methods()
+
+    def _check_methods(self) -> None:
+        if SELECTOR in self.methods and not self.selectors:
+            raise ValueError("`methods` holds 'selector': set `selectors`, or take it out of `methods`.")
+        if self.selectors and SELECTOR not in self.methods:
+            logger.warning("`methods` does not hold 'selector', so no selector is evaluated.")
+            self.selectors = []
         if ORACLE in self.methods and not self.beams:
             raise ValueError(
                 "`methods` holds 'oracle': set `beams`, whose ledger it reads, or take it out of `methods`."

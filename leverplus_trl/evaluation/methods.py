@@ -14,6 +14,11 @@
 
 """The names of the methods that an evaluation compares."""
 
+from collections.abc import Collection
+
+from ..retrieval.sampler_arguments import SAMPLERS, sampler_modalities
+
+
 ZERO_SHOT, RANDOM, ORACLE, SELECTOR = "zero_shot", "random", "oracle", "selector"
 SIMILARITIES = ("text_sim", "image_sim", "image_text_sim")
 POOL_SUFFIX = "_pool"
@@ -59,3 +64,24 @@ def method_label(method: str) -> str:
     if base not in LABELS:
         return method
     return LABELS[base] + (" (whole pool)" if base != method else "")
+
+
+def default_methods(modalities: Collection[str], has_selectors: bool, has_beams: bool) -> list[str]:
+    """
+    The methods to compare where a recipe names none: all that the data, the encoder and the recipe allow.
+
+    Args:
+        modalities (`Collection[str]`):
+            What can be compared, of `"image"` and `"text"`; empty without an encoder.
+        has_selectors (`bool`):
+            Whether the recipe names selectors.
+        has_beams (`bool`):
+            Whether the recipe names beams, which the oracle reads.
+    """
+    absent = {SELECTOR: not has_selectors, ORACLE: not has_beams}
+    bases = {method: method.removesuffix(POOL_SUFFIX) for method in METHODS}
+    return [
+        method
+        for method, base in bases.items()
+        if not absent.get(method) and (base not in SAMPLERS or set(sampler_modalities(base)) <= set(modalities))
+    ]

@@ -37,7 +37,7 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BatchEncoding, CLIPModel
 
 from ..provenance import dataset_fingerprint, digest, model_revision, versions
-from ..tasks.images import DECODING, decode_image
+from ..tasks.images import DECODING, decode_image, have_images
 from ..weights import load_safetensors
 from .example_embeddings import COLUMNS, MODALITIES, ExampleEmbeddings, check_finite
 from .sentence_encoder import SentenceEncoderFiles, TextSettings
@@ -365,3 +365,24 @@ def _unit_rows(features: torch.Tensor) -> np.ndarray:
 
 def _default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def usable_modalities(encoder: str, revision: str | None, *tables: Dataset) -> tuple[str, ...]:
+    """
+    What an encoder can embed of every example.
+
+    Args:
+        encoder (`str`):
+            Hub id or folder of the encoder; only its config is read.
+        revision (`str`, *optional*):
+            Branch, tag or commit on the hub.
+        tables (`Dataset`):
+            Examples tables.
+
+    Returns:
+        `tuple[str, ...]`: of `"image"`, `"text"` and `"answer"`; without `"image"` if one example has no image.
+    """
+    modalities = Encoder(encoder, revision).modalities
+    if all(have_images(table) for table in tables):
+        return modalities
+    return tuple(modality for modality in modalities if modality != "image")

@@ -49,8 +49,9 @@ class RolloutArguments:
             Draws from the selector at each temperature.
         temperatures (`list[float]`, *optional*, defaults to `[1.0, 1.3]`):
             What the selector's logits are divided by.
-        similarities (`list[str]`, *optional*, defaults to `["image_text_sim"]`):
-            Kinds of similarity whose top candidates are taken.
+        similarities (`list[str]`, *optional*):
+            Kinds of similarity whose top candidates are taken. Defaults to `image_text_sim`, to `text_sim` where not
+            every example has an image or the encoder embeds texts only, and to none without an encoder.
         num_similar (`int`, *optional*, defaults to 1):
             Sequences by each similarity.
         rollout_seed (`int`, *optional*, defaults to 0):
@@ -83,9 +84,12 @@ class RolloutArguments:
     temperatures: list[float] = field(
         default_factory=lambda: [1.0, 1.3], metadata={"help": "Temperatures the selector is sampled at."}
     )
-    similarities: list[str] = field(
-        default_factory=lambda: ["image_text_sim"],
-        metadata={"help": f"Similarities whose top candidates are taken, of {', '.join(SIMILARITIES)}."},
+    similarities: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": f"Similarities whose top candidates are taken, of {', '.join(SIMILARITIES)}; default: "
+            "image_text_sim, or text_sim without images."
+        },
     )
     num_similar: int = field(default=1, metadata={"help": "Sequences by each similarity."})
     rollout_seed: int = field(default=0, metadata={"help": "Seed of all draws."})
@@ -102,7 +106,7 @@ class RolloutArguments:
     def __post_init__(self):
         self.temperatures = [float(temperature) for temperature in self.temperatures]
         self._check_numbers()
-        unknown = [kind for kind in self.similarities if kind not in SIMILARITIES]
+        unknown = [kind for kind in self.similarities or () if kind not in SIMILARITIES]
         if unknown:
             raise ValueError(f"Unknown similarity {unknown[0]!r}; expected some of {', '.join(SIMILARITIES)}.")
         if any(not 0.0 < temperature < float("inf") for temperature in self.temperatures):
@@ -110,7 +114,8 @@ class RolloutArguments:
                 f"temperatures is {self.temperatures}; logits are divided by them: expected finite numbers above 0."
             )
         for name in ("temperatures", "similarities", "query_splits"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
+            named = getattr(self, name) or ()
+            if len(set(named)) < len(named):
                 raise ValueError(f"{name} is {getattr(self, name)}, which names something twice.")
         sliced = [split for split in self.query_splits if "[" in split]
         if sliced or not self.query_splits:
@@ -130,7 +135,8 @@ class RolloutArguments:
 
     def check_room(self, stop: bool = False) -> None:
         """Raises `ValueError` if the sources are asked for more sequences than a group holds."""
-        asked = {"num_beams": self.num_beams, "similarities x num_similar": len(self.similarities) * self.num_similar}
+        kinds = 1 if self.similarities is None else len(self.similarities)
+        asked = {"num_beams": self.num_beams, "similarities x num_similar": kinds * self.num_similar}
         if self.selector:
             asked |= {"the greedy choice": 1, "temperatures x num_samples": len(self.temperatures) * self.num_samples}
         if stop:

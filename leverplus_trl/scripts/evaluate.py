@@ -44,10 +44,11 @@ from ..evaluation.methods import (
     SELECTOR,
     SHUFFLED_SUFFIX,
     ZERO_SHOT,
+    default_methods,
 )
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
-from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates
+from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates, usable_modalities
 from ..run_folder import RunFolder, write_json
 from ..schema import BEAMS, LEDGER, PREDICTIONS
 from ..selectors import DemonstrationSelection, DemonstrationSelector
@@ -109,11 +110,12 @@ def main(
         logger.warning("num_queries says %d; %r has %d.", wanted, eval_args.eval_split, len(queries))
     queries = first_queries(queries, wanted)
     task.use_references(queries)
+    # In a dry run the beams may still have to be searched; then the oracle is counted at all shots.
+    to_be_searched = stage_args.dry_run and not (Path(eval_args.beams or "") / "README.md").exists()
+    beams_provenance = table_provenance(eval_args.beams) if eval_args.beams and not to_be_searched else None
+    fill_defaults(eval_args, sampler_args, pool, queries, beams_provenance)
     if stage_args.dry_run:
-        # Beams may still have to be searched: then the oracle is counted at all shots.
-        searched = bool(eval_args.beams) and (Path(eval_args.beams) / "README.md").exists()
-        searched_shots = table_provenance(eval_args.beams)["recipe"]["num_shots"] if searched else None
-        shots = prompts_of_a_query(eval_args, searched_shots)
+        shots = prompts_of_a_query(eval_args, beams_provenance and beams_provenance["recipe"]["num_shots"])
         count = len(shots)
         logger.info(
             "%d queries x at most %d prompts each: %d answers; the zero-shot answer of each is scored, too.",
@@ -121,7 +123,6 @@ def main(
         )
         dry_run(job_to_estimate(queries, pool, shots, eval_args, stage_args.num_shards), vlm_args, task)
         return
-    beams_provenance = table_provenance(eval_args.beams) if eval_args.beams else None
     recipe = {}
     for args in (stage_args, data_args, task_args, vlm_args, sampler_args, eval_args):
         recipe |= asdict(args)
@@ -162,6 +163,24 @@ def main(
     if state.is_main_process:
         finish(run, files, queries, pool)
     state.wait_for_everyone()
+
+
+def fill_defaults(
+    eval_args: EvaluationArguments,
+    sampler_args: SamplerArguments,
+    pool: Dataset,
+    queries: Dataset,
+    beams_provenance: dict | None,
+) -> None:
+    """Fills the fields whose defaults follow the data: the encoder is that of the beams, the methods all possible."""
+    if beams_provenance and not sampler_args.encoder:
+        searched = beams_provenance["recipe"]
+        sampler_args.encoder, sampler_args.encoder_revision = searched["encoder"], searched["encoder_revision"]
+    if eval_args.methods is None:
+        encoder, revision = sampler_args.encoder, sampler_args.encoder_revision
+        modalities = usable_modalities(encoder, revision, pool, queries) if encoder else ()
+        eval_args.methods = default_methods(modalities, bool(eval_args.selectors), bool(eval_args.beams))
+        logger.info("Methods: %s.", ", ".join(eval_args.methods))
 
 
 def finish(

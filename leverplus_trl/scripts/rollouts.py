@@ -36,7 +36,7 @@ from ..hub import check_writable
 from ..hub_arguments import HubArguments
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
-from ..retrieval import SIMILARITIES, embed_examples
+from ..retrieval import SIMILARITIES, embed_examples, usable_modalities
 from ..rollouts.rollout_arguments import RolloutArguments
 from ..rollouts.rollout_generation import answer_unit, answer_weights, generate_rollouts
 from ..rollouts.rollout_reuse import Known, ledger_is_ours, provenance_of, read_previous
@@ -109,6 +109,11 @@ def main(
     if config is not None:
         rollout_args.check_room(config.stop)
     encoder = encoder_of(rollout_args, config, made_by["recipe"])
+    if rollout_args.similarities is None:
+        tables = (pool, *examples.values())
+        usable = usable_modalities(encoder.name, encoder.revision, *tables) if encoder else ()
+        rollout_args.similarities = ["image_text_sim"] if "image" in usable else ["text_sim"] if usable else []
+        logger.info("similarities: %s.", ", ".join(rollout_args.similarities) or "none, without an encoder")
     announce(rollout_args, queries, task, made_by["recipe"]["score"], state)
     if stage_args.dry_run:
         dry_run(job_to_estimate(rollout_args, searched, queries, pool, stage_args.num_shards), vlm_args, task)
@@ -273,7 +278,7 @@ def encoder_of(
     Raises:
         `ValueError`: nobody names one, it is not to be found, or the selector was trained with another.
     """
-    compared = bool(rollout_args.similarities and rollout_args.num_similar)
+    compared = bool(rollout_args.similarities != [] and rollout_args.num_similar)
     if config is None and not compared:
         return None
     if rollout_args.encoder:
@@ -283,6 +288,8 @@ def encoder_of(
         name, revision = (copied, None) if copied else (config.encoder, config.encoder_revision)
     else:
         name, revision = searched.get("encoder"), searched.get("encoder_revision")
+    if name is None and config is None and rollout_args.similarities is None:
+        return None
     if name is None:
         raise ValueError(
             f"similarities is {rollout_args.similarities} and selector {rollout_args.selector!r}; these compare "

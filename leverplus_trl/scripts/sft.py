@@ -32,7 +32,7 @@ from trl import TrlParser
 from ..hub import check_run_writable, push_run
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
-from ..retrieval import ExampleEmbeddings, embed_examples
+from ..retrieval import ExampleEmbeddings, embed_examples, usable_modalities
 from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
 from ..selectors import (
@@ -126,6 +126,7 @@ def main(
     queries = {split: load_examples(data_args, split_name(split)) for split in beams}
     check_queries("beams", beams, queries, made_by)
     encoder, encoder_revision = encoder_of(sft_args, made_by["recipe"])
+    fill_features(sft_args, usable_modalities(encoder, encoder_revision, pool, *queries.values()))
     sizes = ", ".join(f"{len(table)} queries of {split}" for split, table in beams.items())
     logger.info("%s; a pool of %d.", sizes, len(pool))
     if stage_args.dry_run:
@@ -167,6 +168,16 @@ def main(
     train(SelectorSFTTrainer, model, training_args, datasets, sft_args.train_split, sft_args.eval_split)
     logger.info("The selector is in %s.", run.path)
     state.wait_for_everyone()
+
+
+def fill_features(sft_args: SFTArguments, usable: Sequence[str]) -> None:
+    """Sets the features that the recipe leaves open to those of the preset that every example has."""
+    config = make_config(sft_args)
+    for name in ("query_features", "candidate_features"):
+        features = [feature for feature in getattr(config, name) if feature in usable]
+        if sft_args.encoding is None and getattr(sft_args, name) is None and features != getattr(config, name):
+            setattr(sft_args, name, features)
+            logger.info("%s: %s, since not every example has an embedding of its image.", name, ", ".join(features))
 
 
 def make_config(sft_args: SFTArguments, **values) -> BaseSelectorConfig:

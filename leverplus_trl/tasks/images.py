@@ -87,6 +87,12 @@ def undecoded(examples: Dataset) -> Dataset:
     return examples.cast_column("image", Image(decode=False))
 
 
+def have_images(examples: Dataset) -> bool:
+    """Whether every example has an image; none is decoded."""
+    batches = examples.select_columns(["image"]).with_format("arrow").iter(batch_size=1000)
+    return not any(batch["image"].null_count for batch in batches)
+
+
 def decode_image(image: Source) -> PIL.Image.Image:
     """
     What a model is shown of an image.
