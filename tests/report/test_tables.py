@@ -14,7 +14,7 @@
 
 import pytest
 
-from leverplus_trl.evaluation.runs import method_label
+from leverplus_trl.evaluation.methods import method_label
 from leverplus_trl.report.tables import (
     escape_markdown,
     findings,

@@ -450,7 +450,7 @@ def test_an_unknown_selector_is_refused(refuses, setting):
 
 
 def test_similarities_without_an_encoder_are_refused(refuses):
-    refuses("neither the recipe nor selector nor beams name an encoder", selector=None)
+    refuses("neither the recipe nor selector nor beams name an encoder", selector=None, similarities=["text_sim"])
 
 
 def test_tables_of_another_stage_are_refused(refuses, setting, rolled):
