@@ -159,15 +159,16 @@ def test_options_however_named(reply, option):
 # Replies that public bug reports of other evaluations show, and their relatives.
 # ("¶" is a line break.)
 MARKED = r"""
-**B** | *B* | ***B*** | __B__ | _B_ | `B` | **B.** | **(B)** | **B | [B] | {B} | "B" | “B” | 'B' | （B） | B, | B!
-<b>B</b> | <strong>B.</strong> a dog | <p><b>B</b></p> | <answer>B</answer> | maybe A <answer> (B) </answer>
-B。 | \boxed{B} | \\boxed{B} | \boxed { B } | $\boxed{B}$ | \(\boxed{B}\) | \[\boxed{B}\] | $B$ | $$B$$ | \textbf{B}
-\boxed{\text{B}} | \boxed{\text{B: a red dog}} | \boxed{a red dog} | first \boxed{C} then \boxed{B} | \boxed{B
-```¶B¶``` | Answer: **(B)** | **Answer:** B | **Answer**: B | **Answer: B** | ANSWER: **B** | Answer: $B$ | Answer:B
-Answer：B | The answer is: B | The answer is **B**. | The answer is¶¶B | ### Answer: B | ### B | - B | > **B** | Option **B**
-**Option B** | **option (B)** because a cat is no dog | **B** a red dog | **B. a red dog** | **B**. a red dog | `B`: so
-**Answer: B**¶since \boxed{\langle H\rangle \ll E} | B¶¶A cat is a cat. | B¶Explanation: option A is wrong. | B¶B¶B
-A cat and a dog.¶¶B | A cat and a dog.¶**B** | **B**¶¶It is not A. | __a red dog__ | <b>a red dog</b> | \text{(B)}
+**B** | *B* | ***B*** | __B__ | _B_ | `B` | **B.** | **(B)** | **B | [B] | {B} | "B" | “B” | 'B' | （B） | B,
+B! | <b>B</b> | <strong>B.</strong> a dog | <p><b>B</b></p> | <answer>B</answer>
+maybe A <answer> (B) </answer> | B。 | \boxed{B} | \\boxed{B} | \boxed { B } | $\boxed{B}$ | \(\boxed{B}\)
+\[\boxed{B}\] | $B$ | $$B$$ | \textbf{B} | \boxed{\text{B}} | \boxed{\text{B: a red dog}} | \boxed{a red dog}
+first \boxed{C} then \boxed{B} | \boxed{B | \text{(B)} | ```¶B¶``` | Answer: **(B)** | **Answer:** B
+**Answer**: B | **Answer: B** | ANSWER: **B** | Answer: $B$ | Answer:B | Answer：B | The answer is: B
+The answer is **B**. | The answer is¶¶B | ### Answer: B | ### B | - B | > **B** | Option **B** | **Option B**
+**option (B)** because a cat is no dog | **B** a red dog | **B. a red dog** | **B**. a red dog | `B`: so
+**Answer: B**¶since \boxed{\langle H\rangle \ll E} | B¶¶A cat is a cat. | B¶Explanation: option A is wrong.
+B¶B¶B | A cat and a dog.¶¶B | A cat and a dog.¶**B** | **B**¶¶It is not A. | __a red dog__ | <b>a red dog</b>
 """
 
 
