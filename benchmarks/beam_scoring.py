@@ -124,14 +124,18 @@ def best_batch_size(name: str, setting: Setting, calls: list[list[Request]], arg
     return min(seconds, key=seconds.get)
 
 
+def shown(request: Request) -> tuple[str, ...]:
+    return tuple(example["id"] for example in request.demonstrations)
+
+
 def check_parity(ways: dict[str, Whole | Shared], values: dict[str, np.ndarray], dtype: str) -> float:
     shared = {id(request.query): {} for request in ways[WAYS[3]].requests}
     for request, value in zip(ways[WAYS[3]].requests, values[WAYS[3]], strict=True):
-        shared[id(request.query)][request.key] = value
+        shared[id(request.query)][shown(request)] = value
     error = 0.0
     for name in WAYS[:3]:
         for request, value in zip(ways[name].requests, values[name], strict=True):
-            error = max(error, abs(value - shared[id(request.query)][request.key]))
+            error = max(error, abs(value - shared[id(request.query)][shown(request)]))
     assert error <= PARITY.get(dtype, COARSE_PARITY), f"the ways differ by {error} nats"
     return error
 

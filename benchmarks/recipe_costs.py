@@ -240,7 +240,7 @@ def v0_of(dataset: str, held: int, sft: dict) -> str:
 
 
 def made_example(name: str, dataset: str, number: int) -> Example:
-    """An example of the dataset's usual length; no two have the same image."""
+    """An example of the dataset's usual length; no two have the same image or question."""
     question, answer, distinct, annotators = LENGTHS[dataset]
     image = None
     if dataset not in ("gsm8k", "sst2"):
@@ -250,7 +250,8 @@ def made_example(name: str, dataset: str, number: int) -> Example:
     answers = {"sst2": ["positive"], "scienceqa": ["A"]}.get(dataset, answers)
     given = [answers[number % distinct] for number in range(annotators)]
     extras = {"choices": ["some choice", "another one", "a third"], "context": ""} if dataset == "scienceqa" else {}
-    text = "word " * question + "?"
+    own = f"word{len(FIRST_WORDS) + number}"  # one token, too
+    text = " ".join([own, *["word"] * (question - 1), "?"])
     return {"id": name, "image": image, "question": text, "answer": given[0], "answers": given} | extras
 
 

@@ -28,6 +28,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tasks import BaseTask, Example
+from .contents import ContentKeys
 from .finite import NotFinite, check_finite
 from .out_of_memory import is_out_of_memory
 from .plain_runner import PlainRunner
@@ -89,6 +90,7 @@ class BaseVLM(ABC):
         self.task: BaseTask = prompt.task
         self.args = args
         self.texts = PromptTexts(prompt, tokenizer, args.score_end_token)
+        self.contents = ContentKeys(prompt.task)
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         shape = model.config.get_text_config()
         # MPT, which has no positions to embed, calls it by another name.
@@ -165,11 +167,12 @@ class BaseVLM(ABC):
         config.pad_token_id = self.pad_token_id
         if config.eos_token_id is None:
             config.eos_token_id = self._end_token_ids(requests[0].query)
-        distinct = {request.key: request for request in requests}
         with self.unit():
+            keys = [self.contents.prompt(request) for request in requests]
+            distinct = dict(zip(keys, requests, strict=True))
             texts = self.prepare(requests).generate(list(distinct.values()), config)
         by_key = dict(zip(distinct, texts, strict=True))
-        return [by_key[request.key] for request in requests]
+        return [by_key[key] for key in keys]
 
     @contextmanager
     def unit(self) -> Iterator[None]:
@@ -187,16 +190,19 @@ class BaseVLM(ABC):
             yield
         finally:
             self._in_unit = False
+            self.contents.forget()
             if self.runner is not None:
                 self.runner.forget()
 
     def answer_ids(self, query: Example) -> list[int]:
         """Tokens of the answer behind its query, the end token included only with `score_end_token`."""
-        return list(self.prepare([Request((), query)]).answer_ids(query))
+        with self.unit():
+            return list(self.prepare([Request((), query)]).answer_ids(query))
 
     def num_prompt_tokens(self, request: Request) -> int:
         """Length of a prompt with its answer."""
-        return self.prepare([request]).num_prompt_tokens(request)
+        with self.unit():
+            return self.prepare([request]).num_prompt_tokens(request)
 
     # ------------------------------------------------------------------ the way to go
     def prepare(self, requests: Sequence[Request]) -> SharedRunner | PlainRunner:
@@ -209,7 +215,8 @@ class BaseVLM(ABC):
         """
         if self.runner is not None:
             return self.runner
-        examples = {e["id"]: e for request in requests for e in (*request.demonstrations, request.query)}
+        shown = (example for request in requests for example in (*request.demonstrations, request.query))
+        examples = {self.contents.query(example): example for example in shown}
         probes = [example for example in examples.values() if example["answer"].strip()][:4]
         if not probes:
             return PlainRunner(self, by_segments=False)  # nothing to try it on: this call goes the safe way

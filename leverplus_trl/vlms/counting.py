@@ -168,7 +168,7 @@ class CountingVLM:
         self.vlm, self.task, self.args = vlm, vlm.task, vlm.args
         self._engine: CountingEngine | None = None
         self._lengths: dict[tuple, list[tuple[tuple, _Length]]] = {}
-        self._answers: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._answers: dict[tuple, tuple[int, ...]] = {}
         self._in_unit = False
         self.start()
 
@@ -186,6 +186,8 @@ class CountingVLM:
             yield
         finally:
             self._in_unit = outer
+            if not outer:
+                self.vlm.contents.forget()
             if not outer and self._engine is not None:
                 self._engine.forget()
 
@@ -203,7 +205,7 @@ class CountingVLM:
     def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
         """The right answer or none, by hash; see [`BaseVLM.generate`]."""
         self._prepare(requests)
-        distinct = list({request.key: request for request in requests}.values())
+        distinct = list({self.vlm.contents.prompt(request): request for request in requests}.values())
         self.calls.append(Call("answer", distinct))
         self.work.answered += len(distinct)
         longest = generation_config.max_new_tokens if generation_config else self.task.max_new_tokens
@@ -244,16 +246,15 @@ class CountingVLM:
         self.work += found
 
     def _path(self, request: Request) -> list[tuple[tuple, _Length]]:
-        texts = self.vlm.texts
+        texts, contents = self.vlm.texts, self.vlm.contents
         path = list(self._steps(("header",), lambda: texts.header(request.query)))
         for example in request.demonstrations:
             shown = self._steps(
-                ("demonstration", example["id"], example["answer"]),
-                lambda example=example: texts.prompt.demonstration(example),
+                contents.demonstration(example), lambda example=example: texts.prompt.demonstration(example)
             )
             self.demonstrated.update(segment.images_key for _, segment in shown if segment.images_key)
             path += shown
-        asked = self._steps(("query", request.query["id"]), lambda: texts.prompt.query(request.query))
+        asked = self._steps(contents.query(request.query), lambda: texts.prompt.query(request.query))
         self.asked.update(segment.images_key for _, segment in asked if segment.images_key)
         return path + asked
 
@@ -269,7 +270,7 @@ class CountingVLM:
         return self._lengths[key]
 
     def _answer_ids(self, query: Example) -> tuple[int, ...]:
-        key = query["id"], query["answer"]
+        key = self.vlm.contents.demonstration(query)
         if key not in self._answers:
             text = self.vlm.texts.answer(query)
             self._answers[key] = tuple(self.vlm._process(Piece(text)).tokens["input_ids"]) if text else ()

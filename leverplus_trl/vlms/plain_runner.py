@@ -14,7 +14,7 @@
 
 """Every prompt through the model by itself, in padded batches: right for any family."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,8 +74,7 @@ class PlainRunner:
         return [requests[start : start + size] for start in range(0, len(requests), max(1, size))]
 
     # ------------------------------------------------------------------ rows
-    def _cached(self, role: str, example: Example, make, text: str = "") -> Segment:
-        key = (role, example["id"], text)
+    def _cached(self, key: tuple[str, ...], make: Callable[[], Piece]) -> Segment:
         segment = self._cache.get(key)
         if segment is None:
             segment = self.vlm._encode(make())
@@ -87,17 +86,12 @@ class PlainRunner:
         if self._header is None:
             piece = texts.header(request.query)
             self._header = [self.vlm._encode(piece)] if piece.text else []
+        contents = self.vlm.contents
         shown = [
-            # With its answer: of a query that is scored with other answers, they are tried out as demonstrations, too.
-            self._cached(
-                "demonstration",
-                example,
-                lambda example=example: texts.prompt.demonstration(example),
-                example["answer"],
-            )
+            self._cached(contents.demonstration(example), lambda example=example: texts.prompt.demonstration(example))
             for example in request.demonstrations
         ]
-        query = self._cached("query", request.query, lambda: texts.prompt.query(request.query))
+        query = self._cached(contents.query(request.query), lambda: texts.prompt.query(request.query))
         return [*self._header, *shown, query]
 
     def _row(self, request: Request) -> list[Segment]:
@@ -111,7 +105,7 @@ class PlainRunner:
         query, text = request.query, self.vlm.texts.answer(request.query)
         if not self.by_segments:
             return self._whole_row(request, text)
-        answer = self._cached("answer", query, lambda: Piece(text), text) if text else Segment({"input_ids": []})
+        answer = self._cached(("answer", text), lambda: Piece(text)) if text else Segment({"input_ids": []})
         check_answer(self.vlm.task, query, answer.tokens["input_ids"])
         return [*self._segments(request), answer], answer.tokens["input_ids"]
 

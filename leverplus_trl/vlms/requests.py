@@ -28,16 +28,11 @@ class Request(NamedTuple):
     """
     One prompt: demonstrations in prompt order (the last stands next to the query), and the query.
 
-    An id names one image and one question for as long as a VLM lives; an example may come with several answers.
+    An example may come with several answers. Ids are for messages: a VLM knows examples by their content.
     """
 
     demonstrations: tuple[Example, ...]
     query: Example
-
-    @property
-    def key(self) -> tuple:
-        """What the prompt is known by, its answer left out."""
-        return (*((example["id"], example["answer"]) for example in self.demonstrations), self.query["id"])
 
 
 class AnswerLogprob(NamedTuple):

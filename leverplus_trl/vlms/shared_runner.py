@@ -52,15 +52,16 @@ class SharedRunner:
         self.engine = TrieScorer(vlm.model, vlm, vlm.num_axes, vlm.args.max_batch_tokens, memory)
         self._cache = ByteCache(vlm.memory_bytes // 16)  # tokens and positions, on the host
         self._lent: list[Segment] = []  # segments that know how to be made again, in this unit
-        self._answers: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._answers: dict[str, tuple[int, ...]] = {}  # by the answer's text
         self._header: list[Step] | None = None  # empty if the prompts have none
 
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
         """See [`BaseVLM.answer_logprobs`]."""
-        queries = {(request.query["id"], request.query["answer"]): request.query for request in requests}
+        contents = self.vlm.contents
+        queries = {contents.demonstration(request.query): request.query for request in requests}
         answers = {key: self.answer_ids(query) for key, query in queries.items()}
         paths = [self._path(request) for request in requests]
-        found = [answers[request.query["id"], request.query["answer"]] for request in requests]
+        found = [answers[contents.demonstration(request.query)] for request in requests]
         lengths = [path_length(path) + len(ids) for path, ids in zip(paths, found, strict=True)]
         check_lengths(self.vlm, requests, lengths)
         sums = self.engine.score(paths, found)
@@ -101,12 +102,11 @@ class SharedRunner:
 
     def answer_ids(self, query: Example) -> tuple[int, ...]:
         text = self.vlm.texts.answer(query)
-        key = query["id"], text
-        if key not in self._answers:
+        if text not in self._answers:
             ids = self.vlm._process(Piece(text)).tokens["input_ids"] if text else []
             check_answer(self.vlm.task, query, ids)
-            self._answers[key] = tuple(ids)
-        return self._answers[key]
+            self._answers[text] = tuple(ids)
+        return self._answers[text]
 
     def num_prompt_tokens(self, request: Request) -> int:
         return path_length(self._path(request)) + len(self.answer_ids(request.query))
@@ -118,8 +118,7 @@ class SharedRunner:
             segment.make = None
         self._lent.clear()
 
-    def _steps(self, role: str, example: Example, make: Callable[[], Piece], answer: str = "") -> list[Step]:
-        key = (role, example["id"], answer)
+    def _steps(self, key: tuple[str, ...], make: Callable[[], Piece]) -> list[Step]:
         steps = self._cache.get(key)
         if steps is None:
             segment = self.vlm._share(make)
@@ -133,21 +132,17 @@ class SharedRunner:
 
     def _path(self, request: Request) -> list[Step]:
         """A prompt as steps down the tree."""
-        texts = self.vlm.texts
+        texts, contents = self.vlm.texts, self.vlm.contents
         if self._header is None:
             piece = texts.header(request.query)
             self._header = [(("header",), self.vlm._share(lambda: piece))] if piece.text else []
         path = list(self._header)
         for example in request.demonstrations:
-            # With its answer: of a query that is scored with other answers, they are tried out as demonstrations, too.
             path += self._steps(
-                "demonstration",
-                example,
-                lambda example=example: texts.prompt.demonstration(example),
-                example["answer"],
+                contents.demonstration(example), lambda example=example: texts.prompt.demonstration(example)
             )
         query = request.query  # the request would be held together with its demonstrations
-        return path + self._steps("query", query, lambda: texts.prompt.query(query))
+        return path + self._steps(contents.query(query), lambda: texts.prompt.query(query))
 
 
 def cut(key: tuple, segment: Segment, lead: int) -> list[Step]:

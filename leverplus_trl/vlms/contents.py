@@ -1,0 +1,77 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What caches know examples by: their content as prompts show it, never their ids."""
+
+import hashlib
+import json
+
+from ..tasks import BaseTask, Example
+from ..tasks.images import Source, image_key
+from .requests import Request
+
+
+class ContentKeys:
+    """
+    Keys of examples. Two examples have the same key if, and only if, a prompt shows the same of them.
+
+    Each object is read once, until [`forget`] is called.
+
+    Args:
+        task ([`BaseTask`]):
+            Says what a prompt shows of an example.
+    """
+
+    def __init__(self, task: BaseTask):
+        self.task = task
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets what was read, after which an object may hold other values."""
+        # By identity, with the objects themselves, so that no identity is given away twice.
+        self._examples: dict[int, tuple[Example, str, str]] = {}
+        self._images: dict[int, tuple[Source, str]] = {}
+
+    def query(self, example: Example) -> tuple[str, str]:
+        """Key of an example without its answer."""
+        return "query", self._read(example)[0]
+
+    def demonstration(self, example: Example) -> tuple[str, str, str]:
+        """Key of an example with its answer."""
+        return "demonstration", *self._read(example)
+
+    def prompt(self, request: Request) -> tuple:
+        """Key of a prompt without the query's answer."""
+        return (*(self._read(example) for example in request.demonstrations), self._read(request.query)[0])
+
+    def _read(self, example: Example) -> tuple[str, str]:
+        """Hash of what is shown of an example, and its target."""
+        found = self._examples.get(id(example))
+        if found is None:
+            parts = [
+                ("image", self._image(part["image"], example)) if part["type"] == "image" else ("text", part["text"])
+                for part in self.task.content(example)
+            ]
+            shown = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+            found = self._examples[id(example)] = example, shown, self.task.target(example)
+        return found[1:]
+
+    def _image(self, image: Source, example: Example) -> str:
+        found = self._images.get(id(image))
+        if found is None:
+            try:
+                found = self._images[id(image)] = image, image_key(image)
+            except ValueError as error:
+                raise ValueError(f"The image of example {example['id']!r} {error}") from error
+        return found[1]
