@@ -18,9 +18,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tasks import BaseTask
 from .base_vlm import BaseVLM
+from .chat_templates import make_chat_prompt
 from .prompts import ChatPrompt, Piece, PlainPrompt
 from .segments import Segment
 from .vlm_arguments import VLMArguments
+
+
+def make_text_prompt(
+    tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments
+) -> ChatPrompt | PlainPrompt:
+    """In the tokenizer's chat template, or in plain lines, as `prompt_format` says."""
+    if args.prompt_format == "chat" and not tokenizer.chat_template:
+        raise ValueError(f"prompt_format is 'chat', and {args.vlm!r} has no chat template. Use 'plain' or 'auto'.")
+    if tokenizer.chat_template and args.prompt_format != "plain":
+        return make_chat_prompt(tokenizer, task, args, has_images=False)
+    return PlainPrompt(task, args.system_prompt)
 
 
 class CausalLM(BaseVLM):
@@ -39,20 +51,7 @@ class CausalLM(BaseVLM):
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments):
-        if args.prompt_format == "chat" and not tokenizer.chat_template:
-            raise ValueError(f"prompt_format is 'chat', and {args.vlm!r} has no chat template. Use 'plain' or 'auto'.")
-
-        def render(messages: list[dict], add_generation_prompt: bool) -> str:
-            if any(part["type"] != "text" for turn in messages for part in turn["content"]):
-                raise ValueError(f"{args.vlm!r} is a language model and the task shows it an image. Name another VLM.")
-            turns = [{**turn, "content": "".join(part["text"] for part in turn["content"])} for turn in messages]
-            return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt)
-
-        if tokenizer.chat_template and args.prompt_format != "plain":
-            prompt = ChatPrompt(render, task, args.system_prompt)
-        else:
-            prompt = PlainPrompt(task, args.system_prompt)
-        super().__init__(model, tokenizer, prompt, args)
+        super().__init__(model, tokenizer, make_text_prompt(tokenizer, task, args), args)
 
     def _process(self, piece: Piece) -> Segment:
         return Segment({"input_ids": self.tokenizer(piece.text, add_special_tokens=False)["input_ids"]})

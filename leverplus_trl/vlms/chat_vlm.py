@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..tasks import BaseTask
 from .base_vlm import BaseVLM
+from .chat_templates import make_chat_prompt
 from .out_of_memory import run_or_halve
 from .prompts import ChatPrompt, Piece
 from .segments import Segment
@@ -59,6 +60,18 @@ def _split(parts: list[torch.Tensor], size: int) -> list[torch.Tensor]:
     return [torch.cat(flat[start : start + share]) for start in range(0, len(flat), share)]
 
 
+def make_image_prompt(processor: ProcessorMixin, task: BaseTask, args: VLMArguments) -> ChatPrompt:
+    """In the processor's chat template."""
+    if getattr(processor, "image_processor", None) is None:
+        raise ValueError(
+            f"{type(processor).__name__} does not take images: AutoProcessor found no processor for {args.vlm!r} "
+            "and gave a bare tokenizer. Check the folder's preprocessor_config.json."
+        )
+    if not processor.chat_template:
+        raise ValueError(f"The processor of {args.vlm!r} has no chat template, which a vision-language prompt needs.")
+    return make_chat_prompt(processor, task, args, has_images=True)
+
+
 class ChatVLM(BaseVLM):
     """
     A vision-language model driven through nothing but its processor and its `forward`, so that it is right for any
@@ -79,21 +92,8 @@ class ChatVLM(BaseVLM):
     """
 
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, task: BaseTask, args: VLMArguments):
-        if getattr(processor, "image_processor", None) is None:
-            raise ValueError(
-                f"{type(processor).__name__} does not take images: AutoProcessor found no processor for {args.vlm!r} "
-                "and gave a bare tokenizer. Check the folder's preprocessor_config.json."
-            )
-        if not processor.chat_template:
-            raise ValueError(
-                f"The processor of {args.vlm!r} has no chat template, which a vision-language prompt needs."
-            )
         self.processor = processor
-
-        def render(messages: list[dict], add_generation_prompt: bool) -> str:
-            return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-
-        super().__init__(model, processor.tokenizer, ChatPrompt(render, task, args.system_prompt), args)
+        super().__init__(model, processor.tokenizer, make_image_prompt(processor, task, args), args)
         self.num_images_encoded = self.num_copies_encoded = 0
         self._waiting: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}  # preprocessed images, not encoded yet
 

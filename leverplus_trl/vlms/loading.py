@@ -33,6 +33,8 @@ from transformers import (
     BitsAndBytesConfig,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
 )
 from transformers.utils import is_bitsandbytes_available
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION
@@ -72,26 +74,40 @@ def load_vlm(args: VLMArguments, task: BaseTask) -> BaseVLM:
             into memory; quantisation or placement that can't be done here.
     """
     check_placement(args)
-    source = {"revision": args.vlm_revision, "trust_remote_code": args.trust_remote_code}
-    if args.gguf_file is not None:
-        source["gguf_file"] = args.gguf_file
-    refuse_published_checkpoint(args.vlm)
-    config = AutoConfig.from_pretrained(args.vlm, **source)
+    config, processor = load_processor(args)
     if isinstance(config, OpenFlamingoConfig):
-        return load_open_flamingo(config, task, args, source)
+        return load_open_flamingo(config, processor, task, args)
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         loader, family = AutoModelForImageTextToText, FAMILIES.get(config.model_type, ChatVLM)
-        processor = AutoProcessor.from_pretrained(args.vlm, **source)
-    elif type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        loader, family = AutoModelForCausalLM, CausalLM
-        processor = AutoTokenizer.from_pretrained(args.vlm, **source)
     else:
-        raise ValueError(f"{args.vlm!r} is a {config.model_type!r} model: neither image-text-to-text nor a causal LM.")
-    return family(load_weights(loader, config, args, source), processor, task, args)
+        loader, family = AutoModelForCausalLM, CausalLM
+    return family(load_weights(loader, config, args), processor, task, args)
+
+
+def load_processor(args: VLMArguments) -> tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase]:
+    """
+    A model's config, and its processor, or the tokenizer of a language model or OpenFlamingo.
+
+    Raises:
+        `ValueError`: a model that is neither vision-language nor causal.
+    """
+    refuse_published_checkpoint(args.vlm)
+    config = AutoConfig.from_pretrained(args.vlm, **source_of(args))
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        return config, AutoProcessor.from_pretrained(args.vlm, **source_of(args))
+    if isinstance(config, OpenFlamingoConfig) or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return config, AutoTokenizer.from_pretrained(args.vlm, **source_of(args))
+    raise ValueError(f"{args.vlm!r} is a {config.model_type!r} model: neither image-text-to-text nor a causal LM.")
+
+
+def source_of(args: VLMArguments) -> dict[str, Any]:
+    """Keywords that every `from_pretrained` of the model takes."""
+    source = {"revision": args.vlm_revision, "trust_remote_code": args.trust_remote_code}
+    return source if args.gguf_file is None else source | {"gguf_file": args.gguf_file}
 
 
 def load_open_flamingo(
-    config: OpenFlamingoConfig, task: BaseTask, args: VLMArguments, source: dict[str, Any]
+    config: OpenFlamingoConfig, tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments
 ) -> OpenFlamingo:
     """OpenFlamingo from a folder that `convert_open_flamingo` wrote."""
     if args.device_map is not None:
@@ -104,16 +120,13 @@ def load_open_flamingo(
             "quantization is '8bit', and OpenFlamingo's perceiver gives its layers inputs of four dimensions, which "
             "the 8-bit layers of bitsandbytes do not take. Use '4bit'."
         )
-    model = load_weights(OpenFlamingoModel, config, args, source)
-    tokenizer = AutoTokenizer.from_pretrained(args.vlm, **source)
+    model = load_weights(OpenFlamingoModel, config, args)
     # With Pillow, as the transforms that it was trained with.
-    image_processor = AutoImageProcessor.from_pretrained(args.vlm, backend="pil", **source)
+    image_processor = AutoImageProcessor.from_pretrained(args.vlm, backend="pil", **source_of(args))
     return OpenFlamingo(model, tokenizer, image_processor, task, args)
 
 
-def load_weights(
-    loader: type, config: PreTrainedConfig, args: VLMArguments, source: dict[str, Any]
-) -> PreTrainedModel:
+def load_weights(loader: type, config: PreTrainedConfig, args: VLMArguments) -> PreTrainedModel:
     """
     Reads weights, never from pickles, to where they stay.
 
@@ -124,8 +137,6 @@ def load_weights(
             The model's config.
         args ([`VLMArguments`]):
             Type, attention, quantisation and devices.
-        source (`dict[str, Any]`):
-            Further keywords of `from_pretrained`: revision and the like.
     """
     weights = {} if args.gguf_file is not None else {"use_safetensors": True}
     if args.quantization is not None:
@@ -136,7 +147,7 @@ def load_weights(
             dtype=getattr(torch, args.dtype),
             attn_implementation=args.attn_implementation,
             device_map=args.device_map or {"": PartialState().device},
-            **source,
+            **source_of(args),
             **weights,
         )
     except OSError as error:

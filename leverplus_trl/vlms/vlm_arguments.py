@@ -15,6 +15,7 @@
 """The recipe keys that name a VLM and say how it is run."""
 
 from dataclasses import dataclass, field
+from datetime import date
 
 
 PROMPT_FORMATS = ("auto", "chat", "plain")
@@ -50,6 +51,9 @@ class VLMArguments:
             `"chat"`: the model's chat template; `"plain"`: lines of text; `"auto"`: chat if there is a template.
         system_prompt (`str`, *optional*):
             Text at the start of every prompt.
+        prompt_date (`str`, *optional*, defaults to `"2024-07-26"`):
+            The date, as YYYY-MM-DD, for chat templates that write today's; without it a prompt, and so every score,
+            would depend on the day. The default is what Llama 3.1's template writes if it is told no date.
         score_end_token (`bool`, *optional*, defaults to `False`):
             Also score the token that ends the answer, as the reference implementation of Lever-LM does.
         max_batch_tokens (`int`, *optional*, defaults to 8192):
@@ -72,6 +76,9 @@ class VLMArguments:
     )
     prompt_format: str = field(default="auto", metadata={"help": "auto | chat | plain."})
     system_prompt: str | None = field(default=None, metadata={"help": "Text at the start of every prompt."})
+    prompt_date: str = field(
+        default="2024-07-26", metadata={"help": "Date, as YYYY-MM-DD, for chat templates that write today's."}
+    )
     score_end_token: bool = field(default=False, metadata={"help": "Score the token that ends the answer, too."})
     max_batch_tokens: int = field(default=8192, metadata={"help": "Tokens in one batch, padding included."})
     memory_mb: int | None = field(
@@ -86,6 +93,12 @@ class VLMArguments:
             raise ValueError(f"prompt_format is {self.prompt_format!r}; expected one of {', '.join(PROMPT_FORMATS)}.")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}.")
+        try:
+            self.prompt_date = date.fromisoformat(str(self.prompt_date)).isoformat()  # YAML reads a date
+        except ValueError as error:
+            raise ValueError(
+                f"prompt_date is {self.prompt_date!r}; expected a date as YYYY-MM-DD, e.g. 2024-07-26."
+            ) from error
         if self.quantization is not None and self.quantization not in QUANTIZATIONS:
             raise ValueError(
                 f"quantization is {self.quantization!r}; expected one of {', '.join(QUANTIZATIONS)}, or nothing."

@@ -1,0 +1,141 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Chat templates: rendered the same on every day, and refused by name where they can't show a conversation."""
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from ..tasks import BaseTask
+from .prompts import ChatPrompt
+from .vlm_arguments import VLMArguments
+
+
+#: Directives of `strftime` that templates may ask `strftime_now` for.
+DIRECTIVES = "aAbBdejmuwyYDFHIMSpTZ"
+#: Stands before a template and hides the `strftime_now` of transformers, which reads the clock. The line break at its
+#: end is not rendered.
+PINNED_CLOCK = (
+    "{%- macro strftime_now(format) -%}{%- set pinned = namespace(text=format) -%}"
+    "{%- for directive, value in pinned_date.items() -%}"
+    "{%- set pinned.text = pinned.text.replace(directive, value) -%}{%- endfor -%}"
+    "{{ pinned.text }}{%- endmacro %}\n"
+)
+#: A word that no template writes by itself.
+PROBE = "leverplus"
+
+Render = Callable[[list[dict], bool], str]
+
+
+def make_chat_prompt(
+    renderer: ProcessorMixin | PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments, has_images: bool
+) -> ChatPrompt:
+    """
+    A prompt in the chat template of a processor or tokenizer, which is tried on a conversation.
+
+    Args:
+        renderer (`ProcessorMixin` or `PreTrainedTokenizerBase`):
+            Has the template.
+        task ([`BaseTask`]):
+            Makes the turns.
+        args ([`VLMArguments`]):
+            System prompt and date.
+        has_images (`bool`):
+            Whether messages may hold images; they are lists of parts then, else whichever the template takes.
+
+    Raises:
+        `ValueError`: a template that raises an error for turns or the system prompt, or does not show them.
+    """
+    # Most templates of language models take strings.
+    render = _renderer(renderer, args, has_images, as_string=not has_images)
+    if not has_images and not _shows_turns(render):
+        render = _renderer(renderer, args, has_images, as_string=False)
+    said = render(_conversation(), True)  # raises what the template says against it
+    if not _shows_turns(render):
+        raise ValueError(
+            f"The chat template of {args.vlm!r} does not show what three messages say, {PROBE!r} each: it writes "
+            f"{said!r}. Use the template that belongs to the model's processor"
+            + ("." if has_images else ", or `prompt_format: plain`.")
+        )
+    if args.system_prompt and args.system_prompt.strip() not in render(_conversation(args.system_prompt), True):
+        raise ValueError(
+            f"The chat template of {args.vlm!r} leaves out the system prompt {args.system_prompt!r}. Leave "
+            "`system_prompt` out, or put it into `question_template`."
+        )
+    return ChatPrompt(render, task, args.system_prompt)
+
+
+def _renderer(
+    renderer: ProcessorMixin | PreTrainedTokenizerBase, args: VLMArguments, has_images: bool, as_string: bool
+) -> Render:
+    template = renderer.chat_template
+    if isinstance(template, dict):  # several by name
+        if "default" not in template:
+            raise ValueError(
+                f"{args.vlm!r} has the chat templates {sorted(template)}; expected one named 'default'. Rename one."
+            )
+        template = template["default"]
+    variables = date_variables(template, args.prompt_date)
+    if "strftime_now" in template:
+        variables["chat_template"] = PINNED_CLOCK + template
+
+    def render(messages: list[dict], add_generation_prompt: bool) -> str:
+        if not has_images and any(part["type"] != "text" for turn in messages for part in turn["content"]):
+            raise ValueError(f"{args.vlm!r} is a language model and the task shows it an image. Name another VLM.")
+        if as_string:
+            messages = [{**turn, "content": "".join(part["text"] for part in turn["content"])} for turn in messages]
+        try:
+            return renderer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=add_generation_prompt, **variables
+            )
+        except (TemplateError, TypeError) as error:  # TypeError: a list where the template wants a string
+            remedy = "Use another chat template, or `prompt_format: plain`."
+            if messages[0]["role"] == "system":
+                remedy = "If it takes no system prompt, leave `system_prompt` out or put it into `question_template`."
+            raise ValueError(
+                f"The chat template of {args.vlm!r} refuses the conversation: {str(error).rstrip('.')}. {remedy}"
+            ) from error
+
+    return render
+
+
+def date_variables(template: str, prompt_date: str) -> dict[str, Any]:
+    """Variables that tell a template the date: `date_string`, which Llama's templates read, and all directives."""
+    today, found = date.fromisoformat(prompt_date), {}
+    if "strftime_now" in template:
+        written = {f"%{letter}": today.strftime(f"%{letter}") for letter in DIRECTIVES}
+        unpadded = {f"%-{name[1]}": text.lstrip("0") or "0" for name, text in written.items()}
+        found["pinned_date"] = written | unpadded
+    if "date_string" in template:
+        found["date_string"] = today.strftime("%d %b %Y")
+    return found
+
+
+def _conversation(system_prompt: str | None = None) -> list[dict]:
+    said = [("system", system_prompt)] if system_prompt else []
+    said += [(role, PROBE) for role in ("user", "assistant", "user")]
+    return [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in said]
+
+
+def _shows_turns(render: Render) -> bool:
+    """Whether a conversation's three turns are shown, and not as Python writes lists."""
+    try:
+        said = render(_conversation(), True)
+    except ValueError:
+        return False
+    return said.count(PROBE) == 3 and "'type'" not in said

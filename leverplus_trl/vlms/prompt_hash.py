@@ -1,0 +1,78 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A hash of how prompts are written and tokenised, so that scores of different prompts are never mixed."""
+
+import re
+
+from transformers import PreTrainedTokenizerBase
+
+from ..provenance import digest
+from ..tasks import BaseTask, Example
+from .causal_lm import make_text_prompt
+from .chat_vlm import make_image_prompt
+from .loading import load_processor
+from .modeling_open_flamingo import OpenFlamingoConfig
+from .open_flamingo import FlamingoPrompt
+from .prompt_texts import PromptTexts
+from .vlm_arguments import VLMArguments
+
+
+def prompt_hash(args: VLMArguments, task: BaseTask) -> str:
+    """
+    Hash of the prompt of a fixed example, and of its tokens; it reads no weights.
+
+    It changes with the chat template, the date that this writes, the system prompt, the task's templates and the
+    tokenizer; not with the examples of a job, nor with the machine.
+
+    Args:
+        args ([`VLMArguments`]):
+            Names the model.
+        task ([`BaseTask`]):
+            Task to make prompts for.
+
+    Raises:
+        `ValueError`: a model or a chat template that can't be used.
+    """
+    config, processor = load_processor(args)
+    probe = _probe(task)
+    if isinstance(config, OpenFlamingoConfig):
+        tokenizer, prompt = processor, FlamingoPrompt(task, args.system_prompt)
+    elif isinstance(processor, PreTrainedTokenizerBase):
+        tokenizer, prompt, probe["image"] = processor, make_text_prompt(processor, task, args), None
+        try:
+            task.content(probe)
+        except ValueError as error:
+            raise ValueError(
+                f"{args.vlm!r} is a language model and the task shows it an image. Name another VLM."
+            ) from error
+    else:
+        prompt = make_image_prompt(processor, task, args)
+        tokenizer = processor.tokenizer
+    texts = PromptTexts(prompt, tokenizer, args.score_end_token)
+    text = texts.whole((probe,), probe).text + texts.answer(probe)
+    return digest([text, tokenizer(text, add_special_tokens=False)["input_ids"]])
+
+
+def _probe(task: BaseTask) -> Example:
+    """An example with every column that the task's template names, and an image that nobody opens."""
+    columns = {name: f"a {name}" for name in re.findall(r"{(\w+)}", task.template)}
+    return columns | {
+        "id": "probe",
+        "image": {"bytes": b"", "path": None},
+        "question": "What is this?",
+        "choices": ["one", "two"],
+        "answer": "B",
+        "answers": ["B"],
+    }
