@@ -27,6 +27,7 @@ from ..schema import ROLLOUTS
 from ..tables import read_table, splits_of, table_provenance
 from ..tasks import first_queries
 from ..vlms import AnswerLogprob
+from ..vlms.prompt_hash import prompt_differences
 from .rollout_arguments import RolloutArguments
 from .rollout_sources import Ids
 
@@ -50,7 +51,7 @@ PROMPT_KEYS = (
 #: Recipe keys that decide what is generated and what it is worth.
 ANSWER_KEYS = (*PROMPT_KEYS, "metric", "labels", "max_new_tokens")
 #: The same of the facts that a provenance holds.
-PROMPT_FACTS = ("vlm_commit", "pool_fingerprint")
+PROMPT_FACTS = ("vlm_commit", "prompt_hash", "pool_fingerprint")
 ANSWER_FACTS = (*PROMPT_FACTS, "reference_fingerprints")  # what CIDEr counts over
 
 #: Columns of a rollouts table, one entry a sequence, by their names for a single sequence.
@@ -188,17 +189,30 @@ def read_previous(
 def ledger_is_ours(
     rollout_args: RolloutArguments, made_by: dict, recipe: dict, facts: dict, examples: dict[str, Dataset]
 ) -> dict[str, bool]:
-    """Whether the log-probabilities in the ledger of each split are those that this VLM would give."""
+    """
+    Whether the log-probabilities in the ledger of each split are those that this VLM would give.
+
+    Raises:
+        `ValueError`: VLM, recipe and data are the same, but not the prompts: as they were, nobody can ask again.
+    """
     ours = {}
     for split, table in examples.items():
         different = differences(made_by, recipe, facts, PROMPT_KEYS, PROMPT_FACTS, split, table)
         ours[split] = not different
-        if different:
+        named = [one for one in different if not one.startswith("prompt_hash: ")]
+        if different and not named:
+            prompts = prompt_differences(made_by, {"recipe": recipe, "facts": facts})
+            raise ValueError(
+                f"The ledger of {rollout_args.beams!r} was scored with other prompts ({prompts}), though the VLM is "
+                "the same: its template wrote another date, or another version of transformers writes or tokenises "
+                "prompts otherwise. Search the beams again, or set `prompt_date` to what it was."
+            )
+        if named:
             logger.warning(
                 "The ledger of %r (split %r) is not what this VLM would say here (%s): nothing is taken from it, and "
                 "its beams are one source among others.",
                 rollout_args.beams,
                 split,
-                "; ".join(different),
+                "; ".join(named),
             )
     return ours

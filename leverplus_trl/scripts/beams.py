@@ -41,7 +41,7 @@ from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
 from ..tables import push_tables
 from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
-from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight
+from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
 from ..vlms.estimate import Job, dry_run
 from .stage_arguments import ShardedStageArguments
 
@@ -112,6 +112,7 @@ def main(
         "pool_fingerprint": dataset_fingerprint(pool),
         "query_fingerprints": {split: dataset_fingerprint(examples) for split, examples in queries.items()},
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
+        "prompt_hash": prompt_hash(vlm_args, task),
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
     }
     if task.document_frequencies:

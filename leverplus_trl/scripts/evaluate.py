@@ -56,8 +56,9 @@ from ..selectors.collapse import CollapseMeasures, measure_collapse
 from ..tables import read_table, table_provenance, write_tables
 from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
 from ..tasks.images import undecoded
-from ..vlms import BaseVLM, Request, VLMArguments, load_vlm, preflight
+from ..vlms import BaseVLM, Request, VLMArguments, load_vlm, preflight, prompt_hash
 from ..vlms.estimate import Job, dry_run
+from ..vlms.prompt_hash import prompt_differences
 from .stage_arguments import ShardedStageArguments
 
 
@@ -130,10 +131,13 @@ def main(
         "pool_fingerprint": dataset_fingerprint(pool),
         "query_fingerprint": dataset_fingerprint(queries),
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
+        "prompt_hash": prompt_hash(vlm_args, task),
         "selector_commits": [model_revision(path) for paths in eval_args.selector_paths.values() for path in paths],
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
         "beams_fingerprint": eval_args.beams and beams_fingerprint(eval_args.beams, eval_args.eval_split),
     }
+    if ORACLE in eval_args.methods:
+        check_oracle(eval_args.beams, beams_provenance, {"recipe": recipe, "facts": facts})
     run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts, stage_args.shard)
     if (run.path / LAST_FILE).exists():
         read_results(run.path / LAST_FILE)
@@ -297,6 +301,16 @@ def beams_fingerprint(beams: str, split: str) -> dict[str, str]:
     """Content of the two tables that an evaluation reads."""
     features = {"beams": BEAMS, "ledger": LEDGER}
     return {config: dataset_fingerprint(read_table(beams, config, split, features[config])) for config in features}
+
+
+def check_oracle(beams: str, searched: Mapping, provenance: Mapping) -> None:
+    """Raises `ValueError` if the oracle would choose by scores of other prompts than those that are answered."""
+    different = prompt_differences(searched, provenance)
+    if different:
+        raise ValueError(
+            f"The ledger of {beams!r} was scored with other prompts than this evaluation's ({different}), so its best "
+            "sequences are no oracle here. Search beams with these prompts, or take 'oracle' out of `methods`."
+        )
 
 
 def candidates_of(

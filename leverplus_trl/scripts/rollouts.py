@@ -58,7 +58,7 @@ from ..tasks import (
     load_examples,
     make_task,
 )
-from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight
+from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
 from ..vlms.estimate import Job, dry_run
 from .stage_arguments import ShardedStageArguments
 
@@ -125,6 +125,7 @@ def main(
     for args in (stage_args, data_args, task_args, vlm_args, rollout_args, hub_args):
         recipe |= asdict(args)
     facts = facts_of(vlm_args, rollout_args, pool, queries, searched, encoder)
+    facts["prompt_hash"] = prompt_hash(vlm_args, task)
     facts["score"] = made_by["recipe"]["score"]  # the scale that the table's zero-shot scores stand on
     facts["insertion"] = made_by["recipe"]["insertion"]
     if task.document_frequencies:

@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy(
         "chat_vlm": ("ChatVLM",),
         "loading": ("FAMILIES", "load_vlm"),
         "preflight": ("preflight",),
+        "prompt_hash": ("prompt_hash",),
         "qwen2_5_vl": ("Qwen2_5_VL",),
         "requests": ("AnswerLogprob", "Request"),
         "vlm_arguments": ("VLMArguments",),

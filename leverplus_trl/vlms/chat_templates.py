@@ -62,9 +62,8 @@ def make_chat_prompt(
         `ValueError`: a template that raises an error for turns or the system prompt, or does not show them.
     """
     # Most templates of language models take strings.
-    render = _renderer(renderer, args, has_images, as_string=not has_images)
-    if not has_images and not _shows_turns(render):
-        render = _renderer(renderer, args, has_images, as_string=False)
+    ways = [_renderer(renderer, args, has_images, as_string) for as_string in (not has_images, False)]
+    render = next(filter(_shows_turns, ways), ways[0])
     said = render(_conversation(), True)  # raises what the template says against it
     if not _shows_turns(render):
         raise ValueError(
@@ -133,9 +132,9 @@ def _conversation(system_prompt: str | None = None) -> list[dict]:
 
 
 def _shows_turns(render: Render) -> bool:
-    """Whether a conversation's three turns are shown, and not as Python writes lists."""
+    """Whether a conversation's three turns are shown, and not in quotes, as Python shows lists."""
     try:
         said = render(_conversation(), True)
     except ValueError:
         return False
-    return said.count(PROBE) == 3 and "'type'" not in said
+    return said.count(PROBE) == 3 and repr(PROBE) not in said

@@ -15,6 +15,8 @@
 """A hash of how prompts are written and tokenised, so that scores of different prompts are never mixed."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -27,6 +29,13 @@ from .modeling_open_flamingo import OpenFlamingoConfig
 from .open_flamingo import FlamingoPrompt
 from .prompt_texts import PromptTexts
 from .vlm_arguments import VLMArguments
+
+
+#: Recipe keys that a prompt hash depends on.
+PROMPT_KEYS = (
+    *("vlm", "vlm_revision", "gguf_file", "prompt_format", "system_prompt", "prompt_date", "score_end_token"),
+    *("task", "question_template", "answer_template"),
+)
 
 
 def prompt_hash(args: VLMArguments, task: BaseTask) -> str:
@@ -63,6 +72,21 @@ def prompt_hash(args: VLMArguments, task: BaseTask) -> str:
     texts = PromptTexts(prompt, tokenizer, args.score_end_token)
     text = texts.whole((probe,), probe).text + texts.answer(probe)
     return digest([text, tokenizer(text, add_special_tokens=False)["input_ids"]])
+
+
+def prompt_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """
+    In what the prompts of two outputs differ; empty if in nothing.
+
+    Args:
+        there, here (`Mapping[str, Any]`):
+            Provenance, each with `recipe` and `facts`.
+    """
+    if there["facts"].get("prompt_hash") == here["facts"]["prompt_hash"]:
+        return ""
+    pairs = {"prompt_hash": [made["facts"].get("prompt_hash") for made in (there, here)]}
+    pairs |= {key: [made["recipe"].get(key) for made in (there, here)] for key in PROMPT_KEYS}
+    return "; ".join(f"{key}: {old!r} there, {new!r} here" for key, (old, new) in pairs.items() if old != new)
 
 
 def _probe(task: BaseTask) -> Example:

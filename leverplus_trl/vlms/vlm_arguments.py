@@ -15,7 +15,7 @@
 """The recipe keys that name a VLM and say how it is run."""
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import datetime
 
 
 PROMPT_FORMATS = ("auto", "chat", "plain")
@@ -94,7 +94,8 @@ class VLMArguments:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}.")
         try:
-            self.prompt_date = date.fromisoformat(str(self.prompt_date)).isoformat()  # YAML reads a date
+            # YAML makes a date of it.
+            self.prompt_date = datetime.strptime(str(self.prompt_date), "%Y-%m-%d").date().isoformat()
         except ValueError as error:
             raise ValueError(
                 f"prompt_date is {self.prompt_date!r}; expected a date as YYYY-MM-DD, e.g. 2024-07-26."

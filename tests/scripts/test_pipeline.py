@@ -366,3 +366,17 @@ def test_selectors_that_no_method_asks_for_are_left_out_and_said(caplog):
 
 def test_one_number_of_queries_is_a_list_of_one():
     assert EvaluationArguments(output_dir="x", methods=["random"], num_queries=100).num_queries == [100]
+
+
+def test_an_oracle_of_other_prompts_is_refused():
+    here = {"recipe": {"vlm": "v", "prompt_date": "2024-07-26"}, "facts": {"prompt_hash": "one"}}
+    there = {"recipe": {"vlm": "v", "prompt_date": "2024-07-27"}, "facts": {"prompt_hash": "two"}}
+    evaluate.check_oracle("searched", there | {"facts": here["facts"]}, here)  # a template that writes no date
+    message = (
+        r"ledger of 'searched' was scored with other prompts .*prompt_hash: 'two' there, 'one' here; prompt_date: "
+        r"'2024-07-27' there, '2024-07-26' here\), .*take 'oracle' out of `methods`"
+    )
+    with pytest.raises(ValueError, match=message):
+        evaluate.check_oracle("searched", there, here)
+    with pytest.raises(ValueError, match="prompt_hash: None there, 'one' here"):
+        evaluate.check_oracle("searched", {"recipe": here["recipe"], "facts": {}}, here)

@@ -341,6 +341,21 @@ def test_the_ledger_of_another_prompt_is_left_alone(setting, tmp_path, calls, ca
     assert read(tmp_path / "other")["zero_shot_score"][:] != searched["zero_shot_score"][:2]
 
 
+def test_scores_of_other_prompts_are_never_mixed(setting, rolled, tmp_path, monkeypatch):
+    """A template that writes the date, or a tokenizer that splits otherwise: nothing in the recipe tells of it."""
+    monkeypatch.setattr(stage, "prompt_hash", lambda vlm_args, task: "another")
+    with pytest.raises(
+        ValueError, match=r"holds the output of another recipe \(prompt_hash: '\w+' there, 'another' here\)"
+    ):
+        stage.main(*setting.arguments(rolled))
+    with pytest.raises(
+        ValueError, match=r"scored with other prompts \(prompt_hash: '\w+' there, 'another' here\), though"
+    ):
+        stage.main(*setting.arguments(tmp_path / "new"))
+    with pytest.raises(ValueError, match=r"says nothing about this job \(prompt_hash: '\w+' there, 'another' here\)"):
+        stage.main(*setting.arguments(tmp_path / "more", previous_rollouts=str(rolled)))
+
+
 def test_earlier_rollouts_are_taken_over(setting, rolled, tmp_path, calls):
     again = {"previous_rollouts": str(rolled), "num_rollouts": 12, "num_queries": 5}
     stage.main(*setting.arguments(tmp_path / "more", **again))
