@@ -24,6 +24,7 @@ import copy
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -35,6 +36,8 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -253,6 +256,7 @@ class OpenFlamingoModel(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         image_features: torch.Tensor | None = None,
         generation_config: GenerationConfig | None = None,
+        logits_processor: Sequence[LogitsProcessor] = (),
     ) -> torch.Tensor:
         """
         Prompts, padded on the left, and what follows them; `generate` of the language model.
@@ -267,7 +271,10 @@ class OpenFlamingoModel(PreTrainedModel):
         self.lang_encoder._use_cached_vision_x = True
         try:
             return self.lang_encoder.generate(
-                input_ids=input_ids, attention_mask=attention_mask, generation_config=config
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                generation_config=config,
+                logits_processor=LogitsProcessorList(logits_processor),
             )
         finally:
             self.lang_encoder.clear_conditioned_layers()
