@@ -53,6 +53,7 @@ from ..trainer import (
 )
 from ..trainer.offline_grpo_losses import has_spread
 from ..trainer.saving import COMPLETE
+from ..trainer.verdicts import grpo_verdict
 from .grpo_arguments import GRPOArguments
 from .stage_arguments import StageArguments
 from .training import (
@@ -143,8 +144,10 @@ def main(
             copy_encoder(encoder.name, None, run.path)
         state.wait_for_everyone()
     model, datasets = build(config, encoder, rollouts, groups, pool, queries, grpo_args, training_args.seed)
-    train(OfflineGRPOTrainer, model, training_args, datasets, grpo_args.train_split, grpo_args.eval_split)
+    metrics = train(OfflineGRPOTrainer, model, training_args, datasets, grpo_args.train_split, grpo_args.eval_split)
     logger.info("The selector is in %s.", run.path)
+    if grpo_args.eval_split:
+        logger.info("%s", grpo_verdict(metrics, grpo_args.eval_split, len(datasets[grpo_args.eval_split])))
     state.wait_for_everyone()
 
 

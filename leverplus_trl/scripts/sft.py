@@ -29,6 +29,7 @@ from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
+from ..evaluation.methods import method_label
 from ..hub import check_run_writable, push_run
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
@@ -58,6 +59,7 @@ from ..trainer import (
     with_pixels,
 )
 from ..trainer.saving import COMPLETE
+from ..trainer.verdicts import baseline_regrets, sft_verdict
 from .sft_arguments import SFTArguments
 from .stage_arguments import StageArguments
 from .training import (
@@ -164,9 +166,12 @@ def main(
             copy_encoder(encoder, encoder_revision, run.path)
         state.wait_for_everyone()
         config.encoder_commit = model_revision(str(run.path / COPY))
-    model, datasets = build(config, beams, pool, queries, sft_args, training_args)
-    train(SelectorSFTTrainer, model, training_args, datasets, sft_args.train_split, sft_args.eval_split)
+    model, datasets, regrets = build(config, beams, pool, queries, sft_args, training_args)
+    metrics = train(SelectorSFTTrainer, model, training_args, datasets, sft_args.train_split, sft_args.eval_split)
     logger.info("The selector is in %s.", run.path)
+    if sft_args.eval_split:
+        regrets = {method_label(name): regret for name, regret in regrets.items()}
+        logger.info("%s", sft_verdict(metrics, regrets, sft_args.eval_split, len(datasets[sft_args.eval_split])))
     state.wait_for_everyone()
 
 
@@ -212,8 +217,9 @@ def build(
     queries: dict[str, Dataset],
     sft_args: SFTArguments,
     training_args: SelectorSFTConfig,
-) -> tuple[BaseSelectorModel, dict[str, SelectorDataset | PixelDataset]]:
-    """An untrained selector and its data, by split; the widths of the embeddings are filled into the config."""
+) -> tuple[BaseSelectorModel, dict[str, SelectorDataset | PixelDataset], dict[str, float]]:
+    """An untrained selector, its data by split, and the regrets of the baselines on the evaluation split; the widths of
+    the embeddings are filled into the config."""
 
     def embed(examples: Dataset, features: Sequence[str]) -> ExampleEmbeddings:
         size = config.trained_on["recipe"]["encoder_batch_size"]
@@ -232,13 +238,14 @@ def build(
         query_embeddings = embed(queries[split], config.query_features)
         ids = table["query_id"], table["candidate_ids"]
         datasets[split] = SelectorDataset(*ids, query_embeddings, pool_embeddings, processor, scored)
+    regrets = baseline_regrets(datasets[sft_args.eval_split]) if sft_args.eval_split else {}
     set_seed(training_args.seed)
     model = (GPT2SelectorModel if isinstance(config, GPT2SelectorConfig) else PointerSelectorModel)(config)
     features = (config.query_features, config.candidate_features)
     model.fit_inputs(*(processor.fuse(pool_embeddings, names) for names in features))
     if getattr(config, "lora", None) is not None:
         model.load_encoder(copied_encoder(training_args.output_dir))
-    return model, with_pixels(model, datasets, queries, pool, sft_args.train_split, sft_args.cache_mb)
+    return model, with_pixels(model, datasets, queries, pool, sft_args.train_split, sft_args.cache_mb), regrets
 
 
 def encoder_of(sft_args: SFTArguments, recipe: dict) -> tuple[str, str | None]:

@@ -68,8 +68,9 @@ def train(
     datasets: Mapping[str, Dataset],
     train_split: str,
     eval_split: str | None,
-) -> None:
-    """Trains, from the last checkpoint if there is one, and saves the selector with its card."""
+) -> dict[str, float]:
+    """Trains, from the last checkpoint if there is one, saves the selector with its card, and returns the metrics of
+    the evaluation split."""
     trainer = trainer_class(
         model,
         training_args,
@@ -79,11 +80,11 @@ def train(
     )
     last = training_args.resume_from_checkpoint or last_checkpoint(Path(training_args.output_dir))
     trainer.train(resume_from_checkpoint=last)
-    if eval_split:
-        trainer.evaluate()
+    metrics = trainer.evaluate() if eval_split else {}
     trainer.save_state()
     trainer.create_model_card()
     trainer.save_model()  # last, since a folder with a config counts as complete
+    return metrics
 
 
 def check_splits(table: str, path_or_id: str, revision: str | None, splits: dict[str, str | None]) -> None:

@@ -1,0 +1,102 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a trained selector is good for, in one sentence, against the best baseline that needs no VLM."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..retrieval.sampler_arguments import SIMILARITIES
+from ..retrieval.similarity_index import similarity_vectors
+from .sft_dataset import SelectorDataset
+
+
+def baseline_regrets(dataset: SelectorDataset) -> dict[str, float]:
+    """
+    The regret of choosing without a selector, on the prefixes of the ledger that the selector's regret is measured on.
+
+    Args:
+        dataset ([`SelectorDataset`]):
+            Held-out queries with their scores and embeddings.
+
+    Returns:
+        `dict[str, float]`: for `"random"` and for each similarity whose embeddings the dataset has, the mean InfoScore
+        lost against the best next candidate.
+    """
+    scored = dataset.scored
+    num_candidates = dataset.candidate_rows.shape[1]
+    scores = scored.prefix_scores.numpy()[:, :, :num_candidates]  # [Q, P, K], without STOP
+    known, weights = ~np.isnan(scores), scored.prefix_weights.numpy()  # [Q, P, K], [Q, P]
+    filled = np.where(known, scores, 0.0)
+    best = np.where(known, scores, -np.inf).max(-1)  # [Q, P]
+    chosen = {"random": filled.sum(-1) / np.maximum(known.sum(-1), 1)}
+    for kind, modalities in SIMILARITIES.items():
+        if all(getattr(table, name) is not None for table in (dataset.queries, dataset.pool) for name in modalities):
+            queries = similarity_vectors(dataset.queries, kind, dataset.query_rows)  # [Q, D]
+            pool = similarity_vectors(dataset.pool, kind)  # [N, D]
+            near = np.stack([pool[rows] @ query for rows, query in zip(dataset.candidate_rows, queries, strict=True)])
+            picks = np.where(known, near[:, None], -np.inf).argmax(-1)  # [Q, P]
+            chosen[kind] = np.take_along_axis(filled, picks[..., None], -1).squeeze(-1)
+    regrets = {}
+    for name, values in chosen.items():
+        regret = np.where(weights > 0, best - values, 0.0)  # [Q, P]
+        regrets[name] = float(((regret * weights).sum(-1) / weights.sum(-1)).mean())
+    return regrets
+
+
+def sft_verdict(metrics: Mapping[str, float], regrets: Mapping[str, float], split: str, num_queries: int) -> str:
+    """
+    How much better the selector chooses than the best baseline.
+
+    Args:
+        metrics (`Mapping[str, float]`):
+            What the trainer's evaluation returned.
+        regrets (`Mapping[str, float]`):
+            What [`baseline_regrets`] returned for the same queries.
+        split (`str`):
+            Split of these queries.
+        num_queries (`int`):
+            Their number.
+    """
+    best = min(regrets, key=regrets.get)
+    regret, margin = metrics["eval_regret"], metrics.get("eval_regret_margin", float("inf"))
+    result = "not clearly better than"
+    if abs(regret - regrets[best]) > margin:
+        result = "better than" if regret < regrets[best] else "worse than"
+    return (
+        f"The selector chooses {result} the best baseline, {best}: on {num_queries} queries of {split!r} its next "
+        f"demonstration loses {regret:.3f} ± {margin:.3f} of InfoScore to the best candidate, that of {best} "
+        f"{regrets[best]:.3f}."
+    )
+
+
+def grpo_verdict(metrics: Mapping[str, float], split: str, num_queries: int) -> str:
+    """
+    What offline RL gained over the selector that it began with.
+
+    Args:
+        metrics (`Mapping[str, float]`):
+            What the trainer's evaluation returned.
+        split (`str`):
+            Split of the queries.
+        num_queries (`int`):
+            Their number.
+    """
+    gain, margin = metrics["eval_expected_reward_gain"], metrics.get("eval_expected_reward_gain_margin", float("inf"))
+    result = "a gain" if gain > margin else "a loss" if gain < -margin else "not distinguishable from no change"
+    return (
+        f"Offline RL changed the expected reward by {gain:+.3f} ± {margin:.3f} on {num_queries} queries of {split!r}, "
+        f"from {metrics['eval_sft_expected_reward']:.3f} to {metrics['eval_expected_reward']:.3f}: {result}."
+    )
