@@ -218,8 +218,8 @@ def build(
     sft_args: SFTArguments,
     training_args: SelectorSFTConfig,
 ) -> tuple[BaseSelectorModel, dict[str, SelectorDataset | PixelDataset], dict[str, float]]:
-    """An untrained selector, its data by split, and the regrets of the baselines on the evaluation split; the widths of
-    the embeddings are filled into the config."""
+    """An untrained selector, its data by split, and the regrets of baselines on the evaluation split; fills the widths
+    of the embeddings into the config."""
 
     def embed(examples: Dataset, features: Sequence[str]) -> ExampleEmbeddings:
         size = config.trained_on["recipe"]["encoder_batch_size"]
