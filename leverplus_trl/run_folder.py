@@ -14,14 +14,13 @@
 
 """An output folder: who made it, with which recipe, and what it said while doing so."""
 
-import fcntl
 import json
 import logging
 import os
-import uuid
+import shutil
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,10 @@ import torch
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+from filelock import FileLock
 
+from .folder_locks import WHOLE, make_folder, other_shards, recording, remove_empty, take_lock
+from .output_files import RESULTS, delete_results, delete_unfinished, first_result, write_atomically, write_json
 from .provenance import versions
 from .shard import Shard
 
@@ -43,8 +45,10 @@ FREE_KEYS = (
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_always_push"),
     "hub_token",
 )
-#: Recipe keys that say which part of a job a launch does; nothing that is recorded knows of them.
-SHARD_KEYS = ("num_shards", "shard_index")
+#: Recipe keys of one launch; they are not recorded.
+LAUNCH_KEYS = ("num_shards", "shard_index", "overwrite")
+#: What made an output, beside it.
+RECORD = "provenance.json"
 #: What the first launch finds out where the recipe does not say, and later ones take over; see [`RunFolder.settle`].
 FOUND_KEYS = ("memory_mb",)
 #: Packages whose versions decide the last bits of what a model computes.
@@ -59,9 +63,12 @@ class RunFolder:
     """
     Claims an output folder for one recipe, before anything expensive is loaded.
 
-    Writes `recipe.yaml` and `provenance.json`, and lets everything that is logged go to `run.log` (`run-3-of-8.log`
-    for a shard), too: all that the main process says, and with their rank what the others say of leverplus_trl's own.
-    Shards of one job may work in one folder at the same time; everything else has it to itself.
+    Writes `recipe.yaml` and `provenance.json`, and sends everything that is logged to `run.log` (`run-3-of-8.log` for
+    a shard) as well: all of the main process, and with their rank what the other processes log in leverplus_trl.
+    Shards of one job may work in one folder at the same time; every other launch has it to itself.
+
+    A claim holds as long as this object lives. It lasts longer only once there is a result (a unit, a checkpoint, a
+    table): a folder that a failed or killed run left without any is free for another recipe.
 
     Args:
         output_dir (`str`):
@@ -69,15 +76,15 @@ class RunFolder:
         stage (`str`):
             Stage that writes into it.
         recipe (`dict`):
-            All its arguments, by name.
+            All its arguments, by name. With `overwrite`, earlier output in the folder is deleted first.
         facts (`dict`, *optional*):
             What else the output depends on (fingerprints, revisions); compared like the recipe.
         shard ([`Shard`], *optional*, defaults to the whole job):
             Part of the job that this launch does.
 
     Raises:
-        `ValueError`: the folder can't be written to, holds what another recipe made (nothing is ever mixed), or
-            another launch is writing into it.
+        `ValueError`: the folder can't be written to, holds the output of another recipe or files that no stage wrote
+            (they would be mixed or lost), or another launch is writing into it.
     """
 
     def __init__(
@@ -88,15 +95,15 @@ class RunFolder:
         facts: dict[str, Any] | None = None,
         shard: Shard | None = None,
     ):
-        recipe = {key: value for key, value in recipe.items() if key not in SHARD_KEYS}
+        recorded = {key: value for key, value in recipe.items() if key not in LAUNCH_KEYS}
         provenance = {
             "stage": stage,
-            "recipe": json.loads(json.dumps(recipe, default=str)),
+            "recipe": json.loads(json.dumps(recorded, default=str)),
             # The thread count in force, not the one asked for: launchers choose one where none is asked for.
             "facts": {**(facts or {}), "num_threads": torch.get_num_threads(), "device": PartialState().device.type},
             "versions": versions(),
         }
-        self._open(output_dir, provenance, shard or Shard())
+        self._open(output_dir, provenance, shard or Shard(), recipe.get("overwrite", False))
 
     @classmethod
     def of_record(cls, output_dir: str, provenance: dict[str, Any]) -> "RunFolder":
@@ -109,6 +116,21 @@ class RunFolder:
     def units(self) -> Path:
         """Where the results of the units of work are kept until the job is complete."""
         return self.path / "units"
+
+    def is_complete(self, last_file: str) -> bool:
+        """
+        Whether an earlier launch wrote the whole output; units that it did not get to delete are deleted.
+
+        Args:
+            last_file (`str`):
+                Name of the file that is written last.
+        """
+        complete = (self.path / last_file).exists()
+        if complete:
+            if self.state.is_main_process:
+                shutil.rmtree(self.units, ignore_errors=True)
+            logger.info("%s is complete: nothing to do.", self.path)
+        return complete
 
     def settle(self, name: str, found: int) -> int:
         """
@@ -132,12 +154,11 @@ class RunFolder:
         return settled[0]
 
     def _settle(self, name: str, found: int) -> int:
-        file = self.path / "provenance.json"
-        with self._recording():
-            record = json.loads(file.read_text(encoding="utf-8"))
+        with recording(self.path):
+            record = read_record(self.path)
             if name not in record["facts"]:
                 record["facts"][name] = found
-                write_json(file, record)
+                write_json(self.path / RECORD, record)
         settled = record["facts"][name]
         if found != settled:
             level, hint = logging.INFO, ""
@@ -157,87 +178,151 @@ class RunFolder:
             )
         return self.shard.is_part
 
-    def _open(self, output_dir: str, provenance: dict[str, Any], shard: Shard) -> None:
-        self.path, self.provenance, self.shard = Path(output_dir), provenance, shard
+    def _open(self, output_dir: str, provenance: dict[str, Any], shard: Shard, overwrite: bool = False) -> None:
+        self.path, self.provenance, self.shard = Path(output_dir).expanduser(), provenance, shard
         self.state = PartialState()
-        if self.state.is_main_process:
-            self._claim()
-        self.state.wait_for_everyone()
-        self._log_to_file()
-
-    def _claim(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable-{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
+        if overwrite and shard.is_part:
             raise ValueError(
-                f"The output folder {str(self.path)!r} can't be written to ({error}). Name another `output_dir`."
-            ) from error
-        # Shards share the folder's lock, which everything else wants for itself, and have one of their own.
-        self._lock(".lock", fcntl.LOCK_SH if self.shard.is_part else fcntl.LOCK_EX)
-        if self.shard.is_part:
-            self._lock(f".lock-{self.shard}", fcntl.LOCK_EX)
-        with self._recording():  # shards that start together must agree on one recipe
-            self._record()
-
-    @contextmanager
-    def _recording(self) -> Iterator[None]:
-        handle = os.open(self.path / ".lock-record", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
-
-    def _lock(self, name: str, kind: int) -> None:
-        """Held until this object goes, and by the operating system no longer than the process lives."""
-        handle = os.open(self.path / name, os.O_RDWR | os.O_CREAT)
-        weakref.finalize(self, os.close, handle)
-        try:
-            fcntl.flock(handle, kind | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"Another launch is writing into {str(self.path)!r} ({name} is locked). Wait until it ends, or name "
-                "another `output_dir`. To do one job with more processes, start them in one launch, or start all of "
-                "its shards, each once, with the same `num_shards`."
-            ) from error
-        except OSError as error:
-            raise ValueError(
-                f"{str(self.path / name)!r} can't be locked ({error}). Name an `output_dir` on a file system that has "
-                "locks; shards may have one folder each, which `leverplus merge` puts together."
-            ) from error
-
-    def _record(self) -> None:
-        file = self.path / "provenance.json"
-        if not file.exists():
-            recipe = {**self.provenance["recipe"], "stage": self.provenance["stage"]}  # to be run again as it is
-            (self.path / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-            write_json(file, self.provenance)
-            return
-        different = differences(json.loads(file.read_text(encoding="utf-8")), self.provenance)
-        if different:
-            hints = [
-                f" A recipe without `{key}` goes on with the one that the output was begun with."
-                for key in FOUND_KEYS
-                if f"{key}: " in different
-            ]
-            raise ValueError(
-                f"{str(self.path)!r} holds the output of another recipe ({different}). Use another `output_dir`, or "
-                "delete the folder if you don't need it any more; outputs of different recipes are never mixed."
-                + "".join(hints)
+                f"overwrite is set, and num_shards is {shard.count}: each shard would delete what the others did. "
+                f"Delete {str(self.path)!r} before the first shard starts, and leave `overwrite` out."
             )
+        new: list[Path] = []
+        locks: list[FileLock] = []
+        if self.state.is_main_process:
+            new = make_folder(self.path)
+            try:
+                with recording(self.path):  # shards that start together must agree on one recipe
+                    self._claim(locks, overwrite)
+            except BaseException:
+                _release(locks, new)
+                raise
+        self.state.wait_for_everyone()
+        log = self.path / (f"run-{shard}.log" if shard.is_part else "run.log")
+        new_log = None if log.exists() else log
+        handler = _log_to_file(log, self.state.is_main_process, self.state.process_index)
+        weakref.finalize(self, _leave, os.getpid(), self.path, provenance["stage"], locks, handler, new, new_log)
 
-    def _log_to_file(self) -> None:
-        main = self.state.is_main_process
-        name = f"run-{self.shard}.log" if self.shard.is_part else "run.log"
-        handler = logging.FileHandler(self.path / name, delay=not main)
-        rank = "" if main else f"[rank {self.state.process_index}] "
-        handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s %(name)s: {rank}%(message)s"))
-        logging.getLogger(None if main else "leverplus_trl").addHandler(handler)
-        if main:
-            logging.getLogger("leverplus_trl").setLevel(logging.INFO)
+    def _claim(self, locks: list[FileLock], overwrite: bool) -> None:
+        own = f"{WHOLE}-{self.shard}" if self.shard.is_part else WHOLE
+        locks.append(take_lock(self.path, own))
+        others = other_shards(self.path, own)
+        for excluded in [WHOLE] if self.shard.is_part else others:
+            take_lock(self.path, excluded).release()
+        self._record(overwrite, bool(others))
+        if not self.shard.is_part:
+            delete_unfinished(self.path, self.provenance["stage"])
+
+    def _record(self, overwrite: bool, others: bool) -> None:
+        stage = self.provenance["stage"]
+        if (self.path / RECORD).exists():
+            there = read_record(self.path)
+            different = differences(there, self.provenance)
+            known = there["stage"] in RESULTS
+            free = known and not others and first_result(self.path, there["stage"]) is None
+            if not overwrite and not different:
+                return
+            if not free and not overwrite:
+                raise ValueError(self._refusal(different))
+            if not known:
+                raise ValueError(
+                    f"overwrite is set, but {str(self.path)!r} was written by the stage {there['stage']!r}, which "
+                    "this version does not know. Delete the folder yourself, or name another `output_dir`."
+                )
+            delete_results(self.path, there["stage"])
+        foreign = first_result(self.path, stage)
+        if foreign is not None:
+            raise ValueError(
+                f"{str(self.path)!r} holds {str(foreign.relative_to(self.path))!r}, which the stage {stage!r} would "
+                f"replace, but no {RECORD} that says which recipe made it. Name another `output_dir`, or move that "
+                "file away."
+            )
+        recipe = {**self.provenance["recipe"], "stage": stage}  # to be run again as it is
+        write_atomically(self.path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
+        write_json(self.path / RECORD, self.provenance)
+
+    def _refusal(self, different: str) -> str:
+        hints = [
+            f" A recipe without `{key}` goes on with the one that the output was begun with."
+            for key in FOUND_KEYS
+            if f"{key}: " in different
+        ]
+        return (
+            f"{str(self.path)!r} holds the output of another recipe ({different}). Use another `output_dir`, or set "
+            "`overwrite` (`--overwrite`) to delete that output and start anew; outputs of different recipes are never "
+            "mixed." + "".join(hints)
+        )
+
+
+class _LogFile(logging.FileHandler):
+    """A log that can't be written (disk full, folder gone) is not what a run fails of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+def _log_to_file(file: Path, main: bool, rank: int) -> _LogFile:
+    handler = _LogFile(file, delay=not main, encoding="utf-8")
+    prefix = "" if main else f"[rank {rank}] "
+    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s %(name)s: {prefix}%(message)s"))
+    logging.getLogger(None if main else "leverplus_trl").addHandler(handler)
+    if main:
+        logging.getLogger("leverplus_trl").setLevel(logging.INFO)
+    return handler
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """
+    What made the output in `folder`.
+
+    Raises:
+        `FileNotFoundError`: there is no record.
+        `ValueError`: the record is not whole.
+    """
+    file = folder / RECORD
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return {key: record[key] for key in ("stage", "recipe", "facts", "versions")}
+    except (ValueError, KeyError, TypeError, IsADirectoryError) as error:
+        raise ValueError(
+            f"{str(file)!r} is not a whole record of what made this output ({error}). Stages write it whole or not at "
+            f"all, so it was damaged later, by a copy or by hand: copy it again, or delete {str(folder)!r}."
+        ) from error
+
+
+def _leave(
+    process: int,
+    path: Path,
+    stage: str,
+    locks: Sequence[FileLock],
+    handler: logging.Handler,
+    new: Sequence[Path],
+    new_log: Path | None,
+) -> None:
+    """Gives a folder back when its run is over; without any result it is left as it was, but for the log."""
+    if os.getpid() != process:  # a worker that was forked off the run
+        return
+    for owner in (logging.getLogger(), logging.getLogger("leverplus_trl")):
+        owner.removeHandler(handler)
+    handler.close()
+    if locks:  # of the main process
+        with suppress(OSError, ValueError), recording(path):
+            if first_result(path, stage) is None and not other_shards(path, Path(locks[0].lock_file).name):
+                delete_results(path, stage)
+                for name in (RECORD, "recipe.yaml"):
+                    (path / name).unlink(missing_ok=True)
+                if new and new_log and "Traceback (most recent call last)" not in new_log.read_text(encoding="utf-8"):
+                    new_log.unlink()
+        _release(locks, new)
+
+
+def _release(locks: Sequence[FileLock], new: Sequence[Path]) -> None:
+    for lock in locks:
+        lock.release()
+    remove_empty(new)
 
 
 def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
@@ -254,22 +339,3 @@ def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
     open_still = {key for key in FOUND_KEYS if new.get(key) is None}
     different = [key for key in sorted((old.keys() | new.keys()) - open_still) if old.get(key) != new.get(key)]
     return "; ".join(f"{key}: {old.get(key)!r} there, {new.get(key)!r} here" for key in different)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes to a temporary name beside `path`, then renames: readers see the whole old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # processes on two machines may share a number
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file so that it is either whole or not there."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -17,6 +17,7 @@
 import hashlib
 import os
 import re
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from huggingface_hub import CommitInfo, hf_hub_download
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .hub import push_files
+from .output_files import UNFINISHED, naming, write_atomically
 from .provenance import digest
 
 
@@ -54,16 +56,10 @@ def write_tables(
             What made them; stands in the card's metadata.
     """
     configs = []
-    (folder / "data").mkdir(parents=True, exist_ok=True)
     for config, splits in tables.items():
         data_files = []
         for split, table in splits.items():
-            temporary = folder / "data" / f".{config}-{split}.{os.getpid()}"
-            table.to_parquet(temporary)
-            # `datasets` names its cache by the folder's last name and the patterns in the card, not by what is in the
-            # files: with the content in the names, another table is another entry.
-            name = f"data/{config}-{split}-{file_digest(temporary)}.parquet"
-            os.replace(temporary, folder / name)
+            name = _write_parquet(folder / "data", f"{config}-{split}", table)
             data_files.append({"split": split, "path": name})
         configs.append({"config_name": config, "data_files": data_files})
     metadata = {"configs": configs, "tags": ["leverplus_trl"], "leverplus_trl": provenance}
@@ -73,14 +69,32 @@ def write_tables(
     card = environment.get_template("dataset_card.md.jinja").render(
         metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True), title=title, text=text, tables=tables
     )
-    temporary = folder / f".README.{os.getpid()}"
-    temporary.write_text(card, encoding="utf-8")
-    os.replace(temporary, folder / "README.md")
+    write_atomically(folder / "README.md", card.encode())
     named = {files["path"] for config in configs for files in config["data_files"]}
     for config in tables:
         for file in (folder / "data").glob(f"{config}-*.parquet"):
             if f"data/{file.name}" not in named:
                 file.unlink()
+
+
+def _write_parquet(folder: Path, name: str, table: Dataset) -> str:
+    """
+    Writes a table, and gives its file's name from above `folder`.
+
+    `datasets` names its cache by the folder's last name and the patterns in the card, not by what is in the files:
+    with the content in the names, another table is another entry.
+    """
+    temporary = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
+    try:
+        with naming(folder / name):
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:  # not by its path, in which `datasets` sees `::` as a chain of paths
+                table.to_parquet(file)
+            written = f"{name}-{file_digest(temporary)}.parquet"
+            os.replace(temporary, folder / written)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return f"{folder.name}/{written}"
 
 
 def push_tables(folder: Path | str, repo_id: str, private: bool | None = None, **kwargs) -> CommitInfo:

@@ -22,7 +22,6 @@ the unit it has in hand, and no more.
 
 import logging
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +34,9 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 
-from .run_folder import RunFolder, write_json
+from .output_files import UNFINISHED, delete, naming, write_json
+from .run_folder import RunFolder
+from .shard import Shard
 
 
 logger = logging.getLogger(__name__)
@@ -106,33 +107,54 @@ def run_units(
         `RuntimeError`: units are missing at the end; starting again does them.
     """
     state = PartialState()
-    folder, shard, launch = run.units, run.shard, _launch_id(state)
-    # Everything unfinished carries the shard in its name, and nobody touches what is another's.
-    claims = folder / f".{shard}.claims-{launch}"
-    claims.mkdir(parents=True, exist_ok=True)
-    if state.is_main_process:
-        write_json(folder / MANIFEST, dict(units))
-        # Claims of a launch that was killed mean nothing, nor do its half-written files.
-        _sweep(folder.glob(f".{shard}.*" if shard.is_part else ".*"), keep=claims)
-    state.wait_for_everyone()
+    folder, shard = run.units, run.shard
+    # Everything unfinished is in a folder of this launch, whose name says which shard it is of: nobody touches what is
+    # another's, and a process that outlives its launch can add nothing once the folder is gone.
+    unfinished = folder / f"{UNFINISHED}{shard}-{_launch_id(state)}"
+    with naming(unfinished):
+        unfinished.mkdir(parents=True, exist_ok=True)
     files = {name: folder / f"{name}.parquet" for name in units}
     own = {name: count for number, (name, count) in enumerate(units.items()) if shard.takes(number)}
+    try:
+        if state.is_main_process:
+            write_json(folder / MANIFEST, dict(units))
+            _sweep(folder.glob(f"{UNFINISHED}{shard}-*" if shard.is_part else f"{UNFINISHED}*"), keep=unfinished)
+            _delete_broken(files[name] for name in own)
+        state.wait_for_everyone()
+        _take_units(own, files, unfinished, work, description, item, shard)
+    finally:
+        if state.is_main_process:
+            delete(unfinished)
+    return list(files.values())
+
+
+def _take_units(
+    own: Mapping[str, int],
+    files: Mapping[str, Path],
+    unfinished: Path,
+    work: Callable[[str], pa.Table],
+    description: str,
+    item: str,
+    shard: Shard,
+) -> None:
+    state = PartialState()
 
     def done() -> int:
         return sum(count for name, count in own.items() if files[name].exists())
 
     if shard.is_part:
-        logger.info("%s: shard %s has %d of %d units.", description, shard, len(own), len(units))
+        logger.info("%s: shard %s has %d of %d units.", description, shard, len(own), len(files))
     before, total = done(), sum(own.values())
     if before:
         logger.info("%s: resuming, %d of %d done.", description, before, total)
     bar = tqdm(total=total, initial=before, desc=description, unit=item, disable=not state.is_main_process)
     for name in own:
-        if files[name].exists() or not _claim(claims / name):
+        if files[name].exists() or not _claim(unfinished / name):
             continue
-        temporary = folder / f".{shard}.{name}.{launch}"
-        pq.write_table(work(name), temporary)
-        os.replace(temporary, files[name])
+        result = work(name)
+        with naming(files[name]):
+            pq.write_table(result, unfinished / f"{name}.parquet")
+            os.replace(unfinished / f"{name}.parquet", files[name])
         if state.is_main_process:
             bar.update(done() - bar.n)
             logger.info("%s: %d of %d.", description, bar.n, bar.total)
@@ -141,9 +163,35 @@ def run_units(
     state.wait_for_everyone()  # whoever goes on may delete the files once all have looked
     if state.is_main_process:
         bar.update(done() - bar.n)
-        shutil.rmtree(claims)
     bar.close()
-    return list(files.values())
+
+
+def read_unit(file: Path) -> pa.Table:
+    """
+    The result of a unit.
+
+    Raises:
+        `ValueError`: the file is missing or damaged.
+    """
+    try:
+        return pq.ParquetFile(file).read()  # not `read_table`, which takes `key=value` in a path for a column
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(
+            f"The result of a unit of work, {str(file)!r}, can't be read ({error}): the disk was full, or it was cut "
+            "off by a copy. Delete that file and run the same command again: only what is missing is done."
+        ) from error
+
+
+def _delete_broken(files: Iterable[Path]) -> None:
+    """So that units are done again whose files lost their end; damage elsewhere shows when they are read."""
+    for file in files:
+        if not file.exists():
+            continue
+        try:
+            pq.read_metadata(file)
+        except (pa.ArrowException, OSError) as error:
+            logger.warning("%s is not whole (%s), so this unit of work is done again.", file, error)
+            delete(file)
 
 
 def _launch_id(state: PartialState) -> str:
@@ -162,14 +210,11 @@ def _claim(file: Path) -> bool:
     return True
 
 
-def _sweep(found: Iterable[Path], keep: Path) -> None:
-    for left in found:
-        if left == keep:
-            continue
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)  # a process that outlived its launcher may still write
-        else:
-            left.unlink(missing_ok=True)
+def _sweep(left: Iterable[Path], keep: Path) -> None:
+    """Deletes what launches that were killed left."""
+    for path in left:
+        if path != keep:
+            delete(path)
 
 
 def _wait_to_see(files: Iterable[Path]) -> None:

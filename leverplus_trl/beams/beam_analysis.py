@@ -30,9 +30,10 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 from datasets import Dataset
 
+from ..output_files import write_atomically
+from ..work_units import read_unit
 from .beam_arguments import METRIC
 from .beam_search import selection_order
 from .info_score import ScoredPrompt, answer_score
@@ -103,13 +104,11 @@ def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion:
     splits = {}
     for split, parts in files.items():
         if parts:
-            rows = (row for part in parts for row in pq.read_table(part).to_pylist())
+            rows = (row for part in parts for row in read_unit(part).to_pylist())
             splits[split] = analyze_queries(rows, insertion, score)
     analysis = {"insertion": insertion, "splits": splits}
     text = json.dumps(analysis, indent=2, ensure_ascii=False, allow_nan=False)
-    temporary = folder / f".{ANALYSIS}.tmp"
-    temporary.write_text(f"{text}\n", encoding="utf-8")
-    temporary.replace(folder / ANALYSIS)
+    write_atomically(folder / ANALYSIS, f"{text}\n".encode())
     return analysis
 
 

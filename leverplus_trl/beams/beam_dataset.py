@@ -17,11 +17,11 @@
 import shutil
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from datasets import Dataset
 
 from ..schema import BEAMS, LEDGER
 from ..tables import write_tables
+from ..work_units import read_unit
 
 
 CARD = """\
@@ -53,7 +53,7 @@ def write_beam_dataset(folder: Path, files: dict[str, list[Path]], provenance: d
     """
     beams, ledger = {}, {}
     for split, parts in files.items():
-        rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+        rows = [row for part in parts for row in read_unit(part).to_pylist()]
         entries = [
             {"query_id": row["query_id"], "split": split, **entry} for row in rows for entry in row.pop("ledger")
         ]

@@ -35,8 +35,8 @@ from pathlib import Path
 from datasets import Dataset
 
 from ..metrics import METRICS
+from ..output_files import write_atomically
 from ..provenance import digest
-from ..run_folder import write_atomically
 from .diagnostics import diagnose
 from .methods import SELECTOR, ZERO_SHOT
 from .runs import RunKey, Runs, read_order_probes, read_runs

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from datasets import Dataset, DatasetInfo
 
 from ..beams.info_score import ScoredPrompt, answer_score
@@ -29,7 +28,7 @@ from ..schema import PREDICTIONS
 from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
-from ..work_units import run_units, units_of
+from ..work_units import read_unit, run_units, units_of
 from .evaluation_arguments import EvaluationArguments
 from .methods import SHUFFLED_SUFFIX, ZERO_SHOT
 
@@ -156,7 +155,7 @@ def confidences(vlm: BaseVLM, queries: Sequence[Example], predictions: Sequence[
 
 def read_predictions(files: Sequence[Path]) -> tuple[Dataset, Dataset]:
     """The units' results as two tables with the columns of `schema.PREDICTIONS`: predictions, and order probes."""
-    units = (pq.read_table(file).select(list(PREDICTIONS)) for file in files)
+    units = (read_unit(file).select(list(PREDICTIONS)) for file in files)
     rows = pa.concat_tables(unit.cast(PREDICTIONS.arrow_schema) for unit in units)
     probes = pc.ends_with(rows["method"], SHUFFLED_SUFFIX)
     return tuple(

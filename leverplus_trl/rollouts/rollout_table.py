@@ -18,12 +18,12 @@
 import shutil
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..run_folder import write_json
+from ..output_files import write_json
 from ..schema import ROLLOUTS
 from ..tables import write_tables
+from ..work_units import read_unit
 from .rollout_summary import summarize_rollouts
 
 
@@ -58,7 +58,7 @@ def write_rollout_dataset(
     """
     tables, summary, counts = {}, {}, {}
     for split, parts in files.items():
-        rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+        rows = [row for part in parts for row in read_unit(part).to_pylist()]
         for row in rows:
             for name, count in row["counts"].items():
                 counts[name] = counts.get(name, 0) + count

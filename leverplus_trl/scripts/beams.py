@@ -118,8 +118,7 @@ def main(
     if task.document_frequencies:
         facts["reference_fingerprints"] = {split: dataset_fingerprint(one) for split, one in references.items()}
     run = RunFolder(beam_args.output_dir, "beams", recipe, facts, stage_args.shard)
-    if (run.path / LAST_FILE).exists():
-        logger.info("%s is complete: nothing to do.", run.path)
+    if run.is_complete(LAST_FILE):
         if share:
             push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
         return

@@ -47,9 +47,10 @@ from ..evaluation.methods import (
     default_methods,
 )
 from ..launch import start_stage
+from ..output_files import write_json
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates, usable_modalities
-from ..run_folder import RunFolder, write_json
+from ..run_folder import RunFolder, read_record
 from ..schema import BEAMS, LEDGER, PREDICTIONS
 from ..selectors import DemonstrationSelection, DemonstrationSelector
 from ..selectors.collapse import CollapseMeasures, measure_collapse
@@ -139,11 +140,8 @@ def main(
     if ORACLE in eval_args.methods:
         check_oracle(eval_args.beams, beams_provenance, {"recipe": recipe, "facts": facts})
     run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts, stage_args.shard)
-    if (run.path / LAST_FILE).exists():
+    if run.is_complete(LAST_FILE):
         read_results(run.path / LAST_FILE)
-        if state.is_main_process:
-            shutil.rmtree(run.units, ignore_errors=True)  # of a process that was killed behind the results
-        logger.info("%s is complete: nothing to do.", run.path)
         return
     if (run.path / ANSWERED).exists():
         state.wait_for_everyone()  # until all have seen that there are no results
@@ -159,7 +157,6 @@ def main(
     report = preflight(vlm, pool, queries, most_shots, max_new_tokens=task_args.max_new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
     if state.is_main_process:
-        run.units.mkdir(exist_ok=True)
         write_json(run.units / COLLAPSE, collapse)
     files = answer_queries(run, queries, pool, candidate_ids, plan, vlm, eval_args)
     if run.waits_for_merge():
@@ -213,7 +210,7 @@ def summarize_again(run: RunFolder, queries: Dataset | None = None, pool: Datase
     """
     logger.info("All is answered: %s is made from the predictions.", LAST_FILE)
     # As it was recorded, with what was settled when the VLM was there.
-    run.provenance = json.loads((run.path / "provenance.json").read_text(encoding="utf-8"))
+    run.provenance = read_record(run.path)
     split = run.provenance["recipe"]["eval_split"]
     answered = json.loads((run.path / ANSWERED).read_text(encoding="utf-8"))
     names = ["predictions", "order_probes"] if answered["num_order_probes"] else ["predictions"]

@@ -127,8 +127,7 @@ def main(
     facts["rewards_digest"] = {split: digest([own.tolist() for own in found]) for split, found in rewards.items()}
     facts["queries_per_step"] = step_size(training_args)
     run = RunFolder(training_args.output_dir, "grpo", recipe, facts)
-    if (run.path / COMPLETE).exists():
-        logger.info("%s is complete: nothing to do.", run.path)
+    if run.is_complete(COMPLETE):
         if training_args.push_to_hub and state.is_main_process:
             push_run(training_args)
         return

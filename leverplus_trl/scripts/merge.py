@@ -36,7 +36,7 @@ from trl import TrlParser
 
 from ..hub import check_writable
 from ..launch import set_up_log
-from ..run_folder import RunFolder, differences
+from ..run_folder import RECORD, RunFolder, differences, read_record
 from ..tables import push_tables
 from ..work_units import MANIFEST, files_by_split
 from . import beams, evaluate, rollouts
@@ -63,7 +63,7 @@ def main(merge_args: MergeArguments) -> None:
     if state.num_processes > 1:
         raise ValueError(f"`leverplus merge` was started in {state.num_processes} processes; it takes one.")
     output = Path(merge_args.output_dir)
-    folders = [output] if (output / "provenance.json").exists() or not merge_args.shards else []
+    folders = [output] if (output / RECORD).exists() or not merge_args.shards else []
     folders += [Path(shard) for shard in merge_args.shards]
     provenance = read_provenance(folders)
     if folders[0] != output:
@@ -73,8 +73,8 @@ def main(merge_args: MergeArguments) -> None:
     if share:
         check_writable(share, "dataset", recipe["hub_private_repo"])
     run = RunFolder.of_record(merge_args.output_dir, provenance)
-    if (run.path / script.LAST_FILE).exists():
-        logger.info("%s is complete: nothing to merge.", run.path)
+    if run.is_complete(script.LAST_FILE):
+        pass
     elif script is evaluate and (run.path / evaluate.ANSWERED).exists():
         evaluate.summarize_again(run)
     else:
@@ -96,10 +96,10 @@ def read_provenance(folders: Sequence[Path]) -> dict:
     found = []
     for folder in folders:
         try:
-            provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+            provenance = read_record(folder)
         except FileNotFoundError as error:
             raise ValueError(
-                f"{str(folder)!r} has no provenance.json: no stage has begun to write there. Name the `output_dir` of "
+                f"{str(folder)!r} has no {RECORD}: no stage has begun to write there. Name the `output_dir` of "
                 "the shards, or with `--shards` the folder of each."
             ) from error
         if provenance["stage"] not in SCRIPTS:

@@ -24,7 +24,6 @@ A recipe of this stage that has a `script` runs that script instead.
 """
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -44,6 +43,7 @@ from ..data_sources import (
     read_hub,
 )
 from ..launch import start_stage
+from ..output_files import UNFINISHED, delete, naming, write_atomically
 from ..provenance import dataset_fingerprint
 from ..run_folder import RunFolder
 from ..tables import write_tables
@@ -100,14 +100,14 @@ def write(
         images = [(split, *image) for split, one in prepared.items() for image in getattr(one, name)]
         listing = run.path / f"{name}.txt"
         if images:
-            listing.write_text("".join("\t".join(image) + "\n" for image in images), encoding="utf-8")
+            write_atomically(listing, "".join("\t".join(image) + "\n" for image in images).encode())
         else:
             listing.unlink(missing_ok=True)  # of an earlier run
     embed = args.embed_images and args.root is not None and source.has_images
-    scratch = run.path / ".embedding"
-    shutil.rmtree(scratch, ignore_errors=True)
+    scratch = run.path / f"{UNFINISHED}images"
     scratch.mkdir()
-    finished = {split: finish(table, scratch / f"{split}.arrow", embed) for split, table in tables.items()}
+    with naming(scratch):
+        finished = {split: finish(table, scratch / f"{split}.arrow", embed) for split, table in tables.items()}
     environment = Environment(
         loader=PackageLoader("leverplus_trl"), undefined=StrictUndefined, keep_trailing_newline=False
     )
@@ -120,7 +120,7 @@ def write(
         embedded=embed or args.hub_id is not None,
     )
     write_tables(run.path, {"default": finished}, source.title, text, run.provenance)
-    shutil.rmtree(scratch, ignore_errors=True)
+    delete(scratch)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from pathlib import Path
 from trl import TrlParser
 
 from ..launch import start_stage
+from ..output_files import write_atomically
 from ..recipe import named_folder
 from ..report.beams import beams_section, read_analysis
 from ..report.comparison import comparison_csv, comparison_section, results_csv
@@ -44,7 +45,7 @@ from ..report.selectors import selectors_section
 from ..report.shots import shots_section
 from ..report.tables import markdown_table
 from ..report.training import STATE, training_section
-from ..run_folder import RunFolder, write_atomically
+from ..run_folder import RunFolder
 from ..schema import BEAMS
 from ..tasks import DataArguments, load_examples
 from .stage_arguments import StageArguments

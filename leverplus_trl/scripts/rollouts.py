@@ -135,8 +135,7 @@ def main(
     previous = read_previous(rollout_args, recipe, facts, examples)
     facts["previous_fingerprint"] = {split: dataset_fingerprint(found.rollouts) for split, found in previous.items()}
     run = RunFolder(rollout_args.output_dir, "rollouts", recipe, facts, stage_args.shard)
-    if (run.path / LAST_FILE).exists():
-        logger.info("%s is complete: nothing to do.", run.path)
+    if run.is_complete(LAST_FILE):
         if share:
             push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
         return

@@ -146,8 +146,7 @@ def main(
         "queries_per_step": step_size(training_args),
     }
     run = RunFolder(training_args.output_dir, "sft", recipe, facts)
-    if (run.path / COMPLETE).exists():
-        logger.info("%s is complete: nothing to do.", run.path)
+    if run.is_complete(COMPLETE):
         if training_args.push_to_hub and state.is_main_process:
             push_run(training_args)
         return

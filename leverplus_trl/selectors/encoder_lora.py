@@ -36,6 +36,7 @@ from torch import nn
 from transformers import AutoConfig, CLIPConfig, CLIPModel
 from transformers.utils import cached_file
 
+from ..output_files import UNFINISHED, delete, naming
 from ..provenance import WEIGHT_SUFFIXES, digest, model_revision
 from ..retrieval.embeddings import Encoder
 from .configuration_pointer_selector import EncoderLoraConfig, PointerSelectorConfig
@@ -263,14 +264,15 @@ def copy_encoder(name_or_path: str, revision: str | None, folder: Path) -> str:
     if not source.is_dir():
         patterns = {"allow_patterns": [f"*{suffix}" for suffix in WEIGHT_SUFFIXES], "ignore_patterns": "*/*"}
         source = Path(snapshot_download(name_or_path, revision=revision, **patterns))
-    unfinished, target = folder / f".{COPY}", folder / COPY
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-    unfinished.mkdir(parents=True)
-    for file in source.iterdir():
-        if file.suffix in WEIGHT_SUFFIXES:
-            shutil.copyfile(file, unfinished / file.name)
-    shutil.rmtree(target, ignore_errors=True)
-    os.rename(unfinished, target)
+    unfinished, target = folder / f"{UNFINISHED}{COPY}", folder / COPY
+    with naming(target):
+        delete(unfinished)  # of a process that was killed
+        unfinished.mkdir(parents=True)
+        for file in source.iterdir():
+            if file.suffix in WEIGHT_SUFFIXES:
+                shutil.copyfile(file, unfinished / file.name)
+        delete(target)
+        os.rename(unfinished, target)
     return model_revision(str(target))
 
 

@@ -23,6 +23,7 @@ from huggingface_hub import CommitInfo
 from transformers import PreTrainedModel, Trainer
 
 from ..hub import push_run
+from ..output_files import write_atomically
 from ..selectors.processing_selector import SelectorProcessor
 from .saving import written_whole
 
@@ -142,7 +143,7 @@ class BaseSelectorTrainer(Trainer):
     def create_model_card(self, *args, **kwargs) -> None:
         """Writes the card of the selector, README.md, to the output folder."""
         if self.is_world_process_zero():
-            (Path(self.args.output_dir) / "README.md").write_text(self.card_text(), encoding="utf-8")
+            write_atomically(Path(self.args.output_dir) / "README.md", self.card_text().encode())
 
 
 def _in_its_precision(module: torch.nn.Linear, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:

@@ -15,10 +15,11 @@
 """Saving a selector so that its folder holds a whole one, old or new, or none that counts as complete."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from ..output_files import UNFINISHED, delete, naming
 
 
 #: What is put into a selector's folder last: where it stands, everything else does.
@@ -37,14 +38,15 @@ def written_whole(folder: Path) -> Iterator[Path]:
         folder (`Path`):
             Where the files go in the end.
     """
-    temporary = folder / ".saving"
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
-    temporary.mkdir(parents=True)
+    temporary = folder / f"{UNFINISHED}selector"
     try:
-        yield temporary
-        files = sorted(temporary.iterdir(), key=lambda file: (file.name == COMPLETE, file.name))
-        (folder / COMPLETE).unlink(missing_ok=True)
-        for file in files:
-            os.replace(file, folder / file.name)
+        with naming(folder):
+            delete(temporary)  # of a process that was killed
+            temporary.mkdir(parents=True)
+            yield temporary
+            files = sorted(temporary.iterdir(), key=lambda file: (file.name == COMPLETE, file.name))
+            (folder / COMPLETE).unlink(missing_ok=True)
+            for file in files:
+                os.replace(file, folder / file.name)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        delete(temporary)

@@ -20,7 +20,7 @@ from datasets import Dataset
 
 from leverplus_trl.evaluation.evaluation import RESULT_KEYS, read_results, summarize, write_results
 from leverplus_trl.evaluation.methods import method_rank, method_scope
-from leverplus_trl.run_folder import write_atomically
+from leverplus_trl.output_files import write_atomically
 from leverplus_trl.schema import PREDICTIONS
 
 
