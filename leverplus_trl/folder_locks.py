@@ -20,6 +20,7 @@ are exclusive: shared ones of `filelock` need SQLite, which network file systems
 outlive a killed process.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,7 +60,7 @@ def make_folder(path: Path) -> list[Path]:
         delete(probe)
     except OSError as error:
         remove_empty(new)
-        reason = "it is a file" if path.is_file() else error
+        reason = "it is a file" if os.path.isfile(path) else error
         raise ValueError(
             f"The output folder {str(path)!r} can't be written to ({reason}). Name another `output_dir`."
         ) from error
@@ -69,13 +70,12 @@ def make_folder(path: Path) -> list[Path]:
 def remove_empty(folders: Sequence[Path]) -> None:
     """Deletes folders, the innermost first, as far as they are empty but for locks."""
     for folder in folders:
-        files = list(folder.glob("*"))
-        if not all(file.match(f"{WHOLE}*") for file in files):
-            return
         with suppress(OSError):
-            for file in files:
-                file.unlink()
-            folder.rmdir()
+            files = list(folder.iterdir())
+            if all(file.name.startswith(WHOLE) for file in files):
+                for file in files:
+                    file.unlink()
+                folder.rmdir()
 
 
 @contextmanager

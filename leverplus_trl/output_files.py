@@ -95,18 +95,24 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+class WriteError(OSError):
+    """What could not be written, in a sentence that says why and what to do."""
+
+
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
     """
-    Says what could not be written, in a sentence.
+    Names what is written, should that fail.
 
     Raises:
-        `RuntimeError`: the operating system refused (disk full, no permission, a file where a folder belongs).
+        `WriteError`: the operating system refused (disk full, no permission, a file where a folder belongs).
     """
     try:
         yield
+    except WriteError:
+        raise
     except OSError as error:
-        raise RuntimeError(
+        raise WriteError(
             f"{str(path)!r} can't be written ({error.strerror or error}). What is done so far is kept: mend that, and "
             "run the same command again."
         ) from error
@@ -123,7 +129,7 @@ def replacing(path: Path) -> Iterator[Path]:
             The file; folders above it are made.
 
     Raises:
-        `RuntimeError`: see [`naming`].
+        `WriteError`: see [`naming`].
     """
     temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")  # processes on two machines may share a number
     try:

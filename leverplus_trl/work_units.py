@@ -176,8 +176,9 @@ def read_unit(file: Path) -> pa.Table:
     try:
         return pq.ParquetFile(file).read()  # not `read_table`, which takes `key=value` in a path for a column
     except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"The result of a unit of work, {str(file)!r}, can't be read ({error}): the disk was full, or it was cut "
+            f"The result of a unit of work, {str(file)!r}, can't be read ({reason}): the disk was full, or it was cut "
             "off by a copy. Delete that file and run the same command again: only what is missing is done."
         ) from error
 

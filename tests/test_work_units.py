@@ -21,13 +21,16 @@ import sys
 import time
 from collections import Counter
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import units_worker
 from launches import Launch, free_port, wait_for
 from units_worker import RECIPE, UNITS, do_units
 
+from leverplus_trl import output_files, work_units
 from leverplus_trl.run_folder import RunFolder, Shard
-from leverplus_trl.work_units import files_by_split, units_of
+from leverplus_trl.work_units import files_by_split, read_unit, run_units, units_of
 
 
 def result(folder):
@@ -106,12 +109,12 @@ def test_shards_that_run_together_do_their_own_and_leave_each_other_alone(undist
 def test_a_shard_sweeps_what_it_left_itself_and_nothing_of_another(undisturbed, tmp_path):
     units = tmp_path / "units"
     units.mkdir()
-    other, own = units / ".11-of-3.claims-x", units / ".1-of-3.claims-x"  # names that only look alike
+    other, own = units / ".unfinished-11-of-3-x", units / ".unfinished-1-of-3-x"  # names that only look alike
     for left in (other, own):
         left.mkdir()
-        (left.parent / f"{left.name[:7]}.half").touch()
+        (left / "train-000000.parquet").touch()
     assert Launch(1, do_units, tmp_path, Shard(1, 3)).wait() == [0]
-    assert {path.name for path in units.glob(".*")} == {other.name, ".11-of-.half"}
+    assert {path.name for path in units.glob(".*")} == {other.name}
     assert list(result(tmp_path)) and set(result(tmp_path)) == {f"{name}.parquet" for name in list(UNITS)[1::3]}
 
 
@@ -120,12 +123,13 @@ def test_the_lock_of_a_folder_is_shared_by_different_shards_alone(tmp_path):
     second = RunFolder(str(tmp_path), "beams", RECIPE, shard=Shard(1, 3))
     with pytest.raises(ValueError, match=r"Another launch is writing into .*\.lock-1-of-3 is locked"):
         RunFolder(str(tmp_path), "beams", RECIPE, shard=Shard(1, 3))
-    with pytest.raises(ValueError, match=r"Another launch is writing into .*\(\.lock is locked"):
+    with pytest.raises(ValueError, match=r"Another launch is writing into .*\(\.lock-0-of-3 is locked"):
         RunFolder(str(tmp_path), "beams", RECIPE)
     del first, second
     whole = RunFolder(str(tmp_path), "beams", RECIPE)
     with pytest.raises(ValueError, match="Another launch is writing into"):
         RunFolder(str(tmp_path), "beams", RECIPE, shard=Shard(0, 3))
+    (tmp_path / "README.md").touch()
     del whole
     with pytest.raises(ValueError, match=r"another recipe \(seed: 0 there, 1 here\)"):
         RunFolder(str(tmp_path), "beams", {"seed": 1}, shard=Shard(0, 3))
@@ -134,7 +138,9 @@ def test_the_lock_of_a_folder_is_shared_by_different_shards_alone(tmp_path):
 def test_shards_leave_the_same_record_as_a_whole_and_a_log_each(tmp_path):
     for name, shard in {"whole": Shard(), "part": Shard(2, 4)}.items():
         recipe = {**RECIPE, "num_shards": shard.count, "shard_index": shard.index if shard.is_part else None}
-        RunFolder(str(tmp_path / name), "beams", recipe, shard=shard)
+        run = RunFolder(str(tmp_path / name), "beams", recipe, shard=shard)
+        (run.path / "README.md").touch()
+        del run
     for file in ("recipe.yaml", "provenance.json"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "part" / file).read_bytes()
     assert (tmp_path / "part" / "run-2-of-4.log").exists() and not (tmp_path / "part" / "run.log").exists()
@@ -142,8 +148,6 @@ def test_shards_leave_the_same_record_as_a_whole_and_a_log_each(tmp_path):
 
 def test_what_another_machine_wrote_is_waited_for(tmp_path, monkeypatch):
     """A network file system shows it late; only after a while it counts as missing."""
-    from leverplus_trl import work_units
-
     run = RunFolder(str(tmp_path), "beams", RECIPE)
     monkeypatch.setattr(work_units, "_claim", lambda _: False)  # all units are another machine's
     monkeypatch.setattr(work_units, "PATIENCE", 0.0)
@@ -160,6 +164,86 @@ def test_what_another_machine_wrote_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(work_units.time, "sleep", sleep)
     assert work_units.run_units(run, {"a": 1}, lambda _: pytest.fail("not ours"), "Testing")[0].exists()
     assert len(slept) == 3
+
+
+def test_a_unit_that_is_not_whole_is_done_again(tmp_path, caplog):
+    """Cut off by a copy, or empty after a power failure."""
+    run = RunFolder(str(tmp_path), "beams", RECIPE)
+    made = []
+
+    def work(name):
+        made.append(name)
+        return pa.table({"unit": [name]})
+
+    files = run_units(run, {"a": 1, "b": 1, "c": 1}, work, "Testing")
+    whole = [file.read_bytes() for file in files]
+    files[0].write_bytes(whole[0][:-20])
+    files[1].write_bytes(b"")
+    made.clear()
+    run_units(run, {"a": 1, "b": 1, "c": 1}, work, "Testing")
+    assert made == ["a", "b"] and [file.read_bytes() for file in files] == whole
+    assert "a.parquet is not whole" in caplog.text and "this unit of work is done again" in caplog.text
+
+
+def test_a_unit_that_can_not_be_read_is_named(tmp_path):
+    file = tmp_path / "lr=3" / "a.parquet"
+    file.parent.mkdir()
+    pq.write_table(pa.table({"unit": ["a" * 1000]}), file)
+    assert read_unit(file).column_names == ["unit"]
+    content = bytearray(file.read_bytes())
+    content[4:60] = bytes(56)
+    for damaged in (content, content[:100], b""):
+        file.write_bytes(damaged)
+        with pytest.raises(
+            ValueError, match=r"a.parquet', can't be read .* Delete that file and run the same command"
+        ):
+            read_unit(file)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"a.parquet', can't be read \(.*No such file"):
+        read_unit(file)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_run_that_is_interrupted_keeps_its_units_and_leaves_nothing_unfinished(tmp_path, interruption, monkeypatch):
+    run = RunFolder(str(tmp_path), "beams", RECIPE)
+    write = pq.write_table
+
+    def interrupted(table, where):
+        write(table, where)
+        if table["unit"][0].as_py() == "b":
+            raise interruption
+
+    units = {"a": 1, "b": 1, "c": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(work_units.pq, "write_table", interrupted)
+        with pytest.raises((KeyboardInterrupt, OSError)) as caught:
+            run_units(run, units, lambda name: pa.table({"unit": [name]}), "Testing")
+    if isinstance(interruption, OSError):
+        assert f"{str(run.units / 'b.parquet')!r} can't be written (No space left on device)" in str(caught.value)
+    assert {file.name for file in run.units.iterdir()} == {"a.parquet", "units.json"}
+    run_units(run, units, lambda name: pa.table({"unit": [name]}), "Testing")
+    assert len(list(run.units.glob("*.parquet"))) == 3
+
+
+def test_a_process_that_outlives_its_launch_adds_no_unit(tmp_path):
+    """Another launch may have taken the folder meanwhile, with another recipe."""
+    run = RunFolder(str(tmp_path), "beams", RECIPE)
+
+    def work(name):
+        (left,) = run.units.glob(".unfinished-*")
+        output_files.delete(left)
+        return pa.table({"unit": [name]})
+
+    with pytest.raises(OSError, match=r"a.parquet' can't be written \(.*No such file"):
+        run_units(run, {"a": 1}, work, "Testing")
+    assert [file.name for file in run.units.iterdir()] == ["units.json"]
+
+
+def test_a_file_where_units_belong_is_named(tmp_path):
+    run = RunFolder(str(tmp_path), "beams", RECIPE)
+    run.units.touch()
+    with pytest.raises(OSError, match=r"can't be written \((File exists|Not a directory)\)"):
+        run_units(run, {"a": 1}, lambda _: pytest.fail("nothing to write it to"), "Testing")
 
 
 def torchrun(folder, *options, pause=0.2):

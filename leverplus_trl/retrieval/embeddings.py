@@ -21,8 +21,8 @@ model, revision or preprocessing makes a new table, and nothing stale is ever re
 
 import json
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BatchEncoding, CLIPModel
 
+from ..output_files import UNFINISHED, delete, naming
 from ..provenance import dataset_fingerprint, digest, model_revision, versions
 from ..tasks.images import DECODING, decode_image, have_images
 from ..weights import load_safetensors
@@ -243,16 +244,36 @@ def embed_examples(
     examples = examples.with_format(None)
     ids = ExampleEmbeddings(list(examples["id"])).ids  # refuses repeated ones before anything is computed
     directory = Path(embeddings_dir or Path(HF_HOME) / "leverplus_trl" / "embeddings").expanduser()
-    directory.mkdir(parents=True, exist_ok=True)
     weights, rows = model.weights_revision, {}
     for modality in (name for name in MODALITIES if name in modalities):
         provenance = _provenance(examples, model, weights, modality, batch_size)
         table = directory / digest(provenance)
-        with FileLock(f"{table}.lock"):
-            if not table.exists():
-                _write_table(table, ids, _encode_rows(examples, ids, model, modality, batch_size), provenance)
+        if not table.exists():  # no lock is taken in a folder that may be for reading alone
+            with _claimed(table):
+                if not table.exists():
+                    _write_table(table, ids, _encode_rows(examples, ids, model, modality, batch_size), provenance)
         rows[modality] = _read_table(table, ids)
     return ExampleEmbeddings(ids, **rows)
+
+
+@contextmanager
+def _claimed(table: Path) -> Iterator[None]:
+    """Waits until no other process makes this table; deletes what killed processes left of it and of others."""
+    lock = FileLock(f"{table}.lock")
+    with naming(table.parent):
+        table.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        for left in table.parent.glob(f"{UNFINISHED}*"):
+            other = table.with_name(f"{left.name.removeprefix(UNFINISHED)}.lock")
+            if str(other) == lock.lock_file or not other.exists():
+                delete(left)
+                continue
+            with suppress(OSError), FileLock(other, blocking=False):  # else it is being made
+                delete(left)
+        yield
+    finally:
+        lock.release()
 
 
 def _check_request(examples: Dataset, modalities: Sequence[str], batch_size: int) -> None:
@@ -332,15 +353,21 @@ def _write_table(table: Path, ids: list[str], rows: np.ndarray, provenance: dict
     features = Features({"id": Value("string"), "embedding": List(Value("float32"), length=rows.shape[1])})
     embedding = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
     batch = pa.record_batch([pa.array(ids, pa.string()), embedding], schema=features.arrow_schema)
-    with tempfile.TemporaryDirectory(dir=table.parent, prefix="unfinished-") as scratch:
-        unfinished = Path(scratch) / table.name
-        unfinished.mkdir()
-        # All rows in one record batch, so that they can be read as one array without a copy.
-        with pa.OSFile(str(unfinished / TABLE_FILE), "wb") as sink, pa.ipc.new_stream(sink, batch.schema) as writer:
-            writer.write_batch(batch)
-        (unfinished / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-        (unfinished / "README.md").write_text(CARD, encoding="utf-8")
-        os.rename(unfinished, table)
+    unfinished = table.with_name(f"{UNFINISHED}{table.name}")
+    try:
+        with naming(table):
+            unfinished.mkdir()
+            # All rows in one record batch, so that they can be read as one array without a copy.
+            with (
+                pa.OSFile(str(unfinished / TABLE_FILE), "wb") as sink,
+                pa.ipc.new_stream(sink, batch.schema) as writer,
+            ):
+                writer.write_batch(batch)
+            (unfinished / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+            (unfinished / "README.md").write_text(CARD, encoding="utf-8")
+            os.rename(unfinished, table)
+    finally:
+        delete(unfinished)
 
 
 def _read_table(table: Path, ids: list[str]) -> np.ndarray:

@@ -34,6 +34,9 @@ class StageArguments:
             output. Small models are fastest with 1.
         dry_run (`bool`, *optional*, defaults to `False`):
             Print what would be done and what it would cost, then stop.
+        overwrite (`bool`, *optional*, defaults to `False`):
+            Delete the output that an earlier run left in `output_dir`, of whatever recipe, and start anew. Files that
+            no stage wrote are kept.
     """
 
     stage: str | None = field(default=None, metadata={"help": "Stage the recipe is for; its first key."})
@@ -43,6 +46,7 @@ class StageArguments:
     )
     num_threads: int | None = field(default=None, metadata={"help": "CPU threads of one process."})
     dry_run: bool = field(default=False, metadata={"help": "Print what would be done and what it costs, then stop."})
+    overwrite: bool = field(default=False, metadata={"help": "Delete earlier output in output_dir, and start anew."})
 
     def check(self, stage: str) -> None:
         """Raises `ValueError` if the recipe was written for another stage."""
@@ -59,7 +63,7 @@ class ShardedStageArguments(StageArguments):
     Those of a stage that calls the VLM, which may be done by several launches that know nothing of each other.
 
     Args:
-        stage, accelerate_config, num_threads, dry_run:
+        stage, accelerate_config, num_threads, dry_run, overwrite:
             Those of [`StageArguments`].
         num_shards (`int`, *optional*, defaults to 1):
             Number of launches among which the job is cut, e.g. the tasks of a job array. When all are done, `leverplus

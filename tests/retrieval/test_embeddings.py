@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, Image, load_dataset
+from filelock import FileLock
 from PIL import Image as PILImage
 from transformers import AutoTokenizer, BertModel, CLIPImageProcessorPil, CLIPModel, GPT2Config
 
@@ -186,12 +187,54 @@ def test_interrupted_run_leaves_no_table(tiny_bert, examples, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "rename", interrupted)
+        patch.setattr(Path, "write_text", interrupted)
         with pytest.raises(KeyboardInterrupt):
             embed_examples(examples, tiny_bert, modalities=["text"], embeddings_dir=tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
-    # what a killed process leaves behind is never read
-    (tmp_path / "unfinished-killed").mkdir()
+
+
+def test_what_killed_processes_left_is_deleted_and_what_others_make_is_not(tiny_bert, examples, tmp_path):
+    for name in ("killed", "made now"):
+        (tmp_path / f".unfinished-{name}").mkdir()
+        (tmp_path / f".unfinished-{name}" / "embeddings.arrow").write_bytes(b"half")
+        (tmp_path / f"{name}.lock").touch()
+    with FileLock(tmp_path / "made now.lock"):
+        embeddings = embed_examples(examples, tiny_bert, modalities=["text"], embeddings_dir=tmp_path)
+    assert embeddings.text.shape == (10, 16)
+    assert [path.name for path in tmp_path.glob(".*")] == [".unfinished-made now"]
+
+
+def test_tables_are_read_from_a_folder_without_asking_for_a_lock(tiny_bert, examples, tmp_path, monkeypatch):
+    first = embed_examples(examples, tiny_bert, modalities=["text"], embeddings_dir=tmp_path)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    again = embed_examples(examples, tiny_bert, modalities=["text"], embeddings_dir=tmp_path)
+    np.testing.assert_array_equal(first.text, again.text)
+    with pytest.raises(OSError, match=r"can't be written \(Permission denied\)"):
+        embed_examples(examples.select([0]), tiny_bert, modalities=["text"], embeddings_dir=tmp_path)
+
+
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_an_embeddings_dir_that_can_not_be_one_is_named(tiny_bert, examples, tmp_path, where):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        OSError, match=r"file.* can't be written \((File exists|Not a directory)\). What is done so far"
+    ):
+        embed_examples(examples, tiny_bert, modalities=["text"], embeddings_dir=str(tmp_path / where))
+
+
+def test_a_disk_that_is_full_leaves_no_table(tiny_bert, examples, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.pa, "OSFile", refuse)
+        with pytest.raises(OSError, match=r"can't be written \(No space left on device\)"):
+            embed_examples(examples, tiny_bert, modalities=["text"], embeddings_dir=tmp_path)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     assert embed_examples(examples, tiny_bert, modalities=["text"], embeddings_dir=tmp_path).text.shape == (10, 16)
 
 

@@ -64,8 +64,9 @@ def test_a_process_killed_while_saving_leaves_nothing_that_counts(tmp_path, monk
             save(tmp_path, "new")
     assert len(moved) == 1 and not (tmp_path / COMPLETE).exists()
     # What is left of a process that could not clean up is not taken for part of the next save.
-    (tmp_path / ".saving").mkdir()
-    (tmp_path / ".saving" / "stale.json").write_text("stale")
+    left = tmp_path / ".unfinished-selector"
+    left.mkdir()
+    (left / "stale.json").write_text("stale")
     save(tmp_path, "new")
     assert held(tmp_path) == dict.fromkeys(FILES, "new")
 
@@ -84,7 +85,7 @@ def test_the_stage_goes_on_after_a_save_that_died(tmp_path, beams, monkeypatch):
         with pytest.raises(OSError, match="disk full"):
             run(tmp_path, beams, **arguments)
     output = tmp_path / "sft"
-    assert not any((output / name).exists() for name in (*FILES, ".saving"))
+    assert not any((output / name).exists() for name in (*FILES, ".unfinished-selector"))
     run(tmp_path, beams, **arguments)
-    assert all((output / name).exists() for name in FILES) and not (output / ".saving").exists()
+    assert all((output / name).exists() for name in FILES) and not list(output.rglob(".unfinished-*"))
     assert load_file(output / "model.safetensors")
