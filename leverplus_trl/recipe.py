@@ -14,10 +14,31 @@
 
 """Reads recipes."""
 
-from pathlib import Path
+import os
 
 
 def named_folder(entry: str) -> tuple[str | None, str]:
-    """The name, if it has one, and the folder or hub id of `NAME=FOLDER`; a folder may have `=` in its own name."""
+    """
+    Splits `NAME=FOLDER` into the name and the folder or hub id.
+
+    A folder may have `=` in its own name, too: what stands before the first `=` is a name only if it has no `/`, and
+    if there is no folder of the whole name.
+
+    Returns:
+        `tuple[str | None, str]`: the name, if there is one, and the folder or hub id.
+
+    Raises:
+        `ValueError`: both readings name a folder.
+    """
     name, equals, folder = entry.partition("=")
-    return (None, entry) if not equals or Path(entry).exists() else (name, folder)
+    whole, folder = os.path.expanduser(entry), os.path.expanduser(folder)
+    if not equals or not name or set(name) & {"/", "\\"}:
+        return None, whole
+    if not os.path.exists(whole):
+        return name, folder
+    if os.path.exists(folder):
+        raise ValueError(
+            f"{entry!r} names the folder {entry!r}, or {folder!r} under the name {name!r}; both are there. Write "
+            f"'./{entry}' for the first, or '{name}=./{folder}' for the second."
+        )
+    return None, whole

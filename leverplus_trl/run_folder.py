@@ -179,7 +179,7 @@ class RunFolder:
         return self.shard.is_part
 
     def _open(self, output_dir: str, provenance: dict[str, Any], shard: Shard, overwrite: bool = False) -> None:
-        self.path, self.provenance, self.shard = Path(output_dir).expanduser(), provenance, shard
+        self.path, self.provenance, self.shard = Path(os.path.expanduser(output_dir)), provenance, shard
         self.state = PartialState()
         if overwrite and shard.is_part:
             raise ValueError(

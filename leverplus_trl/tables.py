@@ -33,7 +33,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .hub import push_files
 from .output_files import UNFINISHED, naming, write_atomically
-from .provenance import digest
+from .readable_names import cache_of, readable_files, readable_folder
 
 
 def write_tables(
@@ -145,15 +145,11 @@ def load_split(path_or_id: str, config: str | None, split: str, **kwargs) -> Dat
     For a folder with a card the cache of `datasets` does not look at the files (see [`write_tables`]), so each state
     of a local folder gets a cache of its own.
     """
-    folder = Path(path_or_id)
+    folder = Path(os.path.expanduser(path_or_id))
     if folder.is_dir():
-        state = [
-            (str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns)
-            for file in sorted(folder.rglob("*"))
-            if file.is_file()
-        ]
-        key = digest([str(folder.resolve()), state])
-        kwargs["cache_dir"] = os.path.join(datasets.config.HF_DATASETS_CACHE, "leverplus_trl", key)
+        path_or_id, kwargs["cache_dir"] = readable_folder(folder), str(cache_of(folder))
+    if kwargs.get("data_files"):
+        kwargs["data_files"] = readable_files(kwargs["data_files"])
     return datasets.load_dataset(path_or_id, config, split=split, **kwargs)
 
 
@@ -202,8 +198,10 @@ def _check_finite(table: Dataset, name: str) -> None:
 
 def splits_of(path_or_id: str, config: str, revision: str | None = None) -> list[str]:
     """Names of the splits of a table."""
+    folder = Path(os.path.expanduser(path_or_id))
     try:
-        return datasets.get_dataset_split_names(path_or_id, config, revision=revision)
+        name = readable_folder(folder) if folder.is_dir() else path_or_id
+        return datasets.get_dataset_split_names(name, config, revision=revision)
     except (FileNotFoundError, ValueError, ConnectionError) as error:
         raise _no_table(path_or_id, error) from error
 
@@ -228,9 +226,9 @@ def table_provenance(path_or_id: str, revision: str | None = None) -> dict[str, 
     Raises:
         `ValueError`: no card, or a card without provenance: the table was not made by this project.
     """
-    card = Path(path_or_id) / "README.md"
+    card = Path(os.path.expanduser(path_or_id)) / "README.md"
     if not card.exists():
-        if Path(path_or_id).exists():
+        if card.parent.exists():
             raise ValueError(f"{path_or_id!r} has no README.md, so nothing says what made its tables.")
         try:
             card = Path(hf_hub_download(path_or_id, "README.md", repo_type="dataset", revision=revision))
