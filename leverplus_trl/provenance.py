@@ -76,7 +76,7 @@ def _value_bytes(value: object) -> bytes:
 def model_revision(name_or_path: str, revision: str | None = None) -> str:
     """
     What pins a model's weights: the hash of the files for a local folder or file, else the commit of the hub
-    repository.
+    repository. Of an adapter, that of its base model stands behind it.
 
     Raises:
         `ValueError`: a hub id whose commit can't be found, because there is neither a connection nor a cached
@@ -90,17 +90,30 @@ def model_revision(name_or_path: str, revision: str | None = None) -> str:
             hasher.update(file.name.encode())
             with open(file, "rb") as handle:
                 hasher.update(hashlib.file_digest(handle, "sha256").digest())
-        return hasher.hexdigest()[:16]
+        adapter = path / "adapter_config.json"
+        alone = adapter.exists() and not (path / "config.json").exists()
+        return hasher.hexdigest()[:16] + (_base_revision(adapter) if alone else "")
     from transformers.utils import cached_file
     from transformers.utils.hub import extract_commit_hash
 
-    config_file = cached_file(name_or_path, "config.json", revision=revision, _raise_exceptions_for_gated_repo=False)
-    commit = extract_commit_hash(config_file, None)
+    found = {"revision": revision, "_raise_exceptions_for_gated_repo": False}
+    base = ""
+    file = cached_file(name_or_path, "config.json", _raise_exceptions_for_missing_entries=False, **found)
+    if file is None:
+        file = cached_file(name_or_path, "adapter_config.json", **found)
+        base = _base_revision(Path(file))
+    commit = extract_commit_hash(file, None)
     if commit is None:
         raise ValueError(
             f"No commit found for the model {name_or_path!r} at revision {revision!r}; name a local folder."
         )
-    return commit
+    return commit + base
+
+
+def _base_revision(adapter_config: Path) -> str:
+    config = json.loads(adapter_config.read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path")
+    return f"+{model_revision(base, config.get('revision'))}" if base else ""
 
 
 def versions() -> dict[str, str]:

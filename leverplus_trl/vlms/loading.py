@@ -40,6 +40,7 @@ from transformers.utils import is_bitsandbytes_available
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION
 
 from ..tasks import BaseTask
+from .adapters import base_of, find_file, put_on
 from .base_vlm import BaseVLM
 from .causal_lm import CausalLM
 from .chat_vlm import ChatVLM
@@ -62,6 +63,8 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 def load_vlm(args: VLMArguments, task: BaseTask) -> BaseVLM:
     """
     Loads a frozen model on this process's device, or with `device_map` over all devices that the process sees.
+
+    An adapter that PEFT saved is put on the base model that it names.
 
     Args:
         args ([`VLMArguments`]):
@@ -92,12 +95,34 @@ def load_processor(args: VLMArguments) -> tuple[PreTrainedConfig, ProcessorMixin
         `ValueError`: a model that is neither vision-language nor causal.
     """
     refuse_published_checkpoint(args.vlm)
+    base = base_of(args)
+    if base is not None:
+        return load_processor_of_adapter(args, base)
     config = AutoConfig.from_pretrained(args.vlm, **source_of(args))
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return config, AutoProcessor.from_pretrained(args.vlm, **source_of(args))
     if isinstance(config, OpenFlamingoConfig) or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return config, AutoTokenizer.from_pretrained(args.vlm, **source_of(args))
     raise ValueError(f"{args.vlm!r} is a {config.model_type!r} model: neither image-text-to-text nor a causal LM.")
+
+
+def load_processor_of_adapter(
+    args: VLMArguments, base: VLMArguments
+) -> tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase]:
+    """The base model's config, and the processor or tokenizer that was saved with the adapter, else the base's."""
+    try:
+        config, processor = load_processor(base)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{args.vlm!r} is an adapter of {base.vlm!r}, which can't be loaded ({error}). Write where it is into "
+            "base_model_name_or_path of the adapter's adapter_config.json, or name a folder with both merged."
+        ) from error
+    if isinstance(processor, ProcessorMixin):
+        if find_file(args, "processor_config.json") is not None:
+            processor = AutoProcessor.from_pretrained(args.vlm, **source_of(args))
+    elif find_file(args, "tokenizer_config.json") is not None:
+        processor = AutoTokenizer.from_pretrained(args.vlm, **source_of(args))
+    return config, processor
 
 
 def source_of(args: VLMArguments) -> dict[str, Any]:
@@ -138,6 +163,9 @@ def load_weights(loader: type, config: PreTrainedConfig, args: VLMArguments) -> 
         args ([`VLMArguments`]):
             Type, attention, quantisation and devices.
     """
+    base = base_of(args)
+    if base is not None:
+        return put_on(load_weights(loader, config, base), args).eval()
     weights = {} if args.gguf_file is not None else {"use_safetensors": True}
     if args.quantization is not None:
         weights["quantization_config"] = quantization_config(config, args)
