@@ -97,6 +97,12 @@ class ChatVLM(BaseVLM):
         self.num_images_encoded = self.num_copies_encoded = 0
         self._waiting: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}  # preprocessed images, not encoded yet
 
+    def _chat_template(self) -> str:
+        return str(self.processor.chat_template)
+
+    def _placeholders(self) -> tuple[str | None, ...]:
+        return tuple(getattr(self.processor, name, None) for name in ("image_token", "video_token"))
+
     def _process(self, piece: Piece) -> Segment:
         inputs = self.processor(
             text=[piece.text], images=list(piece.images) or None, return_tensors="pt", add_special_tokens=False

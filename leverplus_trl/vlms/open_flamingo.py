@@ -137,6 +137,9 @@ class OpenFlamingo(BaseVLM):
         super().__init__(model, tokenizer, FlamingoPrompt(task, args.system_prompt), args)
         self.image_processor = image_processor
 
+    def _placeholders(self) -> tuple[str | None, ...]:
+        return (MEDIA_TOKEN,)
+
     def _process(self, piece: Piece) -> Segment:
         tokens = self.tokenizer(piece.text, add_special_tokens=False)["input_ids"]
         images = {"pixel_values": self._pixels(list(piece.images))} if len(piece.images) else {}

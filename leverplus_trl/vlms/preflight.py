@@ -26,6 +26,7 @@ from ..tasks.images import undecoded
 from .base_vlm import BaseVLM
 from .requests import AnswerLogprob, MemoryTooSmall, Request
 from .shared_runner import SharedRunner
+from .vocabulary import ForgedTokens, bare
 
 
 NUM_SEQUENCES = 64
@@ -56,8 +57,8 @@ def preflight(
     Refused is a VLM for which (1) a prompt scores differently in a batch than alone, (2) the scored tokens do not
     decode to the answer, (3) InfoScore hardly differs between random sequences: less than 100 times the batching
     error, (4) the longest prompt does not fit into the context, or where prefixes are shared into `memory_mb`, (5)
-    showing a query its own solution does not raise its score, (6) the tokenizer leaves nothing of an answer. All but
-    (4) and (6) are tried on a sample.
+    showing a query its own solution does not raise its score, (6) the tokenizer changes the words of an answer, (7) a
+    text holds a control token, such as the mark of a turn or an image. All but (4), (6) and (7) are tried on a sample.
 
     Args:
         vlm ([`BaseVLM`]):
@@ -78,6 +79,7 @@ def preflight(
     """
     pool, queries = undecoded(pool), undecoded(queries)
     for examples in (pool, queries):
+        _check_texts(vlm, examples)
         _check_answers(vlm, examples)
     rng = np.random.default_rng(seed)
     picked = [queries[int(i)] for i in rng.choice(len(queries), size=min(NUM_SINGLE, len(queries)), replace=False)]
@@ -124,7 +126,7 @@ def _problems(vlm: BaseVLM, report: PreflightReport, queries: list[dict]) -> lis
     if not vlm.args.score_end_token:
         for query in queries:
             decoded = vlm.tokenizer.decode(vlm.answer_ids(query)).strip()
-            if decoded != vlm.task.target(query):
+            if bare(decoded) != bare(vlm.task.target(query)):
                 problems.append(
                     f"the scored tokens of {query['id']!r} decode to {decoded!r}, not {vlm.task.target(query)!r}"
                 )
@@ -159,9 +161,31 @@ def _check_room(vlm: BaseVLM, longest: "_LongestPrompt", num_shots: int, max_new
             raise MemoryTooSmall(f"{found}. {error}") from error
 
 
+def _texts(examples: Dataset) -> Dataset:
+    return examples.select_columns([name for name in examples.column_names if name != "image"])
+
+
+def _check_texts(vlm: BaseVLM, examples: Dataset) -> None:
+    """Refuses questions and answers that the tokenizer reads a turn's or an image's mark in."""
+    forged, task, found = ForgedTokens(vlm.tokenizer, vlm.control_tokens), vlm.task, {}
+    for row in _texts(examples):
+        shown = [(task.question_text(row), task.template), (task.target(row), task.answer_template)]
+        shown += [(answer, "") for answer in row["answers"]]
+        token = next(filter(None, (forged.find(text, template) for text, template in shown)), None)
+        if token is not None:
+            found[row["id"]] = token
+    if found:
+        first, token = next(iter(found.items()))
+        raise ValueError(
+            f"Preflight of {vlm.args.vlm!r} failed: the text of example {first!r} holds {token!r}, which its tokenizer "
+            f"takes for a mark of turns or images, not for words. So do {len(found)} of {len(examples)} examples: "
+            f"{', '.join(map(repr, list(found)[:5]))}. Remove it from their texts, or leave them out."
+        )
+
+
 def _check_answers(vlm: BaseVLM, examples: Dataset) -> None:
-    texts = examples.select_columns([name for name in examples.column_names if name != "image"])
-    targets = {row["id"]: vlm.task.target(row) for row in texts}
+    """Refuses answers that are other words once the tokenizer has read them."""
+    targets = {row["id"]: vlm.task.target(row) for row in _texts(examples)}
     ids = vlm.tokenizer(list(targets.values()), add_special_tokens=False)["input_ids"]
     left = vlm.tokenizer.batch_decode(ids)
     lost = [example_id for example_id, text in zip(targets, left, strict=True) if not text.strip()]
@@ -170,6 +194,18 @@ def _check_answers(vlm: BaseVLM, examples: Dataset) -> None:
             f"Preflight of {vlm.args.vlm!r} failed: its tokenizer leaves nothing of the answer {targets[lost[0]]!r} "
             f"of example {lost[0]!r}, nor of {len(lost) - 1} others among {len(targets)} examples. Such an answer can "
             "be neither scored nor shown: write it in other characters, or leave the example out."
+        )
+    changed = [
+        (example_id, text)
+        for (example_id, target), text in zip(targets.items(), left, strict=True)
+        if text.strip() != target and bare(text) != bare(target)
+    ]
+    if changed:
+        first, text = changed[0]
+        raise ValueError(
+            f"Preflight of {vlm.args.vlm!r} failed: its tokenizer makes {text.strip()!r} of the answer "
+            f"{targets[first]!r} of example {first!r}, and changes {len(changed)} of {len(examples)} answers: other "
+            "words would be scored. Write them as it does (lower case, without accents), or leave the examples out."
         )
 
 
@@ -205,8 +241,7 @@ def _longest_prompt(vlm: BaseVLM, pool: Dataset, queries: Dataset, num_shots: in
     """
 
     def candidates(dataset: Dataset, count: int) -> list[dict]:
-        texts = dataset.select_columns([name for name in dataset.column_names if name != "image"])
-        words = [len(str(row)) for row in texts]
+        words = [len(str(row)) for row in _texts(dataset)]
         sizes = [_num_bytes(image) for image in dataset["image"]]
         largest = [np.argsort([-size for size in some], kind="stable")[:count].tolist() for some in (words, sizes)]
         sample = np.random.default_rng(0).permutation(len(dataset))[:32].tolist()

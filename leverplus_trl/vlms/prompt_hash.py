@@ -14,20 +14,19 @@
 
 """A hash of how prompts are written and tokenised, so that scores of different prompts are never mixed."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from ..provenance import digest
-from ..tasks import BaseTask, Example
+from ..tasks import BaseTask
 from .causal_lm import make_text_prompt
 from .chat_vlm import make_image_prompt
 from .loading import load_processor
 from .modeling_open_flamingo import OpenFlamingoConfig
 from .open_flamingo import FlamingoPrompt
-from .prompt_texts import PromptTexts
+from .prompt_texts import PromptTexts, probe_example
 from .vlm_arguments import VLMArguments
 
 
@@ -55,7 +54,7 @@ def prompt_hash(args: VLMArguments, task: BaseTask) -> str:
         `ValueError`: a model or a chat template that can't be used.
     """
     config, processor = load_processor(args)
-    probe = _probe(task)
+    probe = probe_example(task)
     if isinstance(config, OpenFlamingoConfig):
         tokenizer, prompt = processor, FlamingoPrompt(task, args.system_prompt)
     elif isinstance(processor, PreTrainedTokenizerBase):
@@ -87,16 +86,3 @@ def prompt_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str
     pairs = {"prompt_hash": [made["facts"].get("prompt_hash") for made in (there, here)]}
     pairs |= {key: [made["recipe"].get(key) for made in (there, here)] for key in PROMPT_KEYS}
     return "; ".join(f"{key}: {old!r} there, {new!r} here" for key, (old, new) in pairs.items() if old != new)
-
-
-def _probe(task: BaseTask) -> Example:
-    """An example with every column that the task's template names, and an image that nobody opens."""
-    columns = {name: f"a {name}" for name in re.findall(r"{(\w+)}", task.template)}
-    return columns | {
-        "id": "probe",
-        "image": {"bytes": b"", "path": None},
-        "question": "What is this?",
-        "choices": ["one", "two"],
-        "answer": "B",
-        "answers": ["B"],
-    }

@@ -1,0 +1,100 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a tokenizer's tokens mean to a model: marks that texts may not hold, tokens without embeddings, padding."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+
+from transformers import PreTrainedTokenizerBase
+
+
+def control_tokens(
+    tokenizer: PreTrainedTokenizerBase, template: str = "", placeholders: Iterable[str | None] = ()
+) -> list[str]:
+    """
+    Tokens that stand for something else than their letters: in a question they would forge a turn or an image.
+
+    These are the special tokens, and added tokens that the chat template holds. Not among them are tokens of letters
+    and white space alone, and the token for unknown text.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            The tokenizer.
+        template (`str`, *optional*):
+            The chat template.
+        placeholders (`Iterable[str or None]`, *optional*):
+            What stands for images.
+    """
+    added = tokenizer.added_tokens_decoder.values()
+    found = {token.content for token in added if token.special or token.content in template}
+    found |= {*tokenizer.all_special_tokens, *placeholders} - {None}
+    roles = Counter(str(token) for token in tokenizer.special_tokens_map.values())
+    if roles[tokenizer.unk_token] == 1:  # GPT-2's is its end token, too
+        found.discard(tokenizer.unk_token)
+    return sorted(token for token in found if not re.fullmatch(r"[\w\s]*", token))
+
+
+class ForgedTokens:
+    """
+    Finds control tokens in texts.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            The tokenizer.
+        tokens (`Iterable[str]`):
+            Its [`control_tokens`].
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, tokens: Iterable[str]):
+        self.tokenizer, vocabulary = tokenizer, tokenizer.get_vocab()
+        self._ids = {token: vocabulary.get(token) for token in tokens}  # none where only the processor knows it
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    def find(self, text: str, template: str = "") -> str | None:
+        """A control token that is read in a text, and more often than its template holds it."""
+        if self._pattern.search(text) is None:
+            return None
+        read = {None, *self.tokenizer(text, add_special_tokens=False)["input_ids"]}
+        more = Counter(self._pattern.findall(text)) - Counter(self._pattern.findall(template))
+        return next((token for token in more if self._ids[token] in read), None)
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase, num_embeddings: int) -> int:
+    """
+    A token to pad with that has an embedding; any will do, since padding is masked.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            The tokenizer; its pad token, else its end token, else another special token is taken, else token 0.
+        num_embeddings (`int`):
+            Rows of the model's embeddings.
+    """
+    candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, *tokenizer.all_special_ids)
+    return next((token for token in candidates if token is not None and token < num_embeddings), 0)
+
+
+def tokens_without_embedding(tokenizer: PreTrainedTokenizerBase, num_embeddings: int) -> dict[str, int]:
+    """Tokens of a vocabulary, with their ids, that are beyond the rows of the model's embeddings."""
+    vocabulary = tokenizer.get_vocab()
+    return {token: number for token, number in vocabulary.items() if number >= num_embeddings}
+
+
+def bare(text: str) -> str:
+    """A text without what tokenizers may change of it unnoticed: white space, invisible characters, Unicode form."""
+    kept = (c for c in unicodedata.normalize("NFKC", text) if not c.isspace() and unicodedata.category(c) != "Cf")
+    return "".join(kept)
