@@ -32,14 +32,14 @@ from .contents import ContentKeys
 from .finite import NotFinite, check_finite
 from .out_of_memory import is_out_of_memory
 from .plain_runner import PlainRunner
-from .prompt_texts import PromptTexts, probe_example
+from .prompt_texts import PromptTexts
 from .prompts import ChatPrompt, Piece, PlainPrompt
 from .requests import AnswerLogprob, MemoryTooSmall, Request
 from .segments import ByteCache, Segment, cat_padded, num_tokens
 from .shared_runner import SharedRunner
 from .trie_attention import CantShare
 from .vlm_arguments import VLMArguments
-from .vocabulary import control_tokens, padding_id, tokens_without_embedding
+from .vocabulary import check_embeddings, control_tokens, padding_id
 
 
 logger = logging.getLogger(__name__)
@@ -92,10 +92,10 @@ class BaseVLM(ABC):
         self.args = args
         self.texts = PromptTexts(prompt, tokenizer, args.score_end_token)
         self.contents = ContentKeys(prompt.task)
-        self.control_tokens = control_tokens(tokenizer, self._chat_template(), self._placeholders())
+        self.control_tokens = control_tokens(tokenizer, self._chat_template(), self.placeholders())
         num_embeddings = model.get_input_embeddings().weight.shape[0]
         self.pad_token_id = padding_id(tokenizer, num_embeddings)
-        self._check_embeddings(num_embeddings)
+        check_embeddings(self, num_embeddings)
         shape = model.config.get_text_config()
         # MPT, which has no positions to embed, calls it by another name.
         self.max_length = getattr(shape, "max_position_embeddings", None) or getattr(shape, "max_seq_len", None)
@@ -103,28 +103,11 @@ class BaseVLM(ABC):
         self.set_memory(args.memory_mb or find_memory_mb(model.device))
         self._can_select_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    def _check_embeddings(self, num_embeddings: int) -> None:
-        """Raises `ValueError` if a token that can come up has no embedding."""
-        lacking = tokens_without_embedding(self.tokenizer, num_embeddings)
-        # No text may hold a control token, so only those that the prompt itself writes can come up.
-        reached = [token for token in lacking if token not in self.control_tokens]
-        if lacking and not reached:
-            probe = probe_example(self.task) | ({} if self._placeholders() else {"image": None})
-            text = self.texts.whole((probe,), probe).text + "".join(self.prompt.answer(probe))
-            written = set(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-            reached = [token for token, number in lacking.items() if number in written]
-        if reached:
-            raise ValueError(
-                f"The tokenizer of {self.args.vlm!r} has {len(self.tokenizer)} tokens and the model {num_embeddings} "
-                f"embeddings: {reached[0]!r} has the id {lacking[reached[0]]}, and so no embedding. Name the tokenizer "
-                "that belongs to the model, or resize its embeddings (`resize_token_embeddings`) and train them."
-            )
-
     def _chat_template(self) -> str:
         """Text of the chat template; empty without one."""
         return str(self.tokenizer.chat_template or "")
 
-    def _placeholders(self) -> tuple[str | None, ...]:
+    def placeholders(self) -> tuple[str | None, ...]:
         """What stands for images in the text of a prompt."""
         return ()
 

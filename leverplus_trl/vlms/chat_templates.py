@@ -76,7 +76,27 @@ def make_chat_prompt(
             f"The chat template of {args.vlm!r} leaves out the system prompt {args.system_prompt!r}. Leave "
             "`system_prompt` out, or put it into `question_template`."
         )
+    if has_images:
+        _check_images(renderer, render, task, args)
     return ChatPrompt(render, task, args.system_prompt)
+
+
+def _check_images(processor: ProcessorMixin, render: Render, task: BaseTask, args: VLMArguments) -> None:
+    """Raises `ValueError` if a template leaves out images, or a text of the recipe holds what stands for them."""
+    (turn, *_), image = _conversation(), {"type": "image"}
+    if render([turn | {"content": [image, *turn["content"]]}], True) == render([turn], True):
+        raise ValueError(
+            f"The chat template of {args.vlm!r} leaves out images. Use the template that belongs to the model's "
+            "processor."
+        )
+    placeholder = getattr(processor, "image_token", None)
+    texts = {"question_template": task.template, "answer_template": task.answer_template}
+    for name, text in (texts | {"system_prompt": args.system_prompt or ""}).items():
+        if placeholder is not None and placeholder in text:
+            raise ValueError(
+                f"{name} is {text!r}, with {placeholder!r}, which stands for an image in the prompts of "
+                f"{args.vlm!r}. Take it out: images are put before the question without it."
+            )
 
 
 def _renderer(

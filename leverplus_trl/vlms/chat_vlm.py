@@ -100,7 +100,7 @@ class ChatVLM(BaseVLM):
     def _chat_template(self) -> str:
         return str(self.processor.chat_template)
 
-    def _placeholders(self) -> tuple[str | None, ...]:
+    def placeholders(self) -> tuple[str | None, ...]:
         return tuple(getattr(self.processor, name, None) for name in ("image_token", "video_token"))
 
     def _process(self, piece: Piece) -> Segment:

@@ -137,7 +137,7 @@ class OpenFlamingo(BaseVLM):
         super().__init__(model, tokenizer, FlamingoPrompt(task, args.system_prompt), args)
         self.image_processor = image_processor
 
-    def _placeholders(self) -> tuple[str | None, ...]:
+    def placeholders(self) -> tuple[str | None, ...]:
         return (MEDIA_TOKEN,)
 
     def _process(self, piece: Piece) -> Segment:

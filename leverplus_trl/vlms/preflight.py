@@ -177,9 +177,9 @@ def _check_texts(vlm: BaseVLM, examples: Dataset) -> None:
     if found:
         first, token = next(iter(found.items()))
         raise ValueError(
-            f"Preflight of {vlm.args.vlm!r} failed: the text of example {first!r} holds {token!r}, which its tokenizer "
-            f"takes for a mark of turns or images, not for words. So do {len(found)} of {len(examples)} examples: "
-            f"{', '.join(map(repr, list(found)[:5]))}. Remove it from their texts, or leave them out."
+            f"Preflight of {vlm.args.vlm!r} failed: the text of example {first!r} holds {token!r}, which its "
+            f"tokenizer takes for the mark of a turn or an image. Such texts have {len(found)} of {len(examples)} "
+            f"examples: {', '.join(map(repr, list(found)[:5]))}. Remove these marks, or leave the examples out."
         )
 
 

@@ -18,8 +18,15 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
+
+from .prompt_texts import probe_example
+
+
+if TYPE_CHECKING:
+    from .base_vlm import BaseVLM
 
 
 def control_tokens(
@@ -88,10 +95,22 @@ def padding_id(tokenizer: PreTrainedTokenizerBase, num_embeddings: int) -> int:
     return next((token for token in candidates if token is not None and token < num_embeddings), 0)
 
 
-def tokens_without_embedding(tokenizer: PreTrainedTokenizerBase, num_embeddings: int) -> dict[str, int]:
-    """Tokens of a vocabulary, with their ids, that are beyond the rows of the model's embeddings."""
-    vocabulary = tokenizer.get_vocab()
-    return {token: number for token, number in vocabulary.items() if number >= num_embeddings}
+def check_embeddings(vlm: "BaseVLM", num_embeddings: int) -> None:
+    """Raises `ValueError` if a token that can come up in a prompt is beyond the rows of the model's embeddings."""
+    lacking = {token: number for token, number in vlm.tokenizer.get_vocab().items() if number >= num_embeddings}
+    # No text may hold a control token: of these only what the prompt itself writes comes up.
+    reached = [token for token in lacking if token not in vlm.control_tokens]
+    if lacking and not reached:
+        probe = probe_example(vlm.task) | ({} if vlm.placeholders() else {"image": None})
+        text = vlm.texts.whole((probe,), probe).text + "".join(vlm.prompt.answer(probe))
+        written = vlm.tokenizer(text, add_special_tokens=False)["input_ids"]
+        reached = [token for token, number in lacking.items() if number in written]
+    if reached:
+        raise ValueError(
+            f"The tokenizer of {vlm.args.vlm!r} has {len(vlm.tokenizer)} tokens, the model {num_embeddings} "
+            f"embeddings: {reached[0]!r} with the id {lacking[reached[0]]} has none. Use the tokenizer that belongs "
+            "to the model, or resize its embeddings (`resize_token_embeddings`) and train them."
+        )
 
 
 def bare(text: str) -> str:
