@@ -28,12 +28,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 from datasets import Dataset, Features
+from datasets.exceptions import DatasetGenerationError
+from datasets.packaged_modules.csv.csv import Csv
 from huggingface_hub import CommitInfo, hf_hub_download
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .hub import push_files
 from .output_files import UNFINISHED, naming, write_atomically
 from .readable_names import cache_of, readable_files, readable_folder
+from .text_files import read_text_split
 
 
 def write_tables(
@@ -139,18 +142,39 @@ def file_digest(path: Path) -> str:
 
 def load_split(path_or_id: str, config: str | None, split: str, **kwargs) -> Dataset:
     """
-    `datasets.load_dataset` of one split that never gives what another local folder, or an older state of this one,
-    held.
+    One split of a dataset as `datasets.load_dataset` gives it, with two differences: it is never what another
+    local folder, or an older state of this one, held, and CSV and JSON files are read as text (see
+    [`~text_files.read_text_split`]).
 
     For a folder with a card the cache of `datasets` does not look at the files (see [`write_tables`]), so each state
     of a local folder gets a cache of its own.
+
+    Raises:
+        `Exception`: no such dataset, configuration or split, or files that can't be read; see [`reading_error`].
     """
     folder = Path(os.path.expanduser(path_or_id))
     if folder.is_dir():
         path_or_id, kwargs["cache_dir"] = readable_folder(folder), str(cache_of(folder))
     if kwargs.get("data_files"):
         kwargs["data_files"] = readable_files(kwargs["data_files"])
-    return datasets.load_dataset(path_or_id, config, split=split, **kwargs)
+    builder = datasets.load_dataset_builder(path_or_id, config, **kwargs)
+    table = read_text_split(builder, split, kwargs.get("cache_dir"))
+    if table is None:
+        if isinstance(builder, Csv):  # with options of its own; words such as "NA" are words there, too
+            kwargs |= {"keep_default_na": False, "na_values": builder.config.na_values or [""]}
+            builder = datasets.load_dataset_builder(path_or_id, config, **kwargs)
+        builder.download_and_prepare()
+        table = builder.as_dataset(split=split)
+    return table
+
+
+def reading_error(error: Exception) -> str:
+    """What went wrong in [`load_split`], in one line: `datasets`, and what it reads with, raise errors of many
+    kinds, and hide the reason in the cause."""
+    while isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
 
 
 def read_table(path_or_id: str, config: str, split: str, features: Features, revision: str | None = None) -> Dataset:
@@ -163,8 +187,10 @@ def read_table(path_or_id: str, config: str, split: str, features: Features, rev
     """
     try:
         table = load_split(path_or_id, config, split, revision=revision)
-    except (FileNotFoundError, ValueError, ConnectionError) as error:
-        raise ValueError(f"Can't read the table {config!r} (split {split!r}) of {path_or_id!r}: {error}") from error
+    except Exception as error:
+        raise ValueError(
+            f"Can't read the table {config!r} (split {split!r}) of {path_or_id!r}: {reading_error(error)}"
+        ) from error
     missing = [name for name in features if name not in table.column_names]
     if missing:
         raise ValueError(

@@ -16,12 +16,15 @@
 worth."""
 
 import math
+import re
 from abc import ABC, abstractmethod
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, Value
 
 from ..metrics import METRICS, DocumentFrequencies, document_frequencies
+from .columns import value_text
+from .prompt_template import fill_template, template_fields
 from .task_arguments import TaskArguments
 
 
@@ -41,10 +44,13 @@ class BaseTask(ABC):
     default_metric: str
     #: Those that say something about answers of this kind, see `metrics.all_metrics`.
     metrics: tuple[str, ...]
+    #: Fields of a template that the task makes itself.
+    derived_fields: tuple[str, ...] = ()
 
     def __init__(self, args: TaskArguments):
         self.max_new_tokens = args.max_new_tokens
         self.template = args.question_template or self.default_template
+        self._fields = template_fields(self.template)
         self.answer_template = args.answer_template or "{answer}"
         self.metric = args.metric or self.default_metric
         self.document_frequencies: DocumentFrequencies | None = None
@@ -56,14 +62,9 @@ class BaseTask(ABC):
         is what the example holds, decoded or not (see `tasks/images.py`).
         """
 
-    @abstractmethod
-    def check_examples(self, examples: Dataset, split: str) -> None:
-        """Raises `ValueError`, naming them, if there are examples of a kind the task can't use; before any long
-        work."""
-
     def target(self, example: Example) -> str:
         """The words the VLM should answer with; what `answer_logprob` scores, and what a demonstration shows."""
-        return self.answer_template.replace("{answer}", example["answer"].strip())
+        return fill_template(self.answer_template, {"answer": example["answer"].strip()})
 
     @abstractmethod
     def postprocess(self, generation: str) -> str:
@@ -72,13 +73,12 @@ class BaseTask(ABC):
     def bare_answer(self, prediction: str) -> str:
         """A prediction without the words of the answer template, as far as the VLM said them: the `answer` that
         [`target`] shows as that prediction."""
-        before, _, after = (part.strip() for part in self.answer_template.partition("{answer}"))
-        said = prediction.strip()
-        if said.lower().startswith(before.lower()):
-            said = said[len(before) :].strip()
-        if after and said.lower().endswith(after.lower()):
-            said = said[: -len(after)].strip()
-        return said
+        before, _, after = self.answer_template.partition("{answer}")
+        # A word of the template is not the beginning, or the end, of another word.
+        before = re.escape(before.strip()) + (r"\b" if re.search(r"\w\s+$", before) else "")
+        after = (r"\b" if re.match(r"\s+\w", after) else "") + re.escape(after.strip())
+        said = re.sub(rf"^{before}", "", prediction.strip(), flags=re.IGNORECASE).strip()
+        return re.sub(rf"{after}$", "", said, flags=re.IGNORECASE).strip()
 
     def accuracy(self, prediction: str, example: Example) -> float:
         """
@@ -113,11 +113,58 @@ class BaseTask(ABC):
         The template, filled with the example's columns.
 
         Raises:
-            `ValueError`: the template names a column the example does not have.
+            `ValueError`: the template names a column that the example does not have, or that is empty or no text.
         """
-        try:
-            return self.template.format(**{name: value for name, value in example.items() if name != "image"})
-        except KeyError as error:
+        return fill_template(self.template, {name: self._shown(example, name) for name in self._fields})
+
+    def _shown(self, example: Example, name: str) -> str:
+        if name not in example:
             raise ValueError(
-                f"question_template {self.template!r} names {error}, which example {example['id']!r} does not have."
+                f"question_template {self.template!r} names {name!r}, which example {example['id']!r} does not have."
+            )
+        try:
+            text = value_text(example[name])
+        except ValueError as error:
+            raise ValueError(
+                f"question_template {self.template!r} names {name!r}, but in example {example['id']!r} {error}."
             ) from error
+        if text is None:
+            raise ValueError(
+                f"question_template {self.template!r} names {name!r}, which is empty in example {example['id']!r}. "
+                "Fill it, leave the example out (`on_bad_example: skip`), or use another template."
+            )
+        return text
+
+    def template_columns(self, examples: Dataset, split: str) -> list[str]:
+        """
+        The columns that the template names, apart from `question`.
+
+        Raises:
+            `ValueError`: the table lacks one, or one is no text.
+        """
+        names = [name for name in self._fields if name not in ("question", *self.derived_fields)]
+        for name in names:
+            if name not in examples.column_names or name in ("image", "answers"):
+                raise ValueError(
+                    f"question_template {self.template!r} names {name!r}, which is no column of split {split!r} that "
+                    f"can be shown; its columns are {examples.column_names}."
+                )
+            if not isinstance(examples.features[name], Value):
+                raise ValueError(
+                    f"question_template {self.template!r} names {name!r}, which holds {examples.features[name]} in "
+                    f"split {split!r}; expected text."
+                )
+        return names
+
+    def check_examples(self, examples: Dataset, split: str) -> None:
+        """Raises `ValueError`, naming them, if there are examples of a kind the task can't use; before any long
+        work."""
+        for name in self.template_columns(examples, split):
+            column = zip(examples["id"], examples.select_columns(name)[:][name], strict=True)
+            gaps = [identifier for identifier, value in column if value is None]
+            if gaps:
+                raise ValueError(
+                    f"{len(gaps)} of {len(examples)} examples of split {split!r} have nothing in the column {name!r}, "
+                    f"which question_template {self.template!r} names, e.g. {gaps[:3]}. Fill it, set "
+                    "`on_bad_example: skip` to leave them out, or use another template."
+                )

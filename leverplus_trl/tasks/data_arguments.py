@@ -14,8 +14,11 @@
 
 """The recipe keys that name the examples."""
 
-import json
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
 
 
 ON_BAD_EXAMPLE = ("raise", "skip")
@@ -62,11 +65,52 @@ class DataArguments:
             raise ValueError(
                 f"on_bad_example is {self.on_bad_example!r}; expected one of {', '.join(ON_BAD_EXAMPLE)}."
             )
+        if not isinstance(self.dataset, str) or not self.dataset.strip():
+            raise ValueError(f"dataset is {self.dataset!r}; expected a hub id, a folder, or csv, json or parquet.")
+        if os.path.isfile(os.path.expanduser(self.dataset)):
+            kind = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}.get(Path(self.dataset).suffix, "csv")
+            raise ValueError(
+                f"dataset is {self.dataset!r}, which is a file; name the kind of file, and the file as data_files: "
+                f"`dataset: {kind}` and `data_files: {self.dataset}`."
+            )
         for name in ("columns", "data_files"):
             value = getattr(self, name)
             if isinstance(value, str) and value.startswith("{"):  # a mapping on the command line
-                setattr(self, name, json.loads(value))
-        if self.columns is not None and not isinstance(self.columns, dict):
+                setattr(self, name, _mapping(name, value))
+        self._check_columns()
+        self._check_data_files()
+
+    def _check_columns(self):
+        columns = {} if self.columns is None else self.columns
+        if not isinstance(columns, dict) or not all(
+            isinstance(name, str) for pair in columns.items() for name in pair
+        ):
             raise ValueError(
                 f"columns is {self.columns!r}; expected a mapping such as {{question: text, answer: label}}."
             )
+
+    def _check_data_files(self):
+        named = self.data_files if isinstance(self.data_files, dict) else {"train": self.data_files}
+        for split, files in named.items():
+            for file in files if isinstance(files, list) else [files]:
+                if file is None and not isinstance(self.data_files, dict):
+                    continue
+                if not isinstance(file, str) or not file or not isinstance(split, str):
+                    raise ValueError(
+                        f"data_files is {self.data_files!r}; expected a path, or a mapping from splits to paths such "
+                        "as {train: train.csv, test: test.csv}."
+                    )
+                if os.path.isdir(os.path.expanduser(file)):
+                    raise ValueError(
+                        f"data_files names {file!r}, which is a folder; expected a file, or a pattern such as "
+                        f"{os.path.join(file, '*.csv')!r}."
+                    )
+
+
+def _mapping(name: str, text: str) -> dict:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"{name} is {text!r}, which is no mapping ({' '.join(str(error).split())}); expected e.g. {{a: b}}."
+        ) from error

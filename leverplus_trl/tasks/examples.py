@@ -16,23 +16,31 @@
 recipe."""
 
 import logging
+import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
 from accelerate import PartialState
-from datasets import ClassLabel, Dataset, DatasetDict, Value
+from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from ..provenance import digest
 from ..schema import EXAMPLES
-from ..tables import load_split
+from ..tables import load_split, reading_error
+from .base_task import BaseTask
+from .columns import convert_columns
 from .data_arguments import DataArguments
-from .images import decode_image, undecoded
+from .images import decode_image, file_states, undecoded
 
 
 logger = logging.getLogger(__name__)
 
+#: Part of the key of what is cached: other code may judge an example differently.
+_CODE = digest(Path(__file__).read_text(encoding="utf-8"))
 
-def load_examples(data_args: DataArguments, split: str) -> Dataset:
+
+def load_examples(data_args: DataArguments, split: str, task: BaseTask | None = None) -> Dataset:
     """
     Loads one split as an examples table.
 
@@ -41,33 +49,56 @@ def load_examples(data_args: DataArguments, split: str) -> Dataset:
             Source and column mapping.
         split (`str`):
             Split to load; slices such as `"validation[:200]"` work.
+        task ([`BaseTask`], *optional*):
+            Task that will be done: an example whose column is empty can't be used if the task's template names that
+            column.
 
     Returns:
         `datasets.Dataset`: columns `id`, `image`, `question`, `answer`, `answers`, then the source's other columns.
-        Without an id column ids are `"<split>-<row>"`; without an image column images are null; `answers` and `answer`
-        stand in for each other (the most frequent of `answers`, or `[answer]`).
+        Without an id column ids are `"<split>-<row>"`, where a row of a slice has its number in the whole split;
+        without an image column images are null; `answers` and `answer` stand in for each other (the most frequent of
+        `answers`, or `[answer]`).
 
     Raises:
-        `ValueError`: a missing column or split, duplicate ids, or (with `on_bad_example: raise`) examples that can't
-        be used.
+        `ValueError`: a missing column or split, a column that can't be converted (see
+            [`~columns.convert_columns`]), duplicate ids, no examples, or (with `on_bad_example: raise`) examples that
+            can't be used.
     """
     state = PartialState()
     with state.main_process_first():
-        examples = to_examples(_load_split(data_args, split), data_args, split)
-        examples = _handle_bad_examples(examples, data_args.on_bad_example, split)
+        names = list(dict.fromkeys(part.split("[")[0].strip() for part in split.split("+")))
+        whole = {name: to_examples(_load_split(data_args, name), data_args, name) for name in names}
+        examples = _cut(whole, split)
+        if not len(examples):
+            raise ValueError(f"Split {split!r} of {data_args.dataset!r} holds no examples. Name another, or fill it.")
+        needed = task.template_columns(examples, split) if task is not None else []
+        examples = _handle_bad_examples(examples, data_args.on_bad_example, split, needed)
     return examples
 
 
-def _load_split(data_args: DataArguments, split: str) -> Dataset:
-    path = Path(data_args.dataset)
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        loaded = datasets.load_from_disk(str(path))
-        if not isinstance(loaded, DatasetDict):
-            return loaded
-        if split not in loaded:
-            raise ValueError(f"{data_args.dataset!r} has no split {split!r}; it has {', '.join(loaded)}.")
-        return loaded[split]
+def _cut(whole: dict[str, Dataset], split: str) -> Dataset:
+    """The rows that a split or slice names."""
+    if split in whole:
+        return whole[split]
     try:
+        spans = datasets.ReadInstruction.from_spec(split).to_absolute({name: len(one) for name, one in whole.items()})
+    except (AssertionError, ValueError) as error:
+        raise ValueError(
+            f"Can't read the slice {split!r}: {error}. Expected e.g. train[:100] or train[20%:]."
+        ) from error
+    parts = [whole[span.splitname].select(range(span.from_, span.to)) for span in spans]
+    return _checked_ids(concatenate_datasets(parts).select_columns(parts[0].column_names), split)
+
+
+def _load_split(data_args: DataArguments, split: str) -> Dataset:
+    path = Path(data_args.dataset).expanduser()
+    try:
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            loaded = datasets.load_from_disk(str(path))
+            tables = loaded if isinstance(loaded, DatasetDict) else {str(loaded.split or "train"): loaded}
+            if split not in tables:
+                raise ValueError(f"there is no split {split!r}, only {', '.join(map(repr, tables))}")
+            return tables[split]
         return load_split(
             data_args.dataset,
             data_args.dataset_config,
@@ -75,99 +106,118 @@ def _load_split(data_args: DataArguments, split: str) -> Dataset:
             revision=data_args.dataset_revision,
             data_files=data_args.data_files,
         )
-    except (FileNotFoundError, ValueError, ConnectionError) as error:
-        raise ValueError(f"Can't load split {split!r} of the dataset {data_args.dataset!r}: {error}") from error
+    except Exception as error:
+        raise ValueError(
+            f"Can't load split {split!r} of the dataset {data_args.dataset!r}: {reading_error(error)}"
+        ) from error
 
 
 def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Dataset:
     """Renames and completes the columns of `dataset` so that it satisfies `schema.EXAMPLES`; see [`load_examples`]."""
     dataset = _rename_columns(dataset, data_args.columns or {}, split)
-    if isinstance(dataset.features.get("answer"), ClassLabel):
-        dataset = dataset.add_column("answer_", [dataset.features["answer"].int2str(i) for i in dataset["answer"]])
-        dataset = dataset.remove_columns("answer").rename_column("answer_", "answer")
     present = set(dataset.column_names)
     if "question" not in present or not present & {"answer", "answers"}:
         raise ValueError(
             f"Split {split!r} has the columns {sorted(present)}; an examples table needs `question` and `answer` (or "
             "`answers`). Map other names in the recipe: `columns: {question: THEIR_NAME, answer: THEIR_NAME}`."
         )
+    dataset = convert_columns(dataset, data_args.image_dir and os.path.expanduser(data_args.image_dir), split)
     if "id" not in present:
         logger.info("No id column in split %r: ids are '%s-<row>'.", split, split)
         dataset = dataset.add_column("id", [f"{split}-{row}" for row in range(len(dataset))])
-    # The column alone: the image of the first example may be one that can't be decoded.
-    first = dataset.select_columns("answers")[0]["answers"] if "answers" in present and len(dataset) else []
-    if any(isinstance(answer, dict) for answer in first):
-        # VQAv2 and its like: one mapping an annotator, the words under "answer".
-        if "answer" not in first[0]:
-            raise ValueError(f"`answers` of split {split!r} holds {first[0]}, which has no key 'answer'.")
-        dataset = dataset.map(lambda row: {"answers": [one["answer"] for one in row["answers"]]})
     if "answer" not in present:
         dataset = dataset.add_column("answer", [_most_frequent(answers) for answers in dataset["answers"]])
     if "answers" not in present:
-        dataset = dataset.add_column("answers", [[str(answer)] for answer in dataset["answer"]])
+        dataset = dataset.add_column("answers", [[] if answer is None else [answer] for answer in dataset["answer"]])
     if "image" not in present:
         dataset = dataset.add_column("image", [None] * len(dataset))
-    elif dataset.features["image"] == Value("string") and data_args.image_dir:
-        folder = Path(data_args.image_dir)
-        dataset = dataset.map(lambda row: {"image": str(folder / row["image"])}, desc="Image paths")
     for name, feature in EXAMPLES.items():
         if dataset.features[name] != feature:
             dataset = dataset.cast_column(name, feature)
-    duplicates = [identifier for identifier, count in Counter(dataset["id"]).items() if count > 1]
+    dataset = dataset.select_columns([*EXAMPLES, *(c for c in dataset.column_names if c not in EXAMPLES)])
+    return _checked_ids(dataset, split)
+
+
+def _checked_ids(examples: Dataset, split: str) -> Dataset:
+    """The examples, unless two of them have one id."""
+    duplicates = [identifier for identifier, count in Counter(examples["id"]).items() if identifier and count > 1]
     if duplicates:
         raise ValueError(
             f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}. Ids are what tables refer "
             "to each other by: make them unique, or map another column with `columns: {id: THEIR_NAME}`."
         )
-    return dataset.select_columns([*EXAMPLES, *(c for c in dataset.column_names if c not in EXAMPLES)])
+    return examples
 
 
 def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Dataset:
     missing = [theirs for theirs in columns.values() if theirs not in dataset.column_names]
     if missing:
         raise ValueError(f"Split {split!r} has no column {missing[0]!r}; its columns are {dataset.column_names}.")
-    # By way of names that nothing has, so that columns can also trade places.
-    dataset = dataset.rename_columns({theirs: f"mapped to {ours}" for ours, theirs in columns.items()})
-    dataset = dataset.remove_columns([ours for ours in columns if ours in dataset.column_names])
-    return dataset.rename_columns({f"mapped to {ours}": ours for ours in columns})
+    # A column may go by several names, and columns may trade places.
+    mapped = [
+        dataset.select_columns([theirs]).rename_columns({theirs: ours} if theirs != ours else {})
+        for ours, theirs in columns.items()
+    ]
+    rest = dataset.remove_columns(list({*columns.values(), *columns} & set(dataset.column_names)))
+    return concatenate_datasets([rest, *mapped][not rest.column_names :], axis=1) if mapped else dataset
 
 
-def _most_frequent(answers: list[str]) -> str:
-    return Counter(answers).most_common(1)[0][0] if answers else ""
+def _most_frequent(answers: list[str | None] | None) -> str | None:
+    words = Counter(answer for answer in answers or [] if answer and answer.strip())
+    return words.most_common(1)[0][0] if words else None
 
 
-def _bad_example(row: dict) -> dict:
+def _problem(row: dict, needed: list[str], files: str, code: str) -> dict:
     """Why an example can't be used, or the empty string."""
-    if not (row["question"] or "").strip():
-        return {"problem": "its question is empty"}
-    if not (row["answer"] or "").strip():
-        return {"problem": "its answer is empty"}
-    if not row["answers"]:
-        return {"problem": "it has no annotators' answers"}
-    if row["image"] is not None:
-        try:
-            decode_image(row["image"])
-        except ValueError as error:
-            return {"problem": f"its image {error}"}
-    return {"problem": ""}
+    empty = [name for name in ("id", "question", "answer") if not (row[name] or "").strip()]
+    gaps = [name for name in needed if row[name] is None]
+    if empty:
+        problem = f"its {empty[0]} is empty"
+    elif gaps:
+        problem = f"its column {gaps[0]!r}, which question_template names, is empty"
+    elif None in (row["answers"] or [None]):
+        problem = "an answer in its `answers` is missing" if row["answers"] else "it has no annotators' answers"
+    elif not any(answer.strip() for answer in row["answers"]):
+        problem = "all its `answers` are empty"
+    else:
+        problem = _image_problem(row["image"])
+    return {"problem": problem}
 
 
-def _handle_bad_examples(examples: Dataset, on_bad_example: str, split: str) -> Dataset:
+def _image_problem(image: dict | None) -> str:
+    if image is None:
+        return ""
+    try:
+        decode_image(image)
+    except ValueError as error:
+        return f"its image {error}"
+    return ""
+
+
+def _handle_bad_examples(examples: Dataset, on_bad_example: str, split: str, needed: Sequence[str] = ()) -> Dataset:
     logger.info("Checking the %d examples of split %r.", len(examples), split)
-    checked = undecoded(examples).map(
-        _bad_example, remove_columns=[c for c in examples.column_names if c != "id"], desc=f"Checking {split}"
-    )
-    problems = {row["id"]: row["problem"] for row in checked if row["problem"]}
+    columns = [*EXAMPLES, *(name for name in needed if name not in EXAMPLES)]
+    stored = undecoded(examples.select_columns(columns))
+    # A file of an image may be mended while the table that names it stays the same.
+    options = {"needed": list(needed), "files": file_states(stored), "code": _CODE}
+    checked = stored.map(_problem, fn_kwargs=options, remove_columns=columns, desc=f"Checking {split}")
+    problems = {row: problem for row, problem in enumerate(checked["problem"]) if problem}
     if not problems:
         return examples
-    named = "; ".join(f"{identifier!r}: {problem}" for identifier, problem in list(problems.items())[:5])
+    ids = stored["id"]
+    named = "; ".join(
+        f"{repr(ids[row]) if (ids[row] or '').strip() else f'row {row}'}: {problem}"
+        for row, problem in list(problems.items())[:5]
+    )
     if on_bad_example == "raise":
         raise ValueError(
             f"{len(problems)} of {len(examples)} examples of split {split!r} can't be used: {named}. Mend them, or "
             "set `on_bad_example: skip` to leave them out."
         )
+    if len(problems) == len(examples):
+        raise ValueError(f"None of the {len(examples)} examples of split {split!r} can be used: {named}.")
     logger.warning("Skipping %d of %d examples of split %r: %s", len(problems), len(examples), split, named)
-    return examples.select([row for row, identifier in enumerate(examples["id"]) if identifier not in problems])
+    return examples.select([row for row in range(len(examples)) if row not in problems])
 
 
 def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split: str) -> None:

@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import pyarrow.compute as pc
 from datasets import Dataset, Image
 from PIL import ImageOps
 from PIL.ExifTags import Base
@@ -93,6 +94,25 @@ def have_images(examples: Dataset) -> bool:
     return not any(batch["image"].null_count for batch in batches)
 
 
+def file_states(examples: Dataset) -> str:
+    """
+    A digest of the size and modification time of every file that the images of a table, undecoded, only refer to.
+
+    Without it the cache of `datasets` would not see that a file was changed.
+    """
+    hasher = hashlib.sha256()
+    for batch in examples.select_columns("image").with_format("arrow").iter(batch_size=1000):
+        images = batch["image"].combine_chunks()
+        for path in images.filter(pc.is_null(pc.struct_field(images, "bytes"))).field("path").to_pylist():
+            hasher.update(_file_state(path).encode())
+    return hasher.hexdigest()
+
+
+def _file_state(path: str | None) -> str:
+    stat = os.stat(path) if path and os.path.exists(path) else None
+    return json.dumps([path, stat and stat.st_size, stat and stat.st_mtime_ns])
+
+
 def decode_image(image: Source) -> PIL.Image.Image:
     """
     What a model is shown of an image.
@@ -121,7 +141,9 @@ def decode_image(image: Source) -> PIL.Image.Image:
             f"has too many pixels, more than {PIL.Image.MAX_IMAGE_PIXELS:,} ({error}). Make it smaller."
         ) from error
     except Exception as error:  # Pillow's decoders raise errors of many kinds; all are handed on
-        raise ValueError(f"can't be decoded ({type(error).__name__}: {error})") from error
+        # The message of Pillow ends in an address in memory.
+        reason = "Pillow knows no such image" if isinstance(error, PIL.UnidentifiedImageError) else str(error)[:300]
+        raise ValueError(f"can't be decoded ({type(error).__name__}: {reason})") from error
     short, long = sorted(found.size)
     if long > MAX_ASPECT_RATIO * short:
         raise ValueError(
@@ -160,6 +182,5 @@ def image_key(image: Source) -> str:
     elif image["bytes"] is not None:
         kind, content = "bytes", image["bytes"]
     else:
-        stat = os.stat(image["path"]) if os.path.exists(image["path"]) else None
-        kind, content = "file", json.dumps([image["path"], stat and stat.st_size, stat and stat.st_mtime_ns]).encode()
+        kind, content = "file", _file_state(image["path"]).encode()
     return hashlib.sha256(f"{kind}\n".encode() + content).hexdigest()

@@ -40,6 +40,7 @@ class MathWordProblemTask(BaseTask):
         return [{"type": "text", "text": self.question_text(example)}]
 
     def check_examples(self, examples: Dataset, split: str) -> None:
+        super().check_examples(examples, split)
         lacking = [
             identifier
             for identifier, answer in zip(examples["id"], examples["answer"], strict=True)

@@ -20,6 +20,7 @@ from datasets import Dataset
 
 from ..metrics.base_metric import LETTERS
 from .base_task import BaseTask, Example
+from .columns import value_text
 
 
 class MultipleChoiceTask(BaseTask):
@@ -38,6 +39,7 @@ class MultipleChoiceTask(BaseTask):
     )
     default_metric = "option_accuracy"
     metrics = ("option_accuracy", "scienceqa_accuracy", "mmbench_accuracy")
+    derived_fields = ("options", "option_lines", "context", "hint_line")
 
     def content(self, example: Example) -> list[dict[str, Any]]:
         text = {"type": "text", "text": self.question_text(example)}
@@ -45,7 +47,7 @@ class MultipleChoiceTask(BaseTask):
 
     def question_text(self, example: Example) -> str:
         lettered = list(zip(LETTERS, example["choices"], strict=False))
-        context = (example.get("context") or "").strip()
+        context = (value_text(example.get("context")) or "").strip()
         return super().question_text(
             example
             | {
@@ -57,6 +59,7 @@ class MultipleChoiceTask(BaseTask):
         )
 
     def check_examples(self, examples: Dataset, split: str) -> None:
+        super().check_examples(examples, split)
         if "choices" not in examples.column_names:
             raise ValueError(
                 f"Split {split!r} has no column `choices`, and the task is multiple_choice; its columns are "

@@ -17,6 +17,7 @@
 from dataclasses import dataclass, field
 
 from ..metrics.names import METRIC_NAMES
+from .prompt_template import template_fields
 
 
 TASK_NAMES = ("vqa", "captioning", "multiple_choice", "math_word_problem", "text_classification")
@@ -34,7 +35,7 @@ class TaskArguments:
             Metric that scores an answer; the task's own if not given.
         question_template (`str`, *optional*):
             Text shown to the VLM, with `{question}` (captions may do without) and any other text column of the example
-            in braces.
+            in braces. Braces around anything but a name are text; `{{name}}` is the text `{name}`.
         answer_template (`str`, *optional*):
             The words the VLM should answer with, in demonstrations and where answers are scored, such as
             `"The answer is {answer}."`; the bare answer if not given.
@@ -56,11 +57,45 @@ class TaskArguments:
             raise ValueError(f"task is {self.task!r}; expected one of {', '.join(TASK_NAMES)}.")
         if self.metric is not None and self.metric not in METRIC_NAMES:
             raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(METRIC_NAMES)}.")
-        # All captions answer the same question, which OpenFlamingo's "Output:" leaves out.
-        asks = self.question_template is None or "{question}" in self.question_template or self.task == "captioning"
-        if not asks:
-            raise ValueError(f"question_template {self.question_template!r} does not contain {{question}}.")
-        if self.answer_template is not None and "{answer}" not in self.answer_template:
-            raise ValueError(f"answer_template {self.answer_template!r} does not contain {{answer}}.")
+        self._check_templates()
+        self._check_labels()
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}; an answer has at least one token.")
+
+    def _check_templates(self):
+        asked = template_fields(self.question_template or "{question}")
+        # All captions answer the same question, which OpenFlamingo's "Output:" leaves out.
+        if "question" not in asked and self.task != "captioning":
+            raise ValueError(f"question_template {self.question_template!r} does not contain {{question}}.")
+        shown = [name for name in ("answer", "answers") if name in asked]
+        if shown:
+            raise ValueError(
+                f"question_template {self.question_template!r} contains {{{shown[0]}}}: the VLM would be shown what "
+                "it is asked for. Leave it out; the answer of a demonstration follows its question."
+            )
+        answered = template_fields(self.answer_template or "{answer}")
+        if "answer" not in answered:
+            raise ValueError(f"answer_template {self.answer_template!r} does not contain {{answer}}.")
+        if answered != ["answer"]:
+            other = next(name for name in answered if name != "answer")
+            raise ValueError(
+                f"answer_template {self.answer_template!r} contains {{{other}}}; expected no field but {{answer}}."
+            )
+
+    def _check_labels(self):
+        if self.labels is None:
+            return
+        if not isinstance(self.labels, list):
+            raise ValueError(f"labels is {self.labels!r}; expected a list of texts, such as [positive, negative].")
+        for label in self.labels:
+            if not isinstance(label, str):
+                raise ValueError(
+                    f"labels holds {label!r}, which is no text: YAML reads yes, no, on, off, numbers and dates as "
+                    'values of other types. Write it in quotes, such as "yes".'
+                )
+            if label != label.strip() or not label:
+                raise ValueError(f"labels holds {label!r}; expected a text without spaces around it.")
+        names = [label.casefold() for label in self.labels]
+        twice = [label for label, name in zip(self.labels, names, strict=True) if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"labels holds {twice[0]!r} and {twice[1]!r}, which an answer can't tell apart.")

@@ -14,6 +14,7 @@
 
 """Text classification: a text in, the name of a class out."""
 
+import re
 from typing import Any
 
 from datasets import Dataset
@@ -22,9 +23,13 @@ from .base_task import BaseTask, Example
 from .task_arguments import TaskArguments
 
 
+#: "positively", "1.5" and "non-toxic" don't begin with the labels "positive", "1" and "non".
+_WORD_END = r"(?!\w|[.,]\d|[-'’]\w)"
+
+
 class TextClassificationTask(BaseTask):
     """
-    The class is named in words. A generation that starts with the name of a class, whatever the case, is that class;
+    The class is named in words. A generation whose first words are the name of a class, in any case, is that class;
     with several such names the longest counts ("symbols other" before "symbols").
     """
 
@@ -42,6 +47,7 @@ class TextClassificationTask(BaseTask):
         return [{"type": "text", "text": self.question_text(example)}]
 
     def check_examples(self, examples: Dataset, split: str) -> None:
+        super().check_examples(examples, split)
         unknown = sorted(set(examples["answer"]) - set(self.labels))
         if unknown:
             raise ValueError(
@@ -52,6 +58,6 @@ class TextClassificationTask(BaseTask):
     def postprocess(self, generation: str) -> str:
         line = generation.strip().split("\n")[0].strip()
         for label in self.labels:
-            if line.lower().startswith(label.lower()):
+            if re.match(re.escape(label) + _WORD_END, line, flags=re.IGNORECASE):
                 return label
         return line

@@ -48,6 +48,7 @@ class VQATask(BaseTask):
         ]
 
     def check_examples(self, examples: Dataset, split: str) -> None:
+        super().check_examples(examples, split)
         images = undecoded(examples.select_columns(["id", "image"]))
         missing = [row["id"] for row in images if row["image"] is None]
         if missing:

@@ -12,6 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+import json
+
 import datasets
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
@@ -192,3 +194,112 @@ def test_unknown_tasks_and_missing_labels_are_refused():
         DataArguments(dataset="x", on_bad_example="ignore")
     with pytest.raises(ValueError, match="columns is 'a'"):
         DataArguments(dataset="x", columns="a")
+
+
+def load(tmp_path, *rows, split="train", **arguments):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = {"train": str(tmp_path / "rows.jsonl")}
+    return load_examples(DataArguments("json", data_files=files, **arguments), split)
+
+
+GOOD = {"id": "x", "question": "q", "answer": "a"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"id": None}, "row 0: its id is empty"),
+        ({"id": ""}, "row 0: its id is empty"),
+        ({"id": " "}, "row 0: its id is empty"),
+        ({"question": None}, "'y': its question is empty"),
+        ({"question": " \n"}, "'y': its question is empty"),
+        ({"answer": None}, "'y': its answer is empty"),
+        ({"answer": ""}, "'y': its answer is empty"),
+        ({"answers": []}, "'y': it has no annotators' answers"),
+        ({"answers": [""]}, "'y': all its `answers` are empty"),
+        ({"answers": [None]}, "'y': an answer in its `answers` is missing"),
+        ({"answers": ["a", None]}, "'y': an answer in its `answers` is missing"),
+        ({"image": "nowhere.png"}, "'y': its image can't be decoded"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_or_left_out(tmp_path, changes, problem):
+    rows = [{**GOOD, "id": "y", "answers": ["a"], **changes}, {**GOOD, "answers": ["a"]}]
+    with pytest.raises(ValueError, match=f"1 of 2 examples of split 'train' can't be used: {problem}"):
+        load(tmp_path, *rows)
+    assert load(tmp_path, *rows, on_bad_example="skip")["id"][:] == ["x"]
+    with pytest.raises(ValueError, match="None of the 1 examples of split 'train' can be used"):
+        load(tmp_path, rows[0], on_bad_example="skip")
+
+
+@pytest.mark.parametrize("answers", [[""], [None], [], None])
+def test_rows_whose_answers_are_empty_have_no_answer(tmp_path, answers):
+    with pytest.raises(ValueError, match="'train-0': its answer is empty"):
+        load(tmp_path, {"question": "q", "answers": answers}, {"question": "q", "answers": ["a"]})
+
+
+def test_a_mended_image_is_looked_at_again(tmp_path):
+    picture = tmp_path / "a.png"
+    picture.write_text("none")
+    with pytest.raises(ValueError, match="its image can't be decoded"):
+        load(tmp_path, {**GOOD, "image": str(picture)})
+    Image.new("RGB", (2, 2)).save(picture)
+    assert load(tmp_path, {**GOOD, "image": str(picture)})[0]["image"].size == (2, 2)
+
+
+def test_a_column_may_go_by_two_names(tmp_path):
+    rows = load(tmp_path, {"key": "k", "answer": "a"}, columns={"id": "key", "question": "key"})
+    assert rows[0] == {"id": "k", "image": None, "question": "k", "answer": "a", "answers": ["a"]}
+
+
+def test_ids_that_are_made_name_the_row_of_the_whole_split(tmp_path):
+    rows = [{"question": f"q{i}", "answer": "a"} for i in range(10)]
+    whole = load(tmp_path, *rows)["id"][:]
+    assert whole == [f"train-{row}" for row in range(10)]
+    for split, expected in {
+        "train[:3]": whole[:3],
+        "train[8:]": whole[8:],
+        "train[50%:]": whole[5:],
+        "train[-2:]": whole[8:],
+        "train[:2]+train[7:9]": whole[:2] + whole[7:9],
+        "train[:99]": whole,
+    }.items():
+        assert load(tmp_path, *rows, split=split)["id"][:] == expected
+    with pytest.raises(ValueError, match=r"'train\[:2\]\+train\[:1\]' has 1 duplicate ids"):
+        load(tmp_path, *rows, split="train[:2]+train[:1]")
+    with pytest.raises(ValueError, match=r"Split 'train\[:0\]' of 'json' holds no examples"):
+        load(tmp_path, *rows, split="train[:0]")
+    with pytest.raises(ValueError, match="Can't read the slice 'train\\[x\\]'"):
+        load(tmp_path, *rows, split="train[x]")
+
+
+def test_slices_of_a_dataset_on_disk(tmp_path):
+    table = Dataset.from_dict({"question": ["q", "r"], "answer": ["x", "y"]})
+    table.save_to_disk(tmp_path)
+    arguments = DataArguments(str(tmp_path))
+    assert load_examples(arguments, "train[1:]")["id"][:] == ["train-1"]
+    with pytest.raises(ValueError, match="there is no split 'test', only 'train'"):
+        load_examples(arguments, "test")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dataset": ""}, "dataset is ''; expected a hub id"),
+        ({"dataset": 3}, "dataset is 3; expected a hub id"),
+        ({"dataset": "setup.cfg"}, "dataset is 'setup.cfg', which is a file; name the kind of file"),
+        ({"columns": {"id": 3}}, "columns is {'id': 3}"),
+        ({"columns": "{id: [}"}, "columns is '{id: \\[}', which is no mapping"),
+        ({"data_files": {"train": 3}}, "data_files is {'train': 3}"),
+        ({"data_files": {"train": None}}, "data_files is {'train': None}"),
+        ({"data_files": 3}, "data_files is 3; expected a path"),
+        ({"data_files": ["tests"]}, "data_files names 'tests', which is a folder; expected a file"),
+    ],
+)
+def test_arguments_of_the_data_are_checked(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DataArguments(**{"dataset": "csv"} | arguments)
+
+
+def test_mappings_on_the_command_line_are_yaml():
+    assert DataArguments("x", columns="{question: text}").columns == {"question": "text"}
+    assert DataArguments("x", columns='{"question": "text"}').columns == {"question": "text"}

@@ -1,0 +1,384 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Columns of every type as text, as lists of text and as images: each is converted once, by its type, or refused by
+its name."""
+
+import ast
+import datetime
+import decimal
+import io
+import math
+import tokenize
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, Features, Image, Json, List, Value, concatenate_datasets
+from pyarrow import types
+
+from ..provenance import digest
+from ..text_files import read_json_cell
+
+
+TEXT, TEXTS = Value("string"), List(Value("string"))
+#: What columns must be; any other column stays as it is, or becomes text if its type has more than one spelling.
+KINDS = {
+    **dict.fromkeys(("id", "question", "answer"), "text"),
+    **dict.fromkeys(("answers", "choices"), "texts"),
+    "image": "image",
+}
+FEATURES = {"text": TEXT, "texts": TEXTS, "image": Image()}
+IMAGE_STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+LARGEST_PLAIN_FLOAT = 1e15
+HINTS = {"answer": " Map a column of lists to `answers`.", "choices": ' Expected lists such as ["red", "blue"].'}
+#: Part of the key of what is cached: other code may convert a column differently.
+_CODE = digest(Path(__file__).read_text(encoding="utf-8"))
+
+
+def convert_columns(dataset: Dataset, image_dir: str | None, split: str) -> Dataset:
+    """
+    The columns of an examples table as text, lists of text and images.
+
+    Numbers are written as people write them: a float that holds a whole number as 1990, a boolean as `true`. Dates and
+    times are in ISO 8601; a column of time stamps that are all at midnight holds dates. A class label becomes its
+    name; the label -1, which hides a class, NaN and null are missing. A list of one image is that image.
+
+    Args:
+        dataset (`Dataset`):
+            A table whose columns have this project's names.
+        image_dir (`str`, *optional*):
+            Folder that image paths are relative to.
+        split (`str`):
+            Its name, for messages.
+
+    Raises:
+        `ValueError`: a column of a type that can't be converted, or a cell that can't.
+    """
+    kinds = {}
+    for name, feature in dataset.features.items():
+        kind = KINDS.get(name) or ("text" if _has_several_spellings(feature) else None)
+        if kind is not None and (feature != FEATURES[kind] or (kind == "image" and _lacks_bytes(dataset, image_dir))):
+            kinds[name] = kind
+    if not kinds:
+        return dataset
+    options = {
+        "kinds": kinds,
+        "features": {name: dataset.features[name] for name in kinds},
+        "only_dates": [name for name in kinds if _only_dates(dataset, name)],
+        "image_dir": image_dir,
+        "split": split,
+        "code": _CODE,
+    }
+    table = dataset.select_columns(list(kinds)).with_format("arrow")
+    converted = table.map(
+        _converted,
+        batched=True,
+        fn_kwargs=options,
+        features=Features({name: FEATURES[kind] for name, kind in kinds.items()}),
+        desc=f"Columns of {split}",
+    ).with_format(None)
+    rest = dataset.remove_columns(list(kinds))
+    return concatenate_datasets([rest, converted], axis=1) if rest.column_names else converted
+
+
+def _converted(
+    batch: pa.Table, kinds: dict, features: dict, only_dates: list[str], image_dir: str | None, split: str, code: str
+) -> pa.Table:
+    columns = {}
+    for name, kind in kinds.items():
+        array, where = _one_array(batch[name]), f"Column {name!r} of split {split!r}"
+        if kind == "text":
+            columns[name] = text_array(array, features[name], where, name in only_dates)
+        elif kind == "texts":
+            columns[name] = pa.array(_lists_of_text(array, features[name], where), pa.list_(pa.string()))
+        else:
+            columns[name] = _image_array(array, features[name], where, image_dir)
+    return pa.table(columns)
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _has_several_spellings(feature: Any) -> bool:
+    """Whether a value of this type can be written as text in more than one way: 1990.0 or 1990, 1 or "red"."""
+    if not isinstance(feature, Value):
+        return isinstance(feature, ClassLabel)
+    type = feature.pa_type
+    return feature != TEXT and (
+        _is_text(type) or types.is_floating(type) or types.is_decimal(type) or types.is_date(type)
+        or types.is_time(type) or types.is_timestamp(type)
+    )  # fmt: skip
+
+
+def _is_text(type: pa.DataType) -> bool:
+    return types.is_string(type) or types.is_large_string(type) or types.is_string_view(type)
+
+
+def _is_list(type: pa.DataType) -> bool:
+    return types.is_list(type) or types.is_large_list(type) or types.is_fixed_size_list(type)
+
+
+def _lacks_bytes(dataset: Dataset, image_dir: str | None) -> bool:
+    """Whether there are images to look for in `image_dir`."""
+    if image_dir is None:
+        return False
+    images = dataset.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
+    return any(
+        pc.any(pc.and_(pc.is_null(pc.struct_field(batch["image"], "bytes")), pc.is_valid(batch["image"]))).as_py()
+        for batch in images.iter(batch_size=1000)
+    )
+
+
+def _only_dates(dataset: Dataset, name: str) -> bool:
+    feature = dataset.features[name]
+    if not isinstance(feature, Value) or not types.is_timestamp(feature.pa_type):
+        return False
+    column = dataset.select_columns(name).with_format("arrow")[:][name]
+    return pc.all(pc.equal(column, pc.floor_temporal(column, unit="day"))).as_py() is not False
+
+
+def text_array(array: pa.Array, feature: Any, where: str, only_dates: bool = False) -> pa.Array:
+    """
+    A column of text.
+
+    Args:
+        array (`pa.Array`):
+            The values as they are stored.
+        feature (`FeatureType`):
+            What `datasets` says of them.
+        where (`str`):
+            Begins a message.
+        only_dates (`bool`, *optional*, defaults to `False`):
+            Whether time stamps are dates.
+
+    Raises:
+        `ValueError`: values that are no text, number, boolean, date or time.
+    """
+    type = array.type
+    if isinstance(feature, ClassLabel):
+        return pa.array([_class_name(number, feature, where) for number in array.to_pylist()], pa.string())
+    if isinstance(feature, Json):
+        cells = [read_json_cell(cell) for cell in array.storage.to_pylist()]
+        odd = next((cell for cell in cells if not isinstance(cell, str | None)), None)
+        if odd is not None:
+            raise _no_text(where, f"values such as {str(odd)[:60]}")
+        return pa.array(cells, pa.string())
+    if types.is_dictionary(type):
+        return text_array(array.dictionary_decode(), feature, where)
+    if types.is_floating(type):
+        values = array.to_numpy(zero_copy_only=False)
+        return pa.array([_float_text(value, where) for value in values], pa.string())
+    if types.is_boolean(type):
+        return pc.if_else(array, "true", "false")
+    if types.is_timestamp(type) and only_dates:
+        return pc.strftime(array, format="%Y-%m-%d")
+    if types.is_timestamp(type) or types.is_time(type):
+        text = pc.replace_substring(array.cast(pa.string()), " ", "T", max_replacements=1)
+        text = pc.replace_substring_regex(text, r"(\.\d*[1-9])0+", r"\1")
+        return pc.replace_substring_regex(text, r"\.0+(Z|[+-]|$)", r"\1")
+    if (
+        _is_text(type)
+        or types.is_integer(type)
+        or types.is_decimal(type)
+        or types.is_date(type)
+        or types.is_null(type)
+    ):
+        return array.cast(pa.string())
+    raise _no_text(where, f"values of the type {type}")
+
+
+def _no_text(where: str, what: str) -> ValueError:
+    name = where.split("'")[1]
+    return ValueError(f"{where} holds {what}; expected text.{HINTS.get(name, ' Map another column, or convert it.')}")
+
+
+def _class_name(number: int | None, feature: ClassLabel, where: str) -> str | None:
+    if number is None or number == -1:  # -1 is how GLUE and others hide the labels of a test set
+        return None
+    if not 0 <= number < feature.num_classes:
+        raise ValueError(f"{where} holds the label {number}, and there are {feature.num_classes} names of labels.")
+    return feature.int2str(number)
+
+
+def _float_text(value: np.floating | float, where: str) -> str | None:
+    """A float as people write it; `None` for NaN."""
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        raise ValueError(f"{where} holds an infinite number. Mend it, or leave the row out.")
+    whole = float(value).is_integer() and abs(float(value)) < LARGEST_PLAIN_FLOAT
+    return str(int(value)) if whole else str(value)
+
+
+def value_text(value: Any) -> str | None:
+    """
+    A value of an example as text, spelled like the values of a column; `None` for NaN.
+
+    Raises:
+        `ValueError`: a value that is no text, number, boolean, date or time.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        return _float_text(value, "A value")
+    if isinstance(value, int | np.integer | decimal.Decimal):
+        return str(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    raise ValueError(f"a value of the type {type(value).__name__} is no text")
+
+
+def _lists_of_text(array: pa.Array, feature: Any, where: str) -> list[list[str | None] | None]:
+    """A column of lists of text: of any values that have a spelling, of objects with the key "answer", or written as
+    text, as CSV files hold lists."""
+    type = array.type
+    if isinstance(feature, Json):
+        return [_list_of_cell(read_json_cell(cell), where) for cell in array.storage.to_pylist()]
+    if _is_text(type):
+        return [None if cell is None or not cell.strip() else parse_list(cell, where) for cell in array.to_pylist()]
+    if types.is_null(type):
+        return [None] * len(array)
+    if types.is_struct(type):  # the lists of objects of older versions of `datasets`: an object of lists
+        return _lists_of_text(_key(array, where), feature["answer"], where)
+    if not _is_list(type):
+        raise ValueError(f"{where} holds values of the type {type}; expected lists of text.")
+    values, inner = pc.list_flatten(array), feature.feature
+    if types.is_struct(values.type):
+        values, inner = _key(values, where), inner["answer"]
+    texts = iter(text_array(values, inner, where).to_pylist())
+    lengths = pc.list_value_length(array).to_pylist()
+    return [None if length is None else [next(texts) for _ in range(length)] for length in lengths]
+
+
+def _key(array: pa.Array, where: str) -> pa.Array:
+    """What an annotator's object holds under "answer", as in VQAv2."""
+    names = [array.type.field(place).name for place in range(array.type.num_fields)]
+    if "answer" not in names:
+        raise ValueError(
+            f"{where} holds objects with the keys {', '.join(names)}, which has no key 'answer'. Expected lists of "
+            "text, or of objects with the key 'answer'."
+        )
+    return pc.struct_field(array, "answer")
+
+
+def _list_of_cell(cell: Any, where: str) -> list[str | None] | None:
+    if isinstance(cell, str):
+        return parse_list(cell, where)
+    if cell is not None and not isinstance(cell, list):
+        raise ValueError(f"{where} holds {str(cell)[:60]}; expected lists of text.")
+    found = []
+    for one in cell or []:
+        if isinstance(one, dict) and "answer" not in one:
+            raise ValueError(f"{where} holds {str(one)[:60]}, which has no key 'answer'.")
+        found.append(one["answer"] if isinstance(one, dict) else one)
+    odd = next((one for one in found if not isinstance(one, str | None)), None)
+    if odd is not None:
+        raise ValueError(f"{where} holds a list with {str(odd)[:60]} in it; expected lists of text.")
+    return None if cell is None else found
+
+
+def parse_list(text: str, where: str) -> list[str | None]:
+    """
+    A list that is written as text: in JSON, or as Python prints it.
+
+    Raises:
+        `ValueError`: the text is no list, or, as NumPy prints lists, lacks the commas.
+    """
+    try:
+        cell = read_json_cell(text)
+    except ValueError:
+        cell = _python_list(text)
+    if not isinstance(cell, list):
+        raise ValueError(
+            f'{where} holds the text {text[:60]!r}; expected a list, written such as ["red", "blue"]. Map a column '
+            "with one answer in each cell to `answer`."
+        )
+    return _list_of_cell(cell, where)
+
+
+def _python_list(text: str) -> list | None:
+    try:
+        cell = ast.literal_eval(text.strip())
+        kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
+    except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+        return None
+    if (tokenize.STRING, tokenize.STRING) in pairwise(kinds):
+        return None  # ['red' 'blue'] is one text to Python
+    if not isinstance(cell, list | tuple):
+        return None
+    return [one if isinstance(one, dict | list) else value_text(one) for one in cell]
+
+
+def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | None) -> pa.Array:
+    """Images as `datasets` stores them: `{"bytes", "path"}`."""
+    type = array.type
+    if isinstance(feature, Json):
+        cells = [_only(cell, where) for cell in map(read_json_cell, array.storage.to_pylist())]
+        array = pa.array([cell.get("path") if isinstance(cell, dict) else cell for cell in cells], pa.string())
+        type = array.type
+    if _is_list(type):
+        lengths = pc.list_value_length(array).to_pylist()
+        most = max((length or 0 for length in lengths), default=0)
+        if most > 1:
+            raise ValueError(
+                f"{where} holds lists of up to {most} images; an example has one. Map a column with one image."
+            )
+        values, place = pc.list_flatten(array), iter(range(len(array)))
+        taken = pa.array([next(place) if length else None for length in lengths], pa.int64())
+        return _image_array(values.take(taken), feature.feature, where, image_dir)
+    none = pa.nulls(len(array))
+    if _is_text(type):
+        contents, paths = none, array
+    elif types.is_binary(type) or types.is_large_binary(type):
+        contents, paths = array, none
+    elif types.is_struct(type) and {"bytes", "path"} & {field.name for field in type}:
+        names = {field.name for field in type}
+        contents, paths = (pc.struct_field(array, name) if name in names else none for name in ("bytes", "path"))
+    elif types.is_null(type):
+        contents, paths = none, none
+    else:
+        raise ValueError(
+            f"{where} holds values of the type {type}; expected images: paths, bytes, or objects with bytes and path."
+        )
+    contents = contents.cast(pa.binary())
+    found = [
+        path if has_bytes else _image_path(path, image_dir)
+        for path, has_bytes in zip(paths.cast(pa.string()).to_pylist(), pc.is_valid(contents).to_pylist(), strict=True)
+    ]
+    found = pa.array(found, pa.string())
+    missing = pc.and_(pc.is_null(contents), pc.is_null(found))
+    return pa.StructArray.from_arrays([contents, found], fields=list(IMAGE_STRUCT), mask=missing)
+
+
+def _image_path(path: str | None, image_dir: str | None) -> str | None:
+    if path is None or not path.strip():
+        return None
+    return path if image_dir is None or "://" in path else str(Path(image_dir, path))
+
+
+def _only(cell: Any, where: str) -> Any:
+    """The only one of a list."""
+    if isinstance(cell, list) and len(cell) > 1:
+        raise ValueError(f"{where} holds a list of {len(cell)} images; an example has one. Map a column with one.")
+    cell = (cell[0] if cell else None) if isinstance(cell, list) else cell
+    if isinstance(cell, dict) and not isinstance(cell.get("path"), str | None):
+        raise ValueError(f"{where} holds {str(cell)[:60]}; expected paths of images.")
+    return cell

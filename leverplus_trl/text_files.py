@@ -1,0 +1,367 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+CSV, TSV and JSON files as tables of text.
+
+`datasets` guesses a type for each column of such a file, and the guess changes what the file says: "NA" becomes a
+missing value, "007" becomes 7, "2019-01-01" a time stamp, and 1990 becomes 1990.0 beside an empty cell. Here a cell
+stays the text that the file holds.
+"""
+
+import codecs
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import datasets
+from datasets import Dataset, DatasetBuilder, DownloadConfig, DownloadManager, Features, Json, List, Value
+from datasets.exceptions import DatasetGenerationError
+from datasets.packaged_modules.csv.csv import Csv
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+from datasets.packaged_modules.json.json import Json as JsonBuilder
+
+from .provenance import digest
+
+
+SEPARATORS = (",", "\t", ";", "|")
+METADATA_FILES = {"metadata.csv": "csv", "metadata.jsonl": "json"}
+#: What a dataset card may say of its CSV files; with other options `datasets` reads them.
+CSV_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
+TEXT, TEXTS, NESTED = Value("string"), List(Value("string")), Json()
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+LONGEST_CELL = 2**31 - 1
+#: Part of the key of what is cached: other code may read a file differently.
+_CODE = digest(Path(__file__).read_text(encoding="utf-8"))
+
+
+class TextFile(NamedTuple):
+    """
+    A file to read.
+
+    Args:
+        name (`str`):
+            What the user calls it.
+        path (`str`):
+            Where it is on this disk.
+        kind (`str`):
+            `"csv"` or `"json"`.
+        option (`str`, *optional*):
+            The separator of a CSV file, or the field of a JSON file that holds the records.
+        image_dir (`str`, *optional*):
+            Folder of the images that the column `file_name` names.
+        state (`tuple[int, int]`, *optional*):
+            Size and modification time: a file that was changed is read again.
+    """
+
+    name: str
+    path: str
+    kind: str
+    option: str | None = None
+    image_dir: str | None = None
+    state: tuple[int, int] = (0, 0)
+
+
+def read_text_split(builder: DatasetBuilder, split: str, cache_dir: str | None = None) -> Dataset | None:
+    """
+    One split of a dataset that is kept in CSV, TSV or JSON files, or in an image folder with such a metadata file.
+
+    Args:
+        builder (`DatasetBuilder`):
+            What `datasets.load_dataset_builder` returns for the dataset.
+        split (`str`):
+            Name of the split.
+        cache_dir (`str`, *optional*):
+            Cache of `datasets`.
+
+    Returns:
+        `Dataset`: columns of strings; of lists of strings, where a JSON file holds lists; and of `Json`, where it
+        holds objects or mixes kinds. Empty cells of a CSV file, `null` and `NaN` of a JSON file are missing values.
+        `None` for a dataset of another kind.
+
+    Raises:
+        `ValueError`: a file that can't be read. The message names the file and the line.
+    """
+    files = _files_of(builder, split)
+    if not files:
+        return None
+    columns: dict[str, str | None] = {}
+    for file in files:
+        own = _columns_of(file)
+        if columns and file.kind == "csv" and set(own) != set(columns):
+            raise ValueError(
+                f"{files[0].name!r} has the columns {list(columns)} and {file.name!r} has {list(own)}; files of one "
+                "split need the same columns. Give them the same header, or name them as different splits."
+            )
+        columns |= {name: _joint_kind(columns.get(name), kind) for name, kind in own.items()}
+    options = {"files": tuple(map(tuple, files)), "columns": tuple(columns), "code": _CODE}
+    if next(_rows(**options), None) is None:
+        raise ValueError(f"{', '.join(repr(file.name) for file in files)} holds no rows; expected at least one")
+    kinds = {None: TEXT, "text": TEXT, "texts": TEXTS, "nested": NESTED}
+    try:
+        return Dataset.from_generator(
+            _rows,
+            features=Features({name: kinds[kind] for name, kind in columns.items()}),
+            cache_dir=cache_dir,
+            gen_kwargs=options,
+            fingerprint=digest([split, options]),
+            split=datasets.NamedSplit(split),
+        )
+    except DatasetGenerationError as error:  # of a row
+        raise error.__cause__ or error from None
+
+
+def _files_of(builder: DatasetBuilder, split: str) -> list[TextFile]:
+    """The text files of a split; none if it is kept otherwise, or with options that only `datasets` knows."""
+    config = builder.config
+    named = list((config.data_files or {}).get(split, ()))
+    if isinstance(builder, (Csv, JsonBuilder)) and not named:
+        there = [name for name, files in (config.data_files or {}).items() if files]
+        raise ValueError(f"there is no file of the split {split!r}; there are files of {', '.join(there) or 'none'}")
+    if isinstance(builder, ImageFolder):
+        named = [name for name in named if Path(name).name in METADATA_FILES and Path(name).is_file()]
+        files = [(name, name, METADATA_FILES[Path(name).name], None, str(Path(name).parent)) for name in named]
+    elif isinstance(builder, (Csv, JsonBuilder)):
+        default = type(config)()
+        changed = {one.name for one in fields(config) if getattr(config, one.name) != getattr(default, one.name)}
+        if isinstance(builder, Csv) and changed - CSV_OPTIONS:
+            return []
+        kind = "csv" if isinstance(builder, Csv) else "json"
+        option = (config.sep if "sep" in changed else None) if kind == "csv" else config.field
+        manager = DownloadManager(builder.dataset_name, download_config=DownloadConfig(token=builder.token))
+        found = manager.download_and_extract(named)  # a file of this disk stays where it is
+        pairs = [(name, path) for name, one in zip(named, found, strict=True) for path in manager.iter_files(one)]
+        files = [(name, path, kind, option, None) for name, path in pairs]
+    else:
+        return []
+    states = [os.stat(file[1]) for file in files]
+    return [TextFile(*file, (state.st_size, state.st_mtime_ns)) for file, state in zip(files, states, strict=True)]
+
+
+def _joint_kind(first: str | None, second: str | None) -> str | None:
+    return first or second if first == second or not first or not second else "nested"
+
+
+@lru_cache(maxsize=64)
+def _columns_of(file: TextFile) -> dict[str, str | None]:
+    """The columns of a file and their kinds: `"text"`, `"texts"`, `"nested"`, or `None` if all values are missing."""
+    if file.kind == "csv":
+        with _opened(file) as handle:
+            return dict.fromkeys(_with_image(file, dict.fromkeys(_header(file, handle)[0], "")), "text")
+    columns: dict[str, str | None] = {}
+    for record in _json_rows(file):
+        for name, value in record.items():
+            columns[name] = _joint_kind(columns.get(name), _kind(value))
+    return columns
+
+
+def _kind(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, list) and all(one is None or isinstance(one, str) for one in value):
+        return "texts"
+    return "nested"
+
+
+def _rows(files: tuple[tuple, ...], columns: tuple[str, ...], code: str) -> Iterator[dict[str, Any]]:
+    for values in files:
+        file = TextFile(*values)
+        for row in _csv_rows(file) if file.kind == "csv" else _json_rows(file):
+            yield {name: row.get(name) for name in columns}
+
+
+def _opened(file: TextFile) -> TextIO:
+    """The text of a file, in UTF-8 or, if its first bytes say so, in UTF-16."""
+    with open(file.path, "rb") as handle:
+        head = handle.read(4096)
+    encoding = "utf-16" if head.startswith(UTF_16) and b"\0\0" not in head[:4] else "utf-8-sig"
+    if encoding == "utf-8-sig" and b"\0" in head:
+        raise ValueError(f"{file.name!r} is not a text file: it holds zero bytes. Expected {file.kind.upper()} text.")
+    return open(file.path, encoding=encoding, newline="")
+
+
+def _not_utf_8(file: TextFile, error: UnicodeDecodeError) -> ValueError:
+    return ValueError(
+        f"{file.name!r} is not text in UTF-8: it holds the byte 0x{error.object[error.start]:02x}. Save it as UTF-8, "
+        "e.g. with `iconv -f latin1 -t utf-8`."
+    )
+
+
+def _header(file: TextFile, handle: TextIO) -> tuple[list[str], Iterator[list[str]], Any]:
+    """The names of the columns, the rows that follow, and the reader, which counts the lines."""
+    csv.field_size_limit(LONGEST_CELL)
+    try:
+        first = next((line for line in handle if line.strip()), "")
+    except UnicodeDecodeError as error:
+        raise _not_utf_8(file, error) from error
+    if not first:
+        raise ValueError(f"{file.name!r} is empty. Expected a line with the names of the columns, then the rows.")
+    separator = file.option or next((one for one in SEPARATORS if one in first), ",")
+    handle.seek(0)
+    reader = csv.reader(handle, delimiter=separator, strict=True)
+    rows = _csv_lines(file, reader)
+    # An index that pandas wrote has no name; it is called what pandas calls it.
+    names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(next(rows))]
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise ValueError(f"The header of {file.name!r} names the column {twice!r} twice. Rename one of them.")
+    return names, rows, reader
+
+
+def _csv_lines(file: TextFile, reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from (row for row in reader if len(row) > 1 or "".join(row).strip())
+    except UnicodeDecodeError as error:
+        raise _not_utf_8(file, error) from error
+    except csv.Error as error:
+        raise ValueError(
+            f"Line {reader.line_num} of {file.name!r} is not CSV: {error}. Put a text that holds quotes or separators "
+            'in quotes, and write each quote in it twice ("").'
+        ) from error
+
+
+def _csv_rows(file: TextFile) -> Iterator[dict[str, Any]]:
+    with _opened(file) as handle:
+        names, rows, reader = _header(file, handle)
+        for cells in rows:
+            if len(cells) != len(names):
+                raise ValueError(
+                    f"Line {reader.line_num} of {file.name!r} has {len(cells)} cells and the header has {len(names)} "
+                    f"({', '.join(names)}). Put a text that holds the separator in quotes, and leave no cell out."
+                )
+            yield _with_image(file, {name: cell or None for name, cell in zip(names, cells, strict=True)})
+
+
+def _with_image(file: TextFile, row: dict[str, Any]) -> dict[str, Any]:
+    """In the metadata of an image folder, the path of the image in place of the name of its file."""
+    if file.image_dir is not None and isinstance(row.get("file_name"), str):
+        row["image"] = str(Path(file.image_dir, row.pop("file_name")))
+    return row
+
+
+def _json_rows(file: TextFile) -> Iterator[dict[str, Any]]:
+    """The records of a JSON file, with all that is no list or object as text."""
+    for where, record in _json_records(file):
+        if not isinstance(record, dict):
+            kind = "a list" if isinstance(record, list) else repr(record)[:40]
+            raise ValueError(
+                f"{where} of {file.name!r} is {kind}. Expected an object on each line, or one list of objects, with "
+                "the names of the columns as keys."
+            )
+        try:
+            yield _with_image(file, {name: _as_text(value) for name, value in record.items()})
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where} of {file.name!r} can't be used: {error}.") from error
+
+
+def _json_records(file: TextFile) -> Iterator[tuple[str, Any]]:
+    """What a file holds, with where it is: one record a line, or one list (or object) in all."""
+    try:
+        with _opened(file) as handle:
+            lines = ((number, line) for number, line in enumerate(handle, 1) if line.strip())
+            number, first = next(lines, (0, ""))
+            if not first:
+                raise ValueError(f"{file.name!r} is empty. Expected an object on each line, or one list of objects.")
+            whole = file.option is not None or first.lstrip().startswith("[")
+            try:
+                record = None if whole else _parsed(first)
+            except ValueError:
+                whole = True  # unless it is all on this line, it goes on over several
+            if not whole:
+                yield f"Line {number}", record
+                for number, line in lines:
+                    try:
+                        record = _parsed(line)
+                    except ValueError as error:
+                        raise ValueError(f"Line {number} of {file.name!r} is not JSON: {error}.") from error
+                    yield f"Line {number}", record
+                return
+            handle.seek(0)
+            yield from _whole_file(file, handle.read())
+    except UnicodeDecodeError as error:
+        raise _not_utf_8(file, error) from error
+
+
+def _whole_file(file: TextFile, text: str) -> Iterator[tuple[str, Any]]:
+    try:
+        content = _parsed(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{file.name!r} can't be read as JSON: {error}. Expected an object on each line, or one list of objects."
+        ) from error
+    if file.option is not None:
+        content = content.get(file.option) if isinstance(content, dict) else None
+    records = content if isinstance(content, list) else [content]
+    yield from ((f"Record {place} (counted from 0)", record) for place, record in enumerate(records))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(
+            text, object_pairs_hook=_object, parse_float=_number, parse_int=str, parse_constant=_constant
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(
+            f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in an object"
+        )
+    return record
+
+
+def _number(text: str) -> str:
+    """A number as it is written; a whole number that was written as a float (1990.0) as a whole number."""
+    return text.removesuffix(".0")
+
+
+def _constant(name: str) -> None:
+    if name != "NaN":  # NaN is how pandas and NumPy write a missing value
+        raise ValueError(f"{name} is no number that can be used")
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return {name: _as_text(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_as_text(one) for one in value]
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{value[:40]!r} holds half of a surrogate pair, which is no character") from error
+    return value
+
+
+def read_json_cell(text: str | None) -> Any:
+    """
+    What a cell of JSON says, with all that is no list or object as text.
+
+    Raises:
+        `ValueError`: it is not JSON.
+    """
+    return None if text is None else _as_text(_parsed(text))
