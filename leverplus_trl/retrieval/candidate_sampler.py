@@ -21,14 +21,18 @@ Candidates come in the sampler's order: a random one for `random`, the most simi
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from datasets import Dataset
 
 from .embeddings import ExampleEmbeddings, embed_examples
 from .sampler_arguments import SAMPLERS, SamplerArguments, check_sampler, sampler_modalities
-from .similarity_index import SimilarityIndex, check_same_widths, similarity_vectors
+from .similarity_index import SimilarityIndex, check_same_widths, excluded_positions, similarity_vectors
+
+
+logger = logging.getLogger(__name__)
 
 
 class CandidateSampler:
@@ -66,31 +70,39 @@ class CandidateSampler:
             )
         self.indexes = {kind: SimilarityIndex(self.pool, kind) for kind in SAMPLERS[sampler]}
 
-    def sample(self, query_ids: Sequence[str], queries: ExampleEmbeddings | None = None) -> list[list[str]]:
+    def sample(
+        self,
+        query_ids: Sequence[str],
+        queries: ExampleEmbeddings | None = None,
+        excluded: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[list[str]]:
         """
         Args:
             query_ids (`Sequence[str]`):
                 The queries. A pool example with the id of the query is the query itself, and never its candidate.
             queries ([`ExampleEmbeddings`], *optional*):
                 Embeddings that hold the queries, by the encoder that embedded the pool. Not needed for `random`.
+            excluded (`Mapping[str, Sequence[str]]`, *optional*):
+                Ids of the pool that a query is not offered, by the id of the query.
 
         Returns:
-            `list[list[str]]`: K ids for each query, all different.
+            `list[list[str]]`: K ids for each query, all different; all there are if the pool, without the query and
+            what is excluded for it, holds fewer.
 
         Raises:
-            `ValueError`: there are fewer than K other examples for a query, or its embedding is missing.
+            `ValueError`: there is no other example for a query, or its embedding is missing.
         """
-        excluded = [self.pool.positions.get(query_id) for query_id in query_ids]
-        for query_id, position in zip(query_ids, excluded, strict=True):
-            self._check_available(query_id, len(self.pool.ids) - (position is not None))
-        ranked = self._search(query_ids, queries, excluded)
-        quarter = self.num_candidates // 4
+        forbidden = [excluded_positions(query_id, self.pool, excluded) for query_id in query_ids]
+        counts = [min(self.num_candidates, len(self.pool.ids) - len(positions)) for positions in forbidden]
+        self._check_available(query_ids, counts)
+        ranked = self._search(query_ids, queries, forbidden, counts)
         candidates = []
-        for row, (query_id, position) in enumerate(zip(query_ids, excluded, strict=True)):
+        for row, (query_id, positions, count) in enumerate(zip(query_ids, forbidden, counts, strict=True)):
+            quarter = count // 4
             if self.sampler == "random":
-                chosen = self._draw(query_id, position, self.num_candidates)
+                chosen = self._draw(query_id, positions, count)
             elif self.sampler == "mix":
-                chosen = self._draw(query_id, position, self.num_candidates - 2 * quarter)
+                chosen = self._draw(query_id, positions, count - 2 * quarter)
                 for kind in SAMPLERS["mix"]:
                     chosen += _first_new(ranked[kind][row], chosen, quarter)
             else:
@@ -99,27 +111,38 @@ class CandidateSampler:
         return candidates
 
     def _search(
-        self, query_ids: Sequence[str], queries: ExampleEmbeddings | None, excluded: list[int | None]
-    ) -> dict[str, np.ndarray]:
-        """The K nearest positions `[Q, K]` by each similarity asked for; `mix` never needs more than K."""
+        self,
+        query_ids: Sequence[str],
+        queries: ExampleEmbeddings | None,
+        forbidden: list[list[int]],
+        counts: list[int],
+    ) -> dict[str, list[np.ndarray]]:
+        """The nearest positions by each similarity asked for, as many as each query gets; `mix` never needs more."""
         if not self.indexes:
             return {}
         if queries is None:
             raise ValueError(f"The sampler {self.sampler!r} needs embeddings of the queries.")
         self._check_modalities(queries, "queries")
-        rows, found = queries.rows(query_ids), {}
+        rows, found = queries.rows(query_ids), {kind: [np.empty(0)] * len(query_ids) for kind in self.indexes}
         for kind, index in self.indexes.items():
             check_same_widths(queries, self.pool, kind)
             vectors = similarity_vectors(queries, kind, rows)  # [Q, D]
-            found[kind] = index.search(vectors, self.num_candidates, excluded, query_ids)[0]
+            for count in sorted(set(counts)):
+                some = [row for row, own in enumerate(counts) if own == count]
+                names, excluded = [query_ids[row] for row in some], [forbidden[row] for row in some]
+                nearest = index.search(vectors[some], count, excluded, names)[0]  # [Q', count]
+                for row, positions in zip(some, nearest, strict=True):
+                    found[kind][row] = positions
         return found
 
-    def _draw(self, query_id: str, excluded: int | None, count: int) -> list[int]:
-        """Different positions, uniformly from all but the excluded one."""
+    def _draw(self, query_id: str, forbidden: list[int], count: int) -> list[int]:
+        """Different positions, uniformly from all but the forbidden ones."""
         seed = hashlib.sha256(json.dumps([self.seed, query_id]).encode()).digest()
         generator = np.random.default_rng(int.from_bytes(seed, "big"))
-        drawn = generator.choice(len(self.pool.ids) - (excluded is not None), size=count, replace=False)
-        return [int(place) + (excluded is not None and place >= excluded) for place in drawn]
+        drawn = generator.choice(len(self.pool.ids) - len(forbidden), size=count, replace=False)
+        for position in forbidden:
+            drawn = drawn + (drawn >= position)
+        return drawn.tolist()
 
     def _check_modalities(self, embeddings: ExampleEmbeddings, name: str) -> None:
         for modality in sampler_modalities(self.sampler):
@@ -130,13 +153,17 @@ class CandidateSampler:
                     f"{modality}s, or take {other!r} or 'random' for a dataset without any."
                 )
 
-    def _check_available(self, query_id: str, available: int) -> None:
-        if available == 0:
-            raise ValueError(f"The query {query_id!r} has no candidates: the pool holds nothing but the query itself.")
-        if available < self.num_candidates:
+    def _check_available(self, query_ids: Sequence[str], counts: Sequence[int]) -> None:
+        none = [query_id for query_id, count in zip(query_ids, counts, strict=True) if count == 0]
+        if none:
             raise ValueError(
-                f"num_candidates is {self.num_candidates}, but the pool holds {available} examples other than the "
-                f"query {query_id!r}; lower num_candidates or take a larger pool."
+                f"The query {none[0]!r} has no candidates: the pool holds nothing but the query itself, or copies."
+            )
+        fewer = [query_id for query_id, count in zip(query_ids, counts, strict=True) if count < self.num_candidates]
+        if fewer:
+            logger.warning(
+                "%d of %d queries, e.g. %r, have fewer than %d candidates: the pool of %d holds them, or copies.",
+                *(len(fewer), len(counts), fewer[0], self.num_candidates, len(self.pool.ids)),
             )
 
 
@@ -145,7 +172,9 @@ def _first_new(ranked: Iterable[int], chosen: list[int], count: int) -> list[int
     return [int(place) for place in ranked if place not in taken][:count]
 
 
-def sample_candidates(args: SamplerArguments, pool: Dataset, queries: Dataset) -> list[list[str]]:
+def sample_candidates(
+    args: SamplerArguments, pool: Dataset, queries: Dataset, excluded: Mapping[str, Sequence[str]] | None = None
+) -> list[list[str]]:
     """
     The candidates of each query, by a recipe: embeds what the sampler compares (or reads it, where that was done
     before) and samples.
@@ -157,13 +186,15 @@ def sample_candidates(args: SamplerArguments, pool: Dataset, queries: Dataset) -
             Examples to draw from.
         queries (`Dataset`):
             Examples to draw for.
+        excluded (`Mapping[str, Sequence[str]]`, *optional*):
+            Ids of the pool that a query is not offered, by the id of the query.
 
     Returns:
         `list[list[str]]`: K ids for each query, see [`CandidateSampler.sample`].
     """
     if not args.modalities:
         sampler = CandidateSampler(pool["id"], args.sampler, args.num_candidates, args.sampler_seed)
-        return sampler.sample(queries["id"])
+        return sampler.sample(queries["id"], excluded=excluded)
     pool_embeddings, query_embeddings = (
         embed_examples(
             examples,
@@ -176,4 +207,4 @@ def sample_candidates(args: SamplerArguments, pool: Dataset, queries: Dataset) -
         for examples in (pool, queries)
     )
     sampler = CandidateSampler(pool_embeddings, args.sampler, args.num_candidates, args.sampler_seed)
-    return sampler.sample(queries["id"], query_embeddings)
+    return sampler.sample(queries["id"], query_embeddings, excluded)

@@ -20,7 +20,7 @@ number of threads, nor on which queries are asked together, and equal scores alw
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import faiss
 import numpy as np
@@ -59,7 +59,7 @@ class SimilarityIndex:
         self,
         vectors: np.ndarray,
         k: int,
-        excluded: Sequence[int | None] | None = None,
+        excluded: Sequence[int | Sequence[int] | None] | None = None,
         query_ids: Sequence[str] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -71,8 +71,8 @@ class SimilarityIndex:
                 `[Q, D]` float32, as [`similarity_vectors`] gives them.
             k (`int`):
                 Number of examples to find.
-            excluded (`Sequence[int | None]`, *optional*):
-                For each query the position in the pool that must not be found, or `None`.
+            excluded (`Sequence[int | Sequence[int] | None]`, *optional*):
+                For each query the position, or the positions, in the pool that must not be found, or `None`.
             query_ids (`Sequence[str]`, *optional*):
                 Seeds of the order of equal scores; the pool's order if not given.
 
@@ -83,19 +83,20 @@ class SimilarityIndex:
             `ValueError`: vectors that are not float32, not as wide as the pool's, not finite or not of unit length,
                 another number of queries than vectors, or a pool of fewer than k examples.
         """
-        excluded = [None] * len(vectors) if excluded is None else excluded
+        excluded = [_positions(one) for one in ([None] * len(vectors) if excluded is None else excluded)]
         size = len(self.vectors)
         self._check_search(vectors, k, excluded, query_ids)
         vectors = np.ascontiguousarray(vectors)
         positions, scores = np.empty((len(vectors), k), np.int64), np.empty((len(vectors), k), np.float64)
-        needed = min(k + 1, size)  # one more, in case the excluded example is among them
+        # More, in case the excluded examples are among them.
+        needed = min(k + max((1, *map(len, excluded))), size)
         width, pending = min(needed + SHORTLIST_MARGIN, size), np.arange(len(vectors))
         while pending.size:
             rough, shortlist = self.index.search(vectors[pending], width)  # [P, width] both
             # What a shortlist leaves out can't rank first if its last score is clearly below the last one needed.
             settled = (rough[:, needed - 1] - rough[:, -1] > 2 * FAISS_ERROR) | (width == size)  # [P]
             for row, found in zip(pending[settled], shortlist[settled], strict=True):
-                kept = np.sort(found[found != excluded[row]] if excluded[row] is not None else found)
+                kept = np.sort(found[~np.isin(found, excluded[row])])
                 if query_ids is not None:
                     kept = kept[np.argsort(tie_order(query_ids[row], size)[kept])]
                 exact = inner_products(vectors[row], self.vectors[kept])
@@ -105,13 +106,13 @@ class SimilarityIndex:
         return positions, scores
 
     def _check_search(
-        self, vectors: np.ndarray, k: int, excluded: Sequence[int | None], query_ids: Sequence[str] | None
+        self, vectors: np.ndarray, k: int, excluded: Sequence[tuple[int, ...]], query_ids: Sequence[str] | None
     ) -> None:
-        size, given = len(self.vectors), [position for position in excluded if position is not None]
-        if not 1 <= k <= size - bool(given):
+        size, given = len(self.vectors), [position for positions in excluded for position in positions]
+        available = size - max((len(set(positions)) for positions in excluded), default=0)
+        if not 1 <= k <= available:
             raise ValueError(
-                f"Can't find {k} examples other than the query itself in a pool of {size}; expected 1 to "
-                f"{size - bool(given)}."
+                f"Can't find {k} examples other than the query itself in a pool of {size}; expected 1 to {available}."
             )
         check_width(vectors, self.vectors)
         names = [f"query {row}" for row in range(len(vectors))] if query_ids is None else query_ids
@@ -125,6 +126,12 @@ class SimilarityIndex:
         if vectors.dtype != np.float32:
             raise ValueError(f"The query vectors are {vectors.dtype}; expected float32, as the pool's.")
         check_lengths(vectors, names, self.kind, len(SIMILARITIES[self.kind]) ** 0.5)
+
+
+def _positions(excluded: int | Sequence[int] | None) -> tuple[int, ...]:
+    if excluded is None:
+        return ()
+    return tuple(excluded) if isinstance(excluded, Sequence) else (excluded,)
 
 
 def tie_order(query_id: str, size: int) -> np.ndarray:
@@ -271,11 +278,16 @@ def rank_candidates(
 
 
 def rank_pool(
-    queries: ExampleEmbeddings, query_ids: Sequence[str], pool: ExampleEmbeddings, kind: str, k: int
+    queries: ExampleEmbeddings,
+    query_ids: Sequence[str],
+    pool: ExampleEmbeddings,
+    kind: str,
+    k: int,
+    excluded: Mapping[str, Sequence[str]] | None = None,
 ) -> list[list[str]]:
     """
     The k examples of the whole pool that are most similar to each query, the most similar first; equal scores by
-    [`tie_order`], and a query never finds itself.
+    [`tie_order`]. A query never finds itself, nor the ids that `excluded` names for it.
 
     Raises:
         `ValueError`: an id or the kind is unknown, embeddings are missing, not of unit length or of two encoders, or
@@ -284,6 +296,14 @@ def rank_pool(
     vectors = similarity_vectors(queries, kind, queries.rows(query_ids))  # [Q, D]
     index = SimilarityIndex(pool, kind)
     check_same_widths(queries, pool, kind)
-    excluded = [pool.positions.get(query_id) for query_id in query_ids]
-    positions, _ = index.search(vectors, k, excluded, query_ids)
+    own = [excluded_positions(query_id, pool, excluded) for query_id in query_ids]
+    positions, _ = index.search(vectors, k, own, query_ids)
     return [[pool.ids[position] for position in row] for row in positions]
+
+
+def excluded_positions(
+    query_id: str, pool: ExampleEmbeddings, excluded: Mapping[str, Sequence[str]] | None = None
+) -> list[int]:
+    """Positions in the pool of a query itself and of the ids that are excluded for it, in ascending order."""
+    ids = {query_id, *(excluded or {}).get(query_id, ())}
+    return sorted(pool.positions[one] for one in ids if one in pool.positions)

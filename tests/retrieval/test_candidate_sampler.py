@@ -109,11 +109,38 @@ def test_text_only_data():
             CandidateSampler(POOL, sampler, 5).sample(QUERY_IDS, queries)
 
 
+@pytest.mark.parametrize("sampler", ["random", "text_sim", "mix"])
+def test_a_query_of_a_pool_of_k_gets_all_the_others(sampler, caplog):
+    both = ExampleEmbeddings(
+        POOL.ids + QUERIES.ids,
+        image=np.concatenate([POOL.image, QUERIES.image]),
+        text=np.concatenate([POOL.text, QUERIES.text]),
+    )
+    outside, inside = CandidateSampler(POOL, sampler, 40).sample(["q0", "p7"], both)
+    assert sorted(outside) == sorted(POOL.ids) and sorted(inside) == sorted(set(POOL.ids) - {"p7"})
+    assert "1 of 2 queries, e.g. 'p7', have fewer than 40 candidates" in caplog.text
+
+
+@pytest.mark.parametrize("sampler", ["random", "text_sim", "image_sim", "image_text_sim", "mix"])
+def test_excluded_examples_are_no_candidates(sampler):
+    drawn = CandidateSampler(POOL, sampler, 12)
+    before = drawn.sample(QUERY_IDS, QUERIES)
+    excluded = {QUERY_IDS[0]: before[0][:5], QUERY_IDS[1]: ["elsewhere"]}
+    after = drawn.sample(QUERY_IDS, QUERIES, excluded)
+    assert not set(after[0]) & set(before[0][:5]) and len(set(after[0])) == 12
+    assert after[1:] == before[1:]
+
+
+def test_drawn_at_random_all_that_are_left_come_equally_often():
+    excluded = {f"q{number}": ["a", "d"] for number in range(3000)}
+    drawn = CandidateSampler(list("abcdef"), "random", 2).sample(list(excluded), excluded=excluded)
+    counts = {name: sum(name in ids for ids in drawn) for name in "abcdef"}
+    assert counts["a"] == counts["d"] == 0 and all(1400 < counts[name] < 1600 for name in "bcef")
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="num_candidates is 41, but the pool holds 40 examples"):
         CandidateSampler(POOL, "random", 41)
-    with pytest.raises(ValueError, match="holds 39 examples other than the query 'p7'"):
-        CandidateSampler(POOL, "random", 40).sample(["q0", "p7"])
     with pytest.raises(ValueError, match="'only' has no candidates"):
         CandidateSampler(["only"], "random", 1).sample(["only"])
     with pytest.raises(ValueError, match="'p1' comes more than once"):
