@@ -22,13 +22,16 @@ from safetensors import SafetensorError
 
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+#: What transformers itself keeps beside the weights of a checkpoint, and reads as tensors alone (`weights_only`).
+TRAINING_STATE = ("optimizer", "scheduler", "rng_state", "scaler", "training_args")
 
 
 def pickles_in(folder: Path) -> list[str]:
     """Names of the files in a folder that hold pickled weights; none where safetensors are there, too."""
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+    if not folder.is_dir() or any(folder.glob("*model*.safetensors")):
         return []
-    return sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    names = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    return [name for name in names if not name.startswith(TRAINING_STATE)]
 
 
 def refuse_pickles(name_or_path: str, what: str) -> None:

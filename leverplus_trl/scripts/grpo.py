@@ -28,7 +28,6 @@ from typing import NamedTuple
 import numpy as np
 from datasets import Dataset
 from transformers import AutoModel, AutoProcessor, set_seed
-from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
 from ..hub import check_run_writable, push_run
@@ -64,6 +63,7 @@ from .training import (
     split_name,
     step_size,
     train,
+    train_without_evaluation,
 )
 
 
@@ -120,7 +120,7 @@ def main(
     if training_args.push_to_hub and state.is_main_process:
         check_run_writable(training_args)
     if grpo_args.eval_split is None:
-        training_args.eval_strategy, training_args.load_best_model_at_end = IntervalStrategy.NO, False
+        train_without_evaluation(training_args)
     recipe = asdict(stage_args) | asdict(data_args) | asdict(grpo_args) | plain_arguments(training_args)
     facts["query_fingerprints"] = {split: dataset_fingerprint(examples) for split, examples in queries.items()}
     facts["rollouts_fingerprint"] = {split: dataset_fingerprint(table) for split, table in rollouts.items()}

@@ -26,7 +26,6 @@ from dataclasses import asdict, fields
 
 from datasets import Dataset
 from transformers import set_seed
-from transformers.trainer_utils import IntervalStrategy
 from trl import TrlParser
 
 from ..evaluation.methods import method_label
@@ -70,6 +69,7 @@ from .training import (
     split_name,
     step_size,
     train,
+    train_without_evaluation,
 )
 
 
@@ -136,7 +136,7 @@ def main(
     if training_args.push_to_hub and state.is_main_process:
         check_run_writable(training_args)
     if sft_args.eval_split is None:
-        training_args.eval_strategy, training_args.load_best_model_at_end = IntervalStrategy.NO, False
+        train_without_evaluation(training_args)
     recipe = asdict(stage_args) | asdict(data_args) | asdict(sft_args) | plain_arguments(training_args)
     facts = {
         "beams_fingerprint": {split: dataset_fingerprint(table) for split, table in beams.items()},

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from datasets import Dataset
 from transformers import TrainerCallback, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from ..provenance import dataset_fingerprint
 from ..selectors import BaseSelectorModel
@@ -59,6 +59,12 @@ def plain_arguments(training_args: TrainingArguments) -> dict:
 def step_size(training_args: TrainingArguments) -> int:
     """Queries of one optimizer step, over all processes: a run must go on with as many as it began with."""
     return training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+
+
+def train_without_evaluation(training_args: TrainingArguments) -> None:
+    """Sets arguments for a run without held-out queries, which keeps the last weights."""
+    training_args.eval_strategy, training_args.eval_on_start = IntervalStrategy.NO, False
+    training_args.load_best_model_at_end = False
 
 
 def train(

@@ -30,6 +30,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from ..weights import load_safetensors
+
 
 STRATEGIES = ("greedy", "beam", "sample")
 # A dimension that hardly varies in the pool is not blown up beyond this multiple of the average one.
@@ -119,6 +121,16 @@ def action_step_logprobs(logits: torch.Tensor, demonstration_positions: torch.Te
     return logprobs.masked_fill(~action_mask(demonstration_positions, stop), 0.0)
 
 
+def check_weights(weights: Tensors, where: str) -> None:
+    """Raises `ValueError`, with the name, for a weight that is NaN or infinite."""
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(
+                f"The weight {name!r} of {where} is not finite: it diverged in training, or its file is damaged. "
+                "Train the selector again, with a lower learning_rate or without fp16."
+            )
+
+
 class BaseSelectorModel(PreTrainedModel):
     """
     Base of all selectors. A model implements [`~BaseSelectorModel.encode`], [`~BaseSelectorModel.score`] and
@@ -130,6 +142,33 @@ class BaseSelectorModel(PreTrainedModel):
 
     base_model_prefix = "selector"
     main_input_name = "query_embeds"
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """
+        As for every model, but from safetensors alone, and never with random weights in place of missing ones.
+
+        Raises:
+            `ValueError`: weights that are pickled, damaged, missing, NaN or infinite.
+        """
+        name, load = pretrained_model_name_or_path, super().from_pretrained
+        wanted = kwargs.pop("output_loading_info", False)
+        kwargs.pop("use_safetensors", None)  # nothing else is read
+        options = {**kwargs, "output_loading_info": True}
+        if name is None:  # a state dict is given
+            model, info = load(None, *args, **options)
+        else:
+            model, info = load_safetensors(lambda name, **own: load(name, *args, **own), name, "selector", **options)
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise ValueError(
+                f"The selector {str(name)!r} has no weights for {missing[0]!r} ({len(missing)} are missing); expected "
+                "the whole model.safetensors that belongs to its config.json."
+            )
+        read_elsewhere = model._keys_to_ignore_on_save or ()
+        own = {key: value for key, value in model.state_dict().items() if key not in read_elsewhere}
+        check_weights(own, f"the selector {str(name)!r}")
+        return (model, info) if wanted else model
 
     @abstractmethod
     def encode(
@@ -242,14 +281,16 @@ class BaseSelectorModel(PreTrainedModel):
             [`Selection`]: positions in selection order and log-probabilities, equal to what `forward` gives for them.
 
         Raises:
-            `ValueError`: more shots than a query has candidates, or a setting that makes no sense.
+            `ValueError`: more shots than a query has candidates, a setting that makes no sense, or scores that are
+                NaN or infinite.
         """
         if strategy not in STRATEGIES:
             raise ValueError(f"strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}.")
-        if num_shots < 1 or num_beams < 1 or not temperature > 0.0:
+        whole = all(isinstance(count, int) and count >= 1 for count in (num_shots, num_beams))
+        if not whole or isinstance(num_shots, bool) or not 0.0 < temperature < float("inf"):
             raise ValueError(
-                f"num_shots is {num_shots}, num_beams {num_beams} and temperature {temperature}; expected at least 1, "
-                "at least 1 and above 0."
+                f"num_shots is {num_shots}, num_beams {num_beams} and temperature {temperature}; expected whole "
+                "numbers of at least 1, and a finite number above 0."
             )
         context, state = self._start(query_embeds, candidate_embeds, candidate_mask, candidate_rows)
         num_candidates = candidate_embeds.shape[1]
@@ -322,6 +363,12 @@ class BaseSelectorModel(PreTrainedModel):
 
     def _logits(self, context: Tensors, state: Tensors) -> torch.Tensor:
         logits = self.score(context, state)  # [B, G, A]
+        broken = (~logits.isfinite() & state["allowed"]).flatten(1).any(-1)  # [B]
+        if broken.any():
+            raise ValueError(
+                f"The selector's scores of the candidates of query {int(broken.nonzero()[0])} of this batch are not "
+                "finite: nothing can be chosen by them. Look for NaN in the embeddings, or train the selector again."
+            )
         return logits.masked_fill(~state["allowed"], torch.finfo(logits.dtype).min)
 
     def _pick(self, context: Tensors, state: Tensors, picks: torch.Tensor) -> Tensors:

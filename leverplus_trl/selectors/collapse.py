@@ -104,9 +104,10 @@ def is_collapsed(
     """
     if num_selections < MIN_SELECTIONS:
         return False
+    # Written so that a share that is NaN counts as collapsed.
     if swap_change_share is None:
-        return max(most_common_share, most_common_position_share) > MOST_COMMON_SHARE
-    return most_common_share > MOST_COMMON_SHARE or swap_change_share < SWAP_CHANGE_SHARE
+        return not (most_common_share <= MOST_COMMON_SHARE and most_common_position_share <= MOST_COMMON_SHARE)
+    return not (most_common_share <= MOST_COMMON_SHARE and swap_change_share >= SWAP_CHANGE_SHARE)
 
 
 def measure_collapse(

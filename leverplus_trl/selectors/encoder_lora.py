@@ -39,6 +39,7 @@ from transformers.utils import cached_file
 from ..output_files import UNFINISHED, delete, naming
 from ..provenance import WEIGHT_SUFFIXES, digest, model_revision
 from ..retrieval.embeddings import Encoder
+from ..weights import load_safetensors
 from .configuration_pointer_selector import EncoderLoraConfig, PointerSelectorConfig
 
 
@@ -142,8 +143,8 @@ class AdaptedEncoder(nn.Module):
         Raises:
             `ValueError`: another architecture than the selector was built for.
         """
-        where = {"revision": revision, "use_safetensors": True, "dtype": torch.float32}
-        base = CLIPModel.from_pretrained(name_or_path, **where).state_dict()
+        where = {"revision": revision, "dtype": torch.float32}
+        base = load_safetensors(CLIPModel.from_pretrained, name_or_path, "encoder", **where).state_dict()
         own = {name: value for name, value in self.clip.state_dict().items() if ".lora_" not in name}
         plain = {name: name.replace(".base_layer.", ".") for name in own}
         shapes = {plain[name]: value.shape for name, value in own.items()}

@@ -117,7 +117,16 @@ class SelectorProcessor(ProcessorMixin):
 
 
 def pad_rows(pool: ExampleEmbeddings, ids: Sequence[Sequence[str]]) -> np.ndarray:
-    """Row numbers `[B, K]` of ragged lists of ids, padded with -1 on the right."""
+    """
+    Row numbers `[B, K]` of ragged lists of ids, padded with -1 on the right.
+
+    Raises:
+        `ValueError`: an id is unknown, or comes twice in a list: a selector could choose it twice.
+    """
+    for names in ids:
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if list(names).count(name) > 1)
+            raise ValueError(f"The candidate {twice!r} comes more than once in a list; expected different candidates.")
     rows = np.full((len(ids), max(map(len, ids), default=0)), -1, dtype=np.int64)
     for row, names in zip(rows, ids, strict=True):
         row[: len(names)] = pool.rows(names)

@@ -14,6 +14,8 @@
 
 """A KL weight that keeps the KL in a range."""
 
+import math
+
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
@@ -40,7 +42,11 @@ class AdaptiveBeta(TrainerCallback, ExportableState):
         self.first_beta = beta if first_beta is None else first_beta
 
     def update(self, kl: float) -> None:
-        """Takes note of the KL of a step."""
+        """Takes note of the KL of a step; raises `ValueError` for one that is NaN or infinite."""
+        if not math.isfinite(kl):
+            raise ValueError(
+                f"The KL to the SFT policy is {kl}: training has diverged. Lower learning_rate, or train without fp16."
+            )
         least, most = BETA_RANGE
         if kl > self.kl_high:
             self.beta = min(self.beta * BETA_FACTOR, most)

@@ -84,6 +84,18 @@ class BaseSelectorDataset(Dataset):
         }
 
 
+def candidate_positions(query_id: str, candidate_ids: Sequence[str]) -> dict[str, int]:
+    """Where each candidate of a query stands; raises `ValueError` if one comes twice: it could be chosen twice."""
+    found = {name: position for position, name in enumerate(candidate_ids)}
+    if len(found) < len(candidate_ids):
+        twice = next(name for position, name in enumerate(candidate_ids) if found[name] != position)
+        raise ValueError(
+            f"The query {query_id!r} has the candidate {twice!r} more than once; expected different candidates. The "
+            "table is damaged, make it again."
+        )
+    return found
+
+
 class RepeatedBlocks(Sampler[int]):
     """
     Queries in random order, cut into blocks of what one optimizer step takes, each block several times in a row.

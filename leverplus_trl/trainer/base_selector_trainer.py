@@ -12,8 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the trainers of selectors share: what is saved, and what is pushed to the hub."""
+"""What the trainers of selectors share: what is saved and pushed to the hub, and that training stops where numbers
+are NaN or infinite."""
 
+import math
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,9 @@ from transformers import PreTrainedModel, Trainer
 
 from ..hub import push_run
 from ..output_files import write_atomically
+from ..selectors.base_selector import check_weights
 from ..selectors.processing_selector import SelectorProcessor
+from ..weights import refuse_pickles
 from .saving import written_whole
 
 
@@ -44,6 +48,48 @@ class BaseSelectorTrainer(Trainer):
         self._scalars = self._ready_for_deepspeed(model) if self.is_deepspeed_enabled else set()
         # Not given to the base class, which takes every processor for one that has a tokenizer.
         self.selector_processor = processing_class or self.train_dataset.processor
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._stop_unless_finite("loss", loss.item())
+        return loss
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | float | None = None) -> float | None:
+        norm = super()._get_grad_norm(model, grad_norm)
+        if norm is not None and not self.args.fp16:  # whose loss scaler skips steps that overflow
+            self._stop_unless_finite("norm of the gradients", norm)
+        return norm
+
+    def _stop_unless_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            step, precision = self.state.global_step + 1, ", train without fp16" * self.args.fp16
+            raise ValueError(
+                f"The {what} is {value} at step {step} of {self.state.max_steps}: training has diverged. Lower "
+                f"learning_rate (now {self.args.learning_rate:g}){precision}, or look at the embeddings and scores of "
+                "the training data. Checkpoints of earlier steps stay as they are."
+            )
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        metrics = super().evaluate(*args, **kwargs)
+        broken = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if broken:
+            name, value = next(iter(broken.items()))
+            raise ValueError(
+                f"{name} is {value} at step {self.state.global_step}, so that no checkpoint can be chosen by it: the "
+                "selector has diverged. Lower learning_rate (now "
+                f"{self.args.learning_rate:g}), or look at the embeddings and scores of the held-out queries."
+            )
+        best = f"eval_{str(self.args.metric_for_best_model).removeprefix('eval_')}"
+        if self.is_in_train and self.args.load_best_model_at_end and best not in metrics:
+            raise ValueError(
+                f"metric_for_best_model is {best!r}, which could not be measured at step {self.state.global_step}; "
+                f"measured were {', '.join(sorted(metrics))}. Name one of these."
+            )
+        return metrics
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        refuse_pickles(resume_from_checkpoint, "checkpoint")
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     @abstractmethod
     def card_text(self) -> str:
@@ -102,6 +148,7 @@ class BaseSelectorTrainer(Trainer):
         if not self.args.should_save:  # takes part in gathering what is sharded
             super()._save(output_dir, state_dict)
             return
+        check_weights(self.model.state_dict() if state_dict is None else state_dict, "the trained selector")
         if state_dict is not None:  # gathered; a selector that was trained in half precision is used in single
             state_dict = {k: v.float() if v.is_floating_point() else v for k, v in state_dict.items()}
             state_dict |= {name: state_dict[name].reshape(()) for name in self._scalars}

@@ -217,7 +217,7 @@ def exact_kl(logits: torch.Tensor, ref_logits: torch.Tensor, mask: torch.Tensor)
     Returns:
         `torch.FloatTensor` of shape `[B]`: the mean over the steps of a query that count.
     """
-    allowed = ref_logits > torch.finfo(ref_logits.dtype).min  # [B, G, S, A]
+    allowed = ~(ref_logits <= torch.finfo(ref_logits.dtype).min)  # [B, G, S, A]; NaN stays in
     logprobs = logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
     ref_logprobs = ref_logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
     kl = (logprobs.exp() * (logprobs - ref_logprobs)).sum(-1)  # [B, G, S]; what is masked differs by 0
@@ -226,7 +226,7 @@ def exact_kl(logits: torch.Tensor, ref_logits: torch.Tensor, mask: torch.Tensor)
 
 def entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Entropy `[B]` of the policy in nats, averaged over the steps of a query that count; arguments as above."""
-    allowed = logits > torch.finfo(logits.dtype).min  # [B, G, S, A]
+    allowed = ~(logits <= torch.finfo(logits.dtype).min)  # [B, G, S, A]; NaN stays in
     logprobs = logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
     of_steps = -(logprobs.exp() * logprobs).sum(-1)  # [B, G, S]
     return (of_steps * mask).flatten(1).sum(-1) / mask.flatten(1).sum(-1).clamp(min=1)

@@ -54,6 +54,13 @@ def set_reference(model: BaseSelectorModel, dataset: RolloutDataset | PixelDatas
         batch = dataset.__getitems__(list(range(start, min(start + batch_size, len(dataset)))))
         batch = embed_inputs(model, {name: value.to(model.device) for name, value in batch.items()})
         logits.append(sequence_logits(model, batch, batch["demonstration_positions"]).cpu())  # [B, G, S, A]
+        broken = (~logits[-1].isfinite()).flatten(1).any(-1)  # [B]
+        if broken.any():
+            query_id = dataset.query_ids[start + int(broken.nonzero()[0])]
+            raise ValueError(
+                f"The SFT selector's scores of the candidates of the query {query_id!r} are not finite; expected a "
+                "selector that works. Train it again with `sft`, or train without fp16."
+            )
         positions.append(greedy_positions(model, batch, dataset.num_shots).cpu())  # [B, S]
     model.train(training)
     dataset.set_reference(torch.cat(logits), torch.cat(positions))

@@ -27,7 +27,7 @@ from datasets import Dataset as Table
 
 from ..retrieval.embeddings import ExampleEmbeddings
 from ..selectors.processing_selector import SelectorProcessor
-from .base_selector_dataset import BaseSelectorDataset
+from .base_selector_dataset import BaseSelectorDataset, candidate_positions
 
 
 #: Rewards are stored in single precision, and their squares are taken.
@@ -114,7 +114,7 @@ def rollout_groups(
     ):
         own = np.asarray(rewards[row], dtype=np.float64)  # [G_q]
         _check_group(query_id, group, own)
-        known = {name: position for position, name in enumerate(candidate_ids)}
+        known = candidate_positions(query_id, candidate_ids)
         for number, ids in enumerate(group):
             _check_sequence(query_id, ids, known, num_shots, stop)
             picks = [known[name] for name in (reversed(ids) if insertion == "left" else ids)]

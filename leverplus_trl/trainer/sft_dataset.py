@@ -28,9 +28,11 @@ from datasets import Dataset as Table
 from ..beams.info_score import answer_score, ledger_prompts
 from ..retrieval.embeddings import ExampleEmbeddings
 from ..selectors.processing_selector import SelectorProcessor
-from .base_selector_dataset import BaseSelectorDataset
+from .base_selector_dataset import BaseSelectorDataset, candidate_positions
 
 
+#: Scores are stored in single precision.
+MAX_SCORE = 1e30
 #: `{prefix: {next position: score}}`, positions among the candidates in selection order.
 ScoreTree = dict[tuple[int, ...], dict[int, float]]
 
@@ -89,12 +91,16 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, sto
         [`ScoredPrefixes`], queries in the order of `beams`.
 
     Raises:
-        `ValueError`: tables that do not fit each other, or a ledger without what the scale needs.
+        `ValueError`: tables that do not fit each other, a ledger without what the scale needs, a query for which
+            nothing but zero-shot was scored, or a score that is NaN or infinite.
     """
     if len(beams) == 0:
         raise ValueError("The beams table is empty: there is nothing to learn from.")
     candidate_ids, sequences = beams["candidate_ids"], beams["demonstration_ids"]
-    positions = [{name: position for position, name in enumerate(ids)} for ids in candidate_ids]
+    _check_beam_scores(beams["query_id"], beams["scores"])
+    positions = [
+        candidate_positions(query_id, ids) for query_id, ids in zip(beams["query_id"], candidate_ids, strict=True)
+    ]
     trees = _score_trees(beams["query_id"], positions, ledger, insertion, score)
     num_queries, num_candidates = len(positions), max(map(len, positions))
     num_shots = max(
@@ -150,12 +156,7 @@ def _score_trees(
 ) -> list[ScoreTree]:
     """For each query `{prefix: {next position: InfoScore}}`, the empty prefix always there."""
     rows = {query_id: row for row, query_id in enumerate(query_ids)}
-    values = np.array([answer_score(found, score) for found in ledger_prompts(ledger)])  # [L]
-    if not np.isfinite(values).all():
-        broken = ledger[int(np.flatnonzero(~np.isfinite(values))[0])]
-        raise ValueError(
-            f"The ledger's score of {broken['demonstration_ids']} for the query {broken['query_id']!r} is not finite."
-        )
+    values = _ledger_scores(ledger, score)  # [L]
     zero_shot: dict[int, float] = {}
     scored: list[tuple[int, list[int], float]] = []
     for query_id, ids, value in zip(
@@ -177,7 +178,42 @@ def _score_trees(
     trees: list[ScoreTree] = [{(): {}} for _ in query_ids]
     for row, picks, value in scored:
         trees[row].setdefault(tuple(picks[:-1]), {})[picks[-1]] = value - zero_shot[row]
+    empty = [query_id for query_id, row in rows.items() if not any(trees[row].values())]
+    if empty:
+        raise ValueError(
+            f"The ledger has no sequence of the query {empty[0]!r} but zero-shot ({len(empty)} such queries), so that "
+            "nothing can be learned about it. Beams and ledger must come from one run of the stage `beams`."
+        )
     return trees
+
+
+def _ledger_scores(ledger: Table, score: str) -> np.ndarray:
+    """The score of each row `[L]`, before zero-shot is taken off."""
+    logprobs = np.array(ledger["answer_logprob"], dtype=np.float64)  # [L]; null becomes NaN
+    tokens = np.array(ledger["num_answer_tokens"], dtype=np.float64)  # [L]
+    broken = ~(np.abs(logprobs) <= MAX_SCORE) | ~(tokens >= 1)
+    values = np.zeros(len(ledger))
+    if not broken.any():
+        values = np.array([answer_score(found, score) for found in ledger_prompts(ledger)])
+        broken = ~(np.abs(values) <= MAX_SCORE)
+    if broken.any():
+        row = ledger[int(np.flatnonzero(broken)[0])]
+        raise ValueError(
+            f"The ledger's score of {row['demonstration_ids']} for the query {row['query_id']!r} is not finite "
+            f"(answer_logprob {row['answer_logprob']}, num_answer_tokens {row['num_answer_tokens']}, accuracy "
+            f"{row['accuracy']}). The table is damaged, or its VLM overflowed: search again, in `dtype: float32`."
+        )
+    return values
+
+
+def _check_beam_scores(query_ids: Sequence[str], scores: Sequence[Sequence[float]]) -> None:
+    for query_id, own in zip(query_ids, scores, strict=True):
+        broken = [value for value in own if value is None or not abs(value) <= MAX_SCORE]
+        if broken:
+            raise ValueError(
+                f"A beam of the query {query_id!r} has the score {broken[0]}; expected finite numbers. The table is "
+                "damaged, or its VLM overflowed: search again, in `dtype: float32`."
+            )
 
 
 def _selection_positions(ids: Sequence[str], positions: dict[str, int], insertion: str, query_id: str) -> list[int]:

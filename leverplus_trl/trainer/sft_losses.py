@@ -49,7 +49,7 @@ def listwise_loss(
         `torch.FloatTensor` of shape `[]` or `[B]`: the weighted sum over prefixes.
     """
     lowest = torch.finfo(logits.dtype).min
-    counted = ~scores.isnan() & (logits > lowest)  # [B, P, A]
+    counted = ~scores.isnan() & ~(logits <= lowest)  # [B, P, A]; logits that are NaN count, and make the loss NaN
     targets = (scores.nan_to_num(0.0) / tau).masked_fill(~counted, lowest).softmax(-1)  # [B, P, A]
     uniform = counted / counted.sum(-1, keepdim=True).clamp(min=1)  # [B, P, A]
     targets = (1.0 - label_smoothing) * targets + label_smoothing * uniform
@@ -87,7 +87,7 @@ def beams_loss(
         `torch.FloatTensor` of shape `[]` or `[B]`: the mean over the steps of a beam, weighted over beams.
     """
     logprobs = logits.log_softmax(-1)  # [B, N, S, A]
-    allowed = logits > torch.finfo(logits.dtype).min  # [B, N, S, A]
+    allowed = ~(logits <= torch.finfo(logits.dtype).min)  # [B, N, S, A]; NaN stays in
     made = action_mask(positions, stop)  # [B, N, S]
     chosen = action_step_logprobs(logits, positions, stop)  # [B, N, S]
     spread = logprobs.masked_fill(~allowed, 0.0).sum(-1) / allowed.sum(-1).clamp(min=1)  # [B, N, S]

@@ -17,7 +17,9 @@
 Apart from the configs, since importing `TrainingArguments` takes seconds.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 
 LOSS_TYPES = ("listwise", "beams")
@@ -30,6 +32,9 @@ IMPORTANCE_SAMPLING_LEVELS = ("step", "sequence")
 @dataclass
 class TrainingFields:
     """What all selectors' trainers have: other defaults for fields of `transformers.TrainingArguments`."""
+
+    #: What an evaluation measures, and checkpoints can be chosen by.
+    measures: ClassVar[tuple[str, ...]] = ()
 
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
     warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or a share of all below 1."})
@@ -49,9 +54,17 @@ class TrainingFields:
     hub_strategy: str = field(default="end", metadata={"help": "A selector is pushed once, when it is trained: end."})
     label_smoothing_factor: float = field(default=0.0, metadata={"help": "Without effect on selectors."})
     max_steps: int = field(default=-1, metadata={"help": "Optimizer steps, in place of num_train_epochs."})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Without effect: a loss that is NaN or infinite stops the run."}
+    )
 
     def check(self) -> None:
-        """Raises `ValueError` for a value that has no effect here."""
+        """Raises `ValueError` for a value that is not finite, has no effect here, or names no measure."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{one.name} is {value}; expected a finite number.")
+        self._check_best_model()
         if self.label_smoothing_factor:
             raise ValueError(
                 "label_smoothing_factor has no effect on selectors; leave it out (in `sft`, set label_smoothing)."
@@ -62,10 +75,29 @@ class TrainingFields:
                 "out."
             )
 
+    def _check_best_model(self) -> None:
+        if not self.load_best_model_at_end:
+            return
+        if self.eval_strategy == "no":
+            raise ValueError(
+                "eval_strategy is 'no', so that no checkpoint is known to be the best; set "
+                "`load_best_model_at_end: false` to keep the last weights, or evaluate."
+            )
+        if str(self.metric_for_best_model).removeprefix("eval_") not in self.measures:
+            raise ValueError(
+                f"metric_for_best_model is {self.metric_for_best_model!r}, which no evaluation measures; expected one "
+                f"of {', '.join(f'eval_{name}' for name in self.measures)}."
+            )
+
 
 @dataclass
 class SFTFields(TrainingFields):
     """Those of [`SelectorSFTConfig`], which explains them."""
+
+    measures: ClassVar[tuple[str, ...]] = (
+        *("loss", "regret", "recall", "info_score", "info_score_coverage"),
+        *("id_entropy", "position_entropy", "most_common_share", "swap_change_share"),
+    )
 
     loss_type: str = field(default="listwise", metadata={"help": "listwise | beams: what the policy is drawn to."})
     tau: float = field(default=0.03, metadata={"help": "Temperature of the targets, on the scale of the scores."})
@@ -107,6 +139,11 @@ class SFTFields(TrainingFields):
 @dataclass
 class OfflineGRPOFields(TrainingFields):
     """Those of [`OfflineGRPOConfig`], which explains them."""
+
+    measures: ClassVar[tuple[str, ...]] = (
+        *("expected_reward", "sft_expected_reward", "expected_reward_gain", "greedy_reward", "greedy_reward_coverage"),
+        *("changed", "kl", "entropy", "id_entropy", "position_entropy", "most_common_share", "swap_change_share"),
+    )
 
     reward_funcs: list[str] = field(
         default_factory=lambda: ["accuracy"], metadata={"help": "Rewards: names, or package.module:function."}
@@ -184,12 +221,12 @@ class OfflineGRPOFields(TrainingFields):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not self.epsilon < 1.0:
             raise ValueError(f"epsilon is {self.epsilon}; a ratio is never below 0, so epsilon must be below 1.")
-        if self.epsilon_high is not None and self.epsilon_high < self.epsilon:
+        if self.epsilon_high is not None and not self.epsilon_high >= self.epsilon:
             raise ValueError(
                 f"epsilon_high is {self.epsilon_high}, below epsilon {self.epsilon}; it is meant to leave room to "
                 "rise: raise it, or leave it out to use epsilon."
             )
-        if self.rce_tau_end > self.rce_tau_start:
+        if not self.rce_tau_end <= self.rce_tau_start:
             raise ValueError(
                 f"rce_tau_end is {self.rce_tau_end}, above rce_tau_start {self.rce_tau_start}; tau falls while the "
                 "warm-up sharpens its weights: exchange them."
@@ -208,7 +245,7 @@ class OfflineGRPOFields(TrainingFields):
     def _check_stages(self) -> None:
         if self.max_steps > 0:  # stands above num_train_epochs, and how many epochs it makes is not known yet
             return
-        if self.rce_epochs > self.num_train_epochs:
+        if not self.rce_epochs <= self.num_train_epochs:
             raise ValueError(
                 f"rce_epochs is {self.rce_epochs}, but there are only {self.num_train_epochs} epochs "
                 "(num_train_epochs), warm-up included; raise these or lower rce_epochs."

@@ -37,7 +37,8 @@ def rollouts_of(world, split, beams, greedy=None, size=12, num_beams=2, stop=Fal
         while len(proposed) < size:
             length = int(rng.integers(0, world.num_shots + 1)) if stop else world.num_shots
             drawn = tuple(ids[place] for place in rng.permutation(len(ids))[:length])
-            proposed.setdefault(drawn, ("random", -math.log(math.perm(len(ids), length))))
+            lengths = world.num_shots + 1 if stop else 1
+            proposed.setdefault(drawn, ("random", -math.log(lengths * math.perm(len(ids), length))))
         pool = world.attributes["pool"][world.embeddings["pool"].rows(ids)]
         shown = dict(zip(ids, pool, strict=True))
         found = [world.probability(query, [shown[name] for name in sequence]) for sequence in proposed]

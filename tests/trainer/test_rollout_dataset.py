@@ -138,6 +138,11 @@ def test_a_density_is_a_finite_log_probability_or_null(logprob):
         rollout_groups(rollouts, [np.zeros(2)], "left")
 
 
+def test_candidates_that_come_twice_are_refused():
+    with pytest.raises(ValueError, match="query 'q' has the candidate 'b' more than once"):
+        rollout_groups(table(row("q", "abb", ["ab", "ba"])), [np.zeros(2)], "left")
+
+
 def test_an_empty_table_is_refused():
     with pytest.raises(ValueError, match="The rollouts table is empty"):
         rollout_groups(TWO.select([]), [], "left")

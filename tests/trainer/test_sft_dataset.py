@@ -130,6 +130,42 @@ def test_queries_may_differ_in_candidates():
     torch.testing.assert_close(batch["prefix_scores"], expected.flip(0), equal_nan=True)
 
 
+@pytest.mark.parametrize(
+    ("values", "score"),
+    [
+        ({"answer_logprob": math.inf}, "prob"),
+        ({"answer_logprob": -math.inf}, "prob"),  # whose probability would be a fair 0
+        ({"answer_logprob": None}, "prob"),
+        ({"answer_logprob": 1e39}, "logprob"),  # infinite in single precision
+        ({"num_answer_tokens": 0}, "prob"),
+        ({"accuracy": math.nan}, "metric"),
+    ],
+)
+def test_a_score_that_is_no_number_is_refused_with_its_sequence(values, score):
+    beams, ledger = tables({("a",): 0.5}, "left")
+    rows = [{**row, "accuracy": 0.5} for row in ledger]
+    broken = Dataset.from_list([rows[0], {**rows[1], **values}], features=LEDGER)
+    with pytest.raises(ValueError, match=r"score of \['a'\] for the query 'q' is not finite"):
+        scored_prefixes(beams, broken, "left", score)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, None])
+def test_a_beam_without_a_score_is_not_taken_for_padding(score):
+    beams, ledger = tables({("a",): 0.5}, "left")
+    damaged = Dataset.from_list([{**beams[0], "scores": [score]}], features=BEAMS)
+    with pytest.raises(ValueError, match=f"beam of the query 'q' has the score {score}"):
+        scored_prefixes(damaged, ledger, "left", "prob")
+
+
+def test_candidates_that_come_twice_are_refused():
+    beams, ledger = tables({("a",): 0.5}, "left", candidates=("a", "b", "a"))
+    with pytest.raises(ValueError, match="query 'q' has the candidate 'a' more than once"):
+        scored_prefixes(beams, ledger, "left", "prob")
+    pool = ExampleEmbeddings(["a", "b", "c"], np.eye(3, dtype=np.float32))
+    with pytest.raises(ValueError, match="candidate 'a' comes more than once"):
+        SelectorProcessor(["image"], ["image"])(pool, ["b"], pool, [["a", "c", "a"]])
+
+
 def test_tables_that_do_not_fit_are_refused():
     beams, ledger = tables({("a",): 0.5}, "left")
     with pytest.raises(ValueError, match="no zero-shot row for the query 'q'"):
@@ -140,6 +176,8 @@ def test_tables_that_do_not_fit_are_refused():
     broken = Dataset.from_list([ledger[0], {**ledger[1], "answer_logprob": math.nan}], features=LEDGER)
     with pytest.raises(ValueError, match=r"\['a'\] for the query 'q' is not finite"):
         scored_prefixes(beams, broken, "left", "prob")
+    with pytest.raises(ValueError, match="no sequence of the query 'q' but zero-shot"):
+        scored_prefixes(beams, ledger.select([0]), "left", "prob")
     with pytest.raises(ValueError, match="empty"):
         scored_prefixes(beams.select([]), ledger, "left", "prob")
     pool = ExampleEmbeddings(["a", "b"], np.eye(2, dtype=np.float32))
