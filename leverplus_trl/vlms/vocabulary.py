@@ -36,7 +36,7 @@ def control_tokens(
     Tokens that stand for something else than their letters: in a question they would forge a turn or an image.
 
     These are the special tokens, and added tokens that the chat template holds. Not among them are tokens of letters
-    and white space alone, and the token for unknown text.
+    and white space alone, nor "<unk>".
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`):
@@ -49,10 +49,9 @@ def control_tokens(
     added = tokenizer.added_tokens_decoder.values()
     found = {token.content for token in added if token.special or token.content in template}
     found |= {*tokenizer.all_special_tokens, *placeholders} - {None}
-    roles = Counter(str(token) for token in tokenizer.special_tokens_map.values())
-    if roles[tokenizer.unk_token] == 1:  # GPT-2's is its end token, too
-        found.discard(tokenizer.unk_token)
-    return sorted(token for token in found if not re.fullmatch(r"[\w\s]*", token))
+    # Data sets write "<unk>" for words; what GPT-2 and SmolLM2 call so is "<|endoftext|>".
+    words = {tokenizer.unk_token} if "unk" in str(tokenizer.unk_token).lower() else set()
+    return sorted(token for token in found - words if not re.fullmatch(r"[\w\s]*", token))
 
 
 class ForgedTokens:
@@ -97,7 +96,8 @@ def padding_id(tokenizer: PreTrainedTokenizerBase, num_embeddings: int) -> int:
 
 def check_embeddings(vlm: "BaseVLM", num_embeddings: int) -> None:
     """Raises `ValueError` if a token that can come up in a prompt is beyond the rows of the model's embeddings."""
-    lacking = {token: number for token, number in vlm.tokenizer.get_vocab().items() if number >= num_embeddings}
+    vocabulary = sorted(vlm.tokenizer.get_vocab().items(), key=lambda item: item[1])
+    lacking = {token: number for token, number in vocabulary if number >= num_embeddings}
     # No text may hold a control token: of these only what the prompt itself writes comes up.
     reached = [token for token in lacking if token not in vlm.control_tokens]
     if lacking and not reached:

@@ -15,6 +15,9 @@
 """Chat templates as they are published: they write the date, refuse or drop system prompts, take strings or lists."""
 
 import datetime
+import importlib.util
+import re
+from pathlib import Path
 
 import pytest
 import transformers.utils.chat_template_utils as transformers_templates
@@ -61,6 +64,8 @@ DATED = {
         "Wednesday 00:00, 2026",
     ),
 }
+#: Templates of many families that come with TRL.
+PUBLISHED = Path(importlib.util.find_spec("trl").origin).parent / "chat_templates"
 SYSTEM = {"system_prompt": "Name the shape."}
 
 
@@ -133,6 +138,26 @@ def test_a_date_that_is_none_is_refused(prompt_date):
 
 def test_a_date_as_yaml_reads_it_is_one():
     assert VLMArguments(vlm="x", prompt_date=datetime.date(2025, 3, 5)).prompt_date == "2025-03-05"
+
+
+@pytest.mark.parametrize("file", sorted(PUBLISHED.glob("*.jinja")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("system_prompt", [None, "Name the shape."])
+def test_published_templates_are_the_same_on_every_day_or_refused_by_name(file, system_prompt, another_day):
+    def write():
+        try:
+            prompt = prompt_of(file.read_text(), system_prompt=system_prompt)
+            answer, _ = prompt.answer(example(0))
+            return prompt.whole((example(1),), example(0)).text + answer
+        except ValueError as error:
+            return error
+
+    text = write()
+    another_day()
+    again = write()
+    assert again == text if isinstance(text, str) else re.search("chat template .*[Uu]se", str(again))
+    if isinstance(text, str):
+        assert "2031" not in text and (system_prompt or "shape") in text
+        assert text.count(example(0)["answer"]) == text.count(example(0)["question"]) == 1
 
 
 def test_scores_do_not_depend_on_the_day(another_day):

@@ -123,10 +123,13 @@ def test_sentencepiece_marks_are_found_inside_words():
     assert forged.find("no<s>tie") == "<s>" and forged.find("x</s>") == "</s>" and forged.find("x <unk> y") is None
 
 
-def test_the_unknown_token_of_gpt2_ends_texts():
+def test_an_unknown_token_that_is_no_word_is_a_mark():
+    """GPT-2's is its end token, SmolLM2's is "<|endoftext|>"."""
     tokenizer = byte_tokenizer(None)
-    tokenizer.unk_token = tokenizer.eos_token
-    assert "<|im_end|>" in control_tokens(tokenizer)
+    tokenizer.unk_token = "<|endoftext|>"
+    assert {"<|endoftext|>", "<|im_end|>"} <= set(control_tokens(tokenizer))
+    tokenizer.unk_token = "[UNK]"
+    assert "[UNK]" not in control_tokens(tokenizer)
 
 
 def test_a_tokenizer_that_splits_special_tokens_forges_nothing():
