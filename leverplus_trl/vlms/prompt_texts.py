@@ -14,17 +14,16 @@
 
 """The text of prompts in the pieces that a tokenizer must be given them in."""
 
-import re
-
 from transformers import PreTrainedTokenizerBase
 
 from ..tasks import BaseTask, Example
+from ..tasks.prompt_template import template_fields
 from .prompts import ChatPrompt, Piece, PlainPrompt
 
 
 def probe_example(task: BaseTask) -> Example:
     """An example with every column that the task's template names, and an image that is not opened."""
-    columns = {name: f"a {name}" for name in re.findall(r"{(\w+)}", task.template)}
+    columns = {name: f"a {name}" for name in template_fields(task.template)}
     return columns | {
         "id": "probe",
         "image": {"bytes": b"", "path": None},
