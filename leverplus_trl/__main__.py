@@ -15,49 +15,94 @@
 """
 `python -m leverplus_trl RECIPE.yaml [RECIPE.yaml ...]` runs recipes in order, each in processes of its own.
 
-Under `accelerate launch -m leverplus_trl RECIPE.yaml [--field value ...]` the one recipe runs in the processes that
-are there already.
+Under `accelerate launch -m leverplus_trl RECIPE.yaml [--key value ...]` the recipe runs in the processes that are
+there already.
 """
 
-import argparse
-import importlib
 import sys
 import time
+from collections.abc import Sequence
 
-from .launch import COSTLY, PREPARE, launched_by_accelerate, read_recipe, run_stage
+from .cli import run_checked
+from .launch import COSTLY, PREPARE, launched_by_accelerate, stage_of
+from .recipe import UsageError, read_recipe
+from .scripts.parsers import make_parser
+from .stage_process import guarded, run_stage_here
 
 
-def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m leverplus_trl", description="Run recipes in the order given.")
-    parser.add_argument("recipes", nargs="+", metavar="RECIPE.yaml")
-    parser.add_argument("--dry_run", action="store_true", help="print what the costly stages would do, and stop")
-    parser.add_argument(
-        "--accelerate_config", help="launch every stage with it: a path, or a name in accelerate_configs/"
-    )
-    known, rest = parser.parse_known_args(args)
-    try:
-        recipes = [(path, read_recipe(path)) for path in known.recipes]  # all are read before the first one runs
-    except ValueError as error:
-        sys.exit(f"leverplus: {error}")
-    extra = [*rest, *(["--dry_run"] if known.dry_run else [])]
-    if rest and len(recipes) > 1:
-        parser.error(f"{rest[0]} can't be given to several recipes at once; use `leverplus <stage> --config RECIPE`")
+USAGE = """\
+usage: python -m leverplus_trl RECIPE.yaml [RECIPE.yaml ...] [--dry_run] [--accelerate_config NAME]
+
+Run recipes in the order given. With one recipe, every key of its stage may follow: --key value.
+
+  --dry_run                  say what each stage would do and cost, and stop
+  --accelerate_config NAME   launch every stage with it: a path, or a name in accelerate_configs/
+  --quiet, --verbose         say less or more; --traceback: say where an error came from
+"""
+#: Options that make sense for all stages at once.
+SHARED = ("--dry_run", "--accelerate_config", "--quiet", "--verbose", "--traceback")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    words = list(sys.argv[1:] if words is None else words)
     if launched_by_accelerate():
-        if len(recipes) > 1 or recipes[0][1]["stage"] == PREPARE:
-            sys.exit("leverplus: under `accelerate launch` give one recipe, and not one of the stage `prepare`.")
-        path, recipe = recipes[0]
-        script = importlib.import_module(f"leverplus_trl.scripts.{recipe['stage']}")
-        script.main(*script.make_parser().parse_args_and_config(["--config", path, *extra]))
-        return
-    for path, recipe in recipes:
-        if known.dry_run and recipe["stage"] not in COSTLY:
-            continue
-        print(f"── {recipe['stage']}  {path}", flush=True)
+        raise SystemExit(run_in_these_processes(words))
+    status = [0]
+    failed = guarded(lambda: status.append(run(words)), "--traceback" in words)
+    raise SystemExit(failed or status[-1])
+
+
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The recipes of a command line, and the options after them."""
+    first = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
+    paths, options = list(words[:first]), list(words[first:])
+    while options and options[-1].endswith((".yaml", ".yml")) and options[-2:-1] != ["--accelerate_config"]:
+        paths.append(options.pop())  # `--dry_run RECIPE.yaml`
+    return paths, options
+
+
+def run(words: Sequence[str]) -> int:
+    """Checks all recipes, then runs them; returns the exit status of the first that fails."""
+    paths, options = split_words(words)
+    if not paths or "--help" in options or "-h" in options:
+        print(USAGE, end="")
+        return 0 if options else 2
+    own = [option for option in options if option.startswith("--") and option.partition("=")[0] not in SHARED]
+    if own and len(paths) > 1:
+        raise UsageError(f"{own[0]} was given to several recipes at once; use `leverplus <stage> --config RECIPE`.")
+    recipes = [read_recipe(path) for path in paths]
+    stages = [stage_of(recipe) for recipe in recipes]
+    for path, stage, recipe in zip(paths, stages, recipes, strict=True):  # all, before the first one runs
+        if not recipe.text("script"):
+            parser = make_parser(stage)
+            parser.check(*parser.read(["--config", path, *options]))
+    for path, stage, recipe in zip(paths, stages, recipes, strict=True):
+        print(f"── {stage}  {path}", flush=True)
         start = time.monotonic()
-        status = run_stage(recipe["stage"], ["--config", path, *extra], recipe, known.accelerate_config)
+        if "--dry_run" in options and stage not in COSTLY:
+            print(f"The recipe is valid; {stage} would write {recipe.text('output_dir')}.", flush=True)
+            continue
+        status = run_checked(stage, ["--config", path, *options])
         if status:
-            sys.exit(f"leverplus: {path} failed with status {status}.")
-        print(f"── {recipe['stage']} took {time.monotonic() - start:.0f} s", flush=True)
+            return status
+        print(f"── {stage} took {time.monotonic() - start:.0f} s", flush=True)
+    return 0
+
+
+def run_in_these_processes(words: Sequence[str]) -> int:
+    """Runs one recipe in the processes that `accelerate launch` started."""
+    paths, options = split_words(words)
+    stage = ""
+
+    def check() -> None:
+        nonlocal stage
+        if len(paths) != 1:
+            raise UsageError(f"{len(paths)} recipes were given; under `accelerate launch` give one.")
+        stage = stage_of(read_recipe(paths[0]))
+        if stage == PREPARE:
+            raise UsageError("`prepare` takes one process: run it without `accelerate launch`.")
+
+    return guarded(check, "--traceback" in options) or run_stage_here(stage, ["--config", paths[0], *options])
 
 
 if __name__ == "__main__":

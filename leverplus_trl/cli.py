@@ -12,60 +12,100 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`leverplus <stage> --config RECIPE.yaml [--field value ...]`."""
+"""`leverplus <stage> --config RECIPE.yaml [--key value ...]`."""
 
-import argparse
+import difflib
 import sys
+from collections.abc import Sequence
 
-from .launch import MERGE, PREPARE, STAGES, read_recipe, run_stage
+from . import __version__
+from .launch import MERGE, PREPARE, STAGES, run_stage, stage_of
+from .recipe import UsageError, read_recipe
+from .recipe_parser import read_words
+from .scripts.parsers import make_parser
+from .stage_process import guarded
 
 
 DESCRIPTION = """\
+usage: leverplus <stage> --config RECIPE.yaml [--key value ...]
+
 Teach a small model to choose demonstrations for a frozen vision-language model.
 
-stages:
-  prepare    make an examples table of a published dataset (or whatever the `script` of a recipe makes)
+Stages:
+  prepare    make an examples table of a published dataset (or what the `script` of a recipe makes)
   beams      a VLM scores ordered demonstrations: beams and ledger
   sft        train a selector on them
-  rollouts   the VLM answers behind sequences from many sources, each measured once
+  rollouts   the VLM answers after sequences from many sources, each measured once
   grpo       train the selector further by rewards made of these measures
   evaluate   answer test queries with what the selector and every baseline choose
   report     tables, plots and a page from an evaluation
 
+Other commands:
   merge      the tables of beams, rollouts or evaluate from the shards (--num_shards) of a job array: same --config, or
              --output_dir DIR [--shards DIR ...]
+  env        versions and devices, for a bug report
 
-`leverplus <stage> --help` explains every field of a stage's recipe. `python -m leverplus_trl RECIPE ...` runs several
-recipes in order.
+`leverplus <stage> --help` lists the keys of a stage's recipe. `leverplus --version` prints the version.
+`python -m leverplus_trl RECIPE ...` runs several recipes in order.
 """
+COMMANDS = (PREPARE, *STAGES, MERGE, "env")
 
 
-def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="leverplus", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
-    )
-    parser.add_argument("stage", nargs="?", choices=(PREPARE, *STAGES, MERGE))
-    parser.add_argument("--config", help="the recipe")
-    parser.add_argument("--accelerate_config", help="a path, or the name of a file in accelerate_configs/")
-    parser.add_argument("-h", "--help", action="store_true")
-    known, rest = parser.parse_known_args(args)
-    if known.stage is None:
-        parser.print_help()
-        raise SystemExit(0 if known.help else 2)
-    if known.help:
-        raise SystemExit(run_stage(known.stage, ["--help"], {}))
-    try:
-        recipe = read_recipe(known.config) if known.config else {}
-        if known.stage == MERGE:
-            named = ["--output_dir", recipe["output_dir"]] if "output_dir" in recipe else []
-            raise SystemExit(run_stage(MERGE, [*named, *rest], {}))
-        if recipe and recipe["stage"] != known.stage:
-            raise ValueError(f"{known.config!r} is a recipe for the stage {recipe['stage']!r}, not {known.stage!r}.")
-        arguments = [*(["--config", known.config] if known.config else []), *rest]
-        status = run_stage(known.stage, arguments, recipe, known.accelerate_config)
-    except ValueError as error:
-        sys.exit(f"leverplus: {error}")
-    raise SystemExit(status)
+def main(words: Sequence[str] | None = None) -> None:
+    words = list(sys.argv[1:] if words is None else words)
+    status = [0]
+    failed = guarded(lambda: status.append(run(words)), "--traceback" in words)
+    raise SystemExit(failed or status[-1])
+
+
+def run(words: Sequence[str]) -> int:
+    """Does what a command line says and returns the exit status."""
+    if not words or words[0] in ("-h", "--help"):
+        print(DESCRIPTION, end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"leverplus_trl {__version__}")
+        return 0
+    command, *rest = words
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}."
+        raise UsageError(f"unknown command {command}: {hint}")
+    if command == "env":
+        from .environment import describe
+
+        print(describe())
+        return 0
+    if command == MERGE:
+        return run_merge(rest)
+    return run_checked(command, rest)
+
+
+def run_checked(stage: str, words: Sequence[str]) -> int:
+    """Checks the recipe and the command line of a stage, then runs it in processes of its own."""
+    typed = read_words(words)
+    if typed.keys().isdisjoint(("help", "help_all")) and typed.get("config"):
+        recipe = read_recipe(typed["config"][0])
+        if stage_of(recipe) != stage:
+            raise UsageError(f"{recipe.place('stage')}: this recipe is for the stage {stage_of(recipe)}, not {stage}.")
+        if stage == PREPARE and recipe.text("script"):
+            return run_stage(recipe.text("script"), words)
+    parser = make_parser(stage)
+    values = parser.check(*parser.read(words))
+    return run_stage(stage, words, values.get("accelerate_config"))
+
+
+def run_merge(words: Sequence[str]) -> int:
+    """Merges what `--output_dir` names, or the recipe of `--config`."""
+    parser = make_parser(MERGE)
+    if "--config" in words:
+        place = words.index("--config")
+        recipe = read_recipe(words[place + 1]) if len(words) > place + 1 else None
+        if recipe is None or not recipe.text("output_dir"):
+            raise UsageError("--config must be followed by the recipe of the shards, with an output_dir.")
+        words = ["--output_dir", recipe.text("output_dir"), *words[:place], *words[place + 2 :]]
+    parser.check(*parser.read(words))
+    return run_stage(MERGE, words)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,24 @@
 """From a recipe to running processes: which script a stage is, how it is launched, and what each process does
 first."""
 
-import logging
+import contextlib
+import difflib
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
+import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import yaml
+
+from .log import set_up_log
+from .recipe import Recipe, UsageError
+from .stage_process import SPOKESMAN
 
 
 PACKAGE = Path(__file__).parent
@@ -34,30 +43,28 @@ COSTLY = ("beams", "rollouts", "evaluate")
 #: How long a process of theirs that has nothing left to do waits for the others: a last unit may take hours, and
 #: PyTorch gives up after 10 minutes (NCCL) or 30 (gloo).
 PATIENCE = timedelta(days=7)
-#: Loggers of what befalls one process and not the others, which each tells itself; all else is told by the main one.
-OF_ONE_PROCESS = ("leverplus_trl.vlms.out_of_memory", "leverplus_trl.vlms.trie_scorer")
 #: The stage that makes what the others need: a published dataset, or whatever the `script` of its recipe makes.
 PREPARE = "prepare"
 #: No stage of its own: the end of one that was done in shards.
 MERGE = "merge"
 
 
-def read_recipe(path: str | Path) -> dict:
+def stage_of(recipe: Recipe) -> str:
     """
-    A recipe as a mapping.
+    The stage that a recipe is for.
 
     Raises:
-        `ValueError`: no such file, not a mapping, or a first key that is not `stage`.
+        [`UsageError`]: the first key isn't `stage`, or its value is no stage.
     """
-    try:
-        recipe = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"Can't read the recipe {str(path)!r}: {error}") from error
-    if not isinstance(recipe, dict) or next(iter(recipe), None) != "stage":
-        raise ValueError(f"The recipe {str(path)!r} must be a mapping whose first key is `stage`.")
-    if recipe["stage"] not in (*STAGES, PREPARE):
-        raise ValueError(f"{str(path)!r} says `stage: {recipe['stage']}`; stages are {', '.join((PREPARE, *STAGES))}.")
-    return recipe
+    if next(iter(recipe.values), None) != "stage":
+        raise UsageError(f"{recipe.path}: a recipe must be a mapping whose first key is `stage`.")
+    stage = recipe.text("stage")
+    if stage not in (*STAGES, PREPARE):
+        near = difflib.get_close_matches(stage or "", (PREPARE, *STAGES), 1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        names = ", ".join((PREPARE, *STAGES))
+        raise UsageError(f"{recipe.place('stage')}: stage is {stage or 'null'}; expected one of {names}.{hint}")
+    return stage
 
 
 def find_accelerate_config(name: str) -> Path:
@@ -66,7 +73,7 @@ def find_accelerate_config(name: str) -> Path:
     installation).
 
     Raises:
-        `ValueError`: there is none; the message lists those there are.
+        [`UsageError`]: there is none; the message lists those there are.
     """
     installed = Path(sysconfig.get_path("data"), "share", "leverplus_trl")
     folders = [folder / "accelerate_configs" for folder in (Path(), PACKAGE.parent, installed)]
@@ -74,33 +81,64 @@ def find_accelerate_config(name: str) -> Path:
         if file.is_file():
             return file
     known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-    raise ValueError(f"No accelerate config {name!r}: neither a file nor one of {', '.join(known)}.")
+    raise UsageError(f"No accelerate config {name!r}: neither a file nor one of {', '.join(known)}.")
 
 
-def stage_command(stage: str, arguments: list[str], recipe: dict, accelerate_config: str | None = None) -> list[str]:
-    """The command that runs a stage: its script, under `accelerate launch` if an accelerate config is asked for."""
-    if stage == PREPARE and recipe.get("script"):
-        return [sys.executable, recipe["script"], *arguments]
-    config = accelerate_config or recipe.get("accelerate_config")
-    if config is None:
-        return [sys.executable, "-m", f"leverplus_trl.scripts.{stage}", *arguments]
-    file = str(find_accelerate_config(config))
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", file]
+def stage_command(stage: str, words: Sequence[str], accelerate_config: str | None = None) -> list[str]:
+    """The command that runs a stage (or a script, by its path), under `accelerate launch` if a config is named."""
+    if accelerate_config is None:
+        return [sys.executable, "-m", "leverplus_trl.scripts", stage, *words]
+    file = str(find_accelerate_config(accelerate_config))
+    launcher = [sys.executable, "-m", "leverplus_trl.accelerate_launch", "--config_file", file]
     values = yaml.safe_load(Path(file).read_text())
     if values.get("num_machines", 1) == 1 and "main_process_port" not in values:
         launcher += ["--main_process_port", "0"]  # a free one: launches on one machine must not meet
-    return [*launcher, "-m", f"leverplus_trl.scripts.{stage}", *arguments]
+    return [*launcher, "-m", "leverplus_trl.scripts", stage, *words]
 
 
-def run_stage(stage: str, arguments: list[str], recipe: dict, accelerate_config: str | None = None) -> int:
-    """Runs a stage in processes of its own and gives its exit status."""
-    command = stage_command(stage, arguments, recipe, accelerate_config)
-    config = accelerate_config or recipe.get("accelerate_config")
+def run_stage(stage: str, words: Sequence[str], accelerate_config: str | None = None) -> int:
+    """
+    Runs a stage in processes of its own and returns its exit status.
+
+    Ctrl-C and a request to end go to the stage, which says what is saved; this process waits for it.
+    """
+    command = stage_command(stage, words, accelerate_config)
     environment = dict(os.environ)
-    if config and yaml.safe_load(find_accelerate_config(config).read_text()).get("use_cpu"):
+    if accelerate_config and yaml.safe_load(find_accelerate_config(accelerate_config).read_text()).get("use_cpu"):
         # Of several processes accelerate does not tell the scripts that they are meant to stay on the CPU.
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    return subprocess.run(command, check=False, env=environment).returncode
+    with tempfile.TemporaryDirectory() as folder:
+        environment[SPOKESMAN] = str(Path(folder, "spoken"))
+        own_group = {"process_group": 0} if os.name == "posix" else {}
+        process = subprocess.Popen(command, env=environment, **own_group)
+        status = _wait(process)
+        spoken = Path(environment[SPOKESMAN]).exists()
+    if status < 0 or status > 128:
+        status = 128 - status if status < 0 else status
+        if not spoken:
+            name = signal.Signals(status - 128).name
+            print(
+                f"error: {stage} was ended by {name}. What was done is saved: run the same command again to go on.",
+                file=sys.stderr,
+            )
+    return status
+
+
+def _wait(process: subprocess.Popen) -> int:
+    """Waits for a process, and hands it and its children the signals that are meant for it."""
+
+    def hand_on(number: int, frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number) if os.name == "posix" else process.send_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        return process.wait()
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def launched_by_accelerate() -> bool:
@@ -115,7 +153,9 @@ def start_stage(stage_args, stage: str):
     Returns:
         `accelerate.PartialState`: this process among the others.
     """
+    import datasets
     import torch
+    import transformers
     from accelerate import PartialState
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -127,21 +167,8 @@ def start_stage(stage_args, stage: str):
     cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true")
     patience = {"timeout": PATIENCE} if stage in COSTLY else {}
     state = PartialState(cpu=cpu or not torch.cuda.is_available(), **patience)
-    set_up_log(state)
-    return state
-
-
-def set_up_log(state) -> None:
-    """The main process of a launch tells what it does; the others, with their rank, what befalls them alone."""
-    import datasets
-    import transformers
-
-    level = logging.INFO if state.is_main_process else logging.ERROR
-    rank = "" if state.is_main_process else f"[rank {state.process_index}] "
-    logging.basicConfig(level=logging.WARNING, format=f"{rank}%(message)s", stream=sys.stderr)
-    logging.getLogger("leverplus_trl").setLevel(level)
-    for name in OF_ONE_PROCESS:
-        logging.getLogger(name).setLevel(min(level, logging.WARNING))
+    set_up_log(state.is_main_process, state.process_index, stage_args.quiet, stage_args.verbose)
     # One bar a run: that of the stage's own work.
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
+    return state

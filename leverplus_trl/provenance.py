@@ -17,17 +17,11 @@
 import hashlib
 import json
 import os
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from datasets import Dataset, Image
 
 
-PACKAGES = (
-    *("leverplus_trl", "torch", "transformers", "datasets", "accelerate", "trl", "peft", "faiss-cpu", "numpy"),
-    *("bitsandbytes", "open-flamingo"),
-)
 WEIGHT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".gguf")
 
 
@@ -114,14 +108,3 @@ def _base_revision(adapter_config: Path) -> str:
     config = json.loads(adapter_config.read_text(encoding="utf-8"))
     base = config.get("base_model_name_or_path")
     return f"+{model_revision(base, config.get('revision'))}" if base else ""
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages whose numerics or formats an output depends on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

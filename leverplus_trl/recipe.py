@@ -12,9 +12,191 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Reads recipes."""
+"""
+Reads recipes: YAML whose values keep the text that the file has, until the type of their key is known.
+
+So `labels: [yes, no]` stays two texts, `learning_rate: 1e-4` is a number, and a key that stands twice is an error.
+"""
 
 import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+_TAG = "tag:yaml.org,2002:"
+#: YAML's kinds of plain scalars. Every other one (dates, for instance) is text here.
+_KINDS = {_TAG + kind: kind for kind in ("null", "bool", "int", "float")}
+_OTHERS = tuple(_TAG + kind for kind in ("str", "timestamp", "value", "merge", "seq", "map"))
+
+
+class UsageError(ValueError):
+    """A mistake in a recipe or on the command line; the message says where, what was expected and what to do."""
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """
+    A single value as it was written.
+
+    Args:
+        text (`str`):
+            Its text.
+        kind (`str`, *optional*, defaults to `"text"`):
+            What YAML takes it for: `"null"`, `"bool"`, `"int"`, `"float"` or `"text"`.
+        quoted (`bool`, *optional*, defaults to `False`):
+            Whether it is text because it was written in quotes.
+        typed (`bool`, *optional*, defaults to `False`):
+            Whether it is a word of the command line.
+        given (`bool`, *optional*, defaults to `False`):
+            Whether it is a value of Python that is no text.
+    """
+
+    text: str
+    kind: str = "text"
+    quoted: bool = False
+    typed: bool = False
+    given: bool = False
+
+    def __str__(self) -> str:
+        return repr(self.text) if self.quoted or not self.text else self.text
+
+
+#: A value of a recipe: a [`Scalar`], a list of values, or a mapping of them.
+Raw = Scalar | list | dict
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    What a recipe says.
+
+    Args:
+        path (`str`):
+            The file, for messages.
+        values (`dict[str, Raw]`):
+            Its values by key, as they were written.
+        lines (`dict[str, int]`):
+            The line of each key.
+    """
+
+    path: str
+    values: dict[str, Raw] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+
+    def place(self, key: str) -> str:
+        """Where a key stands, for messages."""
+        return f"{self.path}, line {self.lines[key]}" if key in self.lines else self.path
+
+    def text(self, key: str) -> str | None:
+        """The text of a single value; `None` if it is null or not there."""
+        value = self.values.get(key)
+        if value is None or (isinstance(value, Scalar) and value.kind == "null"):
+            return None
+        if not isinstance(value, Scalar):
+            raise UsageError(f"{self.place(key)}: {key} is {shown(value)}; expected a single text.")
+        return value.text
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """
+    Reads a recipe.
+
+    Raises:
+        [`UsageError`]: no such file, no YAML mapping, or a key that stands twice.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UsageError(f"There is no recipe {str(path)!r}; name a YAML file.") from error
+    except IsADirectoryError as error:
+        raise UsageError(f"The recipe {str(path)!r} is a folder; name a YAML file.") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The recipe {str(path)!r} can't be read as UTF-8 text: {error}.") from error
+    return parse_recipe(text, str(path))
+
+
+def parse_recipe(text: str, path: str) -> Recipe:
+    """
+    A recipe from its text.
+
+    Raises:
+        [`UsageError`]: no YAML mapping, or a key that stands twice.
+    """
+    reader = _Reader(path)
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if not isinstance(node, yaml.MappingNode):
+            raise UsageError(f"{path}: a recipe must be a mapping of keys to values, whose first key is `stage`.")
+        values = reader.mapping(node, ())
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"{path}, line {line}: the recipe is no valid YAML: {error.problem}.") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: the recipe is no valid YAML: {' '.join(str(error).split())}.") from error
+    return Recipe(path, values, {key.value: key.start_mark.line + 1 for key, _ in node.value})
+
+
+class _Reader:
+    """Turns nodes of YAML into values, and refuses what a recipe can't mean."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def value(self, node: yaml.Node, parents: tuple[yaml.Node, ...]) -> Raw:
+        if any(node is parent for parent in parents):
+            raise self._error(node, "an alias (*) names a value that it stands in; write the value out")
+        if node.tag not in _KINDS and node.tag not in _OTHERS:
+            raise self._error(node, f"the tag {node.tag.replace(_TAG, '!!')} has no meaning in a recipe; leave it out")
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, (*parents, node))
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*parents, node)) for item in node.value]
+        return Scalar(node.value, _KINDS.get(node.tag, "text"), quoted=node.style is not None)
+
+    def mapping(self, node: yaml.MappingNode, parents: tuple[yaml.Node, ...]) -> dict[str, Raw]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._error(key, "a key is a list or a mapping; expected text")
+            if key.value in lines:
+                raise self._error(key, f"the key {key.value!r} was set in line {lines[key.value]} already; keep one")
+            lines[key.value] = key.start_mark.line + 1
+        yaml.SafeLoader("").flatten_mapping(node)  # `<<: *other`
+        return {key.value: self.value(value, parents) for key, value in node.value}
+
+    def _error(self, node: yaml.Node, message: str) -> UsageError:
+        return UsageError(f"{self.path}, line {node.start_mark.line + 1}: {message}.")
+
+
+def raw(value: Any) -> Raw:
+    """A value of Python as a recipe would say it."""
+    if value is None:
+        return Scalar("null", "null")
+    if isinstance(value, dict):
+        return {str(key): raw(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [raw(one) for one in value]
+    if isinstance(value, bool):
+        return Scalar(str(value).lower(), "bool", given=True)
+    if isinstance(value, int):
+        return Scalar(str(int(value)), "int", given=True)
+    if isinstance(value, float):
+        return Scalar(repr(float(value)), "float", given=True)
+    return Scalar(str(value), quoted=isinstance(value, str), given=not isinstance(value, (str, Path)))
+
+
+def shown(value: Raw) -> str:
+    """A value as it was written, in short, for messages."""
+    if isinstance(value, dict):
+        text = "{" + ", ".join(f"{key}: {shown(one)}" for key, one in value.items()) + "}"
+    elif isinstance(value, list):
+        text = "[" + ", ".join(map(shown, value)) + "]"
+    else:
+        text = str(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
 
 
 def named_folder(entry: str) -> tuple[str | None, str]:

@@ -30,9 +30,9 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
+from .environment import versions
 from .folder_locks import WHOLE, make_folder, other_shards, recording, remove_empty, take_lock
 from .output_files import RESULTS, delete_results, delete_unfinished, first_result, write_atomically, write_json
-from .provenance import versions
 from .shard import Shard
 
 
@@ -46,7 +46,7 @@ FREE_KEYS = (
     "hub_token",
 )
 #: Recipe keys of one launch; they are not recorded.
-LAUNCH_KEYS = ("num_shards", "shard_index", "overwrite")
+LAUNCH_KEYS = ("num_shards", "shard_index", "overwrite", "quiet", "verbose", "traceback")
 #: What made an output, beside it.
 RECORD = "provenance.json"
 #: What the first launch finds out where the recipe does not say, and later ones take over; see [`RunFolder.settle`].

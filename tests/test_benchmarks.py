@@ -17,10 +17,10 @@ import sys
 
 import pytest
 import torch
+import yaml
 from paths import ROOT
 
 from leverplus_trl import VLMArguments, make_task
-from leverplus_trl.launch import read_recipe
 from leverplus_trl.tasks import TaskArguments
 from leverplus_trl.vlms.counting import CountingVLM
 
@@ -116,7 +116,7 @@ def test_recipe_costs_of_rollouts_count_every_answer_of_the_annotators(recipe_co
     """Two sequences a query: both are answered, all different answers are scored behind them, and one without them."""
     task = make_task(TaskArguments(metric="okvqa_accuracy"))
     vlm = CountingVLM(recipe_costs["flamingo"](VLMArguments(vlm="", memory_mb=64), task).vlm)
-    recipe = read_recipe(ROOT / "recipes" / "okvqa_flamingo_3b" / "30_rollouts.yaml")
+    recipe = yaml.safe_load((ROOT / "recipes" / "okvqa_flamingo_3b" / "30_rollouts.yaml").read_text())
     few = {"num_rollouts": 2, "num_beams": 1, "num_samples": 0, "num_similar": 0, "selector": None}
     recipe = {name: value for name, value in (recipe | few).items() if name not in ("similarities", "temperatures")}
     asked, _ = recipe_costs["ask"]("rollouts", recipe, "okvqa", 2, vlm)

@@ -32,17 +32,18 @@ from paths import ROOT
 from leverplus_trl import __main__ as runner
 from leverplus_trl import cli
 from leverplus_trl.launch import (
-    OF_ONE_PROCESS,
     PATIENCE,
     PREPARE,
     STAGES,
     find_accelerate_config,
-    read_recipe,
-    set_up_log,
     stage_command,
+    stage_of,
     start_stage,
 )
+from leverplus_trl.log import OF_ONE_PROCESS, set_up_log
+from leverplus_trl.recipe import read_recipe
 from leverplus_trl.run_folder import RunFolder
+from leverplus_trl.scripts.parsers import make_parser
 from leverplus_trl.scripts.stage_arguments import StageArguments
 from leverplus_trl.vlms.out_of_memory import run_or_halve
 
@@ -63,14 +64,14 @@ ACCELERATE_CONFIGS = sorted(ROOT.glob("accelerate_configs/*.yaml"))
 def test_every_recipe_is_understood_by_its_stage(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     recipe = read_recipe(path)
-    if recipe["stage"] == PREPARE and "script" in recipe:
-        assert Path(recipe["script"]).is_file()
+    stage = stage_of(recipe)
+    if stage == PREPARE and recipe.text("script"):
+        assert Path(recipe.text("script")).is_file()
         return  # the script's own tests parse it
-    if recipe.get("accelerate_config"):
-        assert find_accelerate_config(recipe["accelerate_config"]).is_file()
-    script = importlib.import_module(f"leverplus_trl.scripts.{recipe['stage']}")
-    script.make_parser().parse_args_and_config(["--config", str(path)])
-    tens = {PREPARE: "00", **STAGES}[recipe["stage"]][0]
+    if recipe.text("accelerate_config"):
+        assert find_accelerate_config(recipe.text("accelerate_config")).is_file()
+    make_parser(stage).parse_args_and_config(["--config", str(path)])
+    tens = {PREPARE: "00", **STAGES}[stage][0]
     assert path.name[0] == tens  # a second recipe of a stage has another unit place
 
 
@@ -90,8 +91,7 @@ def test_every_command_of_a_recipe_script_is_understood_by_its_stage(command, tm
         if Path(module).is_file():  # a script that prepares something; its own tests parse its recipes
             continue
         assert (module, name) == ("-m", "leverplus_trl.cli")
-        script = importlib.import_module(f"leverplus_trl.scripts.{stage}")
-        parsed = script.make_parser().parse_args_and_config(arguments)
+        parsed = make_parser(stage).parse_args_and_config(arguments)
         outputs += [args.output_dir for args in parsed if hasattr(args, "output_dir")]
     assert len(outputs) > 5 and len(set(outputs)) == len(outputs)
 
@@ -192,16 +192,12 @@ def test_the_accelerate_configs_are_all_there():
 
 def test_commands(monkeypatch):
     monkeypatch.chdir(ROOT)
-    plain = stage_command("beams", ["--config", "r.yaml"], {"stage": "beams"})
-    assert plain[1:] == ["-m", "leverplus_trl.scripts.beams", "--config", "r.yaml"]
-    launched = stage_command("beams", [], {"accelerate_config": "ddp_cpu"})
-    assert launched[1:4] == ["-m", "accelerate.commands.launch", "--config_file"]
+    plain = stage_command("beams", ["--config", "r.yaml"])
+    assert plain[1:] == ["-m", "leverplus_trl.scripts", "beams", "--config", "r.yaml"]
+    launched = stage_command("beams", [], "ddp_cpu")
+    assert launched[1:4] == ["-m", "leverplus_trl.accelerate_launch", "--config_file"]
     assert Path(launched[4]).name == "ddp_cpu.yaml"
-    assert launched[5:] == ["--main_process_port", "0", "-m", "leverplus_trl.scripts.beams"]
-    prepared = stage_command(PREPARE, ["--config", "r.yaml"], {"stage": PREPARE, "script": "make.py"})
-    assert prepared[1:] == ["make.py", "--config", "r.yaml"]
-    built_in = stage_command(PREPARE, ["--config", "r.yaml"], {"stage": PREPARE, "dataset": "okvqa"})
-    assert built_in[1:] == ["-m", "leverplus_trl.scripts.prepare", "--config", "r.yaml"]
+    assert launched[5:] == ["--main_process_port", "0", "-m", "leverplus_trl.scripts", "beams"]
     with pytest.raises(ValueError, match=r"No accelerate config 'zero9': neither a file nor one of ddp, ddp_cpu"):
         find_accelerate_config("zero9")
 
@@ -209,10 +205,12 @@ def test_commands(monkeypatch):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("- a\n", "must be a mapping whose first key is `stage`"),
+        ("- a\n", "must be a mapping of keys to values, whose first key is `stage`"),
         ("dataset: x\nstage: beams\n", "whose first key is `stage`"),
-        ("stage: bemas\n", "says `stage: bemas`; stages are prepare, beams"),
-        ("stage: [", "Can't read the recipe"),
+        ("stage: bemas\n", r"r\.yaml, line 1: stage is bemas; expected one of prepare, beams.*Did you mean beams\?"),
+        ("stage: null\n", "line 1: stage is null; expected one of prepare"),
+        ("stage: [beams]\n", r"stage is \[beams\]; expected a single text"),
+        ("stage: [", "line 1: the recipe is no valid YAML: expected the node content"),
         ("", "must be a mapping"),
     ],
 )
@@ -220,44 +218,62 @@ def test_bad_recipes_are_refused(tmp_path, text, message):
     file = tmp_path / "r.yaml"
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_recipe(file)
+        stage_of(read_recipe(file))
 
 
-def test_recipes_are_read_before_the_first_one_runs(tmp_path, monkeypatch):
-    (tmp_path / "10.yaml").write_text("stage: beams\n")
-    monkeypatch.setattr(runner, "run_stage", lambda *_: pytest.fail("a stage was run"))
-    with pytest.raises(SystemExit, match="Can't read the recipe"):
-        runner.main([str(tmp_path / "10.yaml"), str(tmp_path / "20.yaml")])
+MINIMAL = {
+    "beams": "stage: beams\ndataset: x\nvlm: y\noutput_dir: z\n",
+    "sft": "stage: sft\ndataset: x\nbeams: y\noutput_dir: z\n",
+    "report": "stage: report\ndataset: x\nevaluation: y\noutput_dir: z\n",
+}
 
 
-def test_recipes_run_in_order_and_a_failure_stops(tmp_path, monkeypatch):
+def test_recipes_are_checked_before_the_first_one_runs(tmp_path, monkeypatch, capsys):
+    (tmp_path / "10.yaml").write_text(MINIMAL["beams"])
+    (tmp_path / "20.yaml").write_text(MINIMAL["sft"] + "top_n: 0\n")
+    monkeypatch.setattr(runner, "run_checked", lambda *_: pytest.fail("a stage was run"))
+    for second, message in (("21.yaml", "There is no recipe"), ("20.yaml", "line 5: top_n is 0; expected a whole")):
+        with pytest.raises(SystemExit) as ended:
+            runner.main([str(tmp_path / "10.yaml"), str(tmp_path / second)])
+        assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_recipes_run_in_order_and_a_failure_stops(tmp_path, monkeypatch, capsys):
     files = []
-    for stage in ("beams", "sft", "report"):
+    for stage, text in MINIMAL.items():
         files.append(str(tmp_path / f"{stage}.yaml"))
-        Path(files[-1]).write_text(f"stage: {stage}\n")
+        Path(files[-1]).write_text(text)
     ran = []
-    monkeypatch.setattr(runner, "run_stage", lambda stage, *_: ran.append(stage) or (stage == "sft"))
-    with pytest.raises(SystemExit, match=r"sft\.yaml failed with status"):
+    monkeypatch.setattr(runner, "run_checked", lambda stage, words: ran.append(stage) or 7 * (stage == "sft"))
+    with pytest.raises(SystemExit) as ended:
         runner.main(files)
-    assert ran == ["beams", "sft"]
-    with pytest.raises(SystemExit):
-        runner.main([*files, "--seed", "1"])  # one value can't be meant for all of them
+    assert ended.value.code == 7 and ran == ["beams", "sft"]
+    with pytest.raises(SystemExit) as ended:
+        runner.main([*files, "--seed", "1"])
+    assert ended.value.code == 2
+    assert "error: --seed was given to several recipes at once" in capsys.readouterr().err
 
 
-def test_the_command_line_refuses_a_recipe_of_another_stage(tmp_path):
+def test_a_dry_run_says_something_of_every_recipe(tmp_path, monkeypatch, capsys):
+    files = []
+    for stage, text in MINIMAL.items():
+        files.append(str(tmp_path / f"{stage}.yaml"))
+        Path(files[-1]).write_text(text)
+    ran = []
+    monkeypatch.setattr(runner, "run_checked", lambda stage, words: ran.append((stage, words[-1])) or 0)
+    with pytest.raises(SystemExit) as ended:
+        runner.main(["--dry_run", *files])
+    assert ended.value.code == 0 and ran == [("beams", "--dry_run")]
+    said = capsys.readouterr().out
+    assert said.count("The recipe is valid") == 2 and "sft would write z." in said
+
+
+def test_the_command_line_refuses_a_recipe_of_another_stage(tmp_path, capsys):
     (tmp_path / "r.yaml").write_text("stage: sft\n")
-    with pytest.raises(SystemExit, match="is a recipe for the stage 'sft', not 'beams'"):
+    with pytest.raises(SystemExit) as ended:
         cli.main(["beams", "--config", str(tmp_path / "r.yaml")])
-
-
-def test_help_explains_every_field():
-    done = subprocess.run(
-        [sys.executable, "-m", "leverplus_trl.cli", "beams", "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0
-    for option in ("--num_candidates", "--insertion", "--max_batch_tokens", "--on_bad_example"):
-        assert option in done.stdout
-    assert "Candidates of each query (K)" in done.stdout
+    assert ended.value.code == 2
+    assert "line 1: this recipe is for the stage sft, not beams" in capsys.readouterr().err
 
 
 def test_a_recipe_under_accelerate_launch_runs_in_the_processes_there_are(tmp_path):
@@ -269,7 +285,7 @@ def test_a_recipe_under_accelerate_launch_runs_in_the_processes_there_are(tmp_pa
         text=True,
         cwd=ROOT,
     )
-    assert done.returncode != 0 and "beam_sise" in done.stderr
+    assert done.returncode != 0 and "unknown key beam_sise: did you mean beam_size?" in done.stderr
 
 
 def come_late(stage, port):
@@ -297,7 +313,7 @@ def halve(folder):
     logging.getLogger().handlers.clear()  # those of pytest
     state = PartialState()
     sys.stderr = open(folder / f"stderr-{state.process_index}", "w", buffering=1)  # noqa: SIM115
-    set_up_log(state)
+    set_up_log(state.is_main_process, state.process_index)
     RunFolder(str(folder / "run"), "beams", {})
     logging.getLogger("leverplus_trl.scripts.beams").info("news")
     logging.getLogger("leverplus_trl.vlms.base_vlm").warning("alike everywhere")
@@ -315,9 +331,8 @@ def halve(folder):
 def test_a_process_that_runs_out_of_memory_says_so_with_its_rank_and_the_rest_is_said_once(tmp_path):
     assert Launch(2, halve, tmp_path).wait() == [0, 0]
     main, other = ((tmp_path / f"stderr-{rank}").read_text().splitlines() for rank in range(2))
-    assert main == ["news", "alike everywhere", "of another library"]
-    assert other[0] == "[rank 1] of another library" and other[1].startswith("[rank 1] Out of memory with")
-    assert len(other) == 2
+    assert main == ["news", "alike everywhere"]  # another library speaks in the log alone
+    assert len(other) == 1 and other[0].startswith("[rank 1] Out of memory with")
     log = (tmp_path / "run" / "run.log").read_text().splitlines()
     assert len(log) == 4 and sum("alike everywhere" in line for line in log) == 1
     (said,) = [line for line in log if "[rank 1]" in line]

@@ -30,9 +30,9 @@ from pathlib import Path
 from datasets import Dataset, Features, Value
 from PIL import Image
 from tqdm import tqdm
-from trl import TrlParser
 from world import CARELESS_FRAMES, KINDS, LEXICON, QUESTIONS, SPLITS, WRONG_SHARE, make_example
 
+from leverplus_trl.recipe_parser import RecipeParser
 from leverplus_trl.schema import EXAMPLES
 
 
@@ -119,8 +119,7 @@ def dataset_card(args: DatasetArguments, files: dict[str, str]) -> str:
 
 
 def main() -> None:
-    parser = TrlParser(DatasetArguments)
-    (args,) = parser.parse_args_and_config()
+    (args,) = RecipeParser([DatasetArguments]).parse_args_and_config()
     output_dir = Path(args.output_dir)
     (output_dir / "data").mkdir(parents=True, exist_ok=True)
     files = {}

@@ -37,8 +37,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from trl import TrlParser
 from world import IMAGE_SIZE, QUESTIONS
+
+from leverplus_trl.recipe_parser import RecipeParser
 
 
 MAX_POSITIONS = 32
@@ -276,8 +277,7 @@ def evaluate(model: CLIPModel, tokenizer, num_pictures: int, num_held_out: int =
 
 
 def main() -> None:
-    parser = TrlParser(CLIPTrainingArguments)
-    (args,) = parser.parse_args_and_config()
+    (args,) = RecipeParser([CLIPTrainingArguments]).parse_args_and_config()
     torch.set_num_threads(args.num_threads)
     transformers.set_seed(args.seed)
     output_dir = Path(args.output_dir)

@@ -37,10 +37,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AutoModelForImageTextToText, GenerationConfig, Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb
-from trl import TrlParser
 from vlm_evaluation import VLMEvaluation, image_features, run_language_model
 from vlm_format import MAX_POSITIONS, MERGE_SIZE, PATCH_SIZE, build_processor
 from world import COLOURS, CONCEPTS, FRAMES, SHAPES, TEXTURES, render
+
+from leverplus_trl.recipe_parser import RecipeParser
 
 
 HEADS_LAYER = 2  # its output feeds the heads that name concepts
@@ -239,8 +240,7 @@ def save(model, processor, output_dir: Path) -> None:
 
 
 def main() -> None:
-    parser = TrlParser(VLMTrainingArguments)
-    (args,) = parser.parse_args_and_config()
+    (args,) = RecipeParser([VLMTrainingArguments]).parse_args_and_config()
     torch.set_num_threads(args.num_threads)
     transformers.set_seed(args.seed)
     output_dir = Path(args.output_dir)

@@ -36,9 +36,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from datasets import Dataset, Features, Value
-from trl import TrlParser
 
-from leverplus_trl.provenance import versions
+from leverplus_trl.environment import versions
+from leverplus_trl.recipe_parser import RecipeParser
 from leverplus_trl.schema import EXAMPLES
 from leverplus_trl.tables import write_tables
 
@@ -232,7 +232,7 @@ def link_models(folders: dict[str, Path], output_dir: Path) -> None:
 
 
 def main() -> None:
-    (args,) = TrlParser(PrepareArguments).parse_args_and_config()
+    (args,) = RecipeParser([PrepareArguments]).parse_args_and_config()
     output_dir = Path(args.output_dir)
     folders = find_models()
     output_dir.mkdir(parents=True, exist_ok=True)

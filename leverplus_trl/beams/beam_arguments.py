@@ -16,6 +16,7 @@
 
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
 from .beam_search import INSERTIONS, OBJECTIVES
 
 
@@ -55,30 +56,33 @@ class BeamArguments:
             Seed of the sequences that the preflight draws.
     """
 
-    output_dir: str = field(metadata={"help": "Where the beams and ledger tables go."})
+    output_dir: str = field(metadata={"help": "Where the beams and ledger tables go.", "path": "folder"})
     query_splits: list[str] = field(
-        default_factory=lambda: ["train"], metadata={"help": "Splits whose examples are queries."}
+        default_factory=lambda: ["train"],
+        metadata={"help": "Splits whose examples are queries.", "not_empty": True, "unique": True},
     )
-    num_queries: int | None = field(default=None, metadata={"help": "Only the first so many queries of each split."})
-    num_shots: int = field(default=2, metadata={"help": "Demonstrations in a sequence (S)."})
-    beam_size: int = field(default=5, metadata={"help": "Sequences kept for each query (B)."})
-    insertion: str = field(default="left", metadata={"help": "left | right: where a new demonstration goes."})
-    objective: str = field(default="cumulative", metadata={"help": "cumulative | marginal: what beams are ranked by."})
-    score: str = field(default="prob", metadata={"help": "prob | logprob | metric: the scale of InfoScore."})
-    unit_size: int = field(default=8, metadata={"help": "Queries in a unit of work."})
-    preflight_seed: int = field(default=0, metadata={"help": "Seed of the preflight's random sequences."})
+    num_queries: int | None = field(
+        default=None, metadata={"help": "Only the first so many queries of each split.", "min": 1}
+    )
+    num_shots: int = field(default=2, metadata={"help": "Demonstrations in a sequence (S).", "min": 1})
+    beam_size: int = field(default=5, metadata={"help": "Sequences kept for each query (B).", "min": 1})
+    insertion: str = field(
+        default="left", metadata={"help": "left | right: where a new demonstration goes.", "choices": INSERTIONS}
+    )
+    objective: str = field(
+        default="cumulative",
+        metadata={"help": "cumulative | marginal: what beams are ranked by.", "choices": OBJECTIVES},
+    )
+    score: str = field(
+        default="prob", metadata={"help": "prob | logprob | metric: the scale of InfoScore.", "choices": SCORES}
+    )
+    unit_size: int = field(default=8, metadata={"help": "Queries in a unit of work.", "min": 1})
+    preflight_seed: int = field(default=0, metadata={"help": "Seed of the preflight's random sequences.", "min": 0})
 
     def __post_init__(self):
-        for name, options in {"insertion": INSERTIONS, "objective": OBJECTIVES, "score": SCORES}.items():
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(options)}.")
-        for name in ("num_shots", "beam_size", "unit_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        check_fields(self)
         sliced = [split for split in self.query_splits if "[" in split]
         if sliced:
             raise ValueError(
                 f"query_splits holds the slice {sliced[0]!r}; name whole splits, and cut them by num_queries."
             )
-        if self.num_queries is not None and self.num_queries < 1:
-            raise ValueError(f"num_queries is {self.num_queries}; it must be at least 1, or left out for all.")

@@ -17,6 +17,7 @@
 import logging
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
 from ..recipe import named_folder
 from .methods import METHODS, ORACLE, POOL_SUFFIX, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
 
@@ -57,47 +58,53 @@ class EvaluationArguments:
             Queries in a unit of work.
     """
 
-    output_dir: str = field(metadata={"help": "Where predictions/ and results.json go."})
+    output_dir: str = field(metadata={"help": "Where predictions/ and results.json go.", "path": "folder"})
     eval_split: str = field(default="test", metadata={"help": "Split of the queries."})
-    num_queries: list[int] | None = field(
-        default=None, metadata={"help": "Only the first so many queries; several numbers are nested test sets."}
+    num_queries: list[int] | int | None = field(
+        default=None,
+        metadata={
+            "help": "Only the first so many queries; several numbers are nested test sets.",
+            "min": 1,
+            "not_empty": True,
+        },
     )
     methods: list[str] | None = field(
-        default=None, metadata={"help": "Methods to compare; all that data, encoder, selectors and beams allow."}
+        default=None,
+        metadata={
+            "help": "Methods to compare; all that data, encoder, selectors and beams allow.",
+            "choices": METHODS,
+            "unique": True,
+        },
     )
-    shots: list[int] = field(default_factory=lambda: [1, 2, 4], metadata={"help": "Numbers of demonstrations."})
+    shots: list[int] = field(
+        default_factory=lambda: [1, 2, 4],
+        metadata={"help": "Numbers of demonstrations.", "min": 1, "not_empty": True, "unique": True},
+    )
     method_seeds: list[int] = field(
-        default_factory=lambda: [0], metadata={"help": "Seeds of the methods that draw at random."}
+        default_factory=lambda: [0],
+        metadata={"help": "Seeds of the methods that draw at random.", "min": 0, "not_empty": True, "unique": True},
     )
     selectors: list[str] = field(
-        default_factory=list, metadata={"help": "Selectors as NAME=PATH or PATH; one name may have several (seeds)."}
+        default_factory=list,
+        metadata={"help": "Selectors as NAME=PATH or PATH; one name may have several (seeds).", "path": "folder"},
     )
-    beams: str | None = field(default=None, metadata={"help": "Beams of the queries: candidates, and the oracle."})
+    beams: str | None = field(
+        default=None, metadata={"help": "Beams of the queries: candidates, and the oracle.", "path": "folder"}
+    )
     order_probes: int = field(
-        default=50, metadata={"help": "Queries that are also asked with shuffled demonstrations, at the most shots."}
+        default=50,
+        metadata={"help": "Queries that are also asked with shuffled demonstrations, at the most shots.", "min": 0},
     )
-    unit_size: int = field(default=25, metadata={"help": "Queries in a unit of work."})
+    unit_size: int = field(default=25, metadata={"help": "Queries in a unit of work.", "min": 1})
 
     def __post_init__(self):
+        check_fields(self)
         if isinstance(self.num_queries, int):  # as recipes say it
             self.num_queries = [self.num_queries]
-        if self.num_queries is not None and (not self.num_queries or min(self.num_queries) < 1):
-            raise ValueError(f"num_queries is {self.num_queries}; expected numbers of at least 1, or nothing for all.")
-        if not self.method_seeds or len(set(self.method_seeds)) < len(self.method_seeds):
-            raise ValueError(f"method_seeds is {self.method_seeds}; expected one seed or several different ones.")
-        if self.order_probes < 0:
-            raise ValueError(f"order_probes is {self.order_probes}; expected a number of queries, or 0 for none.")
-        if self.unit_size < 1:
-            raise ValueError(f"unit_size is {self.unit_size}; expected at least 1.")
-        unknown = [method for method in self.methods or () if method not in METHODS]
-        if unknown:
-            raise ValueError(f"Unknown method {unknown[0]!r}; expected some of {', '.join(METHODS)}.")
         if "[" in self.eval_split:
             raise ValueError(
                 f"eval_split is the slice {self.eval_split!r}; name a whole split, and cut it by num_queries."
             )
-        if not self.shots or min(self.shots) < 1:
-            raise ValueError(f"shots is {self.shots}; expected numbers of at least 1 (zero-shot is always answered).")
         taken = [
             name
             for name in self.selector_paths

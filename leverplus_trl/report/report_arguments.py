@@ -16,6 +16,8 @@
 
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
+
 
 @dataclass
 class ReportArguments:
@@ -39,24 +41,30 @@ class ReportArguments:
             Title of the report; by default the name of the first evaluation.
     """
 
-    evaluation: list[str] = field(
-        metadata={"help": "Folders that the evaluate stage wrote, on the same queries, each FOLDER or LABEL=FOLDER."}
+    evaluation: list[str] | str = field(
+        metadata={
+            "help": "Folders that the evaluate stage wrote, on the same queries, each FOLDER or LABEL=FOLDER.",
+            "path": "folder",
+            "not_empty": True,
+        }
     )
-    output_dir: str = field(metadata={"help": "Folder for index.html, report.md, the CSV files and the charts."})
-    beams: str | None = field(default=None, metadata={"help": "Beams, for their analysis and to show them."})
-    training: list[str] | None = field(
-        default=None, metadata={"help": "Selectors whose training is shown, each FOLDER or LABEL=FOLDER."}
+    output_dir: str = field(
+        metadata={"help": "Folder for index.html, report.md, the CSV files and the charts.", "path": "folder"}
     )
-    num_gallery_queries: int = field(default=500, metadata={"help": "Queries to browse in the page."})
+    beams: str | None = field(
+        default=None, metadata={"help": "Beams, for their analysis and to show them.", "path": "folder"}
+    )
+    training: list[str] | str | None = field(
+        default=None,
+        metadata={"help": "Selectors whose training is shown, each FOLDER or LABEL=FOLDER.", "path": "folder"},
+    )
+    num_gallery_queries: int = field(default=500, metadata={"help": "Queries to browse in the page.", "min": 0})
     title: str | None = field(default=None, metadata={"help": "Title of the report; default: the evaluation's name."})
 
     def __post_init__(self):
+        check_fields(self)
         # A recipe may name a single folder without a list.
         if isinstance(self.evaluation, str):
             self.evaluation = [self.evaluation]
         if isinstance(self.training, str):
             self.training = [self.training]
-        if not self.evaluation:
-            raise ValueError("evaluation is empty; expected one folder or several that the evaluate stage wrote.")
-        if self.num_gallery_queries < 0:
-            raise ValueError(f"num_gallery_queries is {self.num_gallery_queries}; expected 0 or more.")

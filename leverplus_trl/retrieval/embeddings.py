@@ -36,8 +36,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BatchEncoding, CLIPModel
 
+from ..environment import versions
 from ..output_files import UNFINISHED, delete, naming
-from ..provenance import dataset_fingerprint, digest, model_revision, versions
+from ..provenance import dataset_fingerprint, digest, model_revision
 from ..tasks.images import DECODING, decode_image, have_images
 from ..weights import load_safetensors
 from .example_embeddings import COLUMNS, MODALITIES, ExampleEmbeddings, check_finite

@@ -16,6 +16,8 @@
 
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
+
 
 #: What each kind of similarity compares.
 SIMILARITIES = {"text_sim": ("text",), "image_sim": ("image",), "image_text_sim": ("image", "text")}
@@ -35,7 +37,10 @@ class SamplerArguments:
 
     encoder: str | None = field(
         default=None,
-        metadata={"help": "CLIP model or, for text_sim, sentence encoder that embeds examples: hub id or folder."},
+        metadata={
+            "help": "CLIP model or, for text_sim, sentence encoder that embeds examples: hub id or folder.",
+            "path": "folder",
+        },
     )
     encoder_revision: str | None = field(
         default=None, metadata={"help": "Branch, tag or commit of the encoder on the hub."}
@@ -44,21 +49,25 @@ class SamplerArguments:
         default="random",
         metadata={
             "help": "How candidates are drawn from the pool: random, text_sim, image_sim, image_text_sim (sum of both "
-            "similarities) or mix (half random, a quarter text-similar, a quarter image-similar)."
+            "similarities) or mix (half random, a quarter text-similar, a quarter image-similar).",
+            "choices": tuple(SAMPLERS),
         },
     )
-    num_candidates: int = field(default=64, metadata={"help": "Candidates of each query (K)."})
-    sampler_seed: int = field(default=0, metadata={"help": "Seed of the random part of the candidates."})
-    encoder_batch_size: int = field(default=64, metadata={"help": "Examples that the encoder embeds at once."})
+    num_candidates: int = field(default=64, metadata={"help": "Candidates of each query (K).", "min": 1})
+    sampler_seed: int = field(default=0, metadata={"help": "Seed of the random part of the candidates.", "min": 0})
+    encoder_batch_size: int = field(
+        default=64, metadata={"help": "Examples that the encoder embeds at once.", "min": 1}
+    )
     embeddings_dir: str | None = field(
         default=None,
-        metadata={"help": "Where embeddings are kept. Defaults to leverplus_trl/embeddings under HF_HOME."},
+        metadata={
+            "help": "Where embeddings are kept. Defaults to leverplus_trl/embeddings under HF_HOME.",
+            "path": "folder",
+        },
     )
 
     def __post_init__(self) -> None:
-        check_sampler(self.sampler, self.num_candidates)
-        if self.encoder_batch_size < 1:
-            raise ValueError(f"encoder_batch_size is {self.encoder_batch_size}; expected at least 1.")
+        check_fields(self)
         if SAMPLERS[self.sampler] and not self.encoder:
             raise ValueError(f"The sampler {self.sampler!r} compares embeddings: set `encoder`, or take 'random'.")
 

@@ -17,6 +17,7 @@
 
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
 from ..retrieval.sampler_arguments import SIMILARITIES
 
 
@@ -68,70 +69,60 @@ class RolloutArguments:
             Queries in a unit of work.
     """
 
-    beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger of the queries."})
-    output_dir: str = field(metadata={"help": "Where the rollouts table and summary.json go."})
-    selector: str | None = field(default=None, metadata={"help": "Folder or hub id of the selector to sample."})
+    beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger of the queries.", "path": "folder"})
+    output_dir: str = field(metadata={"help": "Where the rollouts table and summary.json go.", "path": "folder"})
+    selector: str | None = field(
+        default=None, metadata={"help": "Folder or hub id of the selector to sample.", "path": "folder"}
+    )
     query_splits: list[str] = field(
-        default_factory=lambda: ["train", "validation"], metadata={"help": "Splits whose examples are queries."}
+        default_factory=lambda: ["train", "validation"],
+        metadata={"help": "Splits whose examples are queries.", "not_empty": True, "unique": True},
     )
-    num_queries: int | None = field(default=None, metadata={"help": "Only the first so many queries of each split."})
+    num_queries: int | None = field(
+        default=None, metadata={"help": "Only the first so many queries of each split.", "min": 1}
+    )
     num_shots: int | None = field(
-        default=None, metadata={"help": "Demonstrations in a sequence (S); that of the beams if not given."}
+        default=None, metadata={"help": "Demonstrations in a sequence (S); that of the beams if not given.", "min": 1}
     )
-    num_rollouts: int = field(default=16, metadata={"help": "Sequences of a query (G); random ones fill up."})
-    num_beams: int = field(default=5, metadata={"help": "Sequences from the beams."})
-    num_samples: int = field(default=3, metadata={"help": "Draws from the selector at each temperature."})
+    num_rollouts: int = field(
+        default=16, metadata={"help": "Sequences of a query (G); random ones fill up.", "min": 2}
+    )
+    num_beams: int = field(default=5, metadata={"help": "Sequences from the beams.", "min": 0})
+    num_samples: int = field(default=3, metadata={"help": "Draws from the selector at each temperature.", "min": 0})
     temperatures: list[float] = field(
-        default_factory=lambda: [1.0, 1.3], metadata={"help": "Temperatures the selector is sampled at."}
+        default_factory=lambda: [1.0, 1.3],
+        metadata={"help": "Temperatures the selector is sampled at.", "above": 0, "unique": True},
     )
     similarities: list[str] | None = field(
         default=None,
         metadata={
             "help": f"Similarities whose top candidates are taken, of {', '.join(SIMILARITIES)}; default: "
-            "image_text_sim, or text_sim without images."
+            "image_text_sim, or text_sim without images.",
+            "choices": tuple(SIMILARITIES),
+            "unique": True,
         },
     )
-    num_similar: int = field(default=1, metadata={"help": "Sequences by each similarity."})
-    rollout_seed: int = field(default=0, metadata={"help": "Seed of all draws."})
+    num_similar: int = field(default=1, metadata={"help": "Sequences by each similarity.", "min": 0})
+    rollout_seed: int = field(default=0, metadata={"help": "Seed of all draws.", "min": 0})
     previous_rollouts: str | None = field(
-        default=None, metadata={"help": "Earlier rollouts of the same VLM, prompt and data, to be taken over."}
+        default=None,
+        metadata={"help": "Earlier rollouts of the same VLM, prompt and data, to be taken over.", "path": "folder"},
     )
     encoder: str | None = field(
-        default=None, metadata={"help": "Encoder of the embeddings; that of the selector, else of the beams."}
+        default=None,
+        metadata={"help": "Encoder of the embeddings; that of the selector, else of the beams.", "path": "folder"},
     )
     encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
-    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
-    unit_size: int = field(default=8, metadata={"help": "Queries in a unit of work."})
+    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept.", "path": "folder"})
+    unit_size: int = field(default=8, metadata={"help": "Queries in a unit of work.", "min": 1})
 
     def __post_init__(self):
+        check_fields(self)
         self.temperatures = [float(temperature) for temperature in self.temperatures]
-        self._check_numbers()
-        unknown = [kind for kind in self.similarities or () if kind not in SIMILARITIES]
-        if unknown:
-            raise ValueError(f"Unknown similarity {unknown[0]!r}; expected some of {', '.join(SIMILARITIES)}.")
-        if any(not 0.0 < temperature < float("inf") for temperature in self.temperatures):
-            raise ValueError(
-                f"temperatures is {self.temperatures}; logits are divided by them: expected finite numbers above 0."
-            )
-        for name in ("temperatures", "similarities", "query_splits"):
-            named = getattr(self, name) or ()
-            if len(set(named)) < len(named):
-                raise ValueError(f"{name} is {getattr(self, name)}, which names something twice.")
         sliced = [split for split in self.query_splits if "[" in split]
-        if sliced or not self.query_splits:
-            raise ValueError(
-                f"query_splits is {self.query_splits}; name whole splits, at least one, and cut them by num_queries."
-            )
+        if sliced:
+            raise ValueError(f"query_splits is {self.query_splits}; name whole splits, and cut them by num_queries.")
         self.check_room()
-
-    def _check_numbers(self) -> None:
-        least = dict.fromkeys(("num_beams", "num_samples", "num_similar"), 0)
-        least |= dict.fromkeys(("num_queries", "num_shots", "unit_size"), 1)
-        for name, minimum in (least | {"num_rollouts": 2}).items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                reason = "; a group of one has nothing to compare with" * (name == "num_rollouts")
-                raise ValueError(f"{name} is {value}; it must be at least {minimum}{reason}.")
 
     def check_room(self, stop: bool = False) -> None:
         """Raises `ValueError` if the sources are asked for more sequences than a group holds."""

@@ -22,13 +22,14 @@ leverplus beams --config recipes/demo/10_beams.yaml
 """
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
-from trl import TrlParser
 
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
 from ..beams.beam_analysis import describe, write_analysis
@@ -39,10 +40,12 @@ from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
+from ..stage_process import run_stage_here
 from ..tables import push_tables
 from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
 from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
 from ..vlms.estimate import Job, dry_run
+from . import parsers
 from .stage_arguments import ShardedStageArguments
 
 
@@ -52,20 +55,7 @@ logger = logging.getLogger("leverplus_trl.scripts.beams")  # as a module that is
 LAST_FILE = "README.md"
 
 
-def make_parser() -> TrlParser:
-    return TrlParser(
-        (
-            ShardedStageArguments,
-            DataArguments,
-            TaskArguments,
-            VLMArguments,
-            SamplerArguments,
-            BeamArguments,
-            HubArguments,
-        ),
-        prog="leverplus beams",
-        description="Score ordered demonstrations with a frozen VLM; store the best sequences and the whole ledger.",
-    )
+make_parser = partial(parsers.make_parser, "beams")
 
 
 def main(
@@ -183,4 +173,4 @@ def job_to_estimate(
 
 
 if __name__ == "__main__":
-    main(*make_parser().parse_args_and_config())
+    sys.exit(run_stage_here("beams", sys.argv[1:]))

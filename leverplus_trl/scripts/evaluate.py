@@ -23,13 +23,14 @@ leverplus evaluate --config recipes/demo/50_evaluate.yaml
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from trl import TrlParser
 
 from ..evaluation.baselines import Choices, choose, oracle, reordered
 from ..evaluation.evaluation import read_results, summarize, write_results
@@ -54,12 +55,14 @@ from ..run_folder import RunFolder, read_record
 from ..schema import BEAMS, LEDGER, PREDICTIONS
 from ..selectors import DemonstrationSelection, DemonstrationSelector
 from ..selectors.collapse import CollapseMeasures, measure_collapse
+from ..stage_process import run_stage_here
 from ..tables import read_table, table_provenance, write_tables
 from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request, VLMArguments, load_vlm, preflight, prompt_hash
 from ..vlms.estimate import Job, dry_run
 from ..vlms.prompt_hash import prompt_differences
+from . import parsers
 from .stage_arguments import ShardedStageArguments
 
 
@@ -83,12 +86,7 @@ What the VLM answered behind demonstrations that a method chose, put in another 
 against METHOD in the predictions of the same evaluation, at the same shots and seed."""
 
 
-def make_parser() -> TrlParser:
-    return TrlParser(
-        (ShardedStageArguments, DataArguments, TaskArguments, VLMArguments, SamplerArguments, EvaluationArguments),
-        prog="leverplus evaluate",
-        description="Answer test queries with what the selector, every baseline and the oracle choose.",
-    )
+make_parser = partial(parsers.make_parser, "evaluate")
 
 
 def main(
@@ -440,4 +438,4 @@ def selector_collapse(
 
 
 if __name__ == "__main__":
-    main(*make_parser().parse_args_and_config())
+    sys.exit(run_stage_here("evaluate", sys.argv[1:]))

@@ -21,14 +21,15 @@ leverplus grpo --config recipes/demo/40_grpo.yaml
 """
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset
 from transformers import AutoModel, AutoProcessor, set_seed
-from trl import TrlParser
 
 from ..hub import check_run_writable, push_run
 from ..launch import start_stage
@@ -39,6 +40,7 @@ from ..run_folder import RunFolder
 from ..schema import ROLLOUTS
 from ..selectors import BaseSelectorConfig, BaseSelectorModel, GPT2SelectorConfig, read_selector_config
 from ..selectors.encoder_lora import copied_encoder, copy_encoder
+from ..stage_process import run_stage_here
 from ..tables import read_table, table_provenance
 from ..tasks import DataArguments, load_examples
 from ..trainer import (
@@ -53,6 +55,7 @@ from ..trainer import (
 from ..trainer.offline_grpo_losses import has_spread
 from ..trainer.saving import COMPLETE
 from ..trainer.verdicts import grpo_verdict
+from . import parsers
 from .grpo_arguments import GRPOArguments
 from .stage_arguments import StageArguments
 from .training import (
@@ -79,12 +82,7 @@ class FoundEncoder(NamedTuple):
     copied: bool
 
 
-def make_parser() -> TrlParser:
-    return TrlParser(
-        (StageArguments, DataArguments, GRPOArguments, OfflineGRPOConfig),
-        prog="leverplus grpo",
-        description="Train a selector by reward on stored rollouts.",
-    )
+make_parser = partial(parsers.make_parser, "grpo")
 
 
 def main(
@@ -278,4 +276,4 @@ def build(
 
 
 if __name__ == "__main__":
-    main(*make_parser().parse_args_and_config())
+    sys.exit(run_stage_here("grpo", sys.argv[1:]))

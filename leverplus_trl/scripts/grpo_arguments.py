@@ -16,6 +16,8 @@
 
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
+
 
 @dataclass
 class GRPOArguments:
@@ -49,16 +51,21 @@ class GRPOArguments:
             Memory for prepared images, where the selector encodes them itself (v2_lora).
     """
 
-    selector: str = field(metadata={"help": "Folder or hub id of the selector to go on from."})
-    rollouts: str = field(metadata={"help": "Folder or hub id of the rollouts table."})
+    selector: str = field(metadata={"help": "Folder or hub id of the selector to go on from.", "path": "folder"})
+    rollouts: str = field(metadata={"help": "Folder or hub id of the rollouts table.", "path": "folder"})
     selector_revision: str | None = field(default=None, metadata={"help": "Hub revision of the selector."})
     rollouts_revision: str | None = field(default=None, metadata={"help": "Hub revision of the rollouts."})
     train_split: str = field(default="train", metadata={"help": "Split of the rollouts to learn from."})
     eval_split: str | None = field(
         default="validation", metadata={"help": "Split of the rollouts that chooses the best weights; null for none."}
     )
-    encoder: str | None = field(default=None, metadata={"help": "Where the selector's encoder lies by now."})
+    encoder: str | None = field(
+        default=None, metadata={"help": "Where the selector's encoder lies by now.", "path": "folder"}
+    )
     encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
-    encoder_batch_size: int = field(default=64, metadata={"help": "Examples embedded at once."})
-    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
-    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora."})
+    encoder_batch_size: int = field(default=64, metadata={"help": "Examples embedded at once.", "min": 1})
+    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept.", "path": "folder"})
+    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora.", "min": 0})
+
+    def __post_init__(self):
+        check_fields(self)

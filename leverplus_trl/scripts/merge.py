@@ -27,19 +27,21 @@ so any machine that has the dataset will do.
 import json
 import logging
 import shlex
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
-from trl import TrlParser
 
 from ..hub import check_writable
-from ..launch import set_up_log
+from ..log import set_up_log
 from ..run_folder import RECORD, RunFolder, differences, read_record
+from ..stage_process import run_stage_here
 from ..tables import push_tables
 from ..work_units import MANIFEST, files_by_split
-from . import beams, evaluate, rollouts
+from . import beams, evaluate, parsers, rollouts
 from .merge_arguments import MergeArguments
 
 
@@ -49,17 +51,12 @@ logger = logging.getLogger("leverplus_trl.scripts.merge")  # as a module that is
 SCRIPTS = {"beams": beams, "rollouts": rollouts, "evaluate": evaluate}
 
 
-def make_parser() -> TrlParser:
-    return TrlParser(
-        (MergeArguments,),
-        prog="leverplus merge",
-        description="Write the tables of a job whose shards (--num_shards) are all done.",
-    )
+make_parser = partial(parsers.make_parser, "merge")
 
 
 def main(merge_args: MergeArguments) -> None:
     state = PartialState(cpu=True)
-    set_up_log(state)
+    set_up_log(True, 0, merge_args.quiet, merge_args.verbose)
     if state.num_processes > 1:
         raise ValueError(f"`leverplus merge` was started in {state.num_processes} processes; it takes one.")
     output = Path(merge_args.output_dir)
@@ -163,4 +160,4 @@ def what_to_run(folders: Sequence[Path], stage: str, missing: Sequence[int]) -> 
 
 
 if __name__ == "__main__":
-    main(*make_parser().parse_args_and_config())
+    sys.exit(run_stage_here("merge", sys.argv[1:]))

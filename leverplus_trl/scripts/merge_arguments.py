@@ -16,9 +16,12 @@
 
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
+from .stage_arguments import OutputArguments
+
 
 @dataclass
-class MergeArguments:
+class MergeArguments(OutputArguments):
     """
     What is merged.
 
@@ -29,5 +32,13 @@ class MergeArguments:
             Folders of shards that had one each; they are left as they are.
     """
 
-    output_dir: str = field(metadata={"help": "Folder that the shards shared, or where the tables are to go."})
-    shards: list[str] = field(default_factory=list, metadata={"help": "Folders of shards that had one each."})
+    output_dir: str = field(
+        metadata={"help": "Folder that the shards shared, or where the tables are to go.", "path": "folder"}
+    )
+    shards: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Folders of shards that had one each.", "path": "folder", "unique": True},
+    )
+
+    def __post_init__(self):
+        check_fields(self)

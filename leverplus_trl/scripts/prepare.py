@@ -24,12 +24,13 @@ A recipe of this stage that has a `script` runs that script instead.
 """
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 
 from datasets import Dataset
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from trl import TrlParser
 
 from ..data_sources import (
     DATA_SOURCES,
@@ -46,7 +47,9 @@ from ..launch import start_stage
 from ..output_files import UNFINISHED, delete, naming, write_atomically
 from ..provenance import dataset_fingerprint
 from ..run_folder import RunFolder
+from ..stage_process import run_stage_here
 from ..tables import write_tables
+from . import parsers
 from .prepare_arguments import PrepareArguments
 from .stage_arguments import StageArguments
 
@@ -54,12 +57,7 @@ from .stage_arguments import StageArguments
 logger = logging.getLogger("leverplus_trl.scripts.prepare")  # as a module that is run, __name__ is "__main__"
 
 
-def make_parser() -> TrlParser:
-    return TrlParser(
-        (StageArguments, PrepareArguments),
-        prog="leverplus prepare",
-        description="Make an examples table of a published dataset, from its official files or from the hub.",
-    )
+make_parser = partial(parsers.make_parser, "prepare")
 
 
 def main(stage_args: StageArguments, args: PrepareArguments) -> None:
@@ -124,4 +122,4 @@ def write(
 
 
 if __name__ == "__main__":
-    main(*make_parser().parse_args_and_config())
+    sys.exit(run_stage_here("prepare", sys.argv[1:]))

@@ -14,13 +14,10 @@
 
 """The recipe keys of the stage `prepare`."""
 
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-import yaml
-
 from ..data_sources.names import DATASETS
+from ..fields import check_fields
 
 
 ON_BAD_EXAMPLE = ("skip", "raise")
@@ -61,30 +58,41 @@ class PrepareArguments:
             Take files that hold another number of records than the official ones.
     """
 
-    dataset: str = field(metadata={"help": " | ".join(DATASETS)})
-    output_dir: str = field(metadata={"help": "Where the dataset folder is written."})
-    root: str | None = field(default=None, metadata={"help": "Folder of the official files."})
-    image_root: str | None = field(default=None, metadata={"help": "Folder of the image folders; default: root."})
+    dataset: str = field(metadata={"help": " | ".join(DATASETS), "choices": DATASETS})
+    output_dir: str = field(metadata={"help": "Where the dataset folder is written.", "path": "folder"})
+    root: str | None = field(default=None, metadata={"help": "Folder of the official files.", "path": "folder"})
+    image_root: str | None = field(
+        default=None, metadata={"help": "Folder of the image folders; default: root.", "path": "folder"}
+    )
     hub_id: str | None = field(default=None, metadata={"help": "Hub dataset to read instead of official files."})
     hub_config: str | None = field(default=None, metadata={"help": "Its configuration."})
     hub_revision: str | None = field(default=None, metadata={"help": "Its revision."})
-    splits: list[str] | None = field(default=None, metadata={"help": "Splits to prepare; default: all with answers."})
-    num: dict | str | None = field(
-        default=None, metadata={"help": "Examples of each split, or a mapping such as {train: 5000}; default: all."}
+    splits: list[str] | None = field(
+        default=None,
+        metadata={"help": "Splits to prepare; default: all with answers.", "not_empty": True, "unique": True},
     )
-    seed: int = field(default=0, metadata={"help": "Decides about the order of the rows, and which ones num takes."})
+    num: dict[str, int] | int | None = field(
+        default=None,
+        metadata={"help": "Examples of each split, or a mapping such as {train: 5000}; default: all.", "min": 1},
+    )
+    seed: int = field(
+        default=0, metadata={"help": "Decides about the order of the rows, and which ones num takes.", "min": 0}
+    )
     holdout: int | None = field(
-        default=None, metadata={"help": "Cut so many examples off the first split, sharing no image with it."}
+        default=None,
+        metadata={"help": "Cut so many examples off the first split, sharing no image with it.", "min": 1},
     )
     embed_images: bool = field(default=False, metadata={"help": "Take image files into the table."})
-    on_bad_example: str = field(default="skip", metadata={"help": "skip | raise: what to do with unusable examples."})
+    on_bad_example: str = field(
+        default="skip",
+        metadata={"help": "skip | raise: what to do with unusable examples.", "choices": ON_BAD_EXAMPLE},
+    )
     allow_other_counts: bool = field(
         default=False, metadata={"help": "Take files with another number of records than the official ones."}
     )
 
     def __post_init__(self):
-        if self.dataset not in DATASETS:
-            raise ValueError(f"dataset is {self.dataset!r}; expected one of {', '.join(DATASETS)}.")
+        check_fields(self)
         if (self.root is None) == (self.hub_id is None):
             raise ValueError(
                 f"root is {self.root!r} and hub_id {self.hub_id!r}: set one of them, the folder of the official files "
@@ -93,21 +101,5 @@ class PrepareArguments:
         for name, needs in (("image_root", "root"), ("hub_config", "hub_id"), ("hub_revision", "hub_id")):
             if getattr(self, name) is not None and getattr(self, needs) is None:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, which needs `{needs}`.")
-        given = self.num
-        if isinstance(given, str) and given.isdecimal():  # on the command line
-            self.num = int(given)
-        elif isinstance(given, str) and given.startswith("{"):
-            with suppress(yaml.YAMLError):  # what can't be read stays text, which is refused
-                self.num = yaml.safe_load(given)
-        numbers = list(self.num.values()) if isinstance(self.num, Mapping) else [self.num]
-        if given is not None and not (numbers and all(type(number) is int and number >= 1 for number in numbers)):
-            raise ValueError(
-                f"num is {given!r}; expected 1 or more examples, or such a number for each split, as in "
-                "`{train: 5000, validation: 1000}`."
-            )
-        if self.holdout is not None and self.holdout < 1:
-            raise ValueError(f"holdout is {self.holdout}; expected 1 or more.")
-        if self.on_bad_example not in ON_BAD_EXAMPLE:
-            raise ValueError(
-                f"on_bad_example is {self.on_bad_example!r}; expected one of {', '.join(ON_BAD_EXAMPLE)}."
-            )
+        if self.num == {}:
+            raise ValueError("num is an empty mapping; expected such as {train: 5000, validation: 1000}.")

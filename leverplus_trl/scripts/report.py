@@ -24,11 +24,11 @@ figures included) and the charts.
 """
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-
-from trl import TrlParser
 
 from ..launch import start_stage
 from ..output_files import write_atomically
@@ -47,19 +47,16 @@ from ..report.tables import markdown_table
 from ..report.training import STATE, training_section
 from ..run_folder import RunFolder
 from ..schema import BEAMS
+from ..stage_process import run_stage_here
 from ..tasks import DataArguments, load_examples
+from . import parsers
 from .stage_arguments import StageArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.report")  # as a module that is run, __name__ is "__main__"
 
 
-def make_parser() -> TrlParser:
-    return TrlParser(
-        (StageArguments, DataArguments, ReportArguments),
-        prog="leverplus report",
-        description="Tables, charts and one self-contained page from one evaluation or several.",
-    )
+make_parser = partial(parsers.make_parser, "report")
 
 
 def main(stage_args: StageArguments, data_args: DataArguments, report_args: ReportArguments) -> None:
@@ -116,4 +113,4 @@ def training_folders(named: Sequence[str] | None, evaluations: Sequence[Evaluati
 
 
 if __name__ == "__main__":
-    main(*make_parser().parse_args_and_config())
+    sys.exit(run_stage_here("report", sys.argv[1:]))

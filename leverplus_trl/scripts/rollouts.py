@@ -22,14 +22,15 @@ leverplus rollouts --config recipes/demo/30_rollouts.yaml
 """
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
-from trl import TrlParser
 
 from ..beams.beam_arguments import METRIC
 from ..hub import check_writable
@@ -47,6 +48,7 @@ from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
 from ..selectors import BaseSelectorConfig, DemonstrationSelector, read_selector_config
 from ..selectors.encoder_lora import copied_encoder
+from ..stage_process import run_stage_here
 from ..tables import push_tables, read_table, splits_of
 from ..tasks import (
     BaseTask,
@@ -60,6 +62,7 @@ from ..tasks import (
 )
 from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
 from ..vlms.estimate import Job, dry_run
+from . import parsers
 from .stage_arguments import ShardedStageArguments
 
 
@@ -77,12 +80,7 @@ class NamedEncoder(NamedTuple):
     commit: str
 
 
-def make_parser() -> TrlParser:
-    return TrlParser(
-        (ShardedStageArguments, DataArguments, TaskArguments, VLMArguments, RolloutArguments, HubArguments),
-        prog="leverplus rollouts",
-        description="Answer each query behind sequences from many sources with a frozen VLM; store every measure.",
-    )
+make_parser = partial(parsers.make_parser, "rollouts")
 
 
 def main(
@@ -395,4 +393,4 @@ def make_sources(
 
 
 if __name__ == "__main__":
-    main(*make_parser().parse_args_and_config())
+    sys.exit(run_stage_here("rollouts", sys.argv[1:]))

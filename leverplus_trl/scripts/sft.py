@@ -21,12 +21,13 @@ leverplus sft --config recipes/demo/20_sft.yaml
 """
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from functools import partial
 
 from datasets import Dataset
 from transformers import set_seed
-from trl import TrlParser
 
 from ..evaluation.methods import method_label
 from ..hub import check_run_writable, push_run
@@ -47,6 +48,7 @@ from ..selectors import (
     SelectorProcessor,
 )
 from ..selectors.encoder_lora import COPY, copied_encoder, copy_encoder
+from ..stage_process import run_stage_here
 from ..tables import read_table, table_provenance
 from ..tasks import DataArguments, load_examples
 from ..trainer import (
@@ -59,6 +61,7 @@ from ..trainer import (
 )
 from ..trainer.saving import COMPLETE
 from ..trainer.verdicts import baseline_regrets, sft_verdict
+from . import parsers
 from .sft_arguments import SFTArguments
 from .stage_arguments import StageArguments
 from .training import (
@@ -102,12 +105,7 @@ LORA_FIELDS = {
 FROM_THE_BEAMS = ("sampler", "num_candidates", "sampler_seed", "insertion", "score", "num_shots")
 
 
-def make_parser() -> TrlParser:
-    return TrlParser(
-        (StageArguments, DataArguments, SFTArguments, SelectorSFTConfig),
-        prog="leverplus sft",
-        description="Train a selector on beams and ledger.",
-    )
+make_parser = partial(parsers.make_parser, "sft")
 
 
 def main(
@@ -261,4 +259,4 @@ def encoder_of(sft_args: SFTArguments, recipe: dict) -> tuple[str, str | None]:
 
 
 if __name__ == "__main__":
-    main(*make_parser().parse_args_and_config())
+    sys.exit(run_stage_here("sft", sys.argv[1:]))

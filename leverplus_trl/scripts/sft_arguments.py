@@ -16,6 +16,7 @@
 
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
 from ..selectors.presets import ENCODINGS, PRESETS
 
 
@@ -60,55 +61,93 @@ class SFTArguments:
             batch, by `dataloader_num_workers` processes.
     """
 
-    beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger tables."})
+    beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger tables.", "path": "folder"})
     beams_revision: str | None = field(default=None, metadata={"help": "Hub revision of the beams."})
     train_split: str = field(default="train", metadata={"help": "Split of the beams to learn from."})
     eval_split: str | None = field(
         default="validation", metadata={"help": "Split of the beams that chooses the best checkpoint; null for none."}
     )
-    selector: str = field(default="v2", metadata={"help": f"Preset of the selector: {' | '.join(PRESETS)}."})
-    encoder: str | None = field(default=None, metadata={"help": "Frozen encoder; that of the beams if not given."})
+    selector: str = field(
+        default="v2", metadata={"help": f"Preset of the selector: {' | '.join(PRESETS)}.", "choices": tuple(PRESETS)}
+    )
+    encoder: str | None = field(
+        default=None, metadata={"help": "Frozen encoder; that of the beams if not given.", "path": "folder"}
+    )
     encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
-    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept."})
+    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept.", "path": "folder"})
     encoding: str | None = field(
-        default=None, metadata={"help": f"What describes query and demonstration: {' | '.join(ENCODINGS)}."}
+        default=None,
+        metadata={
+            "help": f"What describes query and demonstration: {' | '.join(ENCODINGS)}.",
+            "choices": tuple(ENCODINGS),
+        },
     )
-    query_features: list[str] | None = field(default=None, metadata={"help": "What describes a query: image, text."})
+    query_features: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "What describes a query: image, text.",
+            "choices": ("image", "text"),
+            "not_empty": True,
+            "unique": True,
+        },
+    )
     candidate_features: list[str] | None = field(
-        default=None, metadata={"help": "What describes a candidate: image, text, answer."}
+        default=None,
+        metadata={
+            "help": "What describes a candidate: image, text, answer.",
+            "choices": ("image", "text", "answer"),
+            "unique": True,
+        },
     )
-    hidden_size: int | None = field(default=None, metadata={"help": "Width of the selector."})
-    num_tower_layers: int | None = field(default=None, metadata={"help": "Linear layers of a tower."})
-    num_cross_attention_layers: int | None = field(default=None, metadata={"help": "Blocks of cross-attention."})
+    hidden_size: int | None = field(default=None, metadata={"help": "Width of the selector.", "min": 1})
+    num_tower_layers: int | None = field(default=None, metadata={"help": "Linear layers of a tower.", "min": 2})
+    num_cross_attention_layers: int | None = field(
+        default=None, metadata={"help": "Blocks of cross-attention.", "min": 0}
+    )
     candidate_encoder_layers: int | None = field(
-        default=None, metadata={"help": "Blocks in which candidates attend to each other."}
+        default=None, metadata={"help": "Blocks in which candidates attend to each other.", "min": 0}
     )
-    num_heads: int | None = field(default=None, metadata={"help": "Attention heads of a block."})
-    history: str | None = field(default=None, metadata={"help": "none | scalar_gate | vector_gate | gru."})
-    scoring: str | None = field(default=None, metadata={"help": "cosine | additive."})
-    diversity: str | None = field(default=None, metadata={"help": "none | mmr: mark down what is like a pick."})
+    num_heads: int | None = field(default=None, metadata={"help": "Attention heads of a block.", "min": 1})
+    history: str | None = field(
+        default=None,
+        metadata={
+            "help": "none | scalar_gate | vector_gate | gru.",
+            "choices": ("none", "scalar_gate", "vector_gate", "gru"),
+        },
+    )
+    scoring: str | None = field(
+        default=None, metadata={"help": "cosine | additive.", "choices": ("cosine", "additive")}
+    )
+    diversity: str | None = field(
+        default=None, metadata={"help": "none | mmr: mark down what is like a pick.", "choices": ("none", "mmr")}
+    )
     stop: bool | None = field(default=None, metadata={"help": "Whether it may pick fewer than asked for."})
     step_embeddings: bool | None = field(default=None, metadata={"help": "Whether it knows which step it is at."})
-    dropout: float | None = field(default=None, metadata={"help": "Dropout while training."})
-    initial_temperature: float | None = field(default=None, metadata={"help": "First temperature of the scores."})
-    learn_temperature: bool | None = field(default=None, metadata={"help": "Whether the temperature is trained."})
-    num_layers: int | None = field(default=None, metadata={"help": "Blocks of v0."})
-    max_shots: int | None = field(default=None, metadata={"help": "Most shots that v0 can be asked for."})
-    lora_r: int | None = field(default=None, metadata={"help": "Rank of the adapters of v2_lora."})
-    lora_alpha: float | None = field(
-        default=None, metadata={"help": "Adapters are multiplied by lora_alpha / lora_r."}
+    dropout: float | None = field(default=None, metadata={"help": "Dropout while training.", "min": 0, "below": 1})
+    initial_temperature: float | None = field(
+        default=None, metadata={"help": "First temperature of the scores.", "above": 0}
     )
-    lora_dropout: float | None = field(default=None, metadata={"help": "Dropout of the adapters while training."})
-    lora_bias: str | None = field(default=None, metadata={"help": "Biases that are trained: none | all | lora_only."})
-    lora_target_modules: list[str] | None = field(default=None, metadata={"help": "Layers that are adapted."})
+    learn_temperature: bool | None = field(default=None, metadata={"help": "Whether the temperature is trained."})
+    num_layers: int | None = field(default=None, metadata={"help": "Blocks of v0.", "min": 1})
+    max_shots: int | None = field(default=None, metadata={"help": "Most shots that v0 can be asked for.", "min": 1})
+    lora_r: int | None = field(default=None, metadata={"help": "Rank of the adapters of v2_lora.", "min": 1})
+    lora_alpha: float | None = field(
+        default=None, metadata={"help": "Adapters are multiplied by lora_alpha / lora_r.", "above": 0}
+    )
+    lora_dropout: float | None = field(
+        default=None, metadata={"help": "Dropout of the adapters while training.", "min": 0, "below": 1}
+    )
+    lora_bias: str | None = field(
+        default=None,
+        metadata={"help": "Biases that are trained: none | all | lora_only.", "choices": ("none", "all", "lora_only")},
+    )
+    lora_target_modules: list[str] | None = field(
+        default=None, metadata={"help": "Layers that are adapted.", "not_empty": True, "unique": True}
+    )
     copy_encoder: bool = field(default=False, metadata={"help": "Whether the encoder is copied to the output folder."})
-    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora."})
+    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora.", "min": 0})
 
     def __post_init__(self):
-        if self.selector not in PRESETS:
-            raise ValueError(f"selector is {self.selector!r}; expected one of {', '.join(PRESETS)}.")
-        if self.encoding is not None:
-            if self.encoding not in ENCODINGS:
-                raise ValueError(f"encoding is {self.encoding!r}; expected one of {', '.join(ENCODINGS)}.")
-            if self.query_features or self.candidate_features:
-                raise ValueError("Set either `encoding` or `query_features` and `candidate_features`, not both.")
+        check_fields(self)
+        if self.encoding is not None and (self.query_features or self.candidate_features):
+            raise ValueError("Set either `encoding` or `query_features` and `candidate_features`, not both.")

@@ -16,11 +16,21 @@
 
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
 from ..shard import Shard
 
 
+@dataclass(kw_only=True)
+class OutputArguments:
+    """How much is said on the terminal; the log of the output folder has it all."""
+
+    quiet: bool = field(default=False, metadata={"help": "Say only warnings and errors."})
+    verbose: bool = field(default=False, metadata={"help": "Say the warnings of other libraries, too."})
+    traceback: bool = field(default=False, metadata={"help": "Print the traceback of an error."})
+
+
 @dataclass
-class StageArguments:
+class StageArguments(OutputArguments):
     """
     What every recipe may say, whatever its stage.
 
@@ -44,9 +54,12 @@ class StageArguments:
         default=None,
         metadata={"help": "Accelerate config to launch with: a path or the name of a file in accelerate_configs/."},
     )
-    num_threads: int | None = field(default=None, metadata={"help": "CPU threads of one process."})
+    num_threads: int | None = field(default=None, metadata={"help": "CPU threads of one process.", "min": 1})
     dry_run: bool = field(default=False, metadata={"help": "Print what would be done and what it costs, then stop."})
     overwrite: bool = field(default=False, metadata={"help": "Delete earlier output in output_dir, and start anew."})
+
+    def __post_init__(self):
+        check_fields(self)
 
     def check(self, stage: str) -> None:
         """Raises `ValueError` if the recipe was written for another stage."""
@@ -72,12 +85,15 @@ class ShardedStageArguments(StageArguments):
             Which of them this is, counted from 0.
     """
 
-    num_shards: int = field(default=1, metadata={"help": "Launches among which the job is cut (a job array)."})
-    shard_index: int | None = field(default=None, metadata={"help": "Which of them this is, counted from 0."})
+    num_shards: int = field(
+        default=1, metadata={"help": "Launches among which the job is cut (a job array).", "min": 1}
+    )
+    shard_index: int | None = field(
+        default=None, metadata={"help": "Which of them this is, counted from 0.", "min": 0}
+    )
 
     def __post_init__(self):
-        if self.num_shards < 1:
-            raise ValueError(f"num_shards is {self.num_shards}; it must be at least 1.")
+        super().__post_init__()
         named = f"0 to {self.num_shards - 1}"
         if self.shard_index is None and self.num_shards > 1:
             raise ValueError(f"num_shards is {self.num_shards}: set shard_index, {named}, to say which one this is.")

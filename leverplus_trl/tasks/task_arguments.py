@@ -16,6 +16,7 @@
 
 from dataclasses import dataclass, field
 
+from ..fields import check_fields
 from ..metrics.names import METRIC_NAMES
 from .prompt_template import template_fields
 
@@ -45,22 +46,23 @@ class TaskArguments:
             Longest answer that is generated.
     """
 
-    task: str = field(default="vqa", metadata={"help": f"{' | '.join(TASK_NAMES)}."})
-    metric: str | None = field(default=None, metadata={"help": f"{' | '.join(METRIC_NAMES)}; that of the task."})
+    task: str = field(default="vqa", metadata={"help": f"{' | '.join(TASK_NAMES)}.", "choices": TASK_NAMES})
+    metric: str | None = field(
+        default=None, metadata={"help": f"{' | '.join(METRIC_NAMES)}; that of the task.", "choices": METRIC_NAMES}
+    )
     question_template: str | None = field(default=None, metadata={"help": "Prompt text with {question} in it."})
     answer_template: str | None = field(default=None, metadata={"help": "Words to answer with, {answer} in them."})
-    labels: list[str] | None = field(default=None, metadata={"help": "Classes of a classification task."})
-    max_new_tokens: int = field(default=10, metadata={"help": "Longest answer that is generated, in tokens."})
+    labels: list[str] | None = field(
+        default=None, metadata={"help": "Classes of a classification task.", "not_empty": True, "unique": True}
+    )
+    max_new_tokens: int = field(
+        default=10, metadata={"help": "Longest answer that is generated, in tokens.", "min": 1}
+    )
 
     def __post_init__(self):
-        if self.task not in TASK_NAMES:
-            raise ValueError(f"task is {self.task!r}; expected one of {', '.join(TASK_NAMES)}.")
-        if self.metric is not None and self.metric not in METRIC_NAMES:
-            raise ValueError(f"metric is {self.metric!r}; expected one of {', '.join(METRIC_NAMES)}.")
+        check_fields(self)
         self._check_templates()
         self._check_labels()
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {self.max_new_tokens}; an answer has at least one token.")
 
     def _check_templates(self):
         asked = template_fields(self.question_template or "{question}")
@@ -85,14 +87,7 @@ class TaskArguments:
     def _check_labels(self):
         if self.labels is None:
             return
-        if not isinstance(self.labels, list):
-            raise ValueError(f"labels is {self.labels!r}; expected a list of texts, such as [positive, negative].")
         for label in self.labels:
-            if not isinstance(label, str):
-                raise ValueError(
-                    f"labels holds {label!r}, which is no text: YAML reads yes, no, on, off, numbers and dates as "
-                    'values of other types. Write it in quotes, such as "yes".'
-                )
             if label != label.strip() or not label:
                 raise ValueError(f"labels holds {label!r}; expected a text without spaces around it.")
         names = [label.casefold() for label in self.labels]

@@ -21,6 +21,8 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
+from ..fields import check_fields
+
 
 LOSS_TYPES = ("listwise", "beams")
 SCORE_WEIGHTS = ("none", "softmax")
@@ -36,26 +38,41 @@ class TrainingFields:
     #: What an evaluation measures, and checkpoints can be chosen by.
     measures: ClassVar[tuple[str, ...]] = ()
 
+    output_dir: str = field(metadata={"help": "Where the selector goes.", "path": "folder"})
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
-    warmup_steps: float = field(default=0.05, metadata={"help": "Warm-up: steps, or a share of all below 1."})
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Queries in a batch, on each device."})
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "The same while evaluating."})
+    warmup_steps: float = field(
+        default=0.05, metadata={"help": "Warm-up: steps, or a share of all below 1.", "min": 0}
+    )
+    per_device_train_batch_size: int = field(
+        default=32, metadata={"help": "Queries in a batch, on each device.", "min": 1}
+    )
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "The same while evaluating.", "min": 1})
     eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: no | steps | epoch."})
-    eval_steps: float = field(default=0.1, metadata={"help": "Steps between evaluations, or a share of all below 1."})
+    eval_steps: float = field(
+        default=0.1, metadata={"help": "Steps between evaluations, or a share of all below 1.", "above": 0}
+    )
     save_strategy: str = field(default="steps", metadata={"help": "When to save: no | steps | epoch | best."})
-    save_steps: float = field(default=0.1, metadata={"help": "Steps between checkpoints, or a share of all below 1."})
-    save_total_limit: int = field(default=1, metadata={"help": "Checkpoints kept, besides the best one."})
-    logging_steps: float = field(default=0.02, metadata={"help": "Steps between logs, or a share of all below 1."})
+    save_steps: float = field(
+        default=0.1, metadata={"help": "Steps between checkpoints, or a share of all below 1.", "above": 0}
+    )
+    save_total_limit: int = field(default=1, metadata={"help": "Checkpoints kept, besides the best one.", "min": 1})
+    logging_steps: float = field(
+        default=0.02, metadata={"help": "Steps between logs, or a share of all below 1.", "above": 0}
+    )
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best checkpoint, not the last."})
     remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Without effect: batches are gathered from tensors, not from columns."}
+        default=False,
+        metadata={"help": "Without effect: batches are gathered from tensors, not from columns.", "hidden": True},
     )
     dataloader_pin_memory: bool = field(default=False, metadata={"help": "Whether batches go to pinned memory."})
     hub_strategy: str = field(default="end", metadata={"help": "A selector is pushed once, when it is trained: end."})
-    label_smoothing_factor: float = field(default=0.0, metadata={"help": "Without effect on selectors."})
-    max_steps: int = field(default=-1, metadata={"help": "Optimizer steps, in place of num_train_epochs."})
+    label_smoothing_factor: float = field(
+        default=0.0, metadata={"help": "Without effect on selectors.", "hidden": True}
+    )
+    max_steps: int = field(default=-1, metadata={"help": "Optimizer steps, in place of num_train_epochs.", "min": -1})
     logging_nan_inf_filter: bool = field(
-        default=False, metadata={"help": "Without effect: a loss that is NaN or infinite stops the run."}
+        default=False,
+        metadata={"help": "Without effect: a loss that is NaN or infinite stops the run.", "hidden": True},
     )
 
     def check(self) -> None:
@@ -92,7 +109,7 @@ class TrainingFields:
 
 @dataclass
 class SFTFields(TrainingFields):
-    """Those of [`SelectorSFTConfig`], which explains them."""
+    """How the selector is trained on the scores."""
 
     measures: ClassVar[tuple[str, ...]] = (
         *("loss", "regret", "recall", "info_score", "info_score_coverage"),
@@ -102,16 +119,30 @@ class SFTFields(TrainingFields):
     loss_type: str = field(default="listwise", metadata={"help": "listwise | beams: what the policy is drawn to."})
     tau: float = field(default=0.03, metadata={"help": "Temperature of the targets, on the scale of the scores."})
     top_n: int = field(default=5, metadata={"help": "Beams of each query that the beams loss imitates."})
+
+    loss_type: str = field(
+        default="listwise", metadata={"help": "listwise | beams: what the policy is drawn to.", "choices": LOSS_TYPES}
+    )
+    tau: float = field(
+        default=0.03, metadata={"help": "Temperature of the targets, on the scale of the scores.", "above": 0}
+    )
+    top_n: int = field(default=5, metadata={"help": "Beams of each query that the beams loss imitates.", "min": 1})
     score_weights: str = field(
-        default="none", metadata={"help": "none | softmax: how the beams loss weighs the beams of a query."}
+        default="none",
+        metadata={"help": "none | softmax: how the beams loss weighs the beams of a query.", "choices": SCORE_WEIGHTS},
     )
     label_smoothing: float = field(
-        default=0.0, metadata={"help": "Share of each target that is spread over all candidates in question."}
+        default=0.0,
+        metadata={
+            "help": "Share of each target that is spread over all candidates in question.",
+            "min": 0,
+            "below": 1,
+        },
     )
     # What follows are other defaults for fields of TrainingArguments: a selector trains from scratch.
-    learning_rate: float = field(default=3e-3, metadata={"help": "Highest learning rate."})
-    weight_decay: float = field(default=1.0, metadata={"help": "Weight decay of matrices."})
-    num_train_epochs: float = field(default=50.0, metadata={"help": "How often each query is seen."})
+    learning_rate: float = field(default=3e-3, metadata={"help": "Highest learning rate.", "min": 0})
+    weight_decay: float = field(default=1.0, metadata={"help": "Weight decay of matrices.", "min": 0})
+    num_train_epochs: float = field(default=50.0, metadata={"help": "How often each query is seen.", "above": 0})
     metric_for_best_model: str = field(
         default="eval_regret", metadata={"help": "What the best checkpoint is best in."}
     )
@@ -119,16 +150,8 @@ class SFTFields(TrainingFields):
 
     def check(self) -> None:
         """Raises `ValueError` for values that make no sense, alone or together."""
+        check_fields(self, SFTFields)
         super().check()
-        for name, options in {"loss_type": LOSS_TYPES, "score_weights": SCORE_WEIGHTS}.items():
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(options)}.")
-        if not self.tau > 0.0:
-            raise ValueError(f"tau is {self.tau}; scores are divided by it, so it must be above 0 (0.03, say).")
-        if self.top_n < 1:
-            raise ValueError(f"top_n is {self.top_n}; the loss needs at least 1 beam.")
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing is {self.label_smoothing}; expected a share from 0 to below 1.")
         if self.score_weights != "none" and self.loss_type != "beams":
             raise ValueError(
                 f"score_weights is {self.score_weights!r}, but loss_type {self.loss_type!r} reads the scores of all "
@@ -138,7 +161,7 @@ class SFTFields(TrainingFields):
 
 @dataclass
 class OfflineGRPOFields(TrainingFields):
-    """Those of [`OfflineGRPOConfig`], which explains them."""
+    """How the selector is trained on the rewards."""
 
     measures: ClassVar[tuple[str, ...]] = (
         *("expected_reward", "sft_expected_reward", "expected_reward_gain", "greedy_reward", "greedy_reward_coverage"),
@@ -146,35 +169,62 @@ class OfflineGRPOFields(TrainingFields):
     )
 
     reward_funcs: list[str] = field(
-        default_factory=lambda: ["accuracy"], metadata={"help": "Rewards: names, or package.module:function."}
+        default_factory=lambda: ["accuracy"],
+        metadata={"help": "Rewards: names, or package.module:function.", "not_empty": True, "unique": True},
     )
-    reward_weights: list[float] | None = field(default=None, metadata={"help": "Weight of each; 1 if not given."})
+    reward_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weight of each; 1 if not given.", "not_empty": True}
+    )
     scale_rewards: str = field(
-        default="group", metadata={"help": "group | batch | none: whose standard deviation rewards are divided by."}
+        default="group",
+        metadata={
+            "help": "group | batch | none: whose standard deviation rewards are divided by.",
+            "choices": SCALE_REWARDS,
+        },
     )
-    advantage_clip: float = field(default=5.0, metadata={"help": "Largest advantage, in either direction."})
-    rce_epochs: float = field(default=2.0, metadata={"help": "Epochs of the warm-up, of all num_train_epochs."})
-    rce_tau_start: float = field(default=2.0, metadata={"help": "Temperature of the weights when it begins."})
-    rce_tau_end: float = field(default=0.5, metadata={"help": "Temperature of the weights when it ends."})
-    curriculum_top_k: int = field(default=3, metadata={"help": "Best sequences of a group that count at first."})
-    curriculum_epochs: float = field(default=1.0, metadata={"help": "Epochs after the warm-up with these alone."})
-    num_iterations: int = field(default=2, metadata={"help": "Optimizer steps in a row on each batch."})
-    epsilon: float = field(default=0.2, metadata={"help": "How far below 1 a ratio may fall."})
-    epsilon_high: float | None = field(default=None, metadata={"help": "How far above 1; epsilon if not given."})
-    importance_sampling_level: str = field(default="step", metadata={"help": "step | sequence: what has a ratio."})
+    advantage_clip: float = field(
+        default=5.0, metadata={"help": "Largest advantage, in either direction.", "above": 0}
+    )
+    rce_epochs: float = field(
+        default=2.0, metadata={"help": "Epochs of the warm-up, of all num_train_epochs.", "min": 0}
+    )
+    rce_tau_start: float = field(
+        default=2.0, metadata={"help": "Temperature of the weights when it begins.", "above": 0}
+    )
+    rce_tau_end: float = field(default=0.5, metadata={"help": "Temperature of the weights when it ends.", "above": 0})
+    curriculum_top_k: int = field(
+        default=3, metadata={"help": "Best sequences of a group that count at first.", "min": 1}
+    )
+    curriculum_epochs: float = field(
+        default=1.0, metadata={"help": "Epochs after the warm-up with these alone.", "min": 0}
+    )
+    num_iterations: int = field(default=2, metadata={"help": "Optimizer steps in a row on each batch.", "min": 1})
+    epsilon: float = field(default=0.2, metadata={"help": "How far below 1 a ratio may fall.", "above": 0, "below": 1})
+    epsilon_high: float | None = field(
+        default=None, metadata={"help": "How far above 1; epsilon if not given.", "above": 0}
+    )
+    importance_sampling_level: str = field(
+        default="step", metadata={"help": "step | sequence: what has a ratio.", "choices": IMPORTANCE_SAMPLING_LEVELS}
+    )
     loss_type: str = field(
-        default="grpo", metadata={"help": "grpo | dr_grpo: mean of a sequence's steps, or their sum over a constant."}
+        default="grpo",
+        metadata={
+            "help": "grpo | dr_grpo: mean of a sequence's steps, or their sum over a constant.",
+            "choices": GRPO_LOSS_TYPES,
+        },
     )
-    beta: float = field(default=0.04, metadata={"help": "Weight of the KL to the SFT policy, or its first value."})
+    beta: float = field(
+        default=0.04, metadata={"help": "Weight of the KL to the SFT policy, or its first value.", "min": 0}
+    )
     adaptive_beta: bool = field(default=True, metadata={"help": "Whether beta keeps the KL in kl_low..kl_high."})
-    kl_low: float = field(default=0.01, metadata={"help": "Beta falls below this KL."})
-    kl_high: float = field(default=0.1, metadata={"help": "Beta rises above this KL."})
+    kl_low: float = field(default=0.01, metadata={"help": "Beta falls below this KL.", "min": 0})
+    kl_high: float = field(default=0.1, metadata={"help": "Beta rises above this KL.", "above": 0})
     behaviour_weights: bool = field(default=False, metadata={"help": "Weight sequences by pi / b where b is known."})
-    behaviour_weight_cap: float = field(default=2.0, metadata={"help": "Largest such weight."})
+    behaviour_weight_cap: float = field(default=2.0, metadata={"help": "Largest such weight.", "above": 0})
     disable_dropout: bool = field(default=True, metadata={"help": "Whether dropout is off."})
     # What follows are other defaults for fields of TrainingArguments: a selector goes on from where SFT left it.
-    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
-    num_train_epochs: float = field(default=10.0, metadata={"help": "How often each query is seen."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate.", "min": 0})
+    num_train_epochs: float = field(default=10.0, metadata={"help": "How often each query is seen.", "above": 0})
     metric_for_best_model: str = field(
         default="eval_expected_reward", metadata={"help": "What the best checkpoint is best in."}
     )
@@ -182,22 +232,12 @@ class OfflineGRPOFields(TrainingFields):
 
     def check(self) -> None:
         """Raises `ValueError` for values that make no sense, alone or together."""
+        check_fields(self, OfflineGRPOFields)
         super().check()
-        self._check_options()
-        self._check_ranges()
+        self._check_together()
         self._check_stages()
 
-    def _check_options(self) -> None:
-        options = {
-            "scale_rewards": SCALE_REWARDS,
-            "loss_type": GRPO_LOSS_TYPES,
-            "importance_sampling_level": IMPORTANCE_SAMPLING_LEVELS,
-        }
-        for name, known in options.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}.")
-        if not self.reward_funcs:
-            raise ValueError("reward_funcs is empty; name at least one reward, such as accuracy.")
+    def _check_together(self) -> None:
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
             raise ValueError(
                 f"reward_weights has {len(self.reward_weights)} values for the {len(self.reward_funcs)} rewards "
@@ -208,20 +248,7 @@ class OfflineGRPOFields(TrainingFields):
                 "With importance_sampling_level 'sequence' a sequence is a single term, so there are no steps for "
                 "loss_type 'dr_grpo' to add up; set loss_type: grpo or importance_sampling_level: step."
             )
-
-    def _check_ranges(self) -> None:
-        for name in ("rce_tau_start", "rce_tau_end", "advantage_clip", "behaviour_weight_cap", "epsilon"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0.")
-        for name in ("rce_epochs", "curriculum_epochs", "beta", "kl_low"):
-            if not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it can't be below 0.")
-        for name in ("num_iterations", "curriculum_top_k"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if not self.epsilon < 1.0:
-            raise ValueError(f"epsilon is {self.epsilon}; a ratio is never below 0, so epsilon must be below 1.")
-        if self.epsilon_high is not None and not self.epsilon_high >= self.epsilon:
+        if self.epsilon_high is not None and self.epsilon_high < self.epsilon:
             raise ValueError(
                 f"epsilon_high is {self.epsilon_high}, below epsilon {self.epsilon}; it is meant to leave room to "
                 "rise: raise it, or leave it out to use epsilon."

@@ -17,6 +17,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ..fields import check_fields
+
 
 PROMPT_FORMATS = ("auto", "chat", "plain")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -68,31 +70,35 @@ class VLMArguments:
     vlm: str = field(metadata={"help": "Hub id or folder of the VLM (or of a causal LM, for tasks without images)."})
     vlm_revision: str | None = field(default=None, metadata={"help": "Hub revision of the VLM."})
     gguf_file: str | None = field(default=None, metadata={"help": "gguf file in that folder, if it is stored so."})
-    dtype: str = field(default="float32", metadata={"help": "Type the weights are loaded as."})
+    dtype: str = field(default="float32", metadata={"help": "Type the weights are loaded as.", "choices": DTYPES})
     attn_implementation: str = field(default="sdpa", metadata={"help": "Attention implementation of transformers."})
-    quantization: str | None = field(default=None, metadata={"help": "4bit | 8bit, by bitsandbytes."})
-    device_map: str | None = field(
-        default=None, metadata={"help": f"{' | '.join(DEVICE_MAPS)}: one model over all devices of the process."}
+    quantization: str | None = field(
+        default=None, metadata={"help": "4bit | 8bit, by bitsandbytes.", "choices": QUANTIZATIONS}
     )
-    prompt_format: str = field(default="auto", metadata={"help": "auto | chat | plain."})
+    device_map: str | None = field(
+        default=None,
+        metadata={
+            "help": f"{' | '.join(DEVICE_MAPS)}: one model over all devices of the process.",
+            "choices": DEVICE_MAPS,
+        },
+    )
+    prompt_format: str = field(default="auto", metadata={"help": "auto | chat | plain.", "choices": PROMPT_FORMATS})
     system_prompt: str | None = field(default=None, metadata={"help": "Text at the start of every prompt."})
     prompt_date: str = field(
         default="2024-07-26", metadata={"help": "Date, as YYYY-MM-DD, for chat templates that write today's."}
     )
     score_end_token: bool = field(default=False, metadata={"help": "Score the token that ends the answer, too."})
-    max_batch_tokens: int = field(default=8192, metadata={"help": "Tokens in one batch, padding included."})
+    max_batch_tokens: int = field(default=8192, metadata={"help": "Tokens in one batch, padding included.", "min": 1})
     memory_mb: int | None = field(
-        default=None, metadata={"help": "MB beside the model for image features, keys, values and activations."}
+        default=None,
+        metadata={"help": "MB beside the model for image features, keys, values and activations.", "min": 1},
     )
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Whether code that comes with the model may run."}
     )
 
     def __post_init__(self):
-        if self.prompt_format not in PROMPT_FORMATS:
-            raise ValueError(f"prompt_format is {self.prompt_format!r}; expected one of {', '.join(PROMPT_FORMATS)}.")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}.")
+        check_fields(self)
         try:
             # YAML makes a date of it.
             self.prompt_date = datetime.strptime(str(self.prompt_date), "%Y-%m-%d").date().isoformat()
@@ -100,18 +106,8 @@ class VLMArguments:
             raise ValueError(
                 f"prompt_date is {self.prompt_date!r}; expected a date as YYYY-MM-DD, e.g. 2024-07-26."
             ) from error
-        if self.quantization is not None and self.quantization not in QUANTIZATIONS:
-            raise ValueError(
-                f"quantization is {self.quantization!r}; expected one of {', '.join(QUANTIZATIONS)}, or nothing."
-            )
         if self.quantization is not None and self.gguf_file is not None:
             raise ValueError(
                 f"quantization is {self.quantization!r} and gguf_file is {self.gguf_file!r}, whose weights are "
                 "quantised as they are stored. Leave quantization out."
             )
-        if self.device_map is not None and self.device_map not in DEVICE_MAPS:
-            raise ValueError(f"device_map is {self.device_map!r}; expected one of {', '.join(DEVICE_MAPS)}.")
-        if self.max_batch_tokens < 1:
-            raise ValueError(f"max_batch_tokens is {self.max_batch_tokens}; a batch holds at least one token.")
-        if self.memory_mb is not None and self.memory_mb < 1:
-            raise ValueError(f"memory_mb is {self.memory_mb}; it must be at least 1, or left out.")

@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 import world
 from datasets import load_dataset
-from trl import TrlParser
+
+from leverplus_trl.recipe_parser import RecipeParser
 
 
 ROOT = Path(__file__).parents[2]
@@ -138,11 +139,11 @@ def test_bad_input(monkeypatch, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text((RECIPES / "00_dataset.yaml").read_text() + "pol: 3\n")
     with pytest.raises(ValueError, match="pol"):
-        TrlParser(make_dataset.DatasetArguments).parse_args_and_config(["--config", str(recipe)])
+        RecipeParser([make_dataset.DatasetArguments]).parse_args_and_config(["--config", str(recipe)])
 
 
 def test_recipe_holds_the_defaults():
-    (args,) = TrlParser(make_dataset.DatasetArguments).parse_args_and_config(
+    (args,) = RecipeParser([make_dataset.DatasetArguments]).parse_args_and_config(
         ["--config", str(RECIPES / "00_dataset.yaml")]
     )
     assert args == make_dataset.DatasetArguments(script="data/concept_binding/make_dataset.py")

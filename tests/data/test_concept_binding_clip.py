@@ -26,7 +26,8 @@ import train_clip
 import world
 from PIL import Image
 from transformers import AutoProcessor, AutoTokenizer, CLIPModel
-from trl import TrlParser
+
+from leverplus_trl.recipe_parser import RecipeParser
 
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +129,7 @@ def test_question_kinds_are_linearly_separable(model, processor):
 def test_card_and_recipe_agree_with_the_run():
     run = json.loads((CHECKPOINT / "metrics.json").read_text())
     recipe = ROOT / "recipes" / "concept_binding_models" / "20_clip.yaml"
-    (args,) = TrlParser(train_clip.CLIPTrainingArguments).parse_args_and_config(["--config", str(recipe)])
+    (args,) = RecipeParser([train_clip.CLIPTrainingArguments]).parse_args_and_config(["--config", str(recipe)])
     assert args == train_clip.CLIPTrainingArguments(script="data/concept_binding/train_clip.py")
     assert run["arguments"] == {name: getattr(args, name) for name in run["arguments"]}
     card = (CHECKPOINT / "README.md").read_text()

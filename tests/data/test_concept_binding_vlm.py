@@ -27,9 +27,9 @@ from episodes import IGNORE, EpisodeSampler, PromptFormat, Turn, collate
 from PIL import Image
 from train_vlm import VLMTrainingArguments
 from transformers import AutoModelForImageTextToText, AutoProcessor
-from trl import TrlParser
 from vlm_format import answer_turn, build_processor, question_turn
 
+from leverplus_trl.recipe_parser import RecipeParser
 from leverplus_trl.vlms.processing_qwen2_5_vl import register_processor
 
 
@@ -230,7 +230,7 @@ def test_committed_model_reaches_its_targets(evaluation):
 def test_card_and_recipe_agree_with_the_run():
     run = json.loads((CHECKPOINT / "metrics.json").read_text())
     recipe = ROOT / "recipes" / "concept_binding_models" / "10_vlm.yaml"
-    (args,) = TrlParser(VLMTrainingArguments).parse_args_and_config(["--config", str(recipe)])
+    (args,) = RecipeParser([VLMTrainingArguments]).parse_args_and_config(["--config", str(recipe)])
     assert args == VLMTrainingArguments(script="data/concept_binding/train_vlm.py")
     assert run["arguments"] == {name: getattr(args, name) for name in run["arguments"]}
     card = (CHECKPOINT / "README.md").read_text()

@@ -23,8 +23,9 @@ from pathlib import Path
 
 import datasets
 import pytest
+import yaml
 
-from leverplus_trl.launch import read_recipe
+from leverplus_trl.recipe_parser import RecipeParser
 from leverplus_trl.tables import table_provenance
 from leverplus_trl.tasks import DataArguments, load_examples
 
@@ -192,10 +193,10 @@ def test_folder_in_the_way_of_a_link_is_kept(prepare, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_parse(path, prepare):
-    recipe = read_recipe(path)
+    recipe = yaml.safe_load(path.read_text())
     if recipe["stage"] == "prepare":
         assert (ROOT / recipe["script"]).samefile(ROOT / "data" / "emoji" / "prepare.py")
-        parser = prepare.TrlParser(prepare.PrepareArguments)
+        parser = RecipeParser([prepare.PrepareArguments])
     else:
         parser = importlib.import_module(f"leverplus_trl.scripts.{recipe['stage']}").make_parser()
     values = {}
@@ -206,7 +207,7 @@ def test_recipes_parse(path, prepare):
 
 
 def test_recipes_name_what_the_script_makes(prepare):
-    recipes = {path.stem: read_recipe(path) for path in RECIPES.glob("*.yaml")}
+    recipes = {path.stem: yaml.safe_load(path.read_text()) for path in RECIPES.glob("*.yaml")}
     out = recipes["00_prepare"]["output_dir"]
     assert sorted(recipes) == ["00_prepare", "10_beams", "20_sft", "50_evaluate", "60_report"]
     for name in ("10_beams", "50_evaluate"):

@@ -20,7 +20,7 @@ import sys
 import datasets
 from data_sources.official_formats import write_dataset
 
-from leverplus_trl.launch import read_recipe, run_stage
+from leverplus_trl.cli import run_checked
 from leverplus_trl.scripts import prepare
 
 
@@ -57,5 +57,5 @@ def test_a_recipe_with_a_script_still_runs_it(tmp_path):
     )
     recipe = tmp_path / "r.yaml"
     recipe.write_text(f"stage: prepare\nscript: {tmp_path / 'make.py'}\n")
-    assert run_stage("prepare", ["--config", str(recipe), "--seed", "3"], read_recipe(recipe)) == 0
+    assert run_checked("prepare", ["--config", str(recipe), "--seed", "3"]) == 0
     assert (tmp_path / "made").read_text() == f"--config {recipe} --seed 3"

@@ -14,8 +14,8 @@
 
 import numpy as np
 import pytest
-from trl import TrlParser
 
+from leverplus_trl.recipe_parser import RecipeParser
 from leverplus_trl.retrieval.candidate_sampler import SAMPLERS, CandidateSampler, SamplerArguments
 from leverplus_trl.retrieval.embeddings import ExampleEmbeddings
 from leverplus_trl.retrieval.similarity_index import rank_pool
@@ -156,7 +156,7 @@ def test_bad_input():
 
 
 def test_arguments():
-    parser = TrlParser(SamplerArguments)
+    parser = RecipeParser([SamplerArguments])
     (arguments,) = parser.parse_args_and_config(
         ["--sampler", "mix", "--encoder", "some/clip", "--num_candidates", "8"]
     )
@@ -164,7 +164,7 @@ def test_arguments():
     assert arguments.modalities == ("image", "text")
     assert SamplerArguments().modalities == ()
     assert SamplerArguments(sampler="text_sim", encoder="e").modalities == ("text",)
-    with pytest.raises(ValueError, match="Unknown sampler 'nearest'"):
+    with pytest.raises(ValueError, match="sampler is 'nearest'; expected one of random, text_sim"):
         SamplerArguments(sampler="nearest")
     with pytest.raises(ValueError, match="set `encoder`"):
         SamplerArguments(sampler="mix")

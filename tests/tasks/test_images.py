@@ -225,7 +225,7 @@ def test_a_search_decodes_each_image_for_what_it_stands_in_and_not_in_every_unit
     pool, queries = world["pool"].select(range(6)), world["train"].select(range(4))
     vlm = load_vlm(VLMArguments(vlm="data/concept_binding/vlm"), make_task(TaskArguments(metric="exact_match")))
     candidates = {"train": [list(pool["id"])] * 4}
-    arguments = beam_generation.BeamArguments(output_dir="", num_shots=2, beam_size=2, unit_size=1)
+    arguments = beam_generation.BeamArguments(output_dir="unused", num_shots=2, beam_size=2, unit_size=1)
     tables, counts, decoded = [], [], []
     monkeypatch.setattr(images, "decode_image", lambda image: decoded.append(image_key(image)) or decode_image(image))
 

@@ -19,6 +19,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image
 
+from leverplus_trl.recipe_parser import RecipeParser
 from leverplus_trl.schema import EXAMPLES
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
 from leverplus_trl.tasks.examples import to_examples
@@ -137,7 +138,7 @@ def test_local_datasets_of_every_kind(tmp_path, kind):
         datasets.DatasetDict({"train": table}).save_to_disk(tmp_path)
     else:
         table.to_json(tmp_path / "rows.jsonl")
-        arguments = {"dataset": "json", "data_files": f'{{"train": "{tmp_path}/rows.jsonl"}}'}
+        arguments = {"dataset": "json", "data_files": {"train": f"{tmp_path}/rows.jsonl"}}
     assert load_examples(DataArguments(**arguments), "train")["question"][:] == ["q", "r"]
     with pytest.raises(ValueError, match="nowhere"):
         load_examples(DataArguments(**arguments), "nowhere")
@@ -177,7 +178,7 @@ def test_a_template_may_name_any_column():
     [
         ({"metric": "bleu"}, "metric is 'bleu'"),
         ({"question_template": "Answer!"}, "does not contain {question}"),
-        ({"max_new_tokens": 0}, "at least one token"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; expected a whole number of at least 1"),
     ],
 )
 def test_nonsense_is_refused(arguments, message):
@@ -284,15 +285,15 @@ def test_slices_of_a_dataset_on_disk(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dataset": ""}, "dataset is ''; expected a hub id"),
-        ({"dataset": 3}, "dataset is 3; expected a hub id"),
+        ({"dataset": ""}, "dataset is empty; expected text"),
+        ({"dataset": 3}, "dataset is 3; expected text"),
         ({"dataset": "setup.cfg"}, "dataset is 'setup.cfg', which is a file; name the kind of file"),
-        ({"columns": {"id": 3}}, "columns is {'id': 3}"),
-        ({"columns": "{id: [}"}, "columns is '{id: \\[}', which is no mapping"),
-        ({"data_files": {"train": 3}}, "data_files is {'train': 3}"),
-        ({"data_files": {"train": None}}, "data_files is {'train': None}"),
-        ({"data_files": 3}, "data_files is 3; expected a path"),
-        ({"data_files": ["tests"]}, "data_files names 'tests', which is a folder; expected a file"),
+        ({"columns": {"id": 3}}, r"columns\['id'\] is 3; expected text"),
+        ({"columns": "label"}, "columns is 'label'; expected a mapping to texts"),
+        ({"data_files": {"train": 3}}, r"data_files\['train'\] is 3; expected text or a list of texts"),
+        ({"data_files": {"train": None}}, r"data_files\['train'\] is null"),
+        ({"data_files": 3}, "data_files is 3; expected a mapping"),
+        ({"data_files": ["tests"]}, "Item 1 of data_files is 'tests', which is a folder; expected a file"),
     ],
 )
 def test_arguments_of_the_data_are_checked(arguments, message):
@@ -301,5 +302,6 @@ def test_arguments_of_the_data_are_checked(arguments, message):
 
 
 def test_mappings_on_the_command_line_are_yaml():
-    assert DataArguments("x", columns="{question: text}").columns == {"question": "text"}
-    assert DataArguments("x", columns='{"question": "text"}').columns == {"question": "text"}
+    for text in ("{question: text}", '{"question": "text"}'):
+        (arguments,) = RecipeParser([DataArguments]).parse_args_and_config(["--dataset", "x", "--columns", text])
+        assert arguments.columns == {"question": "text"}

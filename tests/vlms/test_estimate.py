@@ -58,7 +58,7 @@ def search(world, vlm, num_shots: int, insertion: str = "left", num_queries: int
     queries = [world["test"][row] for row in range(num_queries)]
     candidates = CandidateSampler(world["pool"]["id"], "random", 12).sample([query["id"] for query in queries])
     pool = ExamplesById(world["pool"])
-    args = BeamArguments(output_dir="", num_shots=num_shots, beam_size=3, insertion=insertion)
+    args = BeamArguments(output_dir="unused", num_shots=num_shots, beam_size=3, insertion=insertion)
     with vlm.unit():
         search_unit(queries, candidates, pool, vlm, args)
 
@@ -129,7 +129,7 @@ def test_a_model_that_shares_nothing_is_counted_whole(world):
 
 def small_job(world, num_queries: int, unit_size: int, num_shards: int = 1) -> Job:
     sampler = CandidateSampler(world["pool"]["id"], "random", 16)
-    args = BeamArguments(output_dir="", num_shots=2, beam_size=3)
+    args = BeamArguments(output_dir="unused", num_shots=2, beam_size=3)
 
     def work(split: str, asked: list, by_id: Mapping, vlm: BaseVLM) -> None:
         search_unit(asked, sampler.sample([query["id"] for query in asked]), by_id, vlm, args)
@@ -218,7 +218,7 @@ def test_a_vlm_that_is_not_there_is_said_behind_what_could_be_counted(data_files
 
 def test_prompts_of_an_evaluation():
     args = EvaluationArguments(
-        output_dir="", methods=["random", "text_sim", "selector"], shots=[1, 2], selectors=["x"]
+        output_dir="unused", methods=["random", "text_sim", "selector"], shots=[1, 2], selectors=["x"]
     )
     assert evaluate.prompts_of_a_query(args) == [0, 1, 2, 1, 2, 1, 2]
     args.method_seeds = [0, 1, 2]  # two more runs of random, none of text similarity
@@ -233,7 +233,7 @@ def test_prompts_of_an_evaluation():
 
 
 def test_an_evaluation_is_counted_with_other_demonstrations(world, vlm):
-    args = EvaluationArguments(output_dir="", methods=["random"], shots=[1, 2], unit_size=3)
+    args = EvaluationArguments(output_dir="unused", methods=["random"], shots=[1, 2], unit_size=3)
     shots = evaluate.prompts_of_a_query(args)
     job = evaluate.job_to_estimate(world["test"].select(range(5)), world["pool"], shots, args, num_shards=1)
     counting = CountingVLM(vlm)

@@ -1,0 +1,102 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The help of a stage: its keys in groups, required ones first, each with its default."""
+
+import dataclasses
+import shutil
+import textwrap
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .fields import item_type, members
+
+
+WIDTH = 119
+_COLUMN = 34
+_WORDS = {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT", dict: "MAPPING", list: "LIST"}
+
+
+class Group(NamedTuple):
+    """Fields under one heading."""
+
+    title: str
+    fields: Sequence[dataclasses.Field]
+
+
+def format_help(
+    prog: str, description: str, groups: Sequence[Group], kinds: Mapping[str, Any], limits: Mapping[str, Mapping]
+) -> str:
+    """
+    The help of a command.
+
+    Args:
+        prog (`str`):
+            The command.
+        description (`str`):
+            What it does.
+        groups (`Sequence[Group]`):
+            Its fields.
+        kinds (`Mapping[str, Any]`):
+            Type of each field.
+        limits (`Mapping[str, Mapping]`):
+            Metadata of each field.
+    """
+    required = [one for group in groups for one in group.fields if _default(one) is None]
+    shown = [Group("Required", required)] if required else []
+    shown += [Group(title, [one for one in fields if _default(one) is not None]) for title, fields in groups]
+    lines = [f"usage: {prog} --config RECIPE.yaml [--key value ...]", "", description]
+    for title, fields in shown:
+        if fields:
+            lines += ["", f"{title}:"]
+        for one in fields:
+            lines += _entry(one, kinds[one.name], limits[one.name])
+    lines += ["", "A key of the recipe is an option of the same name here. Defaults stand in [ ]; null is nothing."]
+    return "\n".join(lines)
+
+
+def _default(one: dataclasses.Field) -> str | None:
+    """The default in words; `None` if there is none."""
+    if one.default_factory is not dataclasses.MISSING:
+        value = one.default_factory()
+    elif one.default is dataclasses.MISSING:
+        return None
+    else:
+        value = one.default
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+
+
+def _entry(one: dataclasses.Field, kind: Any, limits: Mapping[str, Any]) -> list[str]:
+    default = _default(one)
+    text = str(limits.get("help", "")) + (f" [{default}]" if default not in (None, "null") else "")
+    width = max(min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns) - _COLUMN, 40)
+    first, *rest = textwrap.wrap(text.replace("%%", "%"), width) or [""]
+    head = f"  --{one.name} {_word(kind, limits)}"
+    lines = [f"{head:<{_COLUMN}}{first}"] if len(head) < _COLUMN else [head, " " * _COLUMN + first]
+    return [*lines, *(" " * _COLUMN + line for line in rest)]
+
+
+def _word(kind: Any, limits: Mapping[str, Any]) -> str:
+    """What stands for the value of a field."""
+    kinds = [one for one in members(kind) if one is not type(None)]
+    item = item_type(kinds)
+    if "choices" in limits and len("|".join(limits["choices"])) <= 24:
+        word = "|".join(limits["choices"])
+    else:
+        plain = item if item is not None else kinds[0]
+        word = _WORDS.get(typing.get_origin(plain) or plain, "TEXT")
+    return f"{word} ..." if item is not None else word

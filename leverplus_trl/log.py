@@ -1,0 +1,165 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a process says: this package's own lines on the terminal, those of other libraries in the log files alone.
+
+On a terminal work has a bar; elsewhere it has a line every half minute.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+
+OWN = "leverplus_trl"
+#: Loggers of what befalls one process and not the others, which each tells itself; all else is told by the main one.
+OF_ONE_PROCESS = ("leverplus_trl.vlms.out_of_memory", "leverplus_trl.vlms.trie_scorer")
+#: Seconds between the lines that stand for a bar.
+BETWEEN_LINES = 30.0
+
+
+class _Terminal(logging.StreamHandler):
+    """The handler of the terminal: lines of other libraries only if `verbose`, and no line in place of a bar."""
+
+    quiet = verbose = False
+
+    def __init__(self):
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # as it is now: tests and notebooks exchange it
+        return sys.stderr
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "instead_of_bar", False) and has_bars():
+            return False
+        own = record.name.split(".")[0] == OWN
+        return (own and (record.levelno >= logging.WARNING or not self.quiet)) or self.verbose
+
+
+_TERMINAL = _Terminal()
+
+
+def set_up_first_log() -> None:
+    """Before anything heavy is imported: what libraries say while they are imported is not for the terminal."""
+    logging.getLogger().addHandler(_TERMINAL)  # once, however often
+
+
+def set_up_log(is_main: bool, rank: int = 0, quiet: bool = False, verbose: bool = False) -> None:
+    """
+    The main process of a launch tells what it does; the others, with their rank, what befalls them alone.
+
+    Args:
+        is_main (`bool`):
+            Whether this is the main process.
+        rank (`int`, *optional*, defaults to 0):
+            Number of this process.
+        quiet (`bool`, *optional*, defaults to `False`):
+            Whether only warnings are told.
+        verbose (`bool`, *optional*, defaults to `False`):
+            Whether the warnings of other libraries are told, too.
+    """
+    set_up_first_log()
+    level = logging.INFO if is_main else logging.ERROR
+    _TERMINAL.quiet, _TERMINAL.verbose = quiet, verbose and is_main
+    _TERMINAL.setFormatter(logging.Formatter("%(message)s" if is_main else f"[rank {rank}] %(message)s"))
+    logging.getLogger(OWN).setLevel(level)
+    for name in OF_ONE_PROCESS:
+        logging.getLogger(name).setLevel(min(level, logging.WARNING))
+    for name in [name for name in logging.root.manager.loggerDict if not name.startswith(OWN)]:
+        _leave_to_root(logging.getLogger(name))
+
+
+def _leave_to_root(logger: logging.Logger) -> None:
+    """Some libraries write to the terminal themselves."""
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)
+            logger.propagate = True
+
+
+def has_bars() -> bool:
+    """Whether work is shown by bars: on a terminal, unless all is quiet."""
+    return sys.stderr.isatty() and not _TERMINAL.quiet
+
+
+class Progress:
+    """
+    How far work is: a bar on a terminal, else a line every half minute; the lines go to the log files in any case.
+
+    Args:
+        logger (`logging.Logger`):
+            Who tells it.
+        description (`str`):
+            What is done.
+        total (`int`):
+            How many items there are.
+        unit (`str`, *optional*, defaults to `"item"`):
+            What an item is.
+        done (`int`, *optional*, defaults to 0):
+            How many were done before.
+        shown (`bool`, *optional*, defaults to `True`):
+            Whether this process shows it.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        description: str,
+        total: int,
+        unit: str = "item",
+        done: int = 0,
+        shown: bool = True,
+    ):
+        self.logger, self.description, self.total, self.unit = logger, description, total, unit
+        self.done = self.before = done
+        self.shown, self.start = shown, time.monotonic()
+        self.last = self.start
+        self.bar: Any = None
+        if shown and has_bars():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, initial=done, desc=description, unit=unit)
+
+    def update(self, done: int) -> None:
+        """Says that so many items are done in all."""
+        if self.bar is not None:
+            self.bar.update(done - self.done)
+        self.done = done
+        now = time.monotonic()
+        if self.shown and now - self.last >= BETWEEN_LINES:
+            self.last = now
+            new = done - self.before
+            left = f", about {(self.total - done) * (now - self.start) / new:,.0f} s left" if new else ""
+            self.logger.info(
+                "%s: %s of %s%s.", self.description, done, self.total, left, extra={"instead_of_bar": True}
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+@contextmanager
+def progress(*args: Any, **kwargs: Any) -> Iterator[Progress]:
+    """A [`Progress`] that is closed in the end."""
+    bar = Progress(*args, **kwargs)
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,281 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Makes the argument dataclasses of a stage from a recipe and the command line.
+
+All of it is checked before anything heavy is imported. The behaviour is that of `trl.TrlParser`: the recipe sets
+values, `--key value` overrides them, and `env:` of a recipe sets environment variables.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .fields import convert, item_type, members, types_of
+from .help_text import Group, format_help
+from .recipe import Raw, Recipe, Scalar, UsageError, raw, read_recipe
+
+
+#: Where the values of a command line stand, for messages.
+COMMAND_LINE = "command line"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingArgumentsClass:
+    """
+    A subclass of `transformers.TrainingArguments` that is imported when it is made, since that takes seconds.
+
+    Args:
+        own (`type`):
+            Dataclass of the fields that the project adds or changes, with a method `check`.
+        all (`Callable[[], type]`):
+            Gives a dataclass of all fields of `transformers.TrainingArguments`.
+        module, name (`str`):
+            Where the class is.
+    """
+
+    own: type
+    all: Callable[[], type]
+    module: str
+    name: str
+
+    def load(self) -> type:
+        return getattr(importlib.import_module(self.module), self.name)
+
+
+class RecipeParser:
+    """
+    Reads the arguments of a stage.
+
+    Args:
+        dataclass_types (`Iterable[type]`):
+            Argument dataclasses and [`TrainingArgumentsClass`]es, in the order in which they are returned.
+        stage (`str`, *optional*):
+            The stage, for the help and to refuse the recipes of others.
+        description (`str`, *optional*, defaults to `""`):
+            What it does, for the help.
+        elsewhere (`Callable[[str], str | None]`, *optional*):
+            Says which other stages have a key.
+    """
+
+    def __init__(
+        self,
+        dataclass_types: Iterable[type | TrainingArgumentsClass],
+        stage: str | None = None,
+        description: str = "",
+        elsewhere: Callable[[str], str | None] = lambda key: None,
+    ):
+        self.dataclass_types = tuple(dataclass_types)
+        self.stage, self.description, self.elsewhere = stage, description, elsewhere
+        self.prog = f"leverplus {stage}" if stage else Path(sys.argv[0]).name
+        self.kinds: dict[str, Any] = {}
+        self.fields: dict[str, dataclasses.Field] = {}
+        self.limits: dict[str, Mapping[str, Any]] = {}
+        for kind in self.dataclass_types:
+            for part in (kind.all(), kind.own) if isinstance(kind, TrainingArgumentsClass) else (kind,):
+                self.kinds |= types_of(part)
+                for one in dataclasses.fields(part):
+                    self.limits[one.name] = {**self.limits.get(one.name, {}), **one.metadata}
+                    self.fields[one.name] = one
+
+    def parse_args_and_config(self, words: Sequence[str] | None = None) -> tuple[Any, ...]:
+        """
+        The arguments from a command line, `--config RECIPE.yaml` included.
+
+        Args:
+            words (`Sequence[str]`, *optional*, defaults to those of the process):
+                The command line.
+
+        Raises:
+            [`UsageError`]: a key that is unknown or set twice, a value of another type or out of range, or one that
+                is missing.
+        """
+        recipe, typed = self.read(list(sys.argv[1:] if words is None else words))
+        return self.make(recipe, typed)
+
+    def parse_dict(self, values: Mapping[str, Any], allow_extra_keys: bool = False) -> tuple[Any, ...]:
+        """The same from a mapping of Python values."""
+        known = {key: raw(value) for key, value in values.items() if not allow_extra_keys or key in self.fields}
+        return self.make(Recipe("the given values", known), {})
+
+    def read(self, words: Sequence[str]) -> tuple[Recipe, dict[str, list[str]]]:
+        """The recipe and the words of each option of a command line, unchecked; prints the help if it is asked for."""
+        typed = read_words(words)
+        if "help" in typed or "help_all" in typed:
+            print(self.format_help("help_all" in typed))
+            raise SystemExit(0)
+        files = typed.pop("config", None)
+        if files is not None and len(files) != 1:
+            raise UsageError(f"--config has {len(files)} values; expected one recipe: --config RECIPE.yaml.")
+        recipe = read_recipe(files[0]) if files else Recipe(COMMAND_LINE)
+        self._check_stage(recipe)
+        set_environment(recipe)
+        return recipe, typed
+
+    def check(self, recipe: Recipe, typed: Mapping[str, list[str]]) -> dict[str, Any]:
+        """The converted values of all keys that are set; checks them together, too, and makes nothing heavy."""
+        values = self.convert(recipe, typed)
+        self._make(recipe, typed, values, lambda kind: kind.own)
+        return values
+
+    def make(self, recipe: Recipe, typed: Mapping[str, list[str]]) -> tuple[Any, ...]:
+        """The arguments."""
+        values = self.check(recipe, typed)
+        return self._make(recipe, typed, values, TrainingArgumentsClass.load)
+
+    def convert(self, recipe: Recipe, typed: Mapping[str, list[str]]) -> dict[str, Any]:
+        """The values of all keys that are set, by the type of their fields; those of the command line win."""
+        given = {key: value for key, value in recipe.values.items() if key != "env"}
+        for place, keys in ((recipe.place, given), (lambda key: COMMAND_LINE, typed)):
+            unknown = next((key for key in keys if key not in self.fields), None)
+            if unknown is not None:
+                raise UsageError(f"{place(unknown)}: {self._unknown(unknown)}")
+        values = {}
+        for key in dict.fromkeys((*given, *typed)):
+            try:
+                value = self._typed(key, typed[key]) if key in typed else given[key]
+                values[key] = convert(key, value, self.kinds[key], self.limits[key])
+            except UsageError:
+                raise
+            except ValueError as error:
+                raise UsageError(f"{COMMAND_LINE if key in typed else recipe.place(key)}: {error}") from error
+        missing = [name for name, one in self.fields.items() if is_required(one) and name not in values]
+        if missing:
+            named = ", ".join(missing)
+            verb = "is" if len(missing) == 1 else "are"
+            raise UsageError(
+                f"{recipe.path}: {named} {verb} missing. Set {missing[0]} in the recipe or on the command "
+                f"line; `{self.prog} --help` explains it."
+            )
+        return values
+
+    def format_help(self, everything: bool = False) -> str:
+        """The help: the fields of this project in groups, with `everything` those of transformers, too."""
+        return format_help(self.prog, self.description, self._groups(everything), self.kinds, self.limits)
+
+    def _groups(self, everything: bool) -> list[Group]:
+        groups = []
+        for kind in self.dataclass_types:
+            if not isinstance(kind, TrainingArgumentsClass):
+                groups.append(Group(first_line(kind), dataclasses.fields(kind)))
+                continue
+            inherited = {one.name for one in dataclasses.fields(kind.all())}
+            own = dataclasses.fields(kind.own)
+            groups.append(Group(first_line(kind.own), [one for one in own if one.name not in inherited]))
+            changed = [one for one in own if one.name in inherited and not one.metadata.get("hidden")]
+            groups.append(Group("Training: fields of transformers.TrainingArguments (all: --help_all)", changed))
+            if everything:
+                rest = inherited - {one.name for one in own}
+                loaded = [one for one in dataclasses.fields(kind.load()) if one.name in rest]
+                groups.append(Group("All other fields of transformers.TrainingArguments", loaded))
+        return groups
+
+    def _check_stage(self, recipe: Recipe) -> None:
+        if self.stage and "stage" in recipe.values and recipe.text("stage") != self.stage:
+            raise UsageError(
+                f"{recipe.place('stage')}: stage is {recipe.text('stage') or 'null'}; expected {self.stage}. Run the "
+                "recipe with its own stage, or with `python -m leverplus_trl RECIPE.yaml`."
+            )
+
+    def _typed(self, key: str, words: list[str]) -> Raw:
+        """The words that follow an option, as a recipe would say them."""
+        kinds = members(self.kinds[key])
+        if words == ["null"] and type(None) in kinds:
+            return Scalar("null", "null")
+        if item_type(kinds) is not None and (len(words) != 1 or str not in kinds):
+            return [Scalar(word, typed=True) for word in words]
+        if not words and bool in kinds:
+            return Scalar("true", typed=True)
+        if len(words) != 1:
+            found = f"the values {' '.join(words)}" if words else "no value"
+            raise UsageError(f"{COMMAND_LINE}: --{key} has {found}; expected one.")
+        return Scalar(words[0], typed=True)
+
+    def _unknown(self, key: str) -> str:
+        other = self.elsewhere(key)
+        if other:
+            return f"unknown key {key}: it is a key of {other}."
+        near = difflib.get_close_matches(key, [*self.fields, "env"], 1, 0.6)
+        return f"unknown key {key}: " + (
+            f"did you mean {near[0]}?" if near else f"`{self.prog} --help` lists all keys."
+        )
+
+    def _make(
+        self, recipe: Recipe, typed: Mapping, values: dict, load: Callable[[TrainingArgumentsClass], type]
+    ) -> tuple[Any, ...]:
+        made = []
+        for kind in self.dataclass_types:
+            heavy = isinstance(kind, TrainingArgumentsClass)
+            try:
+                chosen = load(kind) if heavy else kind
+                names = {one.name for one in dataclasses.fields(chosen)}
+                made.append(chosen(**{name: value for name, value in values.items() if name in names}))
+                if heavy and chosen is kind.own:
+                    made[-1].check()
+            except UsageError:
+                raise
+            except (ValueError, TypeError, ImportError) as error:
+                named = re.match(r"(\w+) is ", str(error))
+                key = named[1] if named else ""
+                place = COMMAND_LINE if key in typed else recipe.place(key)
+                raise UsageError(f"{place}: {error}") from error
+        return tuple(made)
+
+
+def read_words(words: Sequence[str]) -> dict[str, list[str]]:
+    """
+    The options of a command line and the words that follow each; the last wins of options that are given twice.
+
+    Raises:
+        [`UsageError`]: words before the first option.
+    """
+    found: dict[str, list[str]] = {}
+    name = None
+    for word in words:
+        if word == "-h":
+            word = "--help"
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            found[name] = [value] if equals else []
+        elif name is None:
+            raise UsageError(f"{COMMAND_LINE}: {word!r} follows no option; expected `--key value`.")
+        else:
+            found[name].append(word)
+    return found
+
+
+def set_environment(recipe: Recipe) -> None:
+    """Sets the environment variables that a recipe names under `env`."""
+    named = recipe.values.get("env", {})
+    if not isinstance(named, dict) or not all(isinstance(value, Scalar) for value in named.values()):
+        raise UsageError(f"{recipe.place('env')}: env must be a mapping of environment variables to texts.")
+    os.environ |= {name: value.text for name, value in named.items()}
+
+
+def is_required(one: dataclasses.Field) -> bool:
+    """Whether a field has no default."""
+    return one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+
+
+def first_line(kind: type) -> str:
+    """The first sentence of a class, for a heading."""
+    return " ".join((kind.__doc__ or kind.__name__).strip().split("\n\n")[0].split()).rstrip(".")

@@ -1,0 +1,98 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The arguments of every stage: cheap to import, and read before the stage's script is."""
+
+import dataclasses
+from importlib.metadata import version
+
+from ..beams.beam_arguments import BeamArguments
+from ..evaluation.evaluation_arguments import EvaluationArguments
+from ..hub_arguments import HubArguments
+from ..recipe_parser import RecipeParser, TrainingArgumentsClass
+from ..report.report_arguments import ReportArguments
+from ..retrieval.sampler_arguments import SamplerArguments
+from ..rollouts.rollout_arguments import RolloutArguments
+from ..tasks.data_arguments import DataArguments
+from ..tasks.task_arguments import TaskArguments
+from ..trainer.training_fields import OfflineGRPOFields, SFTFields
+from ..trainer.transformers_fields import VERSION, TransformersFields
+from ..vlms.vlm_arguments import VLMArguments
+from .grpo_arguments import GRPOArguments
+from .merge_arguments import MergeArguments
+from .prepare_arguments import PrepareArguments
+from .sft_arguments import SFTArguments
+from .stage_arguments import ShardedStageArguments, StageArguments
+
+
+def transformers_fields() -> type:
+    """The fields of `transformers.TrainingArguments`: those of the list, if it was made with the version that is
+    installed."""
+    if version("transformers") == VERSION:
+        return TransformersFields
+    from ..trainer.list_transformers_fields import listed
+
+    return listed()
+
+
+_OF_A_VLM = (DataArguments, TaskArguments, VLMArguments)
+_SFT = TrainingArgumentsClass(SFTFields, transformers_fields, "leverplus_trl.trainer", "SelectorSFTConfig")
+_GRPO = TrainingArgumentsClass(OfflineGRPOFields, transformers_fields, "leverplus_trl.trainer", "OfflineGRPOConfig")
+
+#: For each stage what it does, and its arguments in the order in which its `main` takes them.
+PARSERS = {
+    "prepare": (
+        "Make an examples table of a published dataset, from its official files or from the hub.",
+        (StageArguments, PrepareArguments),
+    ),
+    "beams": (
+        "Score ordered demonstrations with a frozen VLM; store the best sequences and the whole ledger.",
+        (ShardedStageArguments, *_OF_A_VLM, SamplerArguments, BeamArguments, HubArguments),
+    ),
+    "sft": ("Train a selector on beams and ledger.", (StageArguments, DataArguments, SFTArguments, _SFT)),
+    "rollouts": (
+        "Answer each query after sequences from many sources with a frozen VLM; store every measure.",
+        (ShardedStageArguments, *_OF_A_VLM, RolloutArguments, HubArguments),
+    ),
+    "grpo": (
+        "Train a selector by reward on stored rollouts.",
+        (StageArguments, DataArguments, GRPOArguments, _GRPO),
+    ),
+    "evaluate": (
+        "Answer test queries with what the selector, every baseline and the oracle choose.",
+        (ShardedStageArguments, *_OF_A_VLM, SamplerArguments, EvaluationArguments),
+    ),
+    "report": (
+        "Tables, charts and one self-contained page from one evaluation or several.",
+        (StageArguments, DataArguments, ReportArguments),
+    ),
+    "merge": ("Write the tables of a job whose shards (--num_shards) are all done.", (MergeArguments,)),
+}
+
+
+def make_parser(stage: str) -> RecipeParser:
+    """The parser of a stage's recipe and command line."""
+    description, kinds = PARSERS[stage]
+    return RecipeParser(kinds, stage, description, stages_with)
+
+
+def stages_with(key: str) -> str | None:
+    """The stages that have a key, in words."""
+    found = [
+        stage
+        for stage, (_, kinds) in PARSERS.items()
+        for kind in kinds
+        if key in {one.name for one in dataclasses.fields(getattr(kind, "own", kind))}
+    ]
+    return f"the stage{'s' * (len(found) > 1)} {' and '.join(found)}" if found else None

@@ -1,0 +1,96 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Writes `transformers_fields.py`: the fields of `transformers.TrainingArguments`, whose import takes seconds.
+
+```bash
+python -m leverplus_trl.trainer.list_transformers_fields
+```
+"""
+
+import dataclasses
+import enum
+import inspect
+import types
+import typing
+from pathlib import Path
+
+import transformers
+from transformers import TrainingArguments
+
+from ..fields import members
+
+
+FILE = Path(__file__).with_name("transformers_fields.py")
+_PLAIN = (bool, int, float, str, dict, list, type(None))
+
+
+def _plain(kind: typing.Any) -> str:
+    """A type by the names of built-in ones; an `Enum` is text, and anything else is `Any`."""
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return "str"
+    if typing.get_origin(kind) is typing.Literal:
+        return " | ".join(dict.fromkeys(type(one).__name__ for one in typing.get_args(kind)))
+    if typing.get_origin(kind) is list:
+        return f"list[{_plain(typing.get_args(kind)[0])}]"
+    if typing.get_origin(kind) is dict:
+        return f"dict[{', '.join(map(_plain, typing.get_args(kind)))}]"
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        names = dict.fromkeys(map(_plain, members(kind)))
+        return " | ".join([*(name for name in names if name != "None"), *(["None"] if "None" in names else [])])
+    return "None" if kind is type(None) else kind.__name__ if kind in _PLAIN else "Any"
+
+
+def source() -> str:
+    """The text of the module."""
+    hints = typing.get_type_hints(TrainingArguments)
+    lines = []
+    for one in dataclasses.fields(TrainingArguments):
+        enums = [kind for kind in members(hints[one.name]) if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+        choices = tuple(item.value for kind in enums for item in kind) or tuple(one.metadata.get("choices") or ())
+        default = f"default={one.default!r}"
+        if one.default_factory is not dataclasses.MISSING:
+            default = f"default_factory={one.default_factory.__name__}"
+        limits = f', metadata={{"choices": {choices!r}}}' if choices else ""
+        lines.append(f"    {one.name}: {_plain(hints[one.name])} = field({default}{limits})")
+    licence = inspect.getsource(inspect.getmodule(source)).partition('\n"""')[0]
+    return f'''\
+{licence}
+"""The fields of `transformers.TrainingArguments`; by `python -m leverplus_trl.trainer.list_transformers_fields`."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+VERSION = "{transformers.__version__}"
+
+
+@dataclass
+class TransformersFields:
+    """Those of that version."""
+
+{chr(10).join(lines)}
+'''
+
+
+def listed() -> type:
+    """The fields of the version that is installed."""
+    found: dict[str, typing.Any] = {}
+    exec(source(), found)
+    return found["TransformersFields"]
+
+
+if __name__ == "__main__":
+    FILE.write_text(source(), encoding="utf-8")
