@@ -191,8 +191,8 @@ class RecipeParser:
     def _check_stage(self, recipe: Recipe) -> None:
         if self.stage and "stage" in recipe.values and recipe.text("stage") != self.stage:
             raise UsageError(
-                f"{recipe.place('stage')}: stage is {recipe.text('stage') or 'null'}; expected {self.stage}. Run the "
-                "recipe with its own stage, or with `python -m leverplus_trl RECIPE.yaml`."
+                f"{recipe.place('stage')}: the recipe says `stage: {recipe.text('stage') or 'null'}`; expected "
+                f"{self.stage}. Run it with its own stage, or with `python -m leverplus_trl RECIPE.yaml`."
             )
 
     def _typed(self, key: str, words: list[str]) -> Raw:

@@ -275,7 +275,7 @@ def test_a_key_of_another_stage_is_named(tmp_path):
     file.write_text("stage: beams\ndataset: d\nvlm: v\noutput_dir: o\nnum_rollouts: 4\n")
     with pytest.raises(UsageError, match="line 5: unknown key num_rollouts: it is a key of the stage rollouts"):
         make_parser("beams").parse_args_and_config(["--config", str(file)])
-    with pytest.raises(UsageError, match="line 1: stage is beams; expected sft"):
+    with pytest.raises(UsageError, match="line 1: the recipe says `stage: beams`; expected sft"):
         make_parser("sft").parse_args_and_config(["--config", str(file)])
 
 

@@ -116,10 +116,6 @@ class SFTFields(TrainingFields):
         *("id_entropy", "position_entropy", "most_common_share", "swap_change_share"),
     )
 
-    loss_type: str = field(default="listwise", metadata={"help": "listwise | beams: what the policy is drawn to."})
-    tau: float = field(default=0.03, metadata={"help": "Temperature of the targets, on the scale of the scores."})
-    top_n: int = field(default=5, metadata={"help": "Beams of each query that the beams loss imitates."})
-
     loss_type: str = field(
         default="listwise", metadata={"help": "listwise | beams: what the policy is drawn to.", "choices": LOSS_TYPES}
     )
