@@ -16,8 +16,6 @@
 Choosing demonstrations in one line: from a question and an image to examples of a pool, in the order of the prompt.
 """
 
-import hashlib
-import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,23 +26,25 @@ from typing import Any
 import torch
 from datasets import Dataset
 from huggingface_hub import CommitInfo
-from PIL import Image
-from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers import AutoModel, AutoProcessor
 from transformers.utils import cached_file
 
 from ..hub import PLACEHOLDER, push_selector
-from ..provenance import dataset_fingerprint, digest, model_revision
 from ..retrieval.candidate_sampler import CandidateSampler
 from ..retrieval.embeddings import MODALITIES, Encoder, ExampleEmbeddings, embed_examples
-from ..retrieval.sampler_arguments import sampler_modalities
+from ..retrieval.sampler_arguments import check_sampler, sampler_modalities
 from .base_selector import BaseSelectorModel
-from .configuration_gpt2_selector import GPT2SelectorConfig
+from .base_selector_config import read_selector_config
 from .encoder_lora import SelectorEncoder, copied_encoder, copy_encoder
 from .processing_selector import SelectorProcessor
+from .selection_inputs import (
+    check_candidates,
+    check_examples,
+    check_known_pool,
+    check_trained_encoder,
+    make_query,
+)
 from .selector_card import selector_card
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -132,6 +132,9 @@ class DemonstrationSelector:
         embeddings_dir: str | None = None,
     ):
         config = model.config
+        pool = check_examples(pool, config.candidate_features, "pool")
+        if not len(pool):
+            raise ValueError("The pool is empty; expected at least as many examples as candidates of a query.")
         self.model, self.processor, self.pool = model.eval(), processor, pool
         self.encoder = encoder or config.encoder
         if self.encoder is None:
@@ -142,10 +145,11 @@ class DemonstrationSelector:
         self.encoder_revision = encoder_revision if encoder or encoder_revision else config.encoder_revision
         self.sampler = sampler or config.sampler
         self.num_candidates = config.num_candidates if num_candidates is None else num_candidates
+        check_sampler(self.sampler, self.num_candidates)
         self.sampler_seed = config.sampler_seed if sampler_seed is None else sampler_seed
         self.batch_size, self.embeddings_dir = batch_size, embeddings_dir
-        self._refuse_other_pool()
-        self._check_encoder(asked_for=encoder is not None)
+        check_known_pool(config, pool)
+        check_trained_encoder(config, self.encoder, self.encoder_revision, asked_for=encoder is not None)
         adapted = getattr(model, "encoder", None)
         self._adapted = None if adapted is None else SelectorEncoder(adapted, str(model.device))
         self.pool_embeddings, self._compared_pool = self._embed(pool, config.candidate_features, self.sampler)
@@ -170,15 +174,25 @@ class DemonstrationSelector:
                 Where it runs.
             **kwargs:
                 What else [`DemonstrationSelector`] takes.
+
+        Raises:
+            `ValueError`: no selector, or weights that are pickled, damaged or not finite.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+        name_or_path = str(name_or_path)
+        config = read_selector_config(name_or_path, revision)
         kwargs["encoder"] = encoder = kwargs.get("encoder") or copied_encoder(name_or_path, revision)
         if encoder is not None and getattr(config, "lora", None) is not None:  # the model brings it along
             config.encoder, config.encoder_revision = encoder, kwargs.get("encoder_revision")
-        where = {"config": config, "revision": revision, "use_safetensors": True}
-        model = AutoModel.from_pretrained(name_or_path, **where).to(device)
+        model = AutoModel.from_pretrained(name_or_path, config=config, revision=revision).to(device)
         processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
+        found = (processor.query_features, processor.candidate_features)
+        if found != (config.query_features, config.candidate_features):
+            raise ValueError(
+                f"The selector {name_or_path!r} was trained on {config.query_features} of a query and "
+                f"{config.candidate_features} of a candidate, but its processor_config.json names {found[0]} and "
+                f"{found[1]}, or is missing; take it from the folder of the training."
+            )
         return cls(model, processor, pool, **kwargs)
 
     def push_to_hub(self, repo_id: str, **kwargs) -> CommitInfo:
@@ -215,7 +229,7 @@ class DemonstrationSelector:
         return Path(card).read_text(encoding="utf-8").replace(f'"{origin}"', f'"{PLACEHOLDER}"')
 
     def select(
-        self, question: str, image: Image.Image | None = None, num_shots: int = 2, id: str | None = None, **kwargs
+        self, question: str, image: Any = None, num_shots: int = 2, id: str | None = None, **kwargs
     ) -> DemonstrationSelection:
         """
         Chooses demonstrations for one query.
@@ -223,26 +237,28 @@ class DemonstrationSelector:
         Args:
             question (`str`):
                 What is asked.
-            image (`Image.Image`, *optional*):
-                The picture it is asked about.
+            image (`Image.Image`, `str`, `Path`, `bytes`, `np.ndarray` or `dict`, *optional*):
+                The picture it is asked about: a PIL image, a file or its bytes, a uint8 array `[H, W]`, `[H, W, 3]`
+                or `[H, W, 4]`, or `{"bytes", "path"}` as `datasets` stores it.
             num_shots (`int`, *optional*, defaults to 2):
                 Number of demonstrations.
             id (`str`, *optional*, defaults to a hash of question and image):
                 The query's id: the seed of its random candidates, and what keeps it from being its own demonstration.
             **kwargs:
-                What else [`~DemonstrationSelector.select_batch`] takes.
+                What else [`~DemonstrationSelector.select_batch`] takes; `candidate_ids` may be the list of this query.
 
         Returns:
             [`DemonstrationSelection`]
+
+        Raises:
+            `ValueError`: an argument of another type, an image that can't be decoded, more shots than candidates, or
+                candidates that are not in the pool or come twice.
         """
-        query = {
-            "id": id or query_id(question, image),
-            "image": image,
-            "question": question,
-            "answer": "",
-            "answers": [],
-        }
-        embeddings = self._embed_query(query, kwargs.get("sampler") or self.sampler)
+        query = make_query(question, image, id)
+        candidate_ids = kwargs.get("candidate_ids")
+        if isinstance(candidate_ids, (list, tuple)) and all(isinstance(one, str) for one in candidate_ids):
+            kwargs["candidate_ids"] = [candidate_ids]
+        embeddings = self._embed_query(query, self._sampler_name(kwargs))
         return self._select([query], *embeddings, num_shots, **kwargs)[0]
 
     def select_batch(self, queries: Dataset, num_shots: int = 2, **kwargs) -> list[DemonstrationSelection]:
@@ -263,9 +279,16 @@ class DemonstrationSelector:
 
         Returns:
             `list[DemonstrationSelection]`, in the order of the queries.
+
+        Raises:
+            `ValueError`: no `Dataset`, a missing column, an image that can't be decoded, more shots than candidates,
+                or candidates that are not in the pool or come twice.
         """
         features = self.model.config.query_features
-        embeddings = self._embed(queries, features, kwargs.get("sampler") or self.sampler)
+        queries = check_examples(queries, features, "queries")
+        if not len(queries):
+            return []
+        embeddings = self._embed(queries, features, self._sampler_name(kwargs))
         return self._select(queries, *embeddings, num_shots, **kwargs)
 
     def embed_queries(self, queries: Dataset) -> ExampleEmbeddings:
@@ -291,11 +314,11 @@ class DemonstrationSelector:
                 self.sampler_seed if sampler_seed is None else sampler_seed,
             )
             candidate_ids = self._sampler_of(*arguments).sample(embeddings.ids, compared)
-        elif len(candidate_ids) != len(queries):
-            raise ValueError(f"Got the candidates of {len(candidate_ids)} queries for {len(queries)} queries.")
+        else:
+            candidate_ids = check_candidates(candidate_ids, embeddings.ids, self.pool_embeddings.positions)
         selections = []
         for start in range(0, len(queries), self.batch_size):
-            candidates = [list(ids) for ids in candidate_ids[start : start + self.batch_size]]
+            candidates = candidate_ids[start : start + self.batch_size]
             ids = embeddings.ids[start : start + self.batch_size]
             inputs = self.processor(embeddings, ids, self.pool_embeddings, candidates).to(self.model.device)
             found = self.model.select(**inputs, num_shots=num_shots, **strategy)
@@ -312,6 +335,12 @@ class DemonstrationSelector:
             chosen.reverse()
         demonstrations = [self.pool[int(row)] for row in self.pool_embeddings.rows(chosen)]
         return DemonstrationSelection(query, chosen, demonstrations, candidates, positions, logprob)
+
+    def _sampler_name(self, arguments: dict[str, Any]) -> str:
+        """The sampler that a call asks for; raises `ValueError` if there is none of that name."""
+        name = arguments.get("sampler") or self.sampler
+        check_sampler(name, self.num_candidates)
+        return name
 
     def _sampler_of(self, *arguments) -> CandidateSampler:
         if arguments not in self._samplers:
@@ -361,47 +390,3 @@ class DemonstrationSelector:
         if self._adapted is None:
             return (embed(self._query_encoder, own | compared),) * 2
         return embed(self._adapted, own), embed(self._query_encoder, compared)
-
-    def _refuse_other_pool(self) -> None:
-        config = self.model.config
-        if not isinstance(config, GPT2SelectorConfig) or config.pool_fingerprint is None:
-            return
-        found = dataset_fingerprint(self.pool)
-        if found != config.pool_fingerprint:
-            raise ValueError(
-                f"This selector (v0) knows the {config.pool_size} examples of one pool by heart (fingerprint "
-                f"{config.pool_fingerprint}) and can't choose from another ({len(self.pool)} examples, {found}). "
-                "Offer the pool it was trained on, or train a pointer selector (v1, v2), which reads any pool."
-            )
-
-    def _check_encoder(self, asked_for: bool) -> None:
-        trained = self.model.config.encoder_commit
-        if trained is None:
-            return
-        try:
-            found = model_revision(self.encoder, self.encoder_revision)
-        except OSError as error:
-            raise ValueError(
-                f"The encoder {self.encoder!r} is not to be found ({error}). If it lies elsewhere now: encoder=PATH."
-            ) from error
-        if found != trained and not asked_for:
-            raise ValueError(
-                f"The encoder {self.encoder!r} ({found}) is not the one the selector was trained with ({trained}): "
-                "its embeddings mean something else. Say where that one lies, or which to take instead: encoder=PATH."
-            )
-        if found != trained:
-            logger.warning(
-                "The encoder %r (%s) is not the one the selector was trained with (%s): its embeddings mean something "
-                "else.",
-                self.encoder,
-                found,
-                trained,
-            )
-
-
-def query_id(question: str, image: Image.Image | None) -> str:
-    """
-    Id of a query that has none: a hash of what it says and shows, so that the same query gets the same candidates.
-    """
-    pixels = None if image is None else [image.mode, image.size, hashlib.sha256(image.tobytes()).hexdigest()]
-    return f"query-{digest([question, pixels])}"

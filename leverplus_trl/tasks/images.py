@@ -33,6 +33,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,53 @@ def file_states(examples: Dataset) -> str:
 def _file_state(path: str | None) -> str:
     stat = os.stat(path) if path and os.path.exists(path) else None
     return json.dumps([path, stat and stat.st_size, stat and stat.st_mtime_ns])
+
+
+def image_source(value: Any) -> Source:
+    """
+    An image from what a user may have one in.
+
+    Args:
+        value (`Any`):
+            A `PIL.Image.Image`, the path of a file (`str` or `Path`), the bytes of one, `{"bytes", "path"}` as
+            `datasets` stores it, or a `np.ndarray` of `uint8` and shape `[H, W]`, `[H, W, 1]`, `[H, W, 3]` (RGB) or
+            `[H, W, 4]` (RGBA).
+
+    Raises:
+        `ValueError`: anything else, a URL among them, or a path without a file. The message goes on where the caller
+            has named the image.
+    """
+    if isinstance(value, PIL.Image.Image):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        return {"bytes": bytes(value), "path": None}
+    if isinstance(value, (str, Path)):
+        return {"bytes": None, "path": _existing_file(str(value))}
+    if isinstance(value, dict) and value.keys() <= {"bytes", "path"} and isinstance(value.get("bytes"), bytes):
+        return {"bytes": value["bytes"], "path": value.get("path")}
+    if isinstance(value, dict) and value.keys() <= {"bytes", "path"} and isinstance(value.get("path"), str):
+        return {"bytes": None, "path": _existing_file(value["path"])}
+    found = f"is a {type(value).__module__}.{type(value).__qualname__}".replace("builtins.", "")
+    if isinstance(value, np.ndarray):
+        grey = value.ndim == 2 or (value.ndim == 3 and value.shape[2] == 1)
+        if value.dtype == np.uint8 and value.size and (grey or (value.ndim == 3 and value.shape[2] in (3, 4))):
+            return PIL.Image.fromarray(np.ascontiguousarray(value.reshape(value.shape[:2]) if grey else value))
+        found = f"is an array of {value.dtype} and shape {list(value.shape)}"
+    elif isinstance(value, dict):
+        found = f"is a dict with the keys {sorted(map(str, value))}"
+    raise ValueError(
+        f"{found}; expected a PIL image, the path of a file, its bytes, a dict with `bytes` or `path` as datasets "
+        "stores it, or a uint8 array of shape [H, W], [H, W, 3] (RGB) or [H, W, 4]."
+    )
+
+
+def _existing_file(path: str) -> str:
+    short = repr(path if len(path) <= 100 else f"{path[:100]}...")
+    if "://" in path or path.startswith("data:"):
+        raise ValueError(f"is the URL {short}, and nothing is fetched; expected a file: fetch it and give its path.")
+    if not os.path.isfile(path):
+        raise ValueError(f"is {short}, where there is no file; expected the path of an image.")
+    return path
 
 
 def decode_image(image: Source) -> PIL.Image.Image:

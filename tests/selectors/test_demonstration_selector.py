@@ -19,27 +19,16 @@ On the embedded world's images and encoder; the selector itself has random weigh
 import logging
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from saved_selector import CLIP, WORLD, save_selector
 
-from leverplus_trl.provenance import model_revision
 from leverplus_trl.retrieval.candidate_sampler import CandidateSampler
 from leverplus_trl.retrieval.embeddings import embed_examples
-from leverplus_trl.selectors import (
-    DemonstrationSelector,
-    PointerSelectorConfig,
-    PointerSelectorModel,
-    SelectorProcessor,
-)
-from leverplus_trl.selectors.demonstration_selector import query_id
+from leverplus_trl.selectors import DemonstrationSelector
+from leverplus_trl.selectors.selection_inputs import query_id
 from leverplus_trl.tasks import DataArguments, load_examples
-
-
-WORLD = Path(__file__).parents[2] / "data" / "concept_binding"
-CLIP = str(WORLD / "clip")
 
 
 @pytest.fixture(scope="module")
@@ -60,20 +49,6 @@ def embeddings_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def embedded(pool, queries, embeddings_dir):
     return [embed_examples(examples, CLIP, embeddings_dir=embeddings_dir) for examples in (pool, queries)]
-
-
-def save_selector(folder, embedded, **values):
-    torch.manual_seed(0)
-    pool = embedded[0]
-    widths = {"image_embed_dim": pool.image.shape[1], "text_embed_dim": pool.text.shape[1]}
-    names = {"encoder": CLIP, "encoder_commit": model_revision(CLIP), "sampler": "mix", "num_candidates": 12}
-    config = PointerSelectorConfig(hidden_size=16, **{**widths, **names, **values})
-    model = PointerSelectorModel(config)
-    processor = SelectorProcessor(config.query_features, config.candidate_features)
-    model.fit_inputs(*(processor.fuse(pool, names) for names in (config.query_features, config.candidate_features)))
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.mark.parametrize("insertion", ["left", "right"])
