@@ -14,7 +14,7 @@
 
 """Weights of models are read from safetensors, and from nothing else: a pickle can run any code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +78,13 @@ def load_safetensors(loader: Callable[..., Any], name_or_path: str, what: str, *
             f"The weights of the {what} {str(name_or_path)!r} can't be read ({type(error).__name__}: {reason}). "
             "Expected a folder or hub id with a whole model.safetensors that fits its config.json."
         ) from error
+
+
+def check_weights(weights: Mapping[str, Any], where: str) -> None:
+    """Raises `ValueError`, with the name, for a weight that is NaN or infinite."""
+    for name, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(
+                f"The weight {name!r} of {where} is not finite: it diverged in training, or its file is damaged. "
+                "Train the selector again, with a lower learning_rate or without fp16."
+            )

@@ -30,7 +30,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from ..weights import load_safetensors
+from ..weights import check_weights, load_safetensors
 
 
 STRATEGIES = ("greedy", "beam", "sample")
@@ -119,16 +119,6 @@ def action_step_logprobs(logits: torch.Tensor, demonstration_positions: torch.Te
     actions = torch.where(demonstration_positions >= 0, demonstration_positions, last)  # [..., S]
     logprobs = logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)  # [..., S]
     return logprobs.masked_fill(~action_mask(demonstration_positions, stop), 0.0)
-
-
-def check_weights(weights: Tensors, where: str) -> None:
-    """Raises `ValueError`, with the name, for a weight that is NaN or infinite."""
-    for name, value in weights.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise ValueError(
-                f"The weight {name!r} of {where} is not finite: it diverged in training, or its file is damaged. "
-                "Train the selector again, with a lower learning_rate or without fp16."
-            )
 
 
 class BaseSelectorModel(PreTrainedModel):

@@ -26,9 +26,8 @@ from transformers import PreTrainedModel, Trainer
 
 from ..hub import push_run
 from ..output_files import write_atomically
-from ..selectors.base_selector import check_weights
 from ..selectors.processing_selector import SelectorProcessor
-from ..weights import refuse_pickles
+from ..weights import check_weights, refuse_pickles
 from .saving import written_whole
 
 
