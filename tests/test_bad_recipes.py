@@ -38,8 +38,8 @@ BASES = {
 
 #: A line a recipe: stage | what is added to or replaced in its base | what the message says.
 RECIPES = """
-beams | stage: null | stage is null; expected beams
-beams | stage: sft | stage is sft; expected beams
+beams | stage: null | the recipe says `stage: null`; expected beams
+beams | stage: sft | the recipe says `stage: sft`; expected beams
 beams | stage: [beams] | stage is [beams]; expected a single text
 beams | stage: {beams: 1} | stage is {beams: 1}; expected a single text
 beams | dataset: null | dataset is null; expected text
