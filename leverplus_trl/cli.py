@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from . import __version__
 from .launch import MERGE, PREPARE, STAGES, run_stage, stage_of
+from .next_step import next_step
 from .recipe import UsageError, read_recipe
 from .recipe_parser import read_words
 from .scripts.parsers import make_parser
@@ -78,11 +79,12 @@ def run(words: Sequence[str]) -> int:
         return 0
     if command == MERGE:
         return run_merge(rest)
-    return run_checked(command, rest)
+    return run_checked(command, rest, say_next=True)
 
 
-def run_checked(stage: str, words: Sequence[str]) -> int:
-    """Checks the recipe and the command line of a stage, then runs it in processes of its own."""
+def run_checked(stage: str, words: Sequence[str], say_next: bool = False) -> int:
+    """Checks the recipe and the command line of a stage, then runs it in processes of its own; on success it can print
+    the next command."""
     typed = read_words(words)
     if typed.keys().isdisjoint(("help", "help_all")) and typed.get("config"):
         recipe = read_recipe(typed["config"][0])
@@ -92,7 +94,11 @@ def run_checked(stage: str, words: Sequence[str]) -> int:
             return run_stage(recipe.text("script"), words)
     parser = make_parser(stage)
     values = parser.check(*parser.read(words))
-    return run_stage(stage, words, values.get("accelerate_config"))
+    status = run_stage(stage, words, values.get("accelerate_config"))
+    silent = any(values.get(key) for key in ("dry_run", "quiet")) or values.get("num_shards", 1) > 1
+    if say_next and not status and not silent:
+        print(f"Next: {next_step(stage, (typed.get('config') or [None])[0], values)}")
+    return status
 
 
 def run_merge(words: Sequence[str]) -> int:

@@ -1,0 +1,53 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import shlex
+
+import pytest
+
+from leverplus_trl.next_step import FOLLOWING, next_step
+from leverplus_trl.recipe_parser import read_words
+from leverplus_trl.scripts.parsers import make_parser
+
+
+VALUES = {"dataset": "my data", "columns": {"question": "Frage"}, "pool_split": "pool", "output_dir": "out/it"}
+
+
+def test_a_numbered_recipe_beside_it_comes_next(tmp_path):
+    for name, stage in (("10_beams.yaml", "beams"), ("20_sft.yaml", "sft"), ("50_evaluate.yaml", "evaluate")):
+        (tmp_path / name).write_text(f"stage: {stage}\n")
+    (tmp_path / "12_notes.yaml").write_text("no recipe\n")
+    (tmp_path / "11_beams_test.yaml").write_text("stage: beams\n")
+    found = next_step("beams", str(tmp_path / "10_beams.yaml"), VALUES)
+    assert shlex.split(found) == ["leverplus", "beams", "--config", str(tmp_path / "11_beams_test.yaml")]
+    found = next_step("sft", str(tmp_path / "20_sft.yaml"), VALUES)
+    assert shlex.split(found) == ["leverplus", "evaluate", "--config", str(tmp_path / "50_evaluate.yaml")]
+    assert shlex.split(next_step("evaluate", str(tmp_path / "50_evaluate.yaml"), VALUES))[1] == "report"
+
+
+@pytest.mark.parametrize("stage", FOLLOWING)
+def test_without_one_the_command_takes_the_output_and_what_both_stages_share(stage):
+    _, following, *words = shlex.split(next_step(stage, None, VALUES | {"seed": 3, "num_shots": 2}))
+    parser = make_parser(following)
+    values = parser.convert(*parser.read(words))
+    assert following == FOLLOWING[stage][0] and values["output_dir"] == f"out/{following}"
+    taken = values[FOLLOWING[stage][1]]
+    assert taken == (["out/it"] if FOLLOWING[stage][1] == "selectors" else "out/it")
+    if stage != "prepare":
+        assert values["columns"] == {"question": "Frage"} and values["dataset"] == "my data"
+    assert {"stage", "overwrite"}.isdisjoint(read_words(words))
+
+
+def test_the_report_is_to_be_looked_at():
+    assert next_step("report", None, {"output_dir": "out"}) == "open out/index.html in a browser"
