@@ -16,6 +16,7 @@ import shlex
 
 import pytest
 
+from leverplus_trl import cli
 from leverplus_trl.next_step import FOLLOWING, next_step
 from leverplus_trl.recipe_parser import read_words
 from leverplus_trl.scripts.parsers import make_parser
@@ -51,3 +52,14 @@ def test_without_one_the_command_takes_the_output_and_what_both_stages_share(sta
 
 def test_the_report_is_to_be_looked_at():
     assert next_step("report", None, {"output_dir": "out"}) == "open out/index.html in a browser"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [((), 0, True), (("--quiet",), 0, False), (("--dry_run",), 0, False), ((), 1, False)],
+)
+def test_it_is_said_after_a_stage_that_succeeded(words, status, said, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "run_stage", lambda *_: status)
+    given = ["report", "--dataset", "d", "--evaluation", "e", "--output_dir", "out", *words]
+    assert cli.run(given) == status
+    assert ("Next: open out/index.html" in capsys.readouterr().out) == said
