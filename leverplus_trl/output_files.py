@@ -100,9 +100,9 @@ class WriteError(OSError):
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
+def naming(path: Path | str, *errors: type[Exception]) -> Iterator[None]:
     """
-    Names what is written, should that fail.
+    Names what is written, should that fail with an `OSError` or one of the given errors.
 
     Raises:
         `WriteError`: the operating system refused (disk full, no permission, a file where a folder belongs).
@@ -111,10 +111,11 @@ def naming(path: Path | str) -> Iterator[None]:
         yield
     except WriteError:
         raise
-    except OSError as error:
+    except (OSError, *errors) as error:
+        reason = getattr(error, "strerror", None) or error
         raise WriteError(
-            f"{str(path)!r} can't be written ({error.strerror or error}). What is done so far is kept: mend that, and "
-            "run the same command again."
+            f"{str(path)!r} can't be written ({reason}). What is done so far is kept: mend that, and run the same "
+            "command again."
         ) from error
 
 

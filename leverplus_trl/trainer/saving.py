@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from ..output_files import UNFINISHED, delete, naming
 
 
@@ -40,7 +42,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
     """
     temporary = folder / f"{UNFINISHED}selector"
     try:
-        with naming(folder):
+        with naming(folder, SafetensorError):
             delete(temporary)  # of a process that was killed
             temporary.mkdir(parents=True)
             yield temporary
