@@ -25,7 +25,7 @@ from huggingface_hub import CommitInfo
 from transformers import PreTrainedModel, Trainer
 
 from ..hub import push_run
-from ..output_files import write_atomically
+from ..output_files import naming, write_atomically
 from ..selectors.processing_selector import SelectorProcessor
 from ..weights import check_weights, refuse_pickles
 from .saving import written_whole
@@ -134,8 +134,13 @@ class BaseSelectorTrainer(Trainer):
         else:
             self.model.load_state_dict(state_dict)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        with naming(output_dir, RuntimeError):  # what torch raises
+            super()._save_optimizer_and_scheduler(output_dir)
+
     def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
+        with naming(output_dir, RuntimeError):
+            super()._save_rng_state(output_dir)
         # The trainer's state, which comes next, says that a checkpoint is whole: with the files of every process.
         self.accelerator.wait_for_everyone()
 

@@ -42,7 +42,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
     """
     temporary = folder / f"{UNFINISHED}selector"
     try:
-        with naming(folder, SafetensorError):
+        with naming(folder, SafetensorError, RuntimeError):  # the latter is what torch raises
             delete(temporary)  # of a process that was killed
             temporary.mkdir(parents=True)
             yield temporary

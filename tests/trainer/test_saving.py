@@ -15,10 +15,12 @@
 import os
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from trainer.test_sft_script import beams, run
 
 import leverplus_trl.trainer.saving as saving
+from leverplus_trl.scripts.training import last_checkpoint
 from leverplus_trl.selectors import SelectorProcessor
 from leverplus_trl.trainer.saving import COMPLETE, written_whole
 
@@ -89,3 +91,23 @@ def test_the_stage_goes_on_after_a_save_that_died(tmp_path, beams, monkeypatch):
     run(tmp_path, beams, **arguments)
     assert all((output / name).exists() for name in FILES) and not list(output.rglob(".unfinished-*"))
     assert load_file(output / "model.safetensors")
+
+
+def test_a_checkpoint_on_a_full_disk_is_named_and_the_last_whole_one_is_gone_on_from(tmp_path, beams, monkeypatch):
+    """PyTorch says of a full disk that a position is unexpected."""
+    write = torch.save
+
+    def full(value, file, *rest, **options):
+        if "checkpoint-2" in str(file):
+            write(value, file, *rest, **options)
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 124032 vs 123984")
+        write(value, file, *rest, **options)
+
+    arguments = {"num_train_epochs": 2, "train_split": "train[:16]"}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match=r"checkpoint-2' can't be written \(.*unexpected pos"):
+            run(tmp_path, beams, **arguments)
+    assert last_checkpoint(tmp_path / "sft").endswith("checkpoint-1")
+    run(tmp_path, beams, **arguments)
+    assert (tmp_path / "sft" / COMPLETE).exists()
