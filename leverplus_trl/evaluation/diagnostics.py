@@ -33,7 +33,8 @@ from .gate import gate
 from .leakage import KINDS, LEAKED, NEAR_DUPLICATE, SAME_IMAGE, find_leaks, plain_text, select_by_id
 from .methods import ZERO_SHOT, method_label, method_rank, method_scope
 from .runs import Run, RunKey, Runs, by_method
-from .table import Bootstrap
+from .significance import paired_p_value
+from .table import IntervalSettings
 
 
 #: Pairs of query and demonstration that are named in full; all are counted.
@@ -44,7 +45,7 @@ def diagnose(
     runs: Runs,
     rows: Sequence[Mapping],
     num_choices: Mapping[str, int],
-    bootstrap: Bootstrap,
+    settings: IntervalSettings,
     order_probes: Runs | None = None,
     queries: Dataset | None = None,
     pool: Dataset | None = None,
@@ -59,7 +60,7 @@ def diagnose(
             The rows of the results, for what they say of collapse.
         num_choices (`Mapping[str, int]`):
             How many examples there are to choose from in a scope, `"candidates"` or `"pool"`, over all queries.
-        bootstrap (`Bootstrap`):
+        settings (`IntervalSettings`):
             Settings of the intervals.
         order_probes (`Runs`, *optional*):
             Answers behind the same demonstrations in another order.
@@ -105,13 +106,13 @@ def diagnose(
             for run in seeds.values()
         ]
         row = {name: _mean(one[name] for one in of_seeds) for name in of_seeds[0]}
-        row |= gate(list(seeds.values()), zero_shot, bootstrap)
+        row |= gate(list(seeds.values()), zero_shot, settings)
         row["identical_across_seeds"] = _mean(_overlap(*two) for two in combinations(seeds.values(), 2))
         measured.append({"method": method, "shots": shots, **row})
     found = {
         "rows": measured,
         "overlaps": _overlaps(runs),
-        "order": [_order(key, probe, runs[key], bootstrap) for key, probe in (order_probes or {}).items()],
+        "order": [_order(key, probe, runs[key], settings) for key, probe in (order_probes or {}).items()],
         "leaks": _listed(leaks or {}),
     }
     return found | {"warnings": _warnings(found, rows, leaks or {})}
@@ -189,10 +190,11 @@ def _selected(seeds: Mapping[int, Run]) -> set[frozenset]:
     return {frozenset(run.selections.items()) for run in seeds.values()}
 
 
-def _order(key: RunKey, probe: Run, run: Run, bootstrap: Bootstrap) -> dict[str, object]:
+def _order(key: RunKey, probe: Run, run: Run, settings: IntervalSettings) -> dict[str, object]:
     method, shots, _ = key
     asked = run.of(list(probe.accuracies))
-    difference = bootstrap.difference(probe.accuracies, asked.accuracies)
+    difference = settings.difference(probe.accuracies, asked.accuracies)
+    p_value = paired_p_value(probe.accuracies, asked.accuracies)
     return {
         "method": method,
         "shots": shots,
@@ -203,6 +205,8 @@ def _order(key: RunKey, probe: Run, run: Run, bootstrap: Bootstrap) -> dict[str,
         "difference": difference.mean,
         "ci_low": difference.low,
         "ci_high": difference.high,
+        "p_value": p_value,
+        "significant": settings.differs(p_value),
     }
 
 
@@ -245,7 +249,7 @@ def _warnings(found: Mapping, rows: Sequence[Mapping], leaks: Mapping) -> list[s
                 + (": the test set is known to the pool, and scores say too much." if kind == LEAKED else ".")
             )
     for probe in found["order"]:
-        if probe["ci_low"] > 0.0 or probe["ci_high"] < 0.0:
+        if probe["significant"]:
             said.append(
                 f"Order counts: shuffled, the demonstrations of {method_label(probe['method'])} "
                 f"(shots: {probe['shots']}) give {100 * probe['difference']:+.1f} points on {probe['num_probes']} "

@@ -18,11 +18,14 @@ How the numbers are made:
 - `diff_to_random` is paired, query by query, with random selection at the same shots and in the same scope: `random`
   for methods that rank the sampled candidates, `random_pool` for those that rank the whole pool. It is null where
   there is no such row, and for random itself and zero-shot.
-- A method with several seeds has a row a seed and one row with `seed` null: each query's accuracy averaged over the
-  seeds. Whatever is compared is this average. Intervals are over queries; they say nothing about other seeds.
-- Intervals are those of each comparison by itself. `diff_p_holm` and `p_holm` are corrected for their number: over the
-  differences to random that a table shows, and over all `comparisons`, where two selectors that are compared in both
-  directions count once.
+- A method with several seeds has a row a seed and one row with `seed` null: the average over queries and seeds, whose
+  interval is about other queries and other seeds. Whatever is compared is this average. The interval of one seed is
+  about other queries alone.
+- Intervals and tests are those of `significance.py`; `interval` names them. A difference is called one (`clear`,
+  `significant`, the report's words) if the test says so, whatever the interval.
+- Intervals and `p_value` are those of each comparison by itself. `diff_p_holm` and `p_holm` are corrected for their
+  number: over the differences to random that a table shows, and over all `comparisons`, where two selectors that are
+  compared in both directions count once.
 - A heuristic is called the best by its accuracy on the very queries of the table, which favours the heuristic.
 - `oracle` knows the answers, so others are compared with it but it is never called the best. `regret` is its accuracy
   minus the row's. It took the sequence with the best score, so another can answer better: a regret may be negative.
@@ -39,10 +42,10 @@ from ..output_files import write_atomically
 from ..provenance import digest
 from .diagnostics import diagnose
 from .methods import SELECTOR, ZERO_SHOT
-from .runs import RunKey, Runs, read_order_probes, read_runs
+from .runs import RunKey, Runs, by_method, read_order_probes, read_runs
 from .scores import check_scores, metric_rows, metric_scores, replace_accuracies
-from .significance import CONFIDENCE, NUM_RESAMPLES
-from .table import Bootstrap, make_table
+from .significance import CONFIDENCE, NUM_RESAMPLES, interval_name
+from .table import IntervalSettings, make_table
 
 
 #: What [`summarize`] makes.
@@ -111,7 +114,7 @@ def summarize(
         order_probes (`Dataset`, *optional*):
             Answers behind the demonstrations of some methods in another order, as a predictions table.
         num_resamples (`int`, *optional*, defaults to 10,000):
-            Bootstrap resamples.
+            Bootstrap resamples, for metrics outside 0..1 such as CIDEr.
         confidence (`float`, *optional*, defaults to 0.95):
             Confidence of the intervals.
         seed (`int`, *optional*, defaults to 0):
@@ -120,7 +123,7 @@ def summarize(
     Returns:
         `dict`: JSON-ready. `rows` (one a method, shots and seed), `comparisons`, `best_heuristics` (each
         selector against the best heuristic at the same shots), `best` (at each number of shots the best method, and
-        whether its paired difference to every other method excludes 0), `metrics` (`{name: {"rows": ...}}`),
+        whether the test tells it from every other method), `metrics` (`{name: {"rows": ...}}`),
         `collapse`, `query_set` (digest of the query ids), `test_set` (of ids, questions and answers), `prefixes` (the
         same for fewer queries), `diagnostics` (see [`~leverplus_trl.evaluation.diagnostics.diagnose`]).
 
@@ -135,7 +138,7 @@ def summarize(
     runs = read_runs(predictions)
     probes = order_probes and read_order_probes(order_probes, runs)
     swap_change_shares = _swap_change_shares(collapse, runs)
-    bootstrap = Bootstrap(num_resamples, confidence, seed)
+    settings = IntervalSettings(num_resamples, confidence, seed)
     asked = list(runs[next(key for key in runs if key[0] == ZERO_SHOT)].accuracies)
     examples: dict[str, Mapping] = {}
     if queries is not None:
@@ -157,8 +160,8 @@ def summarize(
             check_scores(runs, scores[metric], metric)
         return {
             **describe_test_set(chosen, examples),
-            **make_table(part, swap_change_shares, selectors, bootstrap),
-            "metrics": {other: {"rows": metric_rows(found, bootstrap)} for other, found in scores.items()},
+            **make_table(part, swap_change_shares, selectors, settings),
+            "metrics": {other: {"rows": metric_rows(found, settings)} for other, found in scores.items()},
         }
 
     everything = numbers(len(asked))
@@ -172,13 +175,22 @@ def summarize(
         "metric": metric,
         "split": predictions[0]["split"],
         **everything,
-        "interval": {"kind": "percentile bootstrap over queries", **vars(bootstrap)},
+        "interval": {**_interval_names(runs), **vars(settings)},
         "selectors": [name for name in selectors if any(method == name for method, _, _ in runs)],
         "collapse": list(collapse),
         "prefixes": [numbers(size) for size in sorted(set(num_queries)) if size < len(asked)],
-        "diagnostics": diagnose(runs, everything["rows"], choices, bootstrap, probes, queries, pool),
+        "diagnostics": diagnose(runs, everything["rows"], choices, settings, probes, queries, pool),
         "provenance": dict(provenance or {}),
     }
+
+
+def _interval_names(runs: Runs) -> dict[str, str]:
+    accuracies = [accuracy for run in runs.values() for accuracy in run.accuracies.values()]
+    names = {"kind": interval_name(accuracies), "difference": "score (Tango)", "test": "sign flips"}
+    if any(len(seeds) > 1 for seeds in by_method(runs).values()):
+        several = names["kind"].replace("Clopper-Pearson", "Agresti-Coull, effective counts")
+        names |= {"seeds": f"{several}; two-way variance of queries and seeds, t"}
+    return names
 
 
 def _swap_change_shares(collapse: Sequence[Mapping[str, object]], runs: Runs) -> dict[RunKey, float]:

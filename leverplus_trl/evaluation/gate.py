@@ -20,8 +20,8 @@ behind the method's demonstrations. A zero-shot answer without a confidence is n
 
 The threshold t is learned from right answers, so it is judged on queries that it was not learned from (cross-fitting,
 Stone 1974, "Cross-validatory choice and assessment of statistical predictions"): queries fall into folds by a hash of
-their ids, and each fold is gated by the t that is best on all others. The interval resamples queries and takes the
-thresholds as given, so it is somewhat too narrow.
+their ids, and each fold is gated by the t that is best on all others. The interval takes the thresholds as given, so
+it is somewhat too narrow.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from statistics import fmean
 import numpy as np
 
 from .runs import Run
-from .table import Bootstrap
+from .table import IntervalSettings
 
 
 NUM_FOLDS = 5
@@ -90,7 +90,7 @@ def kept_queries(run: Run, zero_shot: Run) -> set[str]:
     return kept
 
 
-def gate(seeds: Sequence[Run], zero_shot: Run, bootstrap: Bootstrap) -> dict[str, float | None]:
+def gate(seeds: Sequence[Run], zero_shot: Run, settings: IntervalSettings) -> dict[str, float | None]:
     """
     What the gate gains on a method's own answers.
 
@@ -99,7 +99,7 @@ def gate(seeds: Sequence[Run], zero_shot: Run, bootstrap: Bootstrap) -> dict[str
             The method's runs, gated one by one.
         zero_shot (`Run`):
             Answers without demonstrations to the same queries.
-        bootstrap (`Bootstrap`):
+        settings (`IntervalSettings`):
             Settings of the interval.
 
     Returns:
@@ -109,14 +109,14 @@ def gate(seeds: Sequence[Run], zero_shot: Run, bootstrap: Bootstrap) -> dict[str
     if len(asked) < NUM_FOLDS or all(sure is None for sure in zero_shot.confidences.values()):
         return dict.fromkeys(MEASURES)
     kept = [kept_queries(run, zero_shot) for run in seeds]
-    gated, own = {}, {}
-    for query_id in asked:
-        accuracies = [run.accuracies[query_id] for run in seeds]
-        alone = zero_shot.accuracies[query_id]
-        own[query_id] = fmean(accuracies)
-        gated[query_id] = fmean(
-            alone if query_id in of_seed else accuracy for accuracy, of_seed in zip(accuracies, kept, strict=True)
-        )
-    gain = bootstrap.difference(gated, own)
+    # What a seed gains is one number, so its answers and what is gated of them are not two methods.
+    gains = {
+        query_id: [
+            zero_shot.accuracies[query_id] - run.accuracies[query_id] if query_id in of_seed else 0.0
+            for run, of_seed in zip(seeds, kept, strict=True)
+        ]
+        for query_id in asked
+    }
+    gain = settings.difference(gains, dict.fromkeys(asked, 0.0))
     share = fmean(len(of_seed) / len(asked) for of_seed in kept)
     return dict(zip(MEASURES, (gain.mean, gain.low, gain.high, share), strict=True))

@@ -16,6 +16,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean
 
 from datasets import Dataset
@@ -24,8 +25,7 @@ from ..schema import PREDICTIONS
 from .methods import SHUFFLED_SUFFIX, ZERO_SHOT, method_rank
 
 
-Accuracies = Mapping[str, float]  # query id -> accuracy
-Averages = Mapping[tuple[str, int], Accuracies]  # (method, shots) -> accuracies averaged over seeds
+SeedAccuracies = Mapping[tuple[str, int], Mapping[str, list[float]]]  # (method, shots) -> query id -> one a seed
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,17 @@ def _check_same_queries(runs: Runs) -> None:
             )
 
 
-def average_over_seeds(runs: Runs) -> Averages:
-    """Each query's accuracy averaged over the seeds of a method, by method and number of shots."""
-    grouped: dict[tuple[str, int], list[Accuracies]] = {}
-    for (method, shots, _), run in runs.items():
-        grouped.setdefault((method, shots), []).append(run.accuracies)
+def accuracies_by_seed(runs: Runs) -> SeedAccuracies:
+    """Each query's accuracies with all seeds of a method, in the order of the seeds, by method and number of shots."""
     return {
-        key: {query_id: fmean(accuracies[query_id] for accuracies in seeds) for query_id in seeds[0]}
-        for key, seeds in grouped.items()
+        key: {one: [run.accuracies[one] for run in seeds.values()] for one in next(iter(seeds.values())).accuracies}
+        for key, seeds in by_method(runs).items()
     }
+
+
+def mean_accuracy(by_query: Mapping[str, Sequence[float]]) -> float:
+    """Mean over queries and seeds."""
+    return fmean(chain.from_iterable(by_query.values()))
 
 
 def by_method(runs: Runs) -> dict[tuple[str, int], dict[int, Run]]:

@@ -17,11 +17,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import fmean
 
 from ..metrics import all_metrics
 from .runs import RunKey, Runs
-from .table import Bootstrap
+from .table import IntervalSettings
 
 
 Scores = Mapping[RunKey, Mapping[str, float]]  # query id -> score, of each run
@@ -41,6 +40,9 @@ def metric_scores(names: Sequence[str], runs: Runs, examples: Mapping[str, Mappi
 
     Returns:
         `dict[str, Scores]`: of the metrics that apply to every query.
+
+    Raises:
+        `ValueError`: a score is not a finite number.
     """
     if not names:
         return {}
@@ -48,6 +50,12 @@ def metric_scores(names: Sequence[str], runs: Runs, examples: Mapping[str, Mappi
     found = all_metrics(names, [query_id for query_id, _ in distinct], [said for _, said in distinct], examples)
     scores = {}
     for name, values in found.items():
+        for (query_id, said), value in zip(distinct, values, strict=True):
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"{name} of the prediction {said!r} to query {query_id!r} is {value}; expected a finite number. "
+                    "Check the answers of the example."
+                )
         worth = dict(zip(distinct, values, strict=True))
         scores[name] = {key: {pair[0]: worth[pair] for pair in run.predictions.items()} for key, run in runs.items()}
     return scores
@@ -71,18 +79,18 @@ def check_scores(runs: Runs, scores: Scores, metric: str) -> None:
                 )
 
 
-def metric_rows(scores: Scores, bootstrap: Bootstrap) -> list[dict[str, object]]:
+def metric_rows(scores: Scores, settings: IntervalSettings) -> list[dict[str, object]]:
     """The mean score of each run with its interval, and of the average over the seeds of a method that has several."""
-    grouped: dict[tuple[str, int], dict[int | None, Mapping[str, float]]] = {}
+    grouped: dict[tuple[str, int], dict[int | None, Mapping[str, float | list[float]]]] = {}
     for (method, shots, seed), values in scores.items():
         grouped.setdefault((method, shots), {})[seed] = values
     rows = []
     for (method, shots), seeds in grouped.items():
         if len(seeds) > 1:
             several = list(seeds.values())
-            seeds[None] = {query_id: fmean(values[query_id] for values in several) for query_id in several[0]}
+            seeds[None] = {query_id: [values[query_id] for values in several] for query_id in several[0]}
         for seed, values in seeds.items():
-            interval = bootstrap.mean(values)
+            interval = settings.mean(values)
             row = {"method": method, "shots": shots, "seed": seed, "score": interval.mean}
             rows.append(row | {"ci_low": interval.low, "ci_high": interval.high})
     return rows

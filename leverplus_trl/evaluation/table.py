@@ -16,34 +16,37 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
 
 from ..selectors.collapse import is_collapsed, most_common_share
 from .methods import HEURISTICS, ORACLE, POOL_SUFFIX, RANDOM, method_scope
-from .runs import Accuracies, Averages, RunKey, Runs, average_over_seeds, by_method
-from .significance import Interval, bootstrap_mean, holm, paired_difference, paired_p_value
+from .runs import RunKey, Runs, SeedAccuracies, accuracies_by_seed, by_method, mean_accuracy
+from .significance import Interval, Scores, bootstrap_mean, holm, paired_difference, paired_p_value
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class IntervalSettings:
     num_resamples: int
     confidence: float
     seed: int
 
-    def mean(self, accuracies: Accuracies) -> Interval:
-        return bootstrap_mean(list(accuracies.values()), **asdict(self))
+    def mean(self, scores: Scores) -> Interval:
+        return bootstrap_mean(list(scores.values()), **asdict(self))
 
-    def difference(self, method: Accuracies, baseline: Accuracies) -> Interval:
-        return paired_difference(method, baseline, **asdict(self))
+    def difference(self, method: Scores, baseline: Scores) -> Interval:
+        return paired_difference(method, baseline, self.confidence)
+
+    def differs(self, p_value: float) -> bool:
+        """Whether a p-value says that a difference is there."""
+        return p_value <= 1.0 - self.confidence
 
 
 def make_table(
-    runs: Runs, swap_change_shares: Mapping[RunKey, float], selectors: Sequence[str], bootstrap: Bootstrap
+    runs: Runs, swap_change_shares: Mapping[RunKey, float], selectors: Sequence[str], settings: IntervalSettings
 ) -> dict[str, list[dict[str, object]]]:
     """`rows`, `comparisons`, `best_heuristics` and `best` of [`~leverplus_trl.evaluation.evaluation.summarize`]."""
-    averages = average_over_seeds(runs)
-    rows = _rows(runs, averages, swap_change_shares, bootstrap)
-    comparisons = _comparisons(averages, selectors, bootstrap)
+    by_seed = accuracies_by_seed(runs)
+    rows = _rows(runs, by_seed, swap_change_shares, settings)
+    comparisons = _comparisons(by_seed, selectors, settings)
     # The table shows one row a method and number of shots: only these are a family of tests.
     shown = {(row["method"], row["shots"]): row for row in rows if row["diff_p_value"] is not None}
     for row, p_holm in zip(shown.values(), holm([row["diff_p_value"] for row in shown.values()]), strict=True):
@@ -53,12 +56,12 @@ def make_table(
     corrected = dict(zip(tests, holm(list(tests.values())), strict=True))
     for comparison in comparisons:
         p_holm = corrected[unordered_pair(comparison)]
-        comparison |= {"p_holm": p_holm, "significant": p_holm <= 1.0 - bootstrap.confidence}
+        comparison |= {"p_holm": p_holm, "significant": settings.differs(p_holm)}
     return {
         "rows": rows,
         "comparisons": comparisons,
-        "best_heuristics": _best_heuristics(averages, comparisons),
-        "best": _best(averages, bootstrap),
+        "best_heuristics": _best_heuristics(by_seed, comparisons),
+        "best": _best(by_seed, settings),
     }
 
 
@@ -68,7 +71,7 @@ def unordered_pair(comparison: Mapping[str, object]) -> tuple[int, frozenset[str
 
 
 def _rows(
-    runs: Runs, averages: Averages, swap_change_shares: Mapping[RunKey, float], bootstrap: Bootstrap
+    runs: Runs, by_seed: SeedAccuracies, swap_change_shares: Mapping[RunKey, float], settings: IntervalSettings
 ) -> list[dict]:
     """A row a run; for methods with several seeds, one more that holds the average and what the seeds say together."""
     rows = []
@@ -81,11 +84,11 @@ def _rows(
                 # The same ids count, the same places do not: a sampler may put the likely candidates first.
                 swap = swap_change_shares.get((method, shots, seed))
                 collapsed = is_collapsed(len(run.selections), share, 0.0, swap)
-            row = _accuracy_row(method, shots, seed, run.accuracies, averages, bootstrap)
+            row = _accuracy_row(method, shots, seed, run.accuracies, by_seed, settings)
             of_seeds.append(row | {"collapsed": collapsed, "most_common_selection": share})
         rows.extend(of_seeds)
         if len(of_seeds) > 1:
-            row = of_seeds[0] | _accuracy_row(method, shots, None, averages[method, shots], averages, bootstrap)
+            row = of_seeds[0] | _accuracy_row(method, shots, None, by_seed[method, shots], by_seed, settings)
             # One collapsed seed is enough: an average would hide it.
             row["collapsed"] = any(one["collapsed"] for one in of_seeds)
             row["most_common_selection"] = max((one["most_common_selection"] or 0.0) for one in of_seeds)
@@ -94,17 +97,17 @@ def _rows(
 
 
 def _accuracy_row(
-    method: str, shots: int, seed: int | None, accuracies: Accuracies, averages: Averages, bootstrap: Bootstrap
+    method: str, shots: int, seed: int | None, accuracies: Scores, by_seed: SeedAccuracies, settings: IntervalSettings
 ) -> dict[str, object]:
     scope = method_scope(method)
-    interval = bootstrap.mean(accuracies)
+    interval = settings.mean(accuracies)
     baseline = RANDOM + (POOL_SUFFIX if scope == "pool" else "")
     difference = p_value = regret = None
-    if method != baseline and (baseline, shots) in averages:
-        difference = bootstrap.difference(accuracies, averages[baseline, shots])
-        p_value = paired_p_value(accuracies, averages[baseline, shots])
-    if method != ORACLE and (ORACLE, shots) in averages:
-        regret = bootstrap.difference(averages[ORACLE, shots], accuracies)
+    if method != baseline and (baseline, shots) in by_seed:
+        difference = settings.difference(accuracies, by_seed[baseline, shots])
+        p_value = paired_p_value(accuracies, by_seed[baseline, shots])
+    if method != ORACLE and (ORACLE, shots) in by_seed:
+        regret = settings.difference(by_seed[ORACLE, shots], accuracies)
     return {
         "method": method,
         "scope": scope,
@@ -125,51 +128,56 @@ def _accuracy_row(
     }
 
 
-def _comparisons(averages: Averages, selectors: Sequence[str], bootstrap: Bootstrap) -> list[dict[str, object]]:
+def _comparisons(
+    by_seed: SeedAccuracies, selectors: Sequence[str], settings: IntervalSettings
+) -> list[dict[str, object]]:
     """Each selector against all others at the same shots, and against zero-shot."""
     return [
-        _comparison(shots, method, baseline, bootstrap.difference(averages[method, shots], averages[baseline, at]))
-        | {"p_value": paired_p_value(averages[method, shots], averages[baseline, at])}
-        for method, shots in averages
-        for baseline, at in averages
+        _comparison(shots, (method, by_seed[method, shots]), (baseline, by_seed[baseline, at]), settings)
+        for method, shots in by_seed
+        for baseline, at in by_seed
         if method in selectors and baseline != method and at in (0, shots)
     ]
 
 
-def _comparison(shots: int, method: str, baseline: str, difference: Interval) -> dict[str, object]:
+def _comparison(
+    shots: int, method: tuple[str, Scores], baseline: tuple[str, Scores], settings: IntervalSettings
+) -> dict[str, object]:
+    difference = settings.difference(method[1], baseline[1])
     return {
         "shots": shots,
-        "method": method,
-        "baseline": baseline,
+        "method": method[0],
+        "baseline": baseline[0],
         "difference": difference.mean,
         "ci_low": difference.low,
         "ci_high": difference.high,
+        "p_value": paired_p_value(method[1], baseline[1]),
     }
 
 
-def _best_heuristics(averages: Averages, comparisons: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+def _best_heuristics(by_seed: SeedAccuracies, comparisons: Sequence[dict[str, object]]) -> list[dict[str, object]]:
     """Of each method's comparisons at one number of shots, the one with the most accurate heuristic."""
     best: dict[tuple[str, int], dict[str, object]] = {}
     for comparison in comparisons:
         if comparison["baseline"] in HEURISTICS:
-            accuracy = fmean(averages[comparison["baseline"], comparison["shots"]].values())
+            accuracy = mean_accuracy(by_seed[comparison["baseline"], comparison["shots"]])
             key = (comparison["method"], comparison["shots"])
             if key not in best or accuracy > best[key]["baseline_accuracy"]:
                 best[key] = comparison | {"baseline_accuracy": accuracy}
     return list(best.values())
 
 
-def _best(averages: Averages, bootstrap: Bootstrap) -> list[dict[str, object]]:
+def _best(by_seed: SeedAccuracies, settings: IntervalSettings) -> list[dict[str, object]]:
     """At each number of shots the best method, beside the one it is hardest to tell from; zero-shot competes too."""
     found = []
-    for shots in sorted({at for _, at in averages if at > 0}):
-        rivals = {method: averages[method, at] for method, at in averages if at in (0, shots) and method != ORACLE}
-        best = max(rivals, key=lambda method: fmean(rivals[method].values()))
-        differences = {
-            method: bootstrap.difference(rivals[best], rivals[method]) for method in rivals if method != best
-        }
-        if differences:
-            closest = min(differences, key=lambda method: (differences[method].low, differences[method].mean))
-            clear = differences[closest].low > 0.0
-            found.append(_comparison(shots, best, closest, differences[closest]) | {"clear": clear})
+    for shots in sorted({at for _, at in by_seed if at > 0}):
+        rivals = {method: by_seed[method, at] for method, at in by_seed if at in (0, shots) and method != ORACLE}
+        best = max(rivals, key=lambda method: mean_accuracy(rivals[method]))
+        compared = [
+            _comparison(shots, (best, rivals[best]), rival, settings) for rival in rivals.items() if rival[0] != best
+        ]
+        if compared:
+            closest = max(compared, key=lambda one: (one["p_value"], -one["difference"]))
+            clear = closest["difference"] > 0.0 and settings.differs(closest["p_value"])
+            found.append(closest | {"clear": clear})
     return found

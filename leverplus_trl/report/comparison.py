@@ -135,7 +135,7 @@ def comparison_section(evaluations: Sequence[Evaluation]) -> Section | None:
     )
     notes = [
         "In brackets 95% intervals, where they are known. Bold: the best of its evaluation at this number of shots, "
-        "if the intervals of its paired differences to all others allow to say so; never a published figure.",
+        "if a test of the paired differences tells it from all others; never a published figure.",
     ]
     if published:
         notes.append(SOURCE)

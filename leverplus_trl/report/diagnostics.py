@@ -20,7 +20,7 @@ from ..evaluation.methods import method_label
 from ..metrics import METRICS, Metric
 from .evaluations import Evaluation
 from .sections import Row, Section, Table
-from .tables import ABSENT, average_rows, interval, metric_of, percent, shots_of
+from .tables import ABSENT, average_rows, interval, metric_of, percent, shots_of, small_p
 
 
 #: measure -> heading; shown where the evaluation has it
@@ -119,7 +119,8 @@ def _order(one: Evaluation, probes: Sequence[Mapping]) -> Table:
                 percent(probe["changed_share"]),
                 percent(probe["accuracy"]),
                 percent(probe["shuffled_accuracy"]),
-                f"{percent(probe['difference'], True)} {interval(probe['ci_low'], probe['ci_high'], True)}",
+                f"{percent(probe['difference'], True)} {interval(probe['ci_low'], probe['ci_high'], True)}, "
+                f"{small_p(probe['p_value'])}",
             ]
         )
         for probe in probes

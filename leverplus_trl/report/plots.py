@@ -28,7 +28,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..evaluation.methods import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_label, method_rank
-from ..evaluation.significance import Interval, bootstrap_mean
+from ..evaluation.significance import Interval, paired_difference
 from .tables import average_rows, metric_of, shots_of
 
 
@@ -119,7 +119,7 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
         axis.errorbar(
             [x + dodge for x, _ in mine],
             accuracies,
-            # A bootstrap interval holds the mean but for rounding.
+            # An interval holds the mean but for rounding.
             yerr=[[max(0.0, width) for width in below], [max(0.0, width) for width in above]],
             color=colour,
             marker=marker,
@@ -164,7 +164,12 @@ def scores_by_beam_position(beams: Dataset) -> dict[str, list[Interval]]:
             of_split[position].append(score)
     if not any(positions.values()):
         raise ValueError("The beams table holds no beams: there is nothing to draw.")
-    return {split: [bootstrap_mean(scores) for scores in means] for split, means in positions.items() if means}
+    return {split: [_mean_gain(scores) for scores in means] for split, means in positions.items() if means}
+
+
+def _mean_gain(scores: list[float]) -> Interval:
+    """A score is a paired difference: what a sequence gives over no demonstrations."""
+    return paired_difference(dict(enumerate(scores)), dict.fromkeys(range(len(scores)), 0.0))
 
 
 def plot_score_by_beam_position(by_split: Mapping[str, list[Interval]]) -> bytes:

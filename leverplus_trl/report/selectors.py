@@ -42,7 +42,7 @@ def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
     sizes = " and ".join(str(len(set(map(unordered_pair, one.results["comparisons"])))) for one in measured)
     confidences = " and ".join(dict.fromkeys(f"{one.results['interval']['confidence']:.0%}" for one in measured))
     notes = [
-        f"Differences in points, paired query by query (each query's {title} averaged over the seeds first), with "
+        f"Differences in points of {title}, paired query by query and averaged over seeds, with "
         f"their {confidences} intervals. p is corrected (Holm) for all {sizes} comparisons of a selector with another "
         "method in results.json, of which these are some; intervals are not. The best heuristic is the best on these "
         "very queries, which favours it.",

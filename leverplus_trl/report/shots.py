@@ -20,22 +20,22 @@ from statistics import fmean
 from datasets import Dataset
 
 from ..evaluation.methods import ZERO_SHOT
-from ..evaluation.significance import paired_difference
+from ..evaluation.significance import paired_difference, paired_p_value
 from .evaluations import Evaluation
 from .plots import plot_accuracy_by_shots
 from .published import is_okvqa, published_model, published_okvqa
 from .sections import Chart, Row, Section, Table
-from .tables import capital, interval, metric_of, percent, shots_of, table_rows
+from .tables import capital, interval, metric_of, percent, shots_of, small_p, table_rows
 
 
-def accuracies_by_query(predictions: Dataset) -> dict[tuple[str, int], dict[str, float]]:
-    """`{(method, shots): {query id: accuracy}}`, averaged over seeds."""
-    names = ["method", "shots", "query_id", "accuracy"]
+def accuracies_by_query(predictions: Dataset) -> dict[tuple[str, int], dict[str, list[float]]]:
+    """`{(method, shots): {query id: accuracies}}`, one a seed, in the order of the seeds."""
+    names = ["method", "shots", "seed", "query_id", "accuracy"]
     columns = predictions.with_format(None).select_columns(names)[:]
     found: dict[tuple[str, int], dict[str, list[float]]] = {}
-    for method, shots, query_id, accuracy in zip(*(columns[name] for name in names), strict=True):
+    for method, shots, _, query_id, accuracy in sorted(zip(*(columns[name] for name in names), strict=True)):
         found.setdefault((method, shots), {}).setdefault(query_id, []).append(accuracy)
-    return {key: {name: fmean(values) for name, values in of.items()} for key, of in found.items()}
+    return found
 
 
 def shots_section(evaluations: Sequence[Evaluation]) -> Section:
@@ -63,7 +63,7 @@ def shots_section(evaluations: Sequence[Evaluation]) -> Section:
 
 def _more_shots(one: Evaluation) -> Table:
     by_query = accuracies_by_query(one.predictions)
-    made = {name: one.results["interval"][name] for name in ("num_resamples", "confidence", "seed")}
+    confidence = one.results["interval"]["confidence"]
     rows = []
     for row in table_rows(one.results):
         cells = {at: cell for at, cell in zip(shots_of(one.results), row.cells, strict=True) if cell}
@@ -71,15 +71,16 @@ def _more_shots(one: Evaluation) -> Table:
             continue
         fewest, most = min(cells), max(cells)
         best = max(cells, key=lambda at, cells=cells: (cells[at]["accuracy"], -at))
-        found = paired_difference(by_query[row.method, most], by_query[row.method, fewest], **made)
+        pair = by_query[row.method, most], by_query[row.method, fewest]
+        found, p_value = paired_difference(*pair, confidence), paired_p_value(*pair)
         rows.append(
             Row(
                 [
                     row.label,
                     f"{percent(cells[fewest]['accuracy'])} ({fewest})",
                     f"{percent(cells[most]['accuracy'])} ({most})",
-                    f"{percent(found.mean, True)} {interval(found.low, found.high, True)}",
-                    _said(found.low, found.high),
+                    f"{percent(found.mean, True)} {interval(found.low, found.high, True)}, {small_p(p_value)}",
+                    _said(found.mean, p_value <= 1.0 - confidence),
                     f"{percent(cells[best]['accuracy'])} ({best})",
                 ],
                 "selector" if row.method in one.results["selectors"] else "",
@@ -90,8 +91,8 @@ def _more_shots(one: Evaluation) -> Table:
     return Table(one.named(caption), head, [("", rows)])
 
 
-def _said(low: float, high: float) -> str:
-    return "help" if low > 0.0 else "hurt" if high < 0.0 else "can't tell"
+def _said(difference: float, differs: bool) -> str:
+    return ("help" if difference > 0.0 else "hurt") if differs else "can't tell"
 
 
 def _published_shots(evaluations: Sequence[Evaluation]) -> list[str]:

@@ -14,15 +14,15 @@
 
 """The results as tables and sentences: Markdown, and the rows that the HTML page shows.
 
-The best of a column is set in bold only when its paired difference to every other method excludes 0, and a collapsed
-method is called collapsed. The oracle knows the answers, so it is never the best.
+The best of a column is set in bold only when the test tells it from every other method, and a collapsed method is
+called collapsed. The oracle knows the answers, so it is never the best.
 """
 
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..evaluation.methods import ORACLE, SELECTOR, ZERO_SHOT, method_label, method_rank
+from ..evaluation.methods import ORACLE, RANDOM_METHODS, SELECTOR, ZERO_SHOT, method_label, method_rank
 from ..metrics import METRICS, Metric
 
 
@@ -179,9 +179,12 @@ def notes(results: Mapping) -> list[str]:
     found = [
         f"{capital(metric.title)} ({results['metric']}) {'in percent' if metric.in_percent else 'times 100'} over "
         f"{results['num_queries']} queries, in brackets its "
-        f"{made['confidence']:.0%} interval ({made['kind']}, {made['num_resamples']:,} resamples). The difference to "
-        "random selection is paired, query by query, at the same shots and from the same examples. Bold: the best of "
-        "its column, if the interval of its paired difference to every other method but the oracle excludes 0.",
+        f"{made['confidence']:.0%} interval ({made['kind']}). The difference to random selection is paired, query by "
+        f"query, at the same shots and from the same examples ({made['difference']} interval). Bold: the best of its "
+        "column, if a test of the paired difference tells it from every other method but the oracle "
+        f"({made['test']}, p ≤ {1.0 - made['confidence']:.2g} each).",
+        "The test decides what is called a difference. It is exact over queries, so the end of an interval can leave "
+        "out 0 a little before the test does.",
         "Zero-shot has no shots; it is repeated in every column to compare with.",
     ]
     if any(p_value(row) for row in results["rows"]):
@@ -192,8 +195,8 @@ def notes(results: Mapping) -> list[str]:
     rows = average_rows(results).values()
     if any(row["ci_low"] == row["ci_high"] for row in rows):
         found.append(
-            "An interval without width means that every query got the same score: a bootstrap can't show what never "
-            "happened, so such an interval is too narrow."
+            f"An interval without width means that every query got the same {metric.title}: a bootstrap can't show "
+            "what never happened, so such an interval is too narrow."
         )
     for method in dict.fromkeys(row["method"] for row in rows if row["collapsed"]):
         at = [row["shots"] for row in rows if row["method"] == method and row["collapsed"]]
@@ -204,7 +207,13 @@ def notes(results: Mapping) -> list[str]:
     seeds = {row["method"] for row in rows if row["seed"] is None}
     if seeds:
         names = _listed(map(method_label, sorted(seeds, key=method_rank)))
-        found.append(f"Averages over seeds, each query's {metric.title} averaged first: {names}.")
+        found.append(
+            f"Averages over seeds: {names}. Their intervals and tests are about other seeds, too ({made['seeds']})."
+        )
+    single = {row["method"] for row in rows if row["seed"] is not None} & {*RANDOM_METHODS, *results["selectors"]}
+    if single:
+        names = _listed(map(method_label, sorted(single, key=method_rank)))
+        found.append(f"One seed: {names}. What another seed would give is not in the intervals.")
     return found
 
 
@@ -293,11 +302,11 @@ def _findings_together(found: Sequence[tuple[Mapping, Mapping]], num_selectors: 
 
 def _finding(row: Mapping, best: Mapping, confidence: float, metric: Metric) -> str:
     name = method_label(row["method"])
-    verdict = "an interval that includes 0, so the two can't be told apart"
-    if best["ci_low"] > 0.0:
-        verdict = "an interval that excludes 0"
-    elif best["ci_high"] < 0.0:
-        verdict = "an interval that excludes 0: it falls short of that heuristic"
+    verdict = "the two can't be told apart"
+    if best["p_value"] <= 1.0 - confidence:
+        verdict = f"{name} is better" if best["difference"] > 0.0 else f"{name} falls short of that heuristic"
+        if not best["significant"]:
+            verdict += f", but not after correction for all comparisons ({small_p(best['p_holm'])})"
     collapsed = f" But {name} has collapsed: it chooses (nearly) the same for every query." if row["collapsed"] else ""
     subject = "the selector" if name == SELECTOR else name
     return (
@@ -305,5 +314,5 @@ def _finding(row: Mapping, best: Mapping, confidence: float, metric: Metric) -> 
         f"{percent(row['ci_low'])} to {percent(row['ci_high'])}) on {row['num_queries']} queries; the best heuristic, "
         f"{method_label(best['baseline'])}, {amount(best['baseline_accuracy'], metric)}. The paired difference is "
         f"{percent(best['difference'], True)} points {interval(best['ci_low'], best['ci_high'], True)}, "
-        f"{verdict}.{collapsed}"
+        f"{small_p(best['p_value'])}: {verdict}.{collapsed}"
     )

@@ -198,8 +198,14 @@ def test_shuffled_demonstrations_show_what_order_does():
     (probe,) = found["order"]
     assert (probe["method"], probe["shots"], probe["num_probes"]) == ("sft", 2, 3)
     assert (probe["changed_share"], probe["accuracy"], probe["shuffled_accuracy"]) == (1.0, 1.0, 0.0)
-    assert (probe["difference"], probe["ci_high"]) == (-1.0, -1.0)
-    assert any("Order counts" in said and "-100.0 points on 3 queries" in said for said in found["warnings"])
+    assert (probe["difference"], probe["p_value"], probe["significant"]) == (-1.0, 0.25, False)
+    assert not any("Order counts" in said for said in found["warnings"])  # three queries say little
+    twice = [[row | {"query_id": row["query_id"] + tail} for tail in "xy" for row in rows] for rows in (base, swapped)]
+    zero_shot = [row | {"query_id": row["query_id"] + tail} for tail in "xy" for row in alone(0, 0, 0, 0)]
+    probes = table([row for row in twice[1] if row["accuracy"] == 0.0])
+    found = diagnose(zero_shot, twice[0], order_probes=probes)
+    assert (found["order"][0]["p_value"], found["order"][0]["significant"]) == (0.03125, True)
+    assert any("Order counts" in said and "-100.0 points on 6 queries" in said for said in found["warnings"])
     stranger = [one | {"method": "grpo~shuffled"} for one in swapped]
     with pytest.raises(ValueError, match=r"'grpo~shuffled' .* has no answers to be compared with"):
         diagnose(alone(0, 0, 0, 0), base, order_probes=table(stranger))

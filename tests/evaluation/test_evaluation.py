@@ -87,20 +87,32 @@ def test_rows_of_a_table_worked_by_hand():
     assert (zero_shot["shots"], zero_shot["scope"], zero_shot["accuracy"]) == (0, "none", 0.25)
     assert zero_shot["diff_to_random"] is None and zero_shot["collapsed"] is None
     random = find(results["rows"], method="random")
-    # Binomial(4, 1/2): 0 of 4 has probability 1/16 > 2.5%, so the interval spans everything.
-    assert (random["accuracy"], random["ci_low"], random["ci_high"]) == (0.5, 0.0, 1.0)
+    # Clopper and Pearson: 2 or more of 4 have a probability of 2.5% at 0.0676.
+    assert (random["accuracy"], random["ci_low"], random["ci_high"]) == (
+        0.5,
+        pytest.approx(0.0676, abs=5e-5),
+        pytest.approx(0.9324, abs=5e-5),
+    )
     assert random["diff_to_random"] is None
     selector = find(results["rows"], method="selector")
     assert (selector["num_queries"], selector["seed"], selector["scope"]) == (4, 0, "candidates")
-    assert (selector["accuracy"], selector["ci_low"], selector["ci_high"]) == (1.0, 1.0, 1.0)
+    assert (selector["accuracy"], selector["ci_high"]) == (1.0, 1.0)
+    assert selector["ci_low"] == pytest.approx(0.025 ** (1 / 4), abs=1e-9)  # where 4 of 4 have a probability of 2.5%
     assert selector["diff_to_random"] == 0.5
     assert find(results["rows"], method="text_sim")["diff_to_random"] == 0.25
     # Pool methods are compared with random over the pool.
     pool = find(results["rows"], method="text_sim_pool")
-    assert (pool["scope"], pool["diff_to_random"], pool["diff_ci_low"]) == ("pool", 0.25, 0.0)
+    assert (pool["scope"], pool["diff_to_random"], pool["diff_p_value"]) == ("pool", 0.25, 1.0)
     assert {key: results[key] for key in ABOUT} == ABOUT
     assert (results["stage"], results["split"], results["num_queries"]) == ("evaluate", "test", 4)
-    assert results["interval"]["num_resamples"] == 10_000
+    assert results["interval"] == {
+        "kind": "Clopper-Pearson",
+        "difference": "score (Tango)",
+        "test": "sign flips",
+        "num_resamples": 10_000,
+        "confidence": 0.95,
+        "seed": 0,
+    }
     json.dumps(results, allow_nan=False)
 
 
@@ -119,7 +131,7 @@ def test_the_selector_is_compared_with_every_other_method_at_the_same_shots():
     }
     best = find(results["best_heuristics"], shots=1)
     assert (best["method"], best["baseline"], best["baseline_accuracy"]) == ("selector", "text_sim", 0.75)
-    assert (best["difference"], best["ci_low"]) == (0.25, 0.0)
+    assert (best["difference"], best["p_value"], best["significant"]) == (0.25, 1.0, False)
     assert find(results["best_heuristics"], shots=2)["baseline"] == "random"
 
 
@@ -127,15 +139,19 @@ def test_a_pool_heuristic_can_be_the_best_heuristic():
     pool = rows_of("image_text_sim_pool", 1, [1.0] * 4)
     results = summarize(table(ZERO_SHOT, RANDOM, TEXT, pool, rows_of("selector", 1, [0.0] * 4)), **ABOUT)
     best = find(results["best_heuristics"], shots=1)
-    assert (best["baseline"], best["difference"], best["ci_high"]) == ("image_text_sim_pool", -1.0, -1.0)
+    assert (best["baseline"], best["difference"], best["p_value"]) == ("image_text_sim_pool", -1.0, 0.125)
 
 
-def test_the_best_is_clear_only_when_every_interval_excludes_zero():
+def test_the_best_is_clear_only_when_the_test_tells_it_from_every_other_method():
     results = summarize(table(ZERO_SHOT, RANDOM, TEXT, SELECTOR, ORACLE), **ABOUT)
     best = find(results["best"], shots=1)  # the oracle is as good, and does not compete
     assert (best["method"], best["baseline"], best["clear"]) == ("selector", "text_sim", False)
-    results = summarize(table(rows_of("zero_shot", 0, [0.0] * 4), rows_of("random", 1, [0.0] * 4), SELECTOR), **ABOUT)
-    assert find(results["best"], shots=1)["clear"] is True
+    # Four wins and no loss: 2 of 16 signs. The test decides, though the score interval leaves out 0.
+    groups = rows_of("zero_shot", 0, [0.0] * 4), rows_of("random", 1, [0.0] * 4), SELECTOR
+    best = find(summarize(table(*groups), **ABOUT)["best"], shots=1)
+    assert (best["p_value"], best["clear"]) == (0.125, False) and best["ci_low"] > 0.0
+    best = find(summarize(table(*map(thrice, groups)), **ABOUT)["best"], shots=1)
+    assert (best["p_value"], best["clear"]) == (pytest.approx(2 / 2**12), True)
     # Demonstrations that hurt: zero-shot is the best of the column.
     results = summarize(table(rows_of("zero_shot", 0, [1.0] * 4), rows_of("random", 1, [0.0] * 4)), **ABOUT)
     assert find(results["best"], shots=1)["method"] == "zero_shot"
@@ -207,6 +223,30 @@ def test_seeds_get_a_row_each_and_one_for_their_average():
         (None, 0.5, True),
     ]
     assert find(results["comparisons"], baseline="random")["difference"] == 0.0
+    assert results["interval"]["seeds"] == "Agresti-Coull, effective counts; two-way variance of queries and seeds, t"
+    # Seeds that are 50 points apart: t with little more than one degree of freedom.
+    assert (rows[2]["ci_low"], rows[2]["ci_high"]) == (0.0, 1.0) and rows[0]["ci_high"] < 0.6
+
+
+def test_every_comparison_knows_of_seeds():
+    """Two seeds of three are better than random on two of ten queries, one is as good."""
+    baseline = [float(number % 10 < 5) for number in range(200)]
+    seeds = [[float(number % 10 < right) for number in range(200)] for right in (7, 7, 5)]
+
+    def run(method, shots, accuracies, seed=0):
+        (row,) = rows_of(method, shots, [0.0], seed=seed)
+        return [row | {"query_id": f"q{number:03d}", "accuracy": one} for number, one in enumerate(accuracies)]
+
+    groups = [run("zero_shot", 0, [0.0] * 200), run("random", 1, baseline)]
+    selector = [run("selector", 1, values, seed) for seed, values in enumerate(seeds)]
+    results = summarize(table(*groups, *selector), **ABOUT)
+    single, average = (find(results["rows"], method="selector", seed=seed) for seed in (0, None))
+    assert single["diff_p_value"] < 1e-6 and single["diff_ci_low"] > 0.1
+    assert average["diff_to_random"] == pytest.approx(0.4 / 3) and average["diff_ci_low"] < 0.0
+    compared = find(results["comparisons"], baseline="random")
+    assert compared["p_value"] == average["diff_p_value"] > 0.05 and not compared["significant"]
+    assert find(results["best"], shots=1)["clear"] is False
+    assert find(results["best_heuristics"], shots=1)["p_value"] == compared["p_value"]
 
 
 def test_results_do_not_depend_on_the_order_of_rows():

@@ -148,10 +148,11 @@ def test_captions_are_headed_by_their_metric(captions):
 
 def test_more_shots_are_compared_query_by_query(evaluation):
     by_query = accuracies_by_query(evaluation.predictions)
-    assert by_query["selector", 2]["q12"] == 1.0 and by_query["selector", 1]["q12"] == 0.0
+    assert by_query["selector", 2]["q12"] == [1.0] and by_query["selector", 1]["q12"] == [0.0]
     section = shots_section([evaluation])
     rows = {row.cells[0]: list(row.cells[1:]) for row in section.tables[0].groups[0][1]}
     assert rows["selector"][:2] == ["50.0 (1)", "95.0 (2)"] and rows["selector"][2].startswith("+45.0 [")
+    assert rows["selector"][2].endswith("p = 0.004")  # nine more: 2 / 2^9
     assert rows["selector"][3:] == ["help", "95.0 (2)"]
     assert rows["random"][3] == "can't tell" and "zero-shot" not in rows
     assert section.charts[0].file_name == "accuracy_by_shots.png" and section.paragraphs == []
@@ -164,6 +165,6 @@ def test_shots_beside_the_published_mean_on_okvqa(evaluation):
 
 
 @pytest.mark.parametrize("best", [True, False])
-def test_bold_only_where_the_interval_allows(evaluation, best):
+def test_bold_only_where_the_test_allows(evaluation, best):
     one = changed(evaluation, best=[{**found, "clear": best} for found in evaluation.results["best"]])
     assert any(line.bold for line in comparison_lines([one])) == best

@@ -85,8 +85,8 @@ def test_mean_scores_by_beam_position(beams):
     by_split = scores_by_beam_position(beams)
     assert list(by_split) == ["train", "test"]
     assert [one.mean for one in by_split["train"]] == pytest.approx([0.8, 0.4])
-    # Two queries: resampled means are 0.7, 0.8 or 0.9.
-    assert (by_split["train"][0].low, by_split["train"][0].high) == pytest.approx((0.7, 0.9))
+    # Two queries, 0.7 and 0.9, say little of others.
+    assert by_split["train"][0].low < 0.4 and by_split["train"][0].high > 0.95
     assert [one.mean for one in by_split["test"]] == [0.4]
     png = plot_score_by_beam_position(by_split)
     assert has_colour(png, (0x00, 0x72, 0xB2)) and has_colour(png, (0xD5, 0x5E, 0x00))

@@ -209,7 +209,9 @@ def test_diagnostics_of_captions_speak_of_their_metric(captions):
     for row in found["rows"]:
         row |= {"copied_share": 0.5, "copied_accuracy": 1.25, "other_accuracy": 0.5}
     probe = {"method": "selector", "shots": 2, "num_probes": 20, "changed_share": 0.5, "accuracy": 1.25}
-    found["order"] = [probe | {"shuffled_accuracy": 1.0, "difference": -0.25, "ci_low": -0.5, "ci_high": 0.0}]
+    found["order"] = [
+        probe | {"shuffled_accuracy": 1.0, "difference": -0.25, "ci_low": -0.5, "ci_high": 0.0, "p_value": 0.0625}
+    ]
     section = diagnostics_section([captions])
     assert list(section.tables[1].head[-3:]) == ["copied answers", "CIDEr if copied", "CIDEr if not"]
     assert section.tables[2].caption == "The same demonstrations in another order, shares in %, CIDEr times 100."

@@ -92,7 +92,10 @@ def test_each_seed_stands_by_itself(section):
 
 def test_captions_are_not_called_accurate(captions):
     text = section_markdown(selectors_section([captions]))
-    assert "each query's CIDEr averaged over the seeds first" in text and "accuracy" not in text
+    assert (
+        "Differences in points of CIDEr, paired query by query and averaged over seeds" in text
+        and "accuracy" not in text
+    )
 
 
 def test_without_selectors_there_is_nothing_to_say():

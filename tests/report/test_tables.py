@@ -50,11 +50,18 @@ def row(method, shots, accuracy, low, high, difference=None, seed=0, collapsed=F
 
 def small_results(clear=True, **selector):
     best = {"shots": 2, "method": "selector", "baseline": "random", "difference": 0.7, "ci_low": 0.63, "ci_high": 0.77}
+    best |= {"p_value": 1e-9, "p_holm": 1e-8, "significant": True}
     return {
         "metric": "exact_match",
         "num_queries": 200,
         "selectors": ["selector"],
-        "interval": {"kind": "percentile bootstrap over queries", "confidence": 0.95, "num_resamples": 10_000},
+        "interval": {
+            "kind": "Clopper-Pearson",
+            "difference": "score (Tango)",
+            "test": "sign flips",
+            "seeds": "two-way",
+            "confidence": 0.95,
+        },
         "rows": [
             row("zero_shot", 0, 0.02, 0.005, 0.04, collapsed=None),
             row("random", 1, 0.1, 0.06, 0.145),
@@ -142,7 +149,7 @@ def test_markdown_table_of_a_small_case():
     )
 
 
-def test_nothing_is_bold_when_the_interval_does_not_allow_it():
+def test_nothing_is_bold_when_the_test_does_not_allow_it():
     assert "**" not in markdown_table(small_results(clear=False))
 
 
@@ -169,20 +176,30 @@ def test_several_seeds_show_their_average():
         row("text_sim", 1, 0.3, 0.2, 0.4, seed=None),
     ]
     assert "| text similarity | 30.0 [20.0, 40.0] |" in markdown_table(results)
-    assert any(note.startswith("Averages over seeds") and "text similarity" in note for note in notes(results))
+    (note,) = [note for note in notes(results) if note.startswith("Averages over seeds: text similarity.")]
+    assert "about other seeds, too (two-way)" in note
+    # Random draws and the selector's training have one seed each; what does not draw needs no other.
+    assert any(note.startswith("One seed: random and selector.") for note in notes(results))
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
+    ("difference", "p_value", "p_holm", "verdict"),
     [
-        (0.63, 0.77, "points [+63.0, +77.0], an interval that excludes 0."),
-        (-0.01, 0.05, "an interval that includes 0, so the two can't be told apart."),
-        (-0.2, -0.1, "an interval that excludes 0: it falls short of that heuristic."),
+        (0.7, 1e-9, 1e-8, "points [+63.0, +77.0], p < 0.001: selector is better."),
+        (0.7, 0.06, 0.06, "points [+63.0, +77.0], p = 0.060: the two can't be told apart."),
+        (-0.7, 0.01, 0.03, "points [+63.0, +77.0], p = 0.010: selector falls short of that heuristic."),
+        (
+            0.7,
+            0.01,
+            0.12,
+            "p = 0.010: selector is better, but not after correction for all comparisons (p = 0.120).",
+        ),
     ],
 )
-def test_the_headline_says_what_the_interval_allows(low, high, verdict):
+def test_the_headline_says_what_the_test_says(difference, p_value, p_holm, verdict):
     results = small_results()
-    results["best_heuristics"][0] |= {"ci_low": low, "ci_high": high}
+    tested = {"p_value": p_value, "p_holm": p_holm, "significant": p_holm <= 0.05}
+    results["best_heuristics"][0] |= {"difference": difference, **tested}
     headline, further = findings(results)
     assert headline.startswith("With 2 shots the selector reaches 85.0% (95% interval 80.0 to 90.0) on 200 queries;")
     assert verdict in headline
