@@ -22,7 +22,7 @@ from . import __version__
 from .launch import MERGE, PREPARE, STAGES, run_stage, stage_of
 from .next_step import next_step
 from .recipe import UsageError, read_recipe
-from .recipe_parser import read_words
+from .recipe_parser import read_words, set_environment
 from .scripts.parsers import make_parser
 from .stage_process import guarded
 
@@ -91,6 +91,7 @@ def run_checked(stage: str, words: Sequence[str], say_next: bool = False) -> int
         if stage_of(recipe) != stage:
             raise UsageError(f"{recipe.place('stage')}: this recipe is for the stage {stage_of(recipe)}, not {stage}.")
         if stage == PREPARE and recipe.text("script"):
+            set_environment(recipe)
             return run_stage(recipe.text("script"), words)
     parser = make_parser(stage)
     values = parser.check(*parser.read(words))

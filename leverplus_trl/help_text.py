@@ -25,7 +25,7 @@ from .fields import item_type, members
 
 
 WIDTH = 119
-_COLUMN = 34
+_COLUMN = 37
 _WORDS = {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT", dict: "MAPPING", list: "LIST"}
 
 

@@ -46,7 +46,7 @@ class _Terminal(logging.StreamHandler):
         return sys.stderr
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if getattr(record, "instead_of_bar", False) and has_bars():
+        if getattr(record, "in_log_alone", False) or (getattr(record, "instead_of_bar", False) and has_bars()):
             return False
         own = record.name.split(".")[0] == OWN
         return (own and (record.levelno >= logging.WARNING or not self.quiet)) or self.verbose

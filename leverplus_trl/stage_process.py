@@ -44,8 +44,6 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 SPOKESMAN = "LEVERPLUS_SPOKESMAN"
 #: Seconds that a process which isn't the first leaves the first one to say what failed, where no launcher decides.
 _PATIENCE = 5.0
-#: What this package raises with a sentence.
-_OWN = (ValueError, RuntimeError, OSError)
 #: Longest message of another library that is repeated.
 _LONGEST = 400
 
@@ -106,17 +104,21 @@ def guarded(work: Callable[[], None], with_traceback: bool = False, outputs: Seq
 def sentence(error: Exception) -> str:
     """An error in a sentence: one of this package's own as it is, one of another library with what was being done."""
     message = " ".join(str(error).split())
-    frames = traceback.extract_tb(error.__traceback__)
-    of_system = isinstance(error, OSError) and error.errno is not None
-    if frames and frames[-1].filename.startswith(PACKAGE) and isinstance(error, _OWN) and not of_system and message:
+    if _is_own(error) and message:
         return message
     if len(message) > _LONGEST:
         message = f"{message[:_LONGEST]} ..."
     activity = f" while {activity_of(error)}" if activity_of(error) else ""
-    return (
-        f"{type(error).__name__}{activity}: {message or 'no message'}{'' if message.endswith('.') else '.'}"
-        f"{_remedy(error)} The traceback is in the log of the output folder; --traceback prints it."
-    )
+    stop = "" if message.endswith(".") else "."
+    return f"{type(error).__name__}{activity}: {message or 'no message'}{stop}{_remedy(error)}"
+
+
+def _is_own(error: Exception) -> bool:
+    """Whether this package raised an error itself, with a sentence."""
+    frames = traceback.extract_tb(error.__traceback__)
+    of_system = isinstance(error, OSError) and error.errno is not None
+    is_here = bool(frames) and frames[-1].filename.startswith(PACKAGE)
+    return is_here and isinstance(error, (ValueError, RuntimeError, OSError)) and not of_system
 
 
 def _remedy(error: Exception) -> str:
@@ -149,14 +151,24 @@ def _say(message: str, error: BaseException, with_traceback: bool, status: int) 
         return status
     text = "".join(traceback.format_exception(error))
     if status == FAILED:
-        for handler in (*logging.getLogger().handlers, *logging.getLogger("leverplus_trl").handlers):
-            if isinstance(handler, logging.FileHandler):
-                record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "%s\n%s", (message, text), None)
-                handler.handle(record)
+        logs = _write_to_logs(f"{message}\n{text}")
+        if not _is_own(error) and not with_traceback:
+            message += f" The traceback is in {logs[0]}." if logs else " --traceback shows where."
     if with_traceback:
         print(text, end="", file=sys.stderr)
     print(message, file=sys.stderr, flush=True)
     return status
+
+
+def _write_to_logs(text: str) -> list[str]:
+    """Writes to the log files that are open and returns their names."""
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "%s", (text,), None)
+    found = []
+    for handler in (*logging.getLogger().handlers, *logging.getLogger("leverplus_trl").handlers):
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+            found.append(os.path.relpath(handler.baseFilename))
+    return found
 
 
 def _speaks_for_all() -> bool:

@@ -32,8 +32,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from tqdm.auto import tqdm
 
+from .log import Progress
 from .output_files import UNFINISHED, delete, naming, write_json
 from .run_folder import RunFolder
 from .shard import Shard
@@ -91,13 +91,13 @@ def run_units(
         run ([`RunFolder`]):
             Where the results of the units are kept, and which of them are this launch's.
         units (`Mapping[str, int]`):
-            Names of all units of the job, in order, and how many items each holds (for the progress bar).
+            Names of all units of the job, in order, and how many items each holds (for the progress).
         work (`Callable[[str], pa.Table]`):
             Does one unit; its result must depend on the unit alone.
         description (`str`):
-            What the progress bar says.
+            What is done, for the progress.
         item (`str`, *optional*, defaults to `"query"`):
-            What the progress bar counts.
+            What an item is, for the progress.
 
     Returns:
         `list[Path]`: the result files of all units of the job, in order, once every process is done. Those of other
@@ -147,7 +147,7 @@ def _take_units(
     before, total = done(), sum(own.values())
     if before:
         logger.info("%s: resuming, %d of %d done.", description, before, total)
-    bar = tqdm(total=total, initial=before, desc=description, unit=item, disable=not state.is_main_process)
+    bar = Progress(logger, description, total, item, before, shown=state.is_main_process)
     for name in own:
         if files[name].exists() or not _claim(unfinished / name):
             continue
@@ -156,13 +156,12 @@ def _take_units(
             pq.write_table(result, unfinished / f"{name}.parquet")
             os.replace(unfinished / f"{name}.parquet", files[name])
         if state.is_main_process:
-            bar.update(done() - bar.n)
-            logger.info("%s: %d of %d.", description, bar.n, bar.total)
+            bar.update(done())
     state.wait_for_everyone()
     _wait_to_see(files[name] for name in own)
     state.wait_for_everyone()  # whoever goes on may delete the files once all have looked
     if state.is_main_process:
-        bar.update(done() - bar.n)
+        bar.update(done())
     bar.close()
 
 

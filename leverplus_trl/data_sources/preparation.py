@@ -27,8 +27,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 from datasets.table import embed_table_storage
-from tqdm import tqdm
 
+from ..log import Progress
 from ..schema import EXAMPLES
 from .data_source import DataSource
 
@@ -274,9 +274,11 @@ def _image_names(table: Dataset) -> Iterator[str]:
     """The digest of each example's image file, by which copies under other names (as ScienceQA has) are the same on
     every machine; the id of an example without one."""
     known: dict[str, str] = {}
-    columns = (table["id"][:], _images(table))
-    progress = tqdm(zip(*columns, strict=True), "Comparing images", len(table), unit="example")
-    for identifier, (has_image, path, content) in progress:
+    bar = Progress(logger, "Comparing images", len(table), "example")
+    for number, (identifier, (has_image, path, content)) in enumerate(
+        zip(table["id"][:], _images(table), strict=True)
+    ):
+        bar.update(number + 1)
         if not has_image:
             yield identifier
         elif path is None:
@@ -286,6 +288,7 @@ def _image_names(table: Dataset) -> Iterator[str]:
                 with open(path, "rb") as file:
                     known[path] = hashlib.file_digest(file, "sha256").hexdigest()
             yield known[path]
+    bar.close()
 
 
 def _order(names: Sequence[str], seed: int) -> list[int]:

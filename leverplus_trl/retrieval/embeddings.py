@@ -20,6 +20,7 @@ model, revision or preprocessing makes a new table, and nothing stale is ever re
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,10 +34,10 @@ from datasets import Dataset, Features, List, Value
 from filelock import FileLock
 from huggingface_hub.constants import HF_HOME
 from PIL import Image
-from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BatchEncoding, CLIPModel
 
 from ..environment import versions
+from ..log import progress
 from ..output_files import UNFINISHED, delete, naming
 from ..provenance import dataset_fingerprint, digest, model_revision
 from ..tasks.images import DECODING, decode_image, have_images
@@ -44,6 +45,8 @@ from ..weights import load_safetensors
 from .example_embeddings import COLUMNS, MODALITIES, ExampleEmbeddings, check_finite
 from .sentence_encoder import SentenceEncoderFiles, TextSettings
 
+
+logger = logging.getLogger(__name__)
 
 SENTENCE_ENCODERS = ("albert", "bert", "deberta-v2", "distilbert", "modernbert", "mpnet", "roberta", "xlm-roberta")
 # Position ids of these start behind the padding id, so that many fewer tokens fit than there are position embeddings.
@@ -317,7 +320,7 @@ def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: st
         first_positions.setdefault(key, position)
     firsts, slots = list(first_positions.values()), {key: slot for slot, key in enumerate(first_positions)}
     rows = []
-    with tqdm(total=len(firsts), desc=f"Embedding {modality}s", unit=modality) as bar:
+    with progress(logger, f"Embedding {modality}s", len(firsts), modality) as bar:
         for start in range(0, len(firsts), batch_size):
             batch = firsts[start : start + batch_size]
             encoded = encode([read_value(column, position, ids[position]) for position in batch])  # [B, D]
@@ -329,7 +332,7 @@ def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: st
                     "cosine similarity is 0 / 0; look at the example, or name another encoder."
                 )
             rows.append(encoded)
-            bar.update(len(batch))
+            bar.update(start + len(batch))
     return np.concatenate(rows)[[slots[key] for key in keys]]  # [N, D]
 
 

@@ -19,9 +19,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
+from ..log import Progress
 from ..provenance import dataset_fingerprint
 from ..selectors import BaseSelectorModel
 from ..tables import splits_of
@@ -32,11 +33,21 @@ from ..trainer.base_selector_trainer import BaseSelectorTrainer
 logger = logging.getLogger("leverplus_trl.scripts.training")
 
 
-class LogToFile(TrainerCallback):
-    """Sends what the trainer logs to the run's log, so that a run in the background can be followed."""
+class ToldProgress(TrainerCallback):
+    """Shows how far training is, and sends what the trainer logs to the run's log."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        shown = state.is_world_process_zero
+        self.progress = Progress(logger, "Training", state.max_steps, "step", state.global_step, shown=shown)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.progress.update(state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.progress.close()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        logger.info("Step %d of %d: %s", state.global_step, state.max_steps, logs)
+        logger.info("Step %d of %d: %s", state.global_step, state.max_steps, logs, extra={"in_log_alone": True})
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -82,8 +93,10 @@ def train(
         training_args,
         train_dataset=datasets[train_split],
         eval_dataset=datasets.get(eval_split),
-        callbacks=[LogToFile()],
+        callbacks=[ToldProgress()],
     )
+    for callback in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(callback)
     last = training_args.resume_from_checkpoint or last_checkpoint(Path(training_args.output_dir))
     trainer.train(resume_from_checkpoint=last)
     metrics = trainer.evaluate() if eval_split else {}

@@ -21,6 +21,7 @@ the place of stored embeddings.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,11 +29,13 @@ import torch
 from datasets import Dataset as Table
 from datasets import Image
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
+from ..log import progress
 from ..retrieval.embeddings import COLUMNS, Encoder, read_value
 from ..selectors.encoder_lora import ENCODER_INPUTS, SelectorEncoder
 
+
+logger = logging.getLogger(__name__)
 
 PREPARED_AT_ONCE = 64
 EMBEDS = ("query_embeds", "candidate_embeds", "swapped_query_embeds")
@@ -93,8 +96,12 @@ class EncoderTable:
             size = self._preprocess(np.arange(1)).nbytes
             count = min(len(self._images), self.cache_mb * 2**20 // size)
             starts = range(0, count, PREPARED_AT_ONCE)
-            bar = tqdm(starts, desc="Preparing images", unit="batch")
-            parts = [self._preprocess(np.arange(start, min(start + PREPARED_AT_ONCE, count))) for start in bar]
+            parts = []
+            with progress(logger, "Preparing images", count, "image") as bar:
+                for start in starts:
+                    end = min(start + PREPARED_AT_ONCE, count)
+                    parts.append(self._preprocess(np.arange(start, end)))
+                    bar.update(end)
             self._pixels = torch.cat(parts) if parts else None  # [C, 3, H, W]
         return self
 
