@@ -21,6 +21,8 @@ from pathlib import Path
 
 from datasets import Dataset, Image
 
+from .activity import doing
+
 
 WEIGHT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".gguf")
 
@@ -67,6 +69,7 @@ def _value_bytes(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 
+@doing("looking up the model {name_or_path!r}")
 def model_revision(name_or_path: str, revision: str | None = None) -> str:
     """
     What pins a model's weights: the hash of the files for a local folder or file, else the commit of the hub

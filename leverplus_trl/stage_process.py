@@ -165,9 +165,9 @@ def _write_to_logs(text: str) -> list[str]:
     record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "%s", (text,), None)
     found = []
     for handler in (*logging.getLogger().handlers, *logging.getLogger("leverplus_trl").handlers):
-        if isinstance(handler, logging.FileHandler):
+        if isinstance(handler, logging.FileHandler) and handler.baseFilename != os.devnull:
             handler.handle(record)
-            found.append(os.path.relpath(handler.baseFilename))
+            found.append(handler.baseFilename.removeprefix(f"{Path.cwd()}/"))
     return found
 
 

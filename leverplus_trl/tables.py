@@ -33,12 +33,14 @@ from datasets.packaged_modules.csv.csv import Csv
 from huggingface_hub import CommitInfo, hf_hub_download
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from .activity import doing
 from .hub import push_files
 from .output_files import UNFINISHED, naming, write_atomically
 from .readable_names import cache_of, readable_files, readable_folder
 from .text_files import read_text_split
 
 
+@doing("writing the tables to {folder}")
 def write_tables(
     folder: Path, tables: Mapping[str, Mapping[str, Dataset]], title: str, text: str, provenance: dict
 ) -> None:
@@ -100,6 +102,7 @@ def _write_parquet(folder: Path, name: str, table: Dataset) -> str:
     return f"{folder.name}/{written}"
 
 
+@doing("pushing the tables to {repo_id!r}")
 def push_tables(folder: Path | str, repo_id: str, private: bool | None = None, **kwargs) -> CommitInfo:
     """
     Pushes a dataset folder to the hub: all its tables and splits, with the card and what made them, in one commit.
@@ -177,6 +180,7 @@ def reading_error(error: Exception) -> str:
     return text if isinstance(error, ValueError | OSError) and text else f"{type(error).__name__}: {text}"
 
 
+@doing("reading the table {config!r} of {path_or_id!r}")
 def read_table(path_or_id: str, config: str, split: str, features: Features, revision: str | None = None) -> Dataset:
     """
     Reads one split of a table from a folder or from the hub, and checks that it is the table it should be.

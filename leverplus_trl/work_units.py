@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from .activity import doing
 from .log import Progress
 from .output_files import UNFINISHED, delete, naming, write_json
 from .run_folder import RunFolder
@@ -78,6 +79,7 @@ def files_by_split(splits: Iterable[str], files: Iterable[Path]) -> dict[str, li
     return found
 
 
+@doing("working on {description!r}")
 def run_units(
     run: RunFolder, units: Mapping[str, int], work: Callable[[str], pa.Table], description: str, item: str = "query"
 ) -> list[Path]:

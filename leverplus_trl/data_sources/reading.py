@@ -23,6 +23,7 @@ import datasets
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features, Image, concatenate_datasets
 
+from ..activity import doing
 from ..tables import load_split
 from .data_source import DataSource, Row, shown
 from .raw_files import RawFiles
@@ -41,6 +42,7 @@ ROWS_AT_ONCE = 10_000
 MISREAD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
+@doing("reading the official files of {source.title}")
 def read_files(source: DataSource, raw: RawFiles, splits: Sequence[str]) -> dict[str, Dataset]:
     """
     The rows of the official files, those that can't be used included; see [`DataSource`].
@@ -82,6 +84,7 @@ def _table(rows: Iterable[Row], features: Features) -> Dataset:
     return Dataset(pa.Table.from_batches(batches, features.arrow_schema), DatasetInfo(features=features))
 
 
+@doing("reading {hub_id!r} from the hub")
 def read_hub(
     source: DataSource,
     hub_id: str,

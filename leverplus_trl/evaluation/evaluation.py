@@ -37,6 +37,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from ..activity import doing
 from ..metrics import METRICS
 from ..output_files import write_atomically
 from ..provenance import digest
@@ -56,6 +57,7 @@ RESULT_KEYS = (
 )
 
 
+@doing("making the results")
 def summarize(
     predictions: Dataset,
     *,

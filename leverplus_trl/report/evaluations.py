@@ -20,6 +20,7 @@ from pathlib import Path
 
 from datasets import Dataset, Features, concatenate_datasets
 
+from ..activity import doing
 from ..evaluation.evaluation import check_same_test_set, describe_test_set, read_results
 from ..metrics import METRICS
 from ..provenance import digest
@@ -58,6 +59,7 @@ class Evaluation:
         return f"{self.label}: {text}" if self.label else text
 
 
+@doing("reading the evaluations {entries}")
 def read_evaluations(entries: Sequence[str]) -> list[Evaluation]:
     """
     Reads what is to be reported together.

@@ -36,6 +36,7 @@ from huggingface_hub.constants import HF_HOME
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BatchEncoding, CLIPModel
 
+from ..activity import doing
 from ..environment import versions
 from ..log import progress
 from ..output_files import UNFINISHED, delete, naming
@@ -204,6 +205,7 @@ class Encoder:
             raise ValueError(f"The processor of {self.name_or_path!r} gave {sorted(inputs)}, but no {name!r}.")
 
 
+@doing("embedding examples")
 def embed_examples(
     examples: Dataset,
     encoder: str | Encoder,

@@ -33,6 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from datasets import Dataset
 
+from ..activity import doing
 from ..beams.beam_arguments import SCORES
 from ..beams.info_score import ScoredPrompt, answer_score
 from ..metrics import METRICS
@@ -166,6 +167,7 @@ def load_reward(name: str) -> RewardFunction:
     return function
 
 
+@doing("computing the rewards")
 def compute_rewards(
     rollouts: Dataset,
     answers: Mapping[str, Sequence[str]],

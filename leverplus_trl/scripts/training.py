@@ -22,6 +22,7 @@ from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
+from ..activity import doing
 from ..log import Progress
 from ..provenance import dataset_fingerprint
 from ..selectors import BaseSelectorModel
@@ -78,6 +79,7 @@ def train_without_evaluation(training_args: TrainingArguments) -> None:
     training_args.load_best_model_at_end = False
 
 
+@doing("training the selector")
 def train(
     trainer_class: type[BaseSelectorTrainer],
     model: BaseSelectorModel,

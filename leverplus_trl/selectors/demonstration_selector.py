@@ -29,6 +29,7 @@ from huggingface_hub import CommitInfo
 from transformers import AutoModel, AutoProcessor
 from transformers.utils import cached_file
 
+from ..activity import doing
 from ..hub import PLACEHOLDER, push_selector
 from ..retrieval.candidate_sampler import CandidateSampler
 from ..retrieval.embeddings import MODALITIES, Encoder, ExampleEmbeddings, embed_examples
@@ -157,6 +158,7 @@ class DemonstrationSelector:
         self._sampler_of(self.sampler, self.num_candidates, self.sampler_seed)  # refuses a pool that is too small
 
     @classmethod
+    @doing("loading the selector {name_or_path!r}")
     def from_pretrained(
         cls, name_or_path: str, pool: Dataset, revision: str | None = None, device: str | None = None, **kwargs
     ) -> "DemonstrationSelector":

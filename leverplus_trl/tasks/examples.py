@@ -25,6 +25,7 @@ import datasets
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
+from ..activity import doing
 from ..provenance import digest
 from ..schema import EXAMPLES
 from ..tables import load_split, reading_error
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 _CODE = digest(Path(__file__).read_text(encoding="utf-8"))
 
 
+@doing("reading split {split!r} of {data_args.dataset!r}")
 def load_examples(data_args: DataArguments, split: str, task: BaseTask | None = None) -> Dataset:
     """
     Loads one split as an examples table.

@@ -39,6 +39,7 @@ from transformers import (
 from transformers.utils import is_bitsandbytes_available
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION
 
+from ..activity import doing
 from ..tasks import BaseTask
 from .adapters import base_of, find_file, put_on
 from .base_vlm import BaseVLM
@@ -60,6 +61,7 @@ FAMILIES = {"qwen2_vl": Qwen2_5_VL, "qwen2_5_vl": Qwen2_5_VL, "qwen3_vl": Qwen2_
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
+@doing("loading the VLM {args.vlm!r}")
 def load_vlm(args: VLMArguments, task: BaseTask) -> BaseVLM:
     """
     Loads a frozen model on this process's device, or with `device_map` over all devices that the process sees.

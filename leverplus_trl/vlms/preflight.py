@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from datasets import Dataset
 
+from ..activity import doing
 from ..tasks.images import undecoded
 from .base_vlm import BaseVLM
 from .requests import AnswerLogprob, MemoryTooSmall, Request
@@ -48,6 +49,7 @@ class PreflightReport:
     context: int | None  # tokens
 
 
+@doing("checking the VLM (preflight)")
 def preflight(
     vlm: BaseVLM, pool: Dataset, queries: Dataset, num_shots: int, seed: int = 0, max_new_tokens: int = 0
 ) -> PreflightReport:
