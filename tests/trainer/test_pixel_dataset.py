@@ -316,7 +316,7 @@ def test_grpo_goes_on_with_the_adapters(tmp_path, made):
     ("values", "message"),
     [
         ({"selector": "v2", "lora_r": 8}, "lora_r is set, but the selector v2 has no adapters; v2_lora has"),
-        ({"lora_r": 0}, r"\(r\) is 0"),
+        ({"lora_r": 0}, "lora_r is 0; expected a whole number of at least 1"),
         ({"lora_bias": "some"}, "bias is 'some'"),
         ({"gradient_checkpointing_kwargs": {"use_reentrant": True}}, "use_reentrant is true"),
     ],
