@@ -69,6 +69,16 @@ def _value_bytes(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()
 
 
+def overlap_sentence(split: str, found: dict) -> str:
+    """What a provenance says of queries that are in the pool under another id (see [`~tasks.overlap.Overlap`])."""
+    offered = "are" if found["on_overlap"] == "allow" else "are not"
+    return (
+        f"{found['queries']} queries of split {split!r} are in the pool under another id, with the same image, "
+        f"question and answer ({found['pool_examples']} examples); these {offered} among their candidates "
+        f"(on_overlap: {found['on_overlap']})."
+    )
+
+
 @doing("looking up the model {name_or_path!r}")
 def model_revision(name_or_path: str, revision: str | None = None) -> str:
     """

@@ -18,7 +18,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from .activity import doing
 from .hub import push_files
 from .output_files import UNFINISHED, naming, write_atomically
+from .provenance import overlap_sentence
 from .readable_names import cache_of, readable_files, readable_folder
 from .text_files import read_text_split
 
@@ -60,6 +61,8 @@ def write_tables(
         provenance (`dict`):
             What made them; stands in the card's metadata.
     """
+    overlap = provenance.get("facts", {}).get("overlap", {})
+    text = "\n\n".join([text, *(overlap_sentence(split, found) for split, found in overlap.items())])
     configs = []
     for config, splits in tables.items():
         data_files = []
@@ -155,20 +158,48 @@ def load_split(path_or_id: str, config: str | None, split: str, **kwargs) -> Dat
     Raises:
         `Exception`: no such dataset, configuration or split, or files that can't be read; see [`reading_error`].
     """
-    folder = Path(os.path.expanduser(path_or_id))
-    if folder.is_dir():
-        path_or_id, kwargs["cache_dir"] = readable_folder(folder), str(cache_of(folder))
-    if kwargs.get("data_files"):
-        kwargs["data_files"] = readable_files(kwargs["data_files"])
-    builder = datasets.load_dataset_builder(path_or_id, config, **kwargs)
+    builder, kwargs = _builder(path_or_id, config, kwargs)
     table = read_text_split(builder, split, kwargs.get("cache_dir"))
     if table is None:
         if isinstance(builder, Csv):  # with options of its own; words such as "NA" are words there, too
             kwargs |= {"keep_default_na": False, "na_values": builder.config.na_values or [""]}
-            builder = datasets.load_dataset_builder(path_or_id, config, **kwargs)
+            builder, _ = _builder(path_or_id, config, kwargs)
         builder.download_and_prepare()
         table = builder.as_dataset(split=split)
     return table
+
+
+def split_names(path_or_id: str, config: str | None, **kwargs) -> list[str]:
+    """The names of the splits that [`load_split`] can load; raises what it raises."""
+    builder, _ = _builder(path_or_id, config, kwargs)
+    return [name for name, files in (builder.config.data_files or {}).items() if files]
+
+
+def _builder(path_or_id: str, config: str | None, kwargs: dict) -> tuple[datasets.DatasetBuilder, dict]:
+    """What loads a dataset, and with which arguments."""
+    folder = Path(os.path.expanduser(path_or_id))
+    if folder.is_dir():
+        path_or_id, kwargs = readable_folder(folder), kwargs | {"cache_dir": str(cache_of(folder))}
+    if kwargs.get("data_files"):
+        kwargs = kwargs | {"data_files": readable_files(kwargs["data_files"])}
+    return datasets.load_dataset_builder(path_or_id, config, **kwargs), kwargs
+
+
+def table_split(split: str) -> str:
+    """The name that tables have for a split, or for a slice of it, whose brackets a name can't have: `train[60%:80%]`
+    is `train_60pct_to_80pct`."""
+    names = []
+    for part in split.replace(" ", "").split("+"):
+        name, bracket, span = part.partition("[")
+        start, _, end = span.removesuffix("]").partition(":")
+        span = f"_{start or 'start'}_to_{end or 'end'}" if bracket else ""
+        names.append(re.sub(r"\W+", "_", name + span.replace("%", "pct").replace("-", "minus")))
+    return "_and_".join(names)
+
+
+def holding_split(split: str, known: Sequence[str]) -> str:
+    """Which of the splits of a table holds the queries of a split or slice: its own, or that of the whole split."""
+    return table_split(split) if table_split(split) in known else split.split("[")[0]
 
 
 def reading_error(error: Exception) -> str:

@@ -81,8 +81,3 @@ class BeamArguments:
 
     def __post_init__(self):
         check_fields(self)
-        sliced = [split for split in self.query_splits if "[" in split]
-        if sliced:
-            raise ValueError(
-                f"query_splits holds the slice {sliced[0]!r}; name whole splits, and cut them by num_queries."
-            )

@@ -16,8 +16,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import Dataset
@@ -48,6 +48,8 @@ class Choices:
             Embeddings of the pool; only similarities need them.
         queries ([`ExampleEmbeddings`], *optional*):
             Embeddings of the queries.
+        excluded (`Mapping[str, Sequence[str]]`, *optional*):
+            Ids of the pool that a query is not offered, by the id of the query.
     """
 
     query_ids: list[str]
@@ -55,6 +57,7 @@ class Choices:
     pool_ids: list[str]
     pool: ExampleEmbeddings | None = None
     queries: ExampleEmbeddings | None = None
+    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def choose(method: str, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
@@ -91,9 +94,12 @@ def choose(method: str, choices: Choices, num_shots: int, seed: int) -> list[lis
     if name == RANDOM:
         ranked = _shuffled(choices, seed, method if whole_pool else None)
     elif whole_pool:
-        ranked = rank_pool(choices.queries, choices.query_ids, choices.pool, name, num_shots)
+        ranked = rank_pool(choices.queries, choices.query_ids, choices.pool, name, num_shots, choices.excluded)
     else:
         ranked = rank_candidates(choices.queries, choices.query_ids, choices.pool, choices.candidate_ids, name)
+    short = min(map(len, ranked))
+    if short < num_shots:
+        raise ValueError(f"{num_shots} shots were asked for, and a query has {short} examples to choose from.")
     return [list(reversed(ids[:num_shots])) for ids in ranked]
 
 
@@ -106,7 +112,10 @@ def _shuffled(choices: Choices, seed: int, pool_method: str | None) -> list[list
     """Every query's candidates (or the pool without the query) in an order of its own."""
     ranked = []
     for query_id, candidates in zip(choices.query_ids, choices.candidate_ids, strict=True):
-        ids = [i for i in choices.pool_ids if i != query_id] if pool_method else candidates
+        ids = candidates
+        if pool_method:
+            forbidden = {query_id, *choices.excluded.get(query_id, ())}
+            ids = [i for i in choices.pool_ids if i not in forbidden]
         order = _generator(seed, pool_method or RANDOM, query_id).permutation(len(ids))
         ranked.append([ids[position] for position in order])
     return ranked

@@ -25,6 +25,7 @@ from datasets import Dataset, DatasetInfo
 from ..beams.info_score import ScoredPrompt, answer_score
 from ..run_folder import RunFolder
 from ..schema import PREDICTIONS
+from ..tables import table_split
 from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
@@ -74,7 +75,8 @@ def answer_queries(
     # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
     pool, queries = undecoded(pool), undecoded(queries)
     row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
-    units = units_of(args.eval_split, len(queries), args.unit_size)
+    split = table_split(args.eval_split)
+    units = units_of(split, len(queries), args.unit_size)
 
     def work(name: str) -> pa.Table:
         examples: dict[str, dict] = {}
@@ -91,7 +93,7 @@ def answer_queries(
                 rows.append(
                     {
                         "query_id": query["id"],
-                        "split": args.eval_split,
+                        "split": split,
                         "method": method,
                         "shots": shots,
                         "seed": seed,
@@ -117,7 +119,7 @@ def answer_queries(
         return pa.Table.from_pylist(rows)
 
     sizes = {name: len(unit.rows) for name, unit in units.items()}
-    return {args.eval_split: run_units(run, sizes, work, "Answering")}
+    return {split: run_units(run, sizes, work, "Answering")}
 
 
 def confidences(vlm: BaseVLM, queries: Sequence[Example], predictions: Sequence[str]) -> list[float | None]:

@@ -119,9 +119,6 @@ class RolloutArguments:
     def __post_init__(self):
         check_fields(self)
         self.temperatures = [float(temperature) for temperature in self.temperatures]
-        sliced = [split for split in self.query_splits if "[" in split]
-        if sliced:
-            raise ValueError(f"query_splits is {self.query_splits}; name whole splits, and cut them by num_queries.")
         self.check_room()
 
     def check_room(self, stop: bool = False) -> None:

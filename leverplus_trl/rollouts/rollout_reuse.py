@@ -170,7 +170,7 @@ def read_previous(
     before = provenance_of(folder, "rollouts")
     known = splits_of(folder, "rollouts")
     found = {}
-    for split in (split for split in rollout_args.query_splits if split in known):
+    for split in (split for split in examples if split in known):
         different = differences(before, recipe, facts, ANSWER_KEYS, ANSWER_FACTS, split, examples[split])
         if different:
             raise ValueError(

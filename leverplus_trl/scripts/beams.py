@@ -41,8 +41,19 @@ from ..provenance import dataset_fingerprint, model_revision
 from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
 from ..stage_process import run_stage_here
-from ..tables import push_tables
-from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
+from ..tables import push_tables, table_split
+from ..tasks import (
+    DataArguments,
+    Example,
+    TaskArguments,
+    check_disjoint,
+    check_distinct,
+    check_overlap,
+    first_queries,
+    load_examples,
+    make_task,
+    overlap_facts,
+)
 from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
 from ..vlms.estimate import Job, dry_run
 from . import parsers
@@ -70,16 +81,18 @@ def main(
     state = start_stage(stage_args, "beams")
     stage_args.check_memory(vlm_args.memory_mb, state.device.type)
     task = make_task(task_args)
-    pool = load_examples(data_args, data_args.pool_split)
+    pool = load_examples(data_args, data_args.pool_split, task)
     task.check_examples(pool, data_args.pool_split)
-    queries, references = {}, {}
+    queries, references, overlaps, whole = {}, {}, {}, {}
     for split in beam_args.query_splits:
-        examples = load_examples(data_args, split)
+        examples, name = load_examples(data_args, split, task), table_split(split)
         task.check_examples(examples, split)
-        for name, others in {data_args.pool_split: pool, **queries}.items():
-            check_disjoint(others, examples, name, split)
-        queries[split] = first_queries(examples, beam_args.num_queries)
-        references[split] = examples.select_columns(["answers"])
+        check_disjoint(pool, examples, data_args.pool_split, split)
+        check_distinct(whole, examples, split)
+        whole[split] = examples
+        queries[name] = first_queries(examples, beam_args.num_queries)
+        overlaps[name] = check_overlap(pool, queries[name], task, data_args, split)
+        references[name] = examples.select_columns(["answers"])
     if beam_args.score == METRIC:  # all of them: a trial on a few queries is on the scale of the whole job
         task.use_references(*references.values())
     if beam_args.num_shots > sampler_args.num_candidates:
@@ -107,12 +120,17 @@ def main(
     }
     if task.document_frequencies:
         facts["reference_fingerprints"] = {split: dataset_fingerprint(one) for split, one in references.items()}
+    facts |= overlap_facts(overlaps)
     run = RunFolder(beam_args.output_dir, "beams", recipe, facts, stage_args.shard)
     if run.is_complete(LAST_FILE):
         if share:
             push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
         return
-    candidate_ids = {split: sample_candidates(sampler_args, pool, examples) for split, examples in queries.items()}
+    candidate_ids = {
+        split: sample_candidates(sampler_args, pool, examples, overlaps[split].excluded)
+        for split, examples in queries.items()
+    }
+    check_room(candidate_ids, beam_args.num_shots)
     vlm = load_vlm(vlm_args, task)
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     every_query = concatenate_datasets(list(queries.values()))
@@ -127,6 +145,16 @@ def main(
     if share:
         push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
     state.wait_for_everyone()
+
+
+def check_room(candidate_ids: dict[str, list[list[str]]], num_shots: int) -> None:
+    """Raises `ValueError` if a query has fewer candidates than a sequence has demonstrations."""
+    fewest = min(len(ids) for candidates in candidate_ids.values() for ids in candidates)
+    if fewest < num_shots:
+        raise ValueError(
+            f"num_shots is {num_shots}, and a query has {fewest} candidates, since the pool holds the query itself or "
+            "its copies. Lower num_shots, or take a larger pool."
+        )
 
 
 def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:

@@ -49,15 +49,27 @@ from ..evaluation.methods import (
 )
 from ..launch import start_stage
 from ..output_files import write_json
-from ..provenance import dataset_fingerprint, model_revision
+from ..provenance import dataset_fingerprint, model_revision, overlap_sentence
 from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates, usable_modalities
 from ..run_folder import RunFolder, read_record
 from ..schema import BEAMS, LEDGER, PREDICTIONS
 from ..selectors import DemonstrationSelection, DemonstrationSelector
 from ..selectors.collapse import CollapseMeasures, measure_collapse
 from ..stage_process import run_stage_here
-from ..tables import read_table, table_provenance, write_tables
-from ..tasks import DataArguments, Example, TaskArguments, check_disjoint, first_queries, load_examples, make_task
+from ..tables import holding_split, read_table, splits_of, table_provenance, table_split, write_tables
+from ..tasks import (
+    NO_OVERLAP,
+    DataArguments,
+    Example,
+    Overlap,
+    TaskArguments,
+    check_disjoint,
+    check_overlap,
+    first_queries,
+    load_examples,
+    make_task,
+    overlap_facts,
+)
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request, VLMArguments, load_vlm, preflight, prompt_hash
 from ..vlms.estimate import Job, dry_run
@@ -100,8 +112,8 @@ def main(
     state = start_stage(stage_args, "evaluate")
     stage_args.check_memory(vlm_args.memory_mb, state.device.type)
     task = make_task(task_args)
-    pool = load_examples(data_args, data_args.pool_split)
-    queries = load_examples(data_args, eval_args.eval_split)
+    pool = load_examples(data_args, data_args.pool_split, task)
+    queries = load_examples(data_args, eval_args.eval_split, task)
     task.check_examples(pool, data_args.pool_split)
     task.check_examples(queries, eval_args.eval_split)
     check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)
@@ -109,6 +121,7 @@ def main(
     if wanted > len(queries):
         logger.warning("num_queries says %d; %r has %d.", wanted, eval_args.eval_split, len(queries))
     queries = first_queries(queries, wanted)
+    overlap = check_overlap(pool, queries, task, data_args, eval_args.eval_split)
     task.use_references(queries)
     # In a dry run the beams may still have to be searched; then the oracle is counted at all shots.
     to_be_searched = stage_args.dry_run and not (Path(eval_args.beams or "") / "README.md").exists()
@@ -135,6 +148,7 @@ def main(
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
         "beams_fingerprint": eval_args.beams and beams_fingerprint(eval_args.beams, eval_args.eval_split),
     }
+    facts |= overlap_facts({table_split(eval_args.eval_split): overlap})
     if ORACLE in eval_args.methods:
         check_oracle(eval_args.beams, beams_provenance, {"recipe": recipe, "facts": facts})
     run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts, stage_args.shard)
@@ -147,8 +161,8 @@ def main(
             summarize_again(run, queries, pool)
         state.wait_for_everyone()
         return
-    candidate_ids = candidates_of(queries, pool, sampler_args, eval_args)
-    plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance)
+    candidate_ids = candidates_of(queries, pool, sampler_args, eval_args, overlap)
+    plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance, overlap)
     vlm = load_vlm(vlm_args, task)
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     most_shots = max(1, *(shots for _, shots, _ in plan))  # a VLM is checked by how it uses demonstrations
@@ -186,7 +200,7 @@ def finish(
     run: RunFolder, files: dict[str, list[Path]], queries: Dataset | None = None, pool: Dataset | None = None
 ) -> None:
     """Writes predictions and results from those of all units, in query order; loads the examples if not given."""
-    split = run.provenance["recipe"]["eval_split"]
+    split = table_split(run.provenance["recipe"]["eval_split"])
     units = files[split]
     predictions, order_probes = read_predictions(units)
     tables = {"predictions": {split: predictions}}
@@ -209,7 +223,7 @@ def summarize_again(run: RunFolder, queries: Dataset | None = None, pool: Datase
     logger.info("All is answered: %s is made from the predictions.", LAST_FILE)
     # As it was recorded, with what was settled when the VLM was there.
     run.provenance = read_record(run.path)
-    split = run.provenance["recipe"]["eval_split"]
+    split = table_split(run.provenance["recipe"]["eval_split"])
     answered = json.loads((run.path / ANSWERED).read_text(encoding="utf-8"))
     names = ["predictions", "order_probes"] if answered["num_order_probes"] else ["predictions"]
     absent = [name for name in names if not (run.path / name / "README.md").exists()]
@@ -235,7 +249,8 @@ def write_summary(
     _, data_args, task_args, vlm_args, _, eval_args = make_parser().parse_dict(recipe, allow_extra_keys=True)
     task = make_task(task_args)
     if queries is None or pool is None:
-        pool, queries = (load_examples(data_args, split) for split in (data_args.pool_split, eval_args.eval_split))
+        splits = data_args.pool_split, eval_args.eval_split
+        pool, queries = (load_examples(data_args, split, task) for split in splits)
     results = summarize(
         predictions,
         name=Path(eval_args.output_dir).parent.name or eval_args.output_dir,
@@ -253,6 +268,8 @@ def write_summary(
         num_queries=eval_args.num_queries or (),
         order_probes=order_probes,
     )
+    overlap = run.provenance["facts"].get("overlap", {})
+    results["diagnostics"]["warnings"] += [overlap_sentence(split, found) for split, found in overlap.items()]
     write_results(results, run.path / LAST_FILE)
     for warning in results["diagnostics"]["warnings"]:
         logger.warning("%s", warning)
@@ -289,11 +306,12 @@ def job_to_estimate(
     notes = ["Random demonstrations stood for what the methods choose, right answers for what zero-shot answers."]
     if eval_args.order_probes:
         notes.append(f"Order probes of up to {eval_args.order_probes} queries are not counted.")
-    return Job({eval_args.eval_split: queries}, pool, eval_args.unit_size, work, num_shards, notes)
+    return Job({table_split(eval_args.eval_split): queries}, pool, eval_args.unit_size, work, num_shards, notes)
 
 
 def beams_fingerprint(beams: str, split: str) -> dict[str, str]:
     """Content of the two tables that an evaluation reads."""
+    split = holding_split(split, splits_of(beams, "beams"))
     features = {"beams": BEAMS, "ledger": LEDGER}
     return {config: dataset_fingerprint(read_table(beams, config, split, features[config])) for config in features}
 
@@ -309,17 +327,23 @@ def check_oracle(beams: str, searched: Mapping, provenance: Mapping) -> None:
 
 
 def candidates_of(
-    queries: Dataset, pool: Dataset, sampler_args: SamplerArguments, eval_args: EvaluationArguments
+    queries: Dataset,
+    pool: Dataset,
+    sampler_args: SamplerArguments,
+    eval_args: EvaluationArguments,
+    overlap: Overlap = NO_OVERLAP,
 ) -> list[list[str]]:
     """
     The K candidates of each query: those its beams were searched in, or else those the sampler draws.
 
     Raises:
-        `ValueError`: a query that has no beams, or beams that were searched in another pool.
+        `ValueError`: a query that has no beams, or beams that were searched in another pool, or among candidates that
+            are excluded here.
     """
     if not eval_args.beams:
-        return sample_candidates(sampler_args, pool, queries)
-    beams = read_table(eval_args.beams, "beams", eval_args.eval_split, BEAMS)
+        return sample_candidates(sampler_args, pool, queries, overlap.excluded)
+    split = holding_split(eval_args.eval_split, splits_of(eval_args.beams, "beams"))
+    beams = read_table(eval_args.beams, "beams", split, BEAMS)
     found = dict(zip(beams["query_id"], beams["candidate_ids"], strict=True))
     absent = [identifier for identifier in queries["id"] if identifier not in found]
     if absent:
@@ -331,6 +355,7 @@ def candidates_of(
     foreign = sorted({i for identifier in queries["id"] for i in found[identifier]} - known)
     if foreign:
         raise ValueError(f"{eval_args.beams!r} was searched in another pool: {foreign[0]!r} is not in this one.")
+    overlap.check({identifier: found[identifier] for identifier in queries["id"]}, eval_args.beams)
     return [found[identifier] for identifier in queries["id"]]
 
 
@@ -341,6 +366,7 @@ def make_plan(
     sampler_args: SamplerArguments,
     eval_args: EvaluationArguments,
     beams_provenance: dict | None,
+    overlap: Overlap = NO_OVERLAP,
 ) -> tuple[Plan, list[dict]]:
     """What each method puts into each prompt, and the collapse measures of the selectors' runs."""
     # Only ids are wanted of what is chosen: no image is decoded for it.
@@ -352,6 +378,7 @@ def make_plan(
     baselines = [method for method in HEURISTICS if method in eval_args.methods]
     if baselines:
         choices = make_choices(queries, pool, candidate_ids, sampler_args, baselines)
+        choices.excluded = overlap.excluded
         plan |= {
             (method, shots, one): choose(method, choices, shots, one)
             for method in baselines
@@ -369,7 +396,8 @@ def make_plan(
                 measures = selector_collapse(selector, queries, candidate_ids, shots, found)
                 collapse.append({"method": name, "shots": shots, "seed": number} | asdict(measures))
     if ORACLE in eval_args.methods:
-        ledger = read_table(eval_args.beams, "ledger", eval_args.eval_split, LEDGER)
+        split = holding_split(eval_args.eval_split, splits_of(eval_args.beams, "ledger"))
+        ledger = read_table(eval_args.beams, "ledger", split, LEDGER)
         searched = beams_provenance["recipe"]
         for shots in (shots for shots in shots_of_all if shots <= searched["num_shots"]):
             plan[ORACLE, shots, seed] = oracle(ledger, queries["id"], shots, searched["score"])

@@ -42,7 +42,7 @@ from ..selectors import BaseSelectorConfig, BaseSelectorModel, GPT2SelectorConfi
 from ..selectors.encoder_lora import copied_encoder, copy_encoder
 from ..stage_process import run_stage_here
 from ..tables import read_table, table_provenance
-from ..tasks import DataArguments, load_examples
+from ..tasks import DataArguments, load_examples, task_of_recipe
 from ..trainer import (
     OfflineGRPOConfig,
     OfflineGRPOTrainer,
@@ -61,9 +61,8 @@ from .stage_arguments import StageArguments
 from .training import (
     check_pool,
     check_queries,
-    check_splits,
+    find_splits,
     plain_arguments,
-    split_name,
     step_size,
     train,
     train_without_evaluation,
@@ -91,21 +90,23 @@ def main(
     state = start_stage(stage_args, "grpo")
     made_by = rollouts_provenance(grpo_args)
     named = {"train_split": grpo_args.train_split, "eval_split": grpo_args.eval_split}
-    check_splits("rollouts", grpo_args.rollouts, grpo_args.rollouts_revision, named)
+    splits = find_splits("rollouts", grpo_args.rollouts, grpo_args.rollouts_revision, named)
     config = read_selector_config(grpo_args.selector, grpo_args.selector_revision)
     encoder = encoder_of(grpo_args, config)
     facts = {"selector_commit": model_revision(grpo_args.selector, grpo_args.selector_revision)}
     facts["encoder_commit"] = encoder.commit
     check_fit(grpo_args, config, made_by, facts)
-    pool = load_examples(data_args, data_args.pool_split)
-    where = grpo_args.rollouts, "rollouts"
-    splits = [split for split in named.values() if split]
-    rollouts = {split: read_table(*where, split, ROLLOUTS, grpo_args.rollouts_revision) for split in splits}
+    task = task_of_recipe(made_by["recipe"])
+    pool = load_examples(data_args, data_args.pool_split, task)
+    rollouts = {
+        split: read_table(grpo_args.rollouts, "rollouts", where.rows, ROLLOUTS, grpo_args.rollouts_revision)
+        for split, where in splits.items()
+    }
     check_pool("rollouts", rollouts, pool, data_args.pool_split, made_by)
     facts["pool_fingerprint"] = dataset_fingerprint(pool)
     check_known_pool(config, facts["pool_fingerprint"])
-    queries = {split: load_examples(data_args, split_name(split)) for split in splits}
-    check_queries("rollouts", rollouts, queries, made_by)
+    queries = {split: load_examples(data_args, where.examples, task) for split, where in splits.items()}
+    check_queries("rollouts", rollouts, queries, splits, made_by)
     rewards = {split: rewards_of(rollouts[split], queries[split], training_args, made_by) for split in splits}
     num_shots = made_by["recipe"]["num_shots"]
     groups = {

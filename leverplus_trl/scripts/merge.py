@@ -39,7 +39,7 @@ from ..hub import check_writable
 from ..log import set_up_log
 from ..run_folder import RECORD, RunFolder, differences, read_record
 from ..stage_process import run_stage_here
-from ..tables import push_tables
+from ..tables import push_tables, table_split
 from ..work_units import MANIFEST, files_by_split
 from . import beams, evaluate, parsers, rollouts
 from .merge_arguments import MergeArguments
@@ -77,7 +77,7 @@ def main(merge_args: MergeArguments) -> None:
     else:
         files = find_units(folders, provenance)
         splits = recipe["query_splits"] if "query_splits" in recipe else [recipe["eval_split"]]
-        script.finish(run, files_by_split(splits, files.values()))
+        script.finish(run, files_by_split(map(table_split, splits), files.values()))
     if share:
         push_tables(run.path, share, recipe["hub_private_repo"])
 

@@ -81,7 +81,8 @@ def main(stage_args: StageArguments, data_args: DataArguments, report_args: Repo
         training_section(training_folders(report_args.training, evaluations)),
     ]
     sections: list[Section] = [section for section in found if section]
-    queries = load_examples(data_args, evaluations[0].results["split"])
+    evaluated = evaluations[0].results
+    queries = load_examples(data_args, evaluated["provenance"].get("recipe", {}).get("eval_split", evaluated["split"]))
     check_examples(evaluations, queries)
     pool = load_examples(data_args, data_args.pool_split)
     gallery = build_gallery(evaluations, queries, pool, report_args.num_gallery_queries, beams)

@@ -49,16 +49,21 @@ from ..schema import BEAMS, LEDGER
 from ..selectors import BaseSelectorConfig, DemonstrationSelector, read_selector_config
 from ..selectors.encoder_lora import copied_encoder
 from ..stage_process import run_stage_here
-from ..tables import push_tables, read_table, splits_of
+from ..tables import holding_split, push_tables, read_table, splits_of, table_split
 from ..tasks import (
+    NO_OVERLAP,
     BaseTask,
     DataArguments,
     Example,
+    Overlap,
     TaskArguments,
     check_disjoint,
+    check_distinct,
+    check_overlap,
     first_queries,
     load_examples,
     make_task,
+    overlap_facts,
 )
 from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
 from ..vlms.estimate import Job, dry_run
@@ -97,12 +102,13 @@ def main(
     made_by = provenance_of(rollout_args.beams, "beams")
     if rollout_args.num_shots is None:
         rollout_args.num_shots = made_by["recipe"]["num_shots"]
-    pool = load_examples(data_args, data_args.pool_split)
+    pool = load_examples(data_args, data_args.pool_split, task)
     task.check_examples(pool, data_args.pool_split)
     examples = load_queries(rollout_args, data_args, task, pool)
     queries = {split: first_queries(table, rollout_args.num_queries) for split, table in examples.items()}
+    overlaps = {split: check_overlap(pool, table, task, data_args, split) for split, table in queries.items()}
     task.use_references(*examples.values())
-    searched = read_searched(rollout_args, queries, pool, made_by)
+    searched = read_searched(rollout_args, queries, pool, made_by, overlaps)
     config = read_selector_config(rollout_args.selector) if rollout_args.selector else None
     if config is not None:
         rollout_args.check_room(config.stop)
@@ -123,7 +129,7 @@ def main(
     for args in (stage_args, data_args, task_args, vlm_args, rollout_args, hub_args):
         recipe |= asdict(args)
     facts = facts_of(vlm_args, rollout_args, pool, queries, searched, encoder)
-    facts["prompt_hash"] = prompt_hash(vlm_args, task)
+    facts |= {"prompt_hash": prompt_hash(vlm_args, task)} | overlap_facts(overlaps)
     facts["score"] = made_by["recipe"]["score"]  # the scale that the table's zero-shot scores stand on
     facts["insertion"] = made_by["recipe"]["insertion"]
     if task.document_frequencies:
@@ -196,33 +202,25 @@ def load_queries(
     known = splits_of(rollout_args.beams, "beams")
     found: dict[str, Dataset] = {}
     for split in rollout_args.query_splits:
-        if split not in known:
+        if holding_split(split, known) not in known:
             raise ValueError(
                 f"query_splits holds {split!r}, but the beams {rollout_args.beams!r} have the splits "
                 f"{', '.join(known)}. Search that split with the stage `beams`, or name others."
             )
-        examples = load_examples(data_args, split)
-        if not len(examples):
-            raise ValueError(f"Split {split!r} holds no examples. Name others in query_splits.")
+        examples = load_examples(data_args, split, task)
         task.check_examples(examples, split)
-        for name, others in {data_args.pool_split: pool, **found}.items():
-            check_disjoint(others, examples, name, split)
-        silent = [
-            row["id"]
-            for row in examples.select_columns(["id", "answers"])
-            if not any(answer.strip() for answer in row["answers"])
-        ]
-        if silent:
-            raise ValueError(
-                f"{len(silent)} of {len(examples)} queries of split {split!r} have no annotator's answer that could "
-                f"be scored, e.g. {silent[0]!r}. Mend them, or set `on_bad_example: skip` if the list is empty."
-            )
-        found[split] = examples
+        check_disjoint(pool, examples, data_args.pool_split, split)
+        check_distinct(found, examples, split)
+        found[table_split(split)] = examples
     return found
 
 
 def read_searched(
-    rollout_args: RolloutArguments, queries: dict[str, Dataset], pool: Dataset, made_by: dict
+    rollout_args: RolloutArguments,
+    queries: dict[str, Dataset],
+    pool: Dataset,
+    made_by: dict,
+    overlaps: Mapping[str, Overlap] | None = None,
 ) -> dict[str, SearchedBeams]:
     """
     Beams and ledger of the queries, by split.
@@ -237,9 +235,11 @@ def read_searched(
             f"{searched_shots}. Lower num_shots, search longer beams, or go without: `num_beams: 0`."
         )
     known, found = set(pool["id"]), {}
+    searched_splits = splits_of(rollout_args.beams, "beams")
+    named = {table_split(name): name for name in rollout_args.query_splits}
     for split, examples in queries.items():
         beams, ledger = (
-            read_table(rollout_args.beams, config, split, features)
+            read_table(rollout_args.beams, config, holding_split(named[split], searched_splits), features)
             for config, features in (("beams", BEAMS), ("ledger", LEDGER))
         )
         searched = found[split] = SearchedBeams(beams, ledger, searched_shots, made_by["recipe"]["score"])
@@ -250,6 +250,7 @@ def read_searched(
                 f"e.g. {absent[0]!r}. Search them, or lower `num_queries`."
             )
         candidates = {query_id: searched.candidate_ids(query_id) for query_id in examples["id"]}
+        (overlaps or {}).get(split, NO_OVERLAP).check(candidates, rollout_args.beams)
         foreign = sorted({name for ids in candidates.values() for name in ids} - known)
         if foreign:
             raise ValueError(

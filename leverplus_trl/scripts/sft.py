@@ -50,7 +50,7 @@ from ..selectors import (
 from ..selectors.encoder_lora import COPY, copied_encoder, copy_encoder
 from ..stage_process import run_stage_here
 from ..tables import read_table, table_provenance
-from ..tasks import DataArguments, load_examples
+from ..tasks import DataArguments, load_examples, task_of_recipe
 from ..trainer import (
     PixelDataset,
     SelectorDataset,
@@ -65,11 +65,11 @@ from . import parsers
 from .sft_arguments import SFTArguments
 from .stage_arguments import StageArguments
 from .training import (
+    TableSplit,
     check_pool,
     check_queries,
-    check_splits,
+    find_splits,
     plain_arguments,
-    split_name,
     step_size,
     train,
     train_without_evaluation,
@@ -115,16 +115,16 @@ def main(
     make_config(sft_args)  # refuses nonsense before any table is read
     made_by = table_provenance(sft_args.beams, sft_args.beams_revision)
     splits = {"train_split": sft_args.train_split, "eval_split": sft_args.eval_split}
-    check_splits("beams", sft_args.beams, sft_args.beams_revision, splits)
-    pool = load_examples(data_args, data_args.pool_split)
+    found = find_splits("beams", sft_args.beams, sft_args.beams_revision, splits)
+    task = task_of_recipe(made_by["recipe"])
+    pool = load_examples(data_args, data_args.pool_split, task)
     beams = {
-        split: read_table(sft_args.beams, "beams", split, BEAMS, sft_args.beams_revision)
-        for split in splits.values()
-        if split
+        split: read_table(sft_args.beams, "beams", where.rows, BEAMS, sft_args.beams_revision)
+        for split, where in found.items()
     }
     check_pool("beams", beams, pool, data_args.pool_split, made_by)
-    queries = {split: load_examples(data_args, split_name(split)) for split in beams}
-    check_queries("beams", beams, queries, made_by)
+    queries = {split: load_examples(data_args, where.examples, task) for split, where in found.items()}
+    check_queries("beams", beams, queries, found, made_by)
     encoder, encoder_revision = encoder_of(sft_args, made_by["recipe"])
     fill_features(sft_args, usable_modalities(encoder, encoder_revision, pool, *queries.values()))
     sizes = ", ".join(f"{len(table)} queries of {split}" for split, table in beams.items())
@@ -163,7 +163,7 @@ def main(
             copy_encoder(encoder, encoder_revision, run.path)
         state.wait_for_everyone()
         config.encoder_commit = model_revision(str(run.path / COPY))
-    model, datasets, regrets = build(config, beams, pool, queries, sft_args, training_args)
+    model, datasets, regrets = build(config, beams, pool, queries, found, sft_args, training_args)
     metrics = train(SelectorSFTTrainer, model, training_args, datasets, sft_args.train_split, sft_args.eval_split)
     logger.info("The selector is in %s.", run.path)
     if sft_args.eval_split:
@@ -212,6 +212,7 @@ def build(
     beams: dict[str, Dataset],
     pool: Dataset,
     queries: dict[str, Dataset],
+    splits: dict[str, TableSplit],
     sft_args: SFTArguments,
     training_args: SelectorSFTConfig,
 ) -> tuple[BaseSelectorModel, dict[str, SelectorDataset | PixelDataset], dict[str, float]]:
@@ -230,7 +231,7 @@ def build(
     processor = SelectorProcessor(config.query_features, config.candidate_features)
     datasets = {}
     for split, table in beams.items():
-        ledger = read_table(sft_args.beams, "ledger", split_name(split), LEDGER, sft_args.beams_revision)
+        ledger = read_table(sft_args.beams, "ledger", splits[split].stored, LEDGER, sft_args.beams_revision)
         scored = scored_prefixes(table, ledger, config.insertion, config.score, config.stop)
         query_embeddings = embed(queries[split], config.query_features)
         ids = table["query_id"], table["candidate_ids"]

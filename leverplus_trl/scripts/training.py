@@ -17,6 +17,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
@@ -26,7 +27,7 @@ from ..activity import doing
 from ..log import Progress
 from ..provenance import dataset_fingerprint
 from ..selectors import BaseSelectorModel
-from ..tables import splits_of
+from ..tables import holding_split, splits_of, table_split
 from ..tasks import first_queries
 from ..trainer.base_selector_trainer import BaseSelectorTrainer
 
@@ -57,9 +58,22 @@ def last_checkpoint(folder: Path) -> str | None:
     return str(max(whole, key=lambda checkpoint: int(checkpoint.name.split("-")[1]))) if whole else None
 
 
-def split_name(split: str) -> str:
-    """The split that a slice such as `train[:100]` is taken from."""
-    return split.split("[")[0]
+class TableSplit(NamedTuple):
+    """
+    Where queries that a recipe names by a split or slice are.
+
+    Args:
+        stored (`str`):
+            The split of the table.
+        rows (`str`):
+            Those of its rows that are meant, as `datasets` reads them.
+        examples (`str`):
+            The split, or slice, of the examples that the table's split was made of.
+    """
+
+    stored: str
+    rows: str
+    examples: str
 
 
 def plain_arguments(training_args: TrainingArguments) -> dict:
@@ -108,9 +122,12 @@ def train(
     return metrics
 
 
-def check_splits(table: str, path_or_id: str, revision: str | None, splits: dict[str, str | None]) -> None:
+def find_splits(
+    table: str, path_or_id: str, revision: str | None, splits: dict[str, str | None]
+) -> dict[str, TableSplit]:
     """
-    Raises `ValueError` if a table lacks a split that is asked for.
+    Where the splits or slices that are asked for are in a table: a slice has a split of its own in a table that was
+    made of this slice, else it is a slice of the table's split.
 
     Args:
         table (`str`):
@@ -121,15 +138,27 @@ def check_splits(table: str, path_or_id: str, revision: str | None, splits: dict
             Its hub revision.
         splits (`dict[str, str]`):
             What is asked for, by recipe key.
+
+    Returns:
+        `dict[str, TableSplit]`: by what is asked for.
+
+    Raises:
+        `ValueError`: the table lacks a split.
     """
-    known = splits_of(path_or_id, table, revision)
+    known, found = splits_of(path_or_id, table, revision), {}
     for name, split in splits.items():
-        if split and split_name(split) not in known:
+        if split is None:
+            continue
+        stored = holding_split(split, known)
+        if stored not in known:
             raise ValueError(
                 f"{name} is {split!r}, but the {table} {path_or_id!r} hold the splits {', '.join(known)}. Make those "
                 f"of that split with the stage `{table}` (`query_splits`), or name "
                 f"another{' (null for none)' * (name == 'eval_split')}."
             )
+        whole = stored == table_split(split)
+        found[split] = TableSplit(stored, stored if whole else split, split if whole else stored)
+    return found
 
 
 def check_pool(table: str, by_split: dict[str, Dataset], pool: Dataset, pool_split: str, made_by: dict) -> None:
@@ -150,7 +179,13 @@ def check_pool(table: str, by_split: dict[str, Dataset], pool: Dataset, pool_spl
     _check_content(table, f"pool (split {pool_split!r})", made_by["facts"].get("pool_fingerprint"), pool)
 
 
-def check_queries(table: str, by_split: dict[str, Dataset], queries: dict[str, Dataset], made_by: dict) -> None:
+def check_queries(
+    table: str,
+    by_split: dict[str, Dataset],
+    queries: dict[str, Dataset],
+    splits: dict[str, TableSplit],
+    made_by: dict,
+) -> None:
     """
     Raises `ValueError` if the content of the queries is another than the table was made with, or if a query that is
     held out is learned from, too.
@@ -162,14 +197,16 @@ def check_queries(table: str, by_split: dict[str, Dataset], queries: dict[str, D
             The table's rows, by the split or slice that is asked for.
         queries (`dict[str, Dataset]`):
             All examples of these splits.
+        splits (`dict[str, TableSplit]`):
+            Where they are in the table.
         made_by (`dict`):
             What made the table.
     """
     seen: dict[str, str] = {}
     for split, rows in by_split.items():
         asked = first_queries(queries[split], made_by["recipe"].get("num_queries"))
-        recorded = made_by["facts"].get("query_fingerprints", {}).get(split_name(split))
-        _check_content(table, f"queries (split {split_name(split)!r})", recorded, asked)
+        recorded = made_by["facts"].get("query_fingerprints", {}).get(splits[split].stored)
+        _check_content(table, f"queries (split {splits[split].examples!r})", recorded, asked)
         for query_id in rows["query_id"]:
             if seen.setdefault(query_id, split) != split:
                 raise ValueError(

@@ -93,7 +93,17 @@ def convert_columns(dataset: Dataset, image_dir: str | None, split: str) -> Data
         desc=f"Columns of {split}",
     ).with_format(None)
     rest = dataset.remove_columns(list(kinds))
-    return concatenate_datasets([rest, converted], axis=1) if rest.column_names else converted
+    return joined([rest, converted][not rest.column_names :], axis=1)
+
+
+def joined(tables: list[Dataset], axis: int) -> Dataset:
+    """`concatenate_datasets`, with a fingerprint that is the same in every process: its own depends on how the
+    table was loaded, so that a second process would not see what the first has cached."""
+    if len(tables) == 1:
+        return tables[0]
+    table = concatenate_datasets(tables, axis=axis)
+    key = digest([axis, *(one._fingerprint for one in tables)])
+    return Dataset(table.data, table.info, table.split, indices_table=table._indices, fingerprint=key)
 
 
 def _converted(

@@ -18,21 +18,22 @@ recipe."""
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import datasets
 from accelerate import PartialState
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import Dataset, DatasetDict
 
 from ..activity import doing
 from ..provenance import digest
 from ..schema import EXAMPLES
-from ..tables import load_split, reading_error
+from ..tables import load_split, reading_error, split_names
 from .base_task import BaseTask
-from .columns import convert_columns
+from .columns import convert_columns, joined
 from .data_arguments import DataArguments
 from .images import decode_image, file_states, undecoded
+from .parts import parts_of
 
 
 logger = logging.getLogger(__name__)
@@ -69,13 +70,30 @@ def load_examples(data_args: DataArguments, split: str, task: BaseTask | None = 
     state = PartialState()
     with state.main_process_first():
         names = list(dict.fromkeys(part.split("[")[0].strip() for part in split.split("+")))
-        whole = {name: to_examples(_load_split(data_args, name), data_args, name) for name in names}
-        examples = _cut(whole, split)
+        examples = _cut(_whole_splits(data_args, names), split)
         if not len(examples):
             raise ValueError(f"Split {split!r} of {data_args.dataset!r} holds no examples. Name another, or fill it.")
         needed = task.template_columns(examples, split) if task is not None else []
         examples = _handle_bad_examples(examples, data_args.on_bad_example, split, needed)
     return examples
+
+
+def _whole_splits(data_args: DataArguments, names: list[str]) -> dict[str, Dataset]:
+    """Splits of the dataset, or the parts that `split` cuts it into."""
+    if data_args.split is None:
+        return {name: to_examples(_load_split(data_args, name), data_args, name) for name in names}
+    unknown = [name for name in names if name not in data_args.split]
+    if unknown:
+        raise ValueError(f"There is no part {unknown[0]!r}: split makes the parts {', '.join(data_args.split)}.")
+    sources = _split_names(data_args)
+    if len(sources) != 1:
+        raise ValueError(
+            f"split cuts a dataset of one split, and {data_args.dataset!r} has {', '.join(sources)}: name these, or "
+            "slices of them such as train[:60%], in place of the parts."
+        )
+    source = to_examples(_load_split(data_args, sources[0]), data_args, sources[0])
+    parts = parts_of(source, data_args.split)
+    return {name: source.select(parts[name]) for name in names}
 
 
 def _cut(whole: dict[str, Dataset], split: str) -> Dataset:
@@ -89,29 +107,45 @@ def _cut(whole: dict[str, Dataset], split: str) -> Dataset:
             f"Can't read the slice {split!r}: {error}. Expected e.g. train[:100] or train[20%:]."
         ) from error
     parts = [whole[span.splitname].select(range(span.from_, span.to)) for span in spans]
-    return _checked_ids(concatenate_datasets(parts).select_columns(parts[0].column_names), split)
+    return _checked_ids(joined(parts, axis=0).select_columns(parts[0].column_names), split)
+
+
+def _on_disk(data_args: DataArguments) -> dict[str, Dataset] | None:
+    """The splits of a dataset that `save_to_disk` wrote."""
+    path = Path(data_args.dataset).expanduser()
+    if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
+        return None
+    loaded = datasets.load_from_disk(str(path))
+    return dict(loaded) if isinstance(loaded, DatasetDict) else {str(loaded.split or "train"): loaded}
+
+
+def _split_names(data_args: DataArguments) -> list[str]:
+    try:
+        return list(_on_disk(data_args) or split_names(*_source(data_args), **_options(data_args)))
+    except Exception as error:
+        raise ValueError(f"Can't load the dataset {data_args.dataset!r}: {reading_error(error)}") from error
 
 
 def _load_split(data_args: DataArguments, split: str) -> Dataset:
-    path = Path(data_args.dataset).expanduser()
     try:
-        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-            loaded = datasets.load_from_disk(str(path))
-            tables = loaded if isinstance(loaded, DatasetDict) else {str(loaded.split or "train"): loaded}
-            if split not in tables:
-                raise ValueError(f"there is no split {split!r}, only {', '.join(map(repr, tables))}")
-            return tables[split]
-        return load_split(
-            data_args.dataset,
-            data_args.dataset_config,
-            split,
-            revision=data_args.dataset_revision,
-            data_files=data_args.data_files,
-        )
+        tables = _on_disk(data_args)
+        if tables is None:
+            return load_split(*_source(data_args), split, **_options(data_args))
+        if split not in tables:
+            raise ValueError(f"there is no split {split!r}, only {', '.join(map(repr, tables))}")
+        return tables[split]
     except Exception as error:
         raise ValueError(
             f"Can't load split {split!r} of the dataset {data_args.dataset!r}: {reading_error(error)}"
         ) from error
+
+
+def _source(data_args: DataArguments) -> tuple[str, str | None]:
+    return data_args.dataset, data_args.dataset_config
+
+
+def _options(data_args: DataArguments) -> dict:
+    return {"revision": data_args.dataset_revision, "data_files": data_args.data_files}
 
 
 def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Dataset:
@@ -161,7 +195,7 @@ def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Da
         for ours, theirs in columns.items()
     ]
     rest = dataset.remove_columns(list({*columns.values(), *columns} & set(dataset.column_names)))
-    return concatenate_datasets([rest, *mapped][not rest.column_names :], axis=1) if mapped else dataset
+    return joined([rest, *mapped][not rest.column_names :], axis=1) if mapped else dataset
 
 
 def _most_frequent(answers: list[str | None] | None) -> str | None:
@@ -236,6 +270,17 @@ def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split:
             f"{len(shared)} ids stand in both {split!r} and {query_split!r}, e.g. {shared[:3]}. An id must name one "
             "example: give the splits different ids."
         )
+
+
+def check_distinct(known: Mapping[str, Dataset], queries: Dataset, split: str) -> None:
+    """Raises `ValueError` if queries of a split are in another split, or slice, of queries, too."""
+    for name, others in known.items():
+        shared = sorted(set(others["id"]) & set(queries["id"]))
+        if shared:
+            raise ValueError(
+                f"{len(shared)} queries are in both {name!r} and {split!r}, e.g. {shared[:3]}. Name splits or slices "
+                "that share no example."
+            )
 
 
 def first_queries(examples: Dataset, num_queries: int | None) -> Dataset:

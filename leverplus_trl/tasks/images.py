@@ -28,6 +28,7 @@ are not decoded at all), and that are more than 200 times as long as wide, which
 left to the model's image processor.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -107,6 +108,33 @@ def file_states(examples: Dataset) -> str:
         for path in images.filter(pc.is_null(pc.struct_field(images, "bytes"))).field("path").to_pylist():
             hasher.update(_file_state(path).encode())
     return hasher.hexdigest()
+
+
+def content_sizes(examples: Dataset) -> list[int | None]:
+    """The size in bytes of each image as it is stored, in the table or in a file; `None` without an image or file.
+    No image is read."""
+    sizes = []
+    for batch in undecoded(examples.select_columns("image")).with_format("arrow").iter(batch_size=1000):
+        images = batch["image"].combine_chunks()
+        lengths = pc.binary_length(pc.struct_field(images, "bytes")).to_pylist()
+        paths = pc.struct_field(images, "path").to_pylist()
+        for length, path in zip(lengths, paths, strict=True):
+            in_file = length is None and path is not None and os.path.isfile(path)
+            sizes.append(os.path.getsize(path) if in_file else length)
+    return sizes
+
+
+def content_hash(image: dict[str, Any] | None) -> str | None:
+    """A hash of the bytes of an image, as it is stored undecoded; `None` without an image or file."""
+    if image is None or image["bytes"] is not None:
+        return image and hashlib.sha256(image["bytes"]).hexdigest()
+    return _file_hash(_file_state(image["path"])) if os.path.isfile(image["path"]) else None
+
+
+@functools.lru_cache(maxsize=100_000)  # many questions may be about one image
+def _file_hash(state: str) -> str:
+    with open(json.loads(state)[0], "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _file_state(path: str | None) -> str:

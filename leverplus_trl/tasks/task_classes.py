@@ -14,6 +14,10 @@
 
 """The tasks by name."""
 
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
 from .base_task import BaseTask
 from .captioning import CaptioningTask
 from .math_word_problem import MathWordProblemTask
@@ -30,6 +34,12 @@ TASKS = {
     "math_word_problem": MathWordProblemTask,
     "text_classification": TextClassificationTask,
 }
+
+
+def task_of_recipe(recipe: Mapping[str, Any]) -> BaseTask:
+    """The task of a recipe that a table was made with."""
+    names = {one.name for one in fields(TaskArguments)} & set(recipe)
+    return make_task(TaskArguments(**{name: recipe[name] for name in names}))
 
 
 def make_task(args: TaskArguments) -> BaseTask:

@@ -274,7 +274,6 @@ def test_turns_and_windows():
         ({"temperatures": [1.0, float("nan")]}, r"Item 2 of temperatures is nan; expected a number above 0"),
         ({"temperatures": [float("inf")]}, "of temperatures is inf; expected a number above 0"),
         ({"temperatures": [1.0, 0.0]}, r"Item 2 of temperatures is 0.0; expected a number above 0"),
-        ({"query_splits": ["train[:5]"]}, "name whole splits"),
         ({"query_splits": []}, "at least one"),
         ({"num_rollouts": 12}, r"num_rollouts is 12, but the sources are asked for 13 sequences \(num_beams 5, .*"),
     ],

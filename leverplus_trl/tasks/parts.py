@@ -1,0 +1,77 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A table cut into parts by what its examples say, so that equal examples are in one part."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from itertools import accumulate
+from pathlib import Path
+
+from datasets import Dataset
+
+from ..provenance import digest
+from .images import content_hash, file_states, undecoded
+
+
+#: Part of the key of what is cached: other code may cut differently.
+_CODE = digest(Path(__file__).read_text(encoding="utf-8"))
+
+
+def parts_of(examples: Dataset, fractions: Mapping[str, float]) -> dict[str, list[int]]:
+    """
+    The rows of each part.
+
+    Args:
+        examples (`Dataset`):
+            An examples table.
+        fractions (`Mapping[str, float]`):
+            The expected share of each part; they add up to 1.
+
+    Returns:
+        `dict[str, list[int]]`: rows in ascending order, by part. A hash of an example's image (its bytes), question
+        and answer is a number in 0..1, and the part is the one that it falls in. So an example is in the same part
+        in whatever order and under whatever id it comes, and stays there if others are added.
+
+    Raises:
+        `ValueError`: a part without examples.
+    """
+    shares = _shares(examples)
+    ends = list(accumulate(fractions.values()))[:-1]
+    rows: dict[str, list[int]] = {name: [] for name in fractions}
+    names = list(fractions)
+    for row, share in enumerate(shares):
+        rows[names[sum(share >= end for end in ends)]].append(row)
+    empty = [name for name, own in rows.items() if not own]
+    if empty:
+        raise ValueError(
+            f"split gives the part {empty[0]!r} none of the {len(examples)} examples, of which {len(set(shares))} are "
+            "different. Give it a larger fraction, or cut the dataset by slices such as train[:60%]."
+        )
+    return rows
+
+
+def _shares(examples: Dataset) -> list[float]:
+    """A number in 0..1 for each example, the same for the same image, question and answer."""
+    columns = ["image", "question", "answer"]
+    stored = undecoded(examples.select_columns(columns))
+    options = {"files": file_states(stored), "code": _CODE}
+    return stored.map(_share, fn_kwargs=options, remove_columns=columns, desc="Cutting into parts")["share"][:]
+
+
+def _share(row: dict, files: str, code: str) -> dict[str, float]:
+    texts = [(row[name] or "").strip() for name in ("question", "answer")]
+    content = json.dumps([content_hash(row["image"]), *texts]).encode()
+    return {"share": int.from_bytes(hashlib.sha256(content).digest()[:8], "big") / 2**64}
