@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from datasets import Features, Image, Value
 
 from ..schema import EXAMPLES
+from ..tasks.columns import value_text
 from .raw_files import RawFiles
 
 
@@ -107,7 +108,7 @@ def example(
 
     Args:
         identifier (`object`):
-            Its id; made a string.
+            Its id, a text or a number; made a text.
         question (`str`):
             The question.
         answers (`Sequence[str]`):
@@ -121,6 +122,9 @@ def example(
         **extras:
             The other columns of the source: texts, or lists of them.
     """
+    identifier = (value_text(identifier) or "").strip()
+    if not identifier:
+        raise ValueError("its id is empty")
     question = expect(str, "question", question) or ""
     answers = _texts(list(answers))
     said = Counter(one for one in answers if one.strip())
@@ -131,7 +135,7 @@ def example(
     if not problem and not (said and answer.strip()):
         problem = "all its answers are empty"
     return {
-        "id": str(identifier),
+        "id": identifier,
         "image": image,
         "question": question,
         "answer": answer,
@@ -167,8 +171,8 @@ def first_text(answers: Sequence[str | None]) -> str:
 
 def _texts(value: object) -> object:
     if isinstance(value, list):
-        return ["" if one is None else str(one) for one in value]
-    return None if value is None else str(value)
+        return [value_text(one) or "" for one in value]
+    return value_text(value)
 
 
 def image_file(folder: Path, *names: object) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import pytest
 from data_sources.official_formats import write_dataset
 from data_sources.preparing import edit_json, prepared, sizes_of
 
+from leverplus_trl.data_sources.data_source import example
 from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
 from leverplus_trl.scripts import prepare
 from leverplus_trl.tasks import DataArguments, load_examples
@@ -215,3 +216,14 @@ def test_arguments_are_checked_against_each_other(changes, message):
 def test_a_root_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"root is .*nowhere', which is not a folder"):
         prepared(tmp_path, "okvqa", root=str(tmp_path / "nowhere"))
+
+
+def test_values_of_a_record_are_spelled_as_people_write_them():
+    row = example(7.0, "q", [3.0, 2.5, True, None], choices=[1990.0, "x"], context=4.0)
+    assert row["id"] == "7" and row["answers"] == ["3", "2.5", "true", ""]
+    assert row["choices"] == ["1990", "x"] and row["context"] == "4"
+    for identifier in (None, "", " ", float("nan")):
+        with pytest.raises(ValueError, match="its id is empty"):
+            example(identifier, "q", ["a"])
+    with pytest.raises(ValueError, match="of the type dict is no text"):
+        example("x", "q", [{"a": 1}])
