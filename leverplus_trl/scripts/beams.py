@@ -138,6 +138,7 @@ def main(
     report = preflight(vlm, pool, every_query, beam_args.num_shots, beam_args.preflight_seed, new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
     files = generate_beams(run, queries, candidate_ids, pool, vlm, beam_args)
+    vlm.report_whole_prompts()
     if run.waits_for_merge():
         return
     if state.is_main_process:

@@ -171,6 +171,7 @@ def main(
     if state.is_main_process:
         write_json(run.units / COLLAPSE, collapse)
     files = answer_queries(run, queries, pool, candidate_ids, plan, vlm, eval_args)
+    vlm.report_whole_prompts()
     if run.waits_for_merge():
         return
     if state.is_main_process:

@@ -151,6 +151,7 @@ def main(
     report = preflight(vlm, pool, every_query, rollout_args.num_shots, max_new_tokens=task_args.max_new_tokens)
     logger.info("Preflight passed: %s", asdict(report))
     files = generate_rollouts(run, queries, pool, sources, vlm, facts["score"], reuse_ledger, previous)
+    vlm.report_whole_prompts()
     if run.waits_for_merge():
         return
     if state.is_main_process:

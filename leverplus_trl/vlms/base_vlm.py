@@ -19,15 +19,18 @@ import copy
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tasks import BaseTask, Example
+from .boundaries import WholePrompts
 from .contents import ContentKeys
 from .finite import NotFinite, check_finite
 from .out_of_memory import is_out_of_memory
@@ -122,6 +125,7 @@ class BaseVLM(ABC):
         self.memory_mb, self.memory_bytes = memory_mb, memory_mb * 2**20
         self.features = ByteCache(self.memory_bytes // 4)
         self.runner: SharedRunner | PlainRunner | None = None  # None until `prepare` has looked
+        self.whole_prompts = WholePrompts()
 
     # ------------------------------------------------------------------ promises
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
@@ -225,17 +229,19 @@ class BaseVLM(ABC):
 
         With shared prefixes, if that gives the numbers of whole prompts. Else one by one: put together of segments
         that are tokenised, and whose images are preprocessed, once, if these add up to the whole prompts' inputs; if
-        they don't, each processed whole, which is right for any model. What is left undone is said once.
+        they don't, each processed whole, which is right for any model. What is left undone is said once. A single
+        prompt whose segments do not add up, where those of others do, is processed whole later on.
         """
         if self.runner is not None:
             return self.runner
         shown = (example for request in requests for example in (*request.demonstrations, request.query))
-        examples = {self.contents.query(example): example for example in shown}
+        examples = {self.contents.key(example, answered=False): example for example in shown}
         probes = [example for example in examples.values() if example["answer"].strip()][:4]
         if not probes:
             return PlainRunner(self, by_segments=False)  # nothing to try it on: this call goes the safe way
         name = type(self.model).__name__
-        if not self.tokens_add_up(probes):
+        probes = [probe for probe in probes if self.tokens_add_up(probe)]
+        if not probes:
             logger.warning(
                 "%s: tokenising a prompt piece by piece differs from tokenising it whole, so each prompt is processed "
                 "whole and nothing is reused between prompts.",
@@ -243,6 +249,7 @@ class BaseVLM(ABC):
             )
             self.runner = PlainRunner(self, by_segments=False)
             return self.runner
+        self.texts.set_neighbour(probes[0])
         try:
             self.runner = self._try_sharing(probes)
             return self.runner
@@ -252,7 +259,9 @@ class BaseVLM(ABC):
             if is_out_of_memory(error):
                 raise
             reason, unforeseen = f"{type(error).__name__}: {error}", None if isinstance(error, CantShare) else error
-        exact = all(self.segments_are_exact(Request((probes[0], probe), probe)) for probe in probes)
+        finally:
+            self.whole_prompts = WholePrompts()  # nobody asked for those that were tried
+        exact = all(self.segments_are_exact(Request((probe, probe), probe)) for probe in probes)
         logger.warning(
             "%s can't share prefixes between prompts (%s): each runs from its beginning%s.",
             name,
@@ -289,16 +298,13 @@ class BaseVLM(ABC):
         shared.forget()
         return shared
 
-    def tokens_add_up(self, probes: Sequence[Example]) -> bool:
-        """Whether the tokens of segments and answers are those that whole texts give."""
-        for probe in probes:
-            request, answer = Request((probes[0], probe), probe), Piece(self.texts.answer(probe))
-            parts = [self._process(piece) for piece in (*self.texts.pieces(*request), answer) if piece.text]
-            whole = self.texts.whole(*request)
-            reference = self._process(Piece(whole.text + answer.text, whole.images))
-            if [t for part in parts for t in part.tokens["input_ids"]] != reference.tokens["input_ids"]:
-                return False
-        return True
+    def tokens_add_up(self, probe: Example) -> bool:
+        """Whether the tokens of an example's segments and answer are those that a whole text gives."""
+        request, answer = Request((probe, probe), probe), Piece(self.texts.answer(probe))
+        parts = [self._process(piece) for piece in (*self.texts.pieces(*request), answer) if piece.text]
+        whole = self.texts.whole(*request)
+        reference = self._process(Piece(whole.text + answer.text, whole.images))
+        return [t for part in parts for t in part.tokens["input_ids"]] == reference.tokens["input_ids"]
 
     def segments_are_exact(self, request: Request) -> bool:
         """Whether the segments of a request and its answer add up to the inputs that the whole text gives."""
@@ -319,6 +325,13 @@ class BaseVLM(ABC):
         return sorted({*ids, *self.texts.end_token_ids(example)})
 
     # ------------------------------------------------------------------ what a family says of itself
+    def report_whole_prompts(self) -> None:
+        """Says how many prompts of a launch were processed whole where others were not, and which; nothing if none
+        was. Every process calls this at the end."""
+        found = sum(gather_object([self.whole_prompts]), start=WholePrompts())
+        if found.num_whole and PartialState().is_main_process:
+            logger.warning("%s", found)
+
     @abstractmethod
     def _process(self, piece: Piece) -> Segment:
         """Tokenises the text and preprocesses the images of a piece, as the family's processor does."""
@@ -327,9 +340,9 @@ class BaseVLM(ABC):
         """[`_process`], and what else can be done once for all the prompts that a piece stands in."""
         return self._process(piece)
 
-    def _share(self, make: Callable[[], Piece]) -> Segment:
+    def _share(self, piece: Piece) -> Segment:
         """A piece as a segment of tokens and positions, without pixels, for the prefix-sharing engine."""
-        return self._process(make())
+        return self._process(piece)
 
     def lead_length(self, ids: Sequence[int]) -> int:
         """How many tokens at a segment's beginning may be those of any segment: what stands before an image."""

@@ -14,7 +14,7 @@
 
 """Any `AutoModelForImageTextToText` with a chat template."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -123,8 +123,7 @@ class ChatVLM(BaseVLM):
         return Segment(tokens, images)
 
     # ------------------------------------------------------------------ shared prefixes
-    def _share(self, make: Callable[[], Piece]) -> Segment:
-        piece = make()
+    def _share(self, piece: Piece) -> Segment:
         return self._with_features(self._process(piece), piece)
 
     def _with_features(self, segment: Segment, piece: Piece) -> Segment:

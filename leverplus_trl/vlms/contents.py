@@ -40,32 +40,27 @@ class ContentKeys:
     def forget(self) -> None:
         """Forgets what was read, after which an object may hold other values."""
         # By identity, with the objects themselves, so that no identity is given away twice.
-        self._examples: dict[int, tuple[Example, str, str]] = {}
+        self._examples: dict[int, tuple[Example, tuple[str], tuple[str, str]]] = {}
         self._images: dict[int, tuple[Source, str]] = {}
 
-    def query(self, example: Example) -> tuple[str, str]:
-        """Key of an example without its answer."""
-        return "query", self._read(example)[0]
-
-    def demonstration(self, example: Example) -> tuple[str, str, str]:
-        """Key of an example with its answer."""
-        return "demonstration", *self._read(example)
+    def key(self, example: Example, answered: bool) -> tuple[str, ...]:
+        """Key of an example with its answer (`answered`), or without."""
+        found = self._examples.get(id(example)) or self._read(example)
+        return found[2] if answered else found[1]
 
     def prompt(self, request: Request) -> tuple:
         """Key of a prompt without the query's answer."""
-        return (*(self._read(example) for example in request.demonstrations), self._read(request.query)[0])
+        shown = (self.key(example, answered=True) for example in request.demonstrations)
+        return (*shown, self.key(request.query, answered=False))
 
-    def _read(self, example: Example) -> tuple[str, str]:
-        """Hash of what is shown of an example, and its target."""
-        found = self._examples.get(id(example))
-        if found is None:
-            parts = [
-                ("image", self._image(part["image"], example)) if part["type"] == "image" else ("text", part["text"])
-                for part in self.task.content(example)
-            ]
-            shown = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-            found = self._examples[id(example)] = example, shown, self.task.target(example)
-        return found[1:]
+    def _read(self, example: Example) -> tuple[Example, tuple[str], tuple[str, str]]:
+        parts = [
+            ("image", self._image(part["image"], example)) if part["type"] == "image" else ("text", part["text"])
+            for part in self.task.content(example)
+        ]
+        shown = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        self._examples[id(example)] = example, (shown,), (shown, self.task.target(example))
+        return self._examples[id(example)]
 
     def _image(self, image: Source, example: Example) -> str:
         found = self._images.get(id(image))

@@ -249,12 +249,11 @@ class CountingVLM:
         texts, contents = self.vlm.texts, self.vlm.contents
         path = list(self._steps(("header",), lambda: texts.header(request.query)))
         for example in request.demonstrations:
-            shown = self._steps(
-                contents.demonstration(example), lambda example=example: texts.prompt.demonstration(example)
-            )
+            key = contents.key(example, answered=True)
+            shown = self._steps(key, lambda example=example: texts.prompt.demonstration(example))
             self.demonstrated.update(segment.images_key for _, segment in shown if segment.images_key)
             path += shown
-        asked = self._steps(contents.query(request.query), lambda: texts.prompt.query(request.query))
+        asked = self._steps(contents.key(request.query, answered=False), lambda: texts.prompt.query(request.query))
         self.asked.update(segment.images_key for _, segment in asked if segment.images_key)
         return path + asked
 
@@ -270,7 +269,7 @@ class CountingVLM:
         return self._lengths[key]
 
     def _answer_ids(self, query: Example) -> tuple[int, ...]:
-        key = self.vlm.contents.demonstration(query)
+        key = self.vlm.contents.key(query, answered=True)
         if key not in self._answers:
             text = self.vlm.texts.answer(query)
             self._answers[key] = tuple(self.vlm._process(Piece(text)).tokens["input_ids"]) if text else ()

@@ -14,7 +14,7 @@
 
 """Every prompt through the model by itself, in padded batches: right for any family."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,11 +74,22 @@ class PlainRunner:
         return [requests[start : start + size] for start in range(0, len(requests), max(1, size))]
 
     # ------------------------------------------------------------------ rows
-    def _cached(self, key: tuple[str, ...], make: Callable[[], Piece]) -> Segment:
+    def _segment(self, example: Example, answered: bool) -> Segment:
+        key = self.vlm.contents.key(example, answered)
         segment = self._cache.get(key)
         if segment is None:
-            segment = self.vlm._encode(make())
+            piece = self.vlm.texts.piece(example, answered)
+            segment = self.vlm._encode(piece)
+            segment.ends = self.vlm.texts.ends(piece, example, answered)
             self._cache.put(key, segment, segment.num_bytes)
+        return segment
+
+    def _answer(self, text: str) -> Segment:
+        segment = self._cache.get(("answer", text))
+        if segment is None:
+            segment = self.vlm._encode(Piece(text)) if text else Segment({"input_ids": []})
+            segment.ends = self.vlm.texts.boundaries.ends(text)
+            self._cache.put(("answer", text), segment, segment.num_bytes)
         return segment
 
     def _segments(self, request: Request) -> list[Segment]:
@@ -86,40 +97,49 @@ class PlainRunner:
         if self._header is None:
             piece = texts.header(request.query)
             self._header = [self.vlm._encode(piece)] if piece.text else []
-        contents = self.vlm.contents
-        shown = [
-            self._cached(contents.demonstration(example), lambda example=example: texts.prompt.demonstration(example))
-            for example in request.demonstrations
-        ]
-        query = self._cached(contents.query(request.query), lambda: texts.prompt.query(request.query))
-        return [*self._header, *shown, query]
+            for segment in self._header:
+                segment.ends = texts.boundaries.ends(piece.text)
+        shown = [self._segment(example, answered=True) for example in request.demonstrations]
+        return [*self._header, *shown, self._segment(request.query, answered=False)]
 
     def _row(self, request: Request) -> list[Segment]:
         """A prompt without its answer."""
         if self.by_segments:
-            return self._segments(request)
+            segments = self._segments(request)
+            if self._add_up(segments):
+                return segments
         return [self.vlm._encode(self.vlm.texts.whole(*request))]
+
+    def _add_up(self, segments: list[Segment]) -> bool:
+        return self.vlm.texts.boundaries.add_up([segment.ends for segment in segments])
+
+    def _count(self, requests: Sequence[Request], rows: Sequence[list[Segment]]) -> None:
+        """Takes down which prompts were processed whole, where they need not be as a rule."""
+        if self.by_segments:
+            whole = [request for request, row in zip(requests, rows, strict=True) if row[0].ends is None]
+            self.vlm.whole_prompts.count(requests, whole)
 
     def _answered_row(self, request: Request) -> tuple[list[Segment], list[int]]:
         """A prompt with its answer, and the tokens at its end that are the answer's."""
         query, text = request.query, self.vlm.texts.answer(request.query)
         if not self.by_segments:
             return self._whole_row(request, text)
-        answer = self._cached(("answer", text), lambda: Piece(text)) if text else Segment({"input_ids": []})
+        answer = self._answer(text)
         check_answer(self.vlm.task, query, answer.tokens["input_ids"])
-        return [*self._segments(request), answer], answer.tokens["input_ids"]
+        row = [*self._segments(request), answer]
+        return (row, answer.tokens["input_ids"]) if self._add_up(row) else self._whole_row(request, text)
 
     def _whole_row(self, request: Request, answer: str) -> tuple[list[Segment], list[int]]:
         query, whole, tokenizer = request.query, self.vlm.texts.whole(*request), self.vlm.tokenizer
         # Of the text alone: placeholders of images stand before the answer, however many tokens they become.
-        before, after = (
-            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (whole.text, whole.text + answer)
+        before, after, alone = (
+            tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in (whole.text, whole.text + answer, answer)
         )
         if after[: len(before)] != before:
-            raise ValueError(
-                f"The answer {answer!r} of example {query['id']!r} melts into the prompt's last token, so its own "
-                "probability is not defined. End the prompt in another way: `question_template`, or `prompt_format`."
-            )
+            # A token begins in the prompt and ends in the answer. What is generated follows the prompt's own tokens.
+            check_answer(self.vlm.task, query, alone)
+            return [self.vlm._encode(whole), Segment({"input_ids": alone})], alone
         row, ids = [self.vlm._encode(Piece(whole.text + answer, whole.images))], after[len(before) :]
         check_answer(self.vlm.task, query, ids)
         if row[0].tokens["input_ids"][-len(ids) :] != ids:
@@ -129,6 +149,7 @@ class PlainRunner:
     # ------------------------------------------------------------------ scores
     def _score_part(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
         rows, answers = zip(*(self._answered_row(request) for request in requests), strict=True)
+        self._count(requests, rows)
         lengths = [num_tokens(row) for row in rows]
         check_lengths(self.vlm, requests, lengths)
         results: list[AnswerLogprob | None] = [None] * len(requests)
@@ -166,6 +187,7 @@ class PlainRunner:
     # ------------------------------------------------------------------ answers
     def _generate_part(self, requests: Sequence[Request], config: GenerationConfig) -> list[str]:
         rows = [self._row(request) for request in requests]
+        self._count(requests, rows)
         lengths = [num_tokens(row) + config.max_new_tokens for row in rows]
         check_lengths(self.vlm, requests, lengths)
 

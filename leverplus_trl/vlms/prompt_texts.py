@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..tasks import BaseTask, Example
 from ..tasks.prompt_template import template_fields
+from .boundaries import UNLIKE, Boundaries, Ends
 from .prompts import ChatPrompt, Piece, PlainPrompt
 
 
@@ -49,6 +50,8 @@ class PromptTexts:
 
     def __init__(self, prompt: ChatPrompt | PlainPrompt, tokenizer: PreTrainedTokenizerBase, score_end_token: bool):
         self.prompt, self.tokenizer, self.score_end_token = prompt, tokenizer, score_end_token
+        self.boundaries = Boundaries(tokenizer)
+        self._neighbour: tuple[Example, str, str, str] | None = None
         begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
         # Left to the tokenizer, every piece of a prompt would get one.
         self._start: str = tokenizer.bos_token if tokenizer.bos_token is not None and begins else ""
@@ -66,6 +69,28 @@ class PromptTexts:
         """The same prompt in one piece."""
         whole = self.prompt.whole(demonstrations, query)
         return Piece(self._with_start(whole.text), whole.images)
+
+    def set_neighbour(self, example: Example) -> None:
+        """An example to try beside others, one whose pieces add up to whole prompts."""
+        pieces = self.header(example), self.prompt.demonstration(example), self.prompt.query(example)
+        self._neighbour = example, *(piece.text for piece in pieces)
+
+    def piece(self, example: Example, answered: bool) -> Piece:
+        """A demonstration (`answered`), or a query."""
+        return self.prompt.demonstration(example) if answered else self.prompt.query(example)
+
+    def ends(self, piece: Piece, example: Example, answered: bool) -> Ends:
+        """The ends of an example's piece; `UNLIKE` if a prompt renders it in another way."""
+        if self._neighbour is not None:
+            other, header, demonstration, query = self._neighbour
+            text = piece.text
+            if answered:  # first and in the middle
+                prompts = {header + text + text + query: ((example, example), other)}
+            else:
+                prompts = {header + text: ((), example), header + demonstration + text: ((other,), example)}
+            if any(self.whole(*request).text != expected for expected, request in prompts.items()):
+                return UNLIKE
+        return self.boundaries.ends(piece.text)
 
     def answer(self, query: Example) -> str:
         """What is scored behind the query."""

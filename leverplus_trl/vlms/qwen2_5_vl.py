@@ -15,8 +15,6 @@
 """Qwen2.5-VL: each image goes through the vision tower once, and positions are put together from those of the
 segments."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
@@ -39,8 +37,7 @@ class Qwen2_5_VL(ChatVLM):
         self._grids: dict[tuple[str, ...], torch.Tensor] = {}  # of each image that was seen, [images, 3]
         self._positions = ByteCache(2**24)  # of texts, by where their images stand
 
-    def _share(self, make: Callable[[], Piece]) -> Segment:
-        piece = make()
+    def _share(self, piece: Piece) -> Segment:
         keys, images = piece.images.keys, {}
         if keys and keys not in self._grids:
             images = dict(self.processor.image_processor(images=list(piece.images), return_tensors="pt"))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .boundaries import Ends
 from .prompts import Piece
 
 
@@ -41,6 +42,8 @@ class Segment:
             What its images are known by where they were encoded ahead; `images` is empty then.
         make (`Callable`, *optional*):
             Makes the piece again, should what was encoded be forgotten; lent for as long as a unit runs.
+        ends ([`Ends`], *optional*):
+            Those of its text, where it may stand beside others.
     """
 
     tokens: dict[str, list[int]]
@@ -48,6 +51,7 @@ class Segment:
     position_ids: np.ndarray | None = None
     images_key: tuple[str, ...] = ()
     make: Callable[[], Piece] | None = None
+    ends: Ends | None = None
 
     def __len__(self) -> int:
         return len(self.tokens["input_ids"])

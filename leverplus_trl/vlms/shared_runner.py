@@ -15,7 +15,7 @@
 """Requests through the prefix-sharing engine: segments processed and images encoded once, prefixes run once."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig
@@ -23,6 +23,7 @@ from transformers import GenerationConfig
 from ..tasks import Example
 from .finite import FiniteLogits
 from .out_of_memory import run_or_halve
+from .plain_runner import PlainRunner
 from .prompts import Piece
 from .requests import AnswerLogprob, Request, check_answer, check_lengths
 from .segments import ByteCache, Segment, plan_padded_batches
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 class SharedRunner:
     """
-    Scores and answers with every distinct prefix of a unit run once.
+    Scores and answers with every distinct prefix of a unit run once; a prompt that tokenises otherwise in pieces than
+    as a whole runs whole.
 
     Args:
         vlm ([`BaseVLM`]):
@@ -50,26 +52,61 @@ class SharedRunner:
         # A quarter of the memory is for image features, which the family keeps.
         memory = vlm.memory_bytes - vlm.memory_bytes // 4
         self.engine = TrieScorer(vlm.model, vlm, vlm.num_axes, vlm.args.max_batch_tokens, memory)
+        self._whole = PlainRunner(vlm, by_segments=False)
         self._cache = ByteCache(vlm.memory_bytes // 16)  # tokens and positions, on the host
         self._lent: list[Segment] = []  # segments that know how to be made again, in this unit
-        self._answers: dict[str, tuple[int, ...]] = {}  # by the answer's text
+        self._answers: dict[str, Segment] = {}  # by the answer's text
         self._header: list[Step] | None = None  # empty if the prompts have none
 
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
         """See [`BaseVLM.answer_logprobs`]."""
         contents = self.vlm.contents
-        queries = {contents.demonstration(request.query): request.query for request in requests}
-        answers = {key: self.answer_ids(query) for key, query in queries.items()}
-        paths = [self._path(request) for request in requests]
-        found = [answers[contents.demonstration(request.query)] for request in requests]
-        lengths = [path_length(path) + len(ids) for path, ids in zip(paths, found, strict=True)]
-        check_lengths(self.vlm, requests, lengths)
-        sums = self.engine.score(paths, found)
-        return [AnswerLogprob(float(total), len(ids)) for total, ids in zip(sums, found, strict=True)]
+        keys = [contents.key(request.query, answered=True) for request in requests]
+        answers = {key: self._answer(r.query) for key, r in dict(zip(keys, requests, strict=True)).items()}
+        paths, found = [self._path(request) for request in requests], [answers[key] for key in keys]
+        rows = [[*(segment for _, segment in path), answer] for path, answer in zip(paths, found, strict=True)]
+
+        def score(kept: Sequence[int]) -> list[AnswerLogprob]:
+            ids = [found[i].tokens["input_ids"] for i in kept]
+            lengths = [path_length(paths[i]) + len(own) for i, own in zip(kept, ids, strict=True)]
+            check_lengths(self.vlm, [requests[i] for i in kept], lengths)
+            sums = self.engine.score([paths[i] for i in kept], ids)
+            return [AnswerLogprob(float(total), len(own)) for total, own in zip(sums, ids, strict=True)]
+
+        return self._run(requests, rows, score, self._whole.answer_logprobs)
 
     def generate(self, requests: Sequence[Request], config: GenerationConfig) -> list[str]:
         """See [`BaseVLM.generate`]."""
         paths = [self._path(request) for request in requests]
+        rows = [[segment for _, segment in path] for path in paths]
+
+        def answer(kept: Sequence[int]) -> list[str]:
+            return self._generate([requests[i] for i in kept], [paths[i] for i in kept], config)
+
+        return self._run(requests, rows, answer, lambda whole: self._whole.generate(whole, config))
+
+    def _run(
+        self,
+        requests: Sequence[Request],
+        rows: Sequence[list[Segment]],
+        run: Callable[[Sequence[int]], list[Any]],
+        run_whole: Callable[[Sequence[Request]], list[Any]],
+    ) -> list[Any]:
+        """Results of all requests, by `run` of the positions of those whose rows of segments add up."""
+        kept, whole = [], []
+        for position, row in enumerate(rows):
+            (kept if self._adds_up(row) else whole).append(position)
+        self.vlm.whole_prompts.count(requests, [requests[position] for position in whole])
+        results = dict(zip(kept, run(kept), strict=True)) if kept else {}
+        results |= zip(whole, run_whole([requests[position] for position in whole]), strict=True)
+        return [results[position] for position in range(len(requests))]
+
+    def _adds_up(self, row: Sequence[Segment]) -> bool:
+        return self.vlm.texts.boundaries.add_up([segment.ends for segment in row if segment.ends is not None])
+
+    def _generate(
+        self, requests: Sequence[Request], paths: Sequence[Sequence[Step]], config: GenerationConfig
+    ) -> list[str]:
         lengths = [path_length(path) + config.max_new_tokens for path in paths]
         check_lengths(self.vlm, requests, lengths)
         beams = config.num_beams or 1
@@ -100,16 +137,14 @@ class SharedRunner:
                 texts[position] = text
         return texts
 
-    def answer_ids(self, query: Example) -> tuple[int, ...]:
-        text = self.vlm.texts.answer(query)
-        if text not in self._answers:
-            ids = self.vlm._process(Piece(text)).tokens["input_ids"] if text else []
-            check_answer(self.vlm.task, query, ids)
-            self._answers[text] = tuple(ids)
-        return self._answers[text]
+    def answer_ids(self, query: Example) -> list[int]:
+        """See [`BaseVLM.answer_ids`]."""
+        answer = self._answer(query)
+        adds_up = self._adds_up([*(segment for _, segment in self._path(Request((), query))), answer])
+        return answer.tokens["input_ids"] if adds_up else self._whole.answer_ids(query)
 
     def num_prompt_tokens(self, request: Request) -> int:
-        return path_length(self._path(request)) + len(self.answer_ids(request.query))
+        return path_length(self._path(request)) + len(self._answer(request.query))
 
     def forget(self) -> None:
         """Drops all prefixes, and the examples that they could be made of again."""
@@ -118,31 +153,41 @@ class SharedRunner:
             segment.make = None
         self._lent.clear()
 
-    def _steps(self, key: tuple[str, ...], make: Callable[[], Piece]) -> list[Step]:
+    def _answer(self, query: Example) -> Segment:
+        text = self.vlm.texts.answer(query)
+        if text not in self._answers:
+            segment = self.vlm._process(Piece(text)) if text else Segment({"input_ids": []})
+            check_answer(self.vlm.task, query, segment.tokens["input_ids"])
+            segment.ends = self.vlm.texts.boundaries.ends(text)
+            self._answers[text] = segment
+        return self._answers[text]
+
+    def _steps(self, example: Example, answered: bool) -> list[Step]:
+        key = self.vlm.contents.key(example, answered)
         steps = self._cache.get(key)
         if steps is None:
-            segment = self.vlm._share(make)
+            piece = self.vlm.texts.piece(example, answered)
+            segment = self.vlm._share(piece)
+            segment.ends = self.vlm.texts.ends(piece, example, answered)
             steps = cut(key, segment, self.vlm.lead_length(segment.tokens["input_ids"]))
             self._cache.put(key, steps, segment.num_bytes)
         last = steps[-1][1]
         if last.make is None:
-            last.make = make
+            last.make = lambda: self.vlm.texts.piece(example, answered)
             self._lent.append(last)
         return steps
 
     def _path(self, request: Request) -> list[Step]:
         """A prompt as steps down the tree."""
-        texts, contents = self.vlm.texts, self.vlm.contents
         if self._header is None:
-            piece = texts.header(request.query)
-            self._header = [(("header",), self.vlm._share(lambda: piece))] if piece.text else []
+            piece = self.vlm.texts.header(request.query)
+            self._header = [(("header",), self.vlm._share(piece))] if piece.text else []
+            for _, segment in self._header:
+                segment.ends = self.vlm.texts.boundaries.ends(piece.text)
         path = list(self._header)
         for example in request.demonstrations:
-            path += self._steps(
-                contents.demonstration(example), lambda example=example: texts.prompt.demonstration(example)
-            )
-        query = request.query  # the request would be held together with its demonstrations
-        return path + self._steps(contents.query(query), lambda: texts.prompt.query(query))
+            path += self._steps(example, answered=True)
+        return path + self._steps(request.query, answered=False)
 
 
 def cut(key: tuple, segment: Segment, lead: int) -> list[Step]:
@@ -153,5 +198,5 @@ def cut(key: tuple, segment: Segment, lead: int) -> list[Step]:
     first, rest = Segment({"input_ids": ids[:lead]}), Segment({"input_ids": ids[lead:]})
     if positions is not None:
         first.position_ids, rest.position_ids = positions[:, :lead], positions[:, lead:] - lead
-    rest.images_key = segment.images_key
+    rest.images_key, rest.ends = segment.images_key, segment.ends
     return [(("lead", *ids[:lead]), first), (key, rest)]

@@ -100,19 +100,21 @@ def test_a_key_says_what_a_prompt_shows_and_nothing_else():
         "note": "n",
     }
     same = {**example, "id": "b", "image": image.copy(), "note": "m", "answers": ["1", "2"]}
-    assert keys.query(example) == keys.query(same) and keys.demonstration(example) == keys.demonstration(same)
+    assert keys.key(example, answered=False) == keys.key(same, answered=False) and keys.key(
+        example, answered=True
+    ) == keys.key(same, answered=True)
     assert keys.prompt(Request((example,), same)) == keys.prompt(Request((same,), example))
-    assert keys.query(example) == keys.query({**example, "answer": "2"})
-    assert keys.demonstration(example) != keys.demonstration({**example, "answer": "2"})
+    assert keys.key(example, answered=False) == keys.key({**example, "answer": "2"}, answered=False)
+    assert keys.key(example, answered=True) != keys.key({**example, "answer": "2"}, answered=True)
     others = [{"question": "p"}, {"context": "d"}, {"image": Image.new("RGB", (4, 4), "blue")}]
-    assert len({keys.query({**example, **other}) for other in (*others, {})}) == len(others) + 1
+    assert len({keys.key({**example, **other}, answered=False) for other in (*others, {})}) == len(others) + 1
 
 
 def test_an_image_that_can_not_be_read_is_named_by_its_example():
     keys = ContentKeys(make_task(TaskArguments(metric="exact_match")))
     long = {"id": "long", "image": Image.new("RGB", (1, 500)), "question": "q", "answer": "a", "answers": ["a"]}
     with pytest.raises(ValueError, match="The image of example 'long' has 1 x 500 pixels"):
-        keys.query(long)
+        keys.key(long, answered=False)
 
 
 def test_work_is_counted_by_content_too():
