@@ -16,11 +16,17 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 
+if TYPE_CHECKING:
+    import torch
+
+
+#: Bytes that torch aligns its own memory to.
+ALIGNMENT = 64
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 #: What transformers itself keeps beside the weights of a checkpoint, and reads as tensors alone (`weights_only`).
 TRAINING_STATE = ("optimizer", "scheduler", "rng_state", "scaler", "training_args")
@@ -88,3 +94,16 @@ def check_weights(weights: Mapping[str, Any], where: str) -> None:
                 f"The weight {name!r} of {where} is not finite: it diverged in training, or its file is damaged. "
                 "Train the selector again, with a lower learning_rate or without fp16."
             )
+
+
+def align(model: "torch.nn.Module") -> "torch.nn.Module":
+    """
+    Copies weights that a file was mapped to into memory of torch, and returns the model.
+
+    On the CPU the last bits of a matrix product depend on whether its operands begin at multiples of 64 bytes. Where a
+    mapped file puts them, differs from one launch to another.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+            tensor.data = tensor.data.clone()
+    return model

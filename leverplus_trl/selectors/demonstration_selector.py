@@ -34,6 +34,7 @@ from ..hub import PLACEHOLDER, push_selector
 from ..retrieval.candidate_sampler import CandidateSampler
 from ..retrieval.embeddings import MODALITIES, Encoder, ExampleEmbeddings, embed_examples
 from ..retrieval.sampler_arguments import check_sampler, sampler_modalities
+from ..weights import align
 from .base_selector import BaseSelectorModel
 from .base_selector_config import read_selector_config
 from .encoder_lora import SelectorEncoder, copied_encoder, copy_encoder
@@ -186,7 +187,7 @@ class DemonstrationSelector:
         kwargs["encoder"] = encoder = kwargs.get("encoder") or copied_encoder(name_or_path, revision)
         if encoder is not None and getattr(config, "lora", None) is not None:  # the model brings it along
             config.encoder, config.encoder_revision = encoder, kwargs.get("encoder_revision")
-        model = AutoModel.from_pretrained(name_or_path, config=config, revision=revision).to(device)
+        model = align(AutoModel.from_pretrained(name_or_path, config=config, revision=revision)).to(device)
         processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
         found = (processor.query_features, processor.candidate_features)
         if found != (config.query_features, config.candidate_features):

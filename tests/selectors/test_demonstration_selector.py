@@ -22,6 +22,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from saved_selector import CLIP, WORLD, save_selector
 
 from leverplus_trl.retrieval.candidate_sampler import CandidateSampler
@@ -29,6 +30,7 @@ from leverplus_trl.retrieval.embeddings import embed_examples
 from leverplus_trl.selectors import DemonstrationSelector
 from leverplus_trl.selectors.selection_inputs import query_id
 from leverplus_trl.tasks import DataArguments, load_examples
+from leverplus_trl.weights import ALIGNMENT
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +157,7 @@ def test_the_lines_of_the_card_run_in_a_fresh_process(tmp_path, pool, embedded):
 import sys
 from leverplus_trl.selectors import DemonstrationSelector
 from leverplus_trl.tasks import DataArguments, load_examples
+from leverplus_trl.weights import ALIGNMENT
 pool = load_examples(DataArguments(dataset={str(WORLD)!r}), "pool[:30]")
 image = load_examples(DataArguments(dataset={str(WORLD)!r}), "validation[:1]")[0]["image"]
 selector = DemonstrationSelector.from_pretrained({path!r}, pool=pool, embeddings_dir={str(tmp_path / "embeddings")!r})
@@ -164,3 +167,18 @@ print([row["id"] for row in demonstrations] == selection.demonstration_ids, len(
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "True 2"
+
+
+def test_log_probabilities_do_not_depend_on_where_a_file_puts_weights(
+    tmp_path, pool, queries, embedded, embeddings_dir
+):
+    """Mapped weights begin behind a header of any length, and matrix products of such differ in their last bits."""
+    path = save_selector(tmp_path, embedded)
+    weights = load_file(f"{path}/model.safetensors")
+    found = set()
+    for length in range(0, 64, 8):
+        save_file(weights, f"{path}/model.safetensors", {"format": "pt", "filler": "x" * length})
+        selector = DemonstrationSelector.from_pretrained(path, pool=pool, embeddings_dir=embeddings_dir)
+        assert {tensor.data_ptr() % ALIGNMENT for tensor in selector.model.state_dict().values()} == {0}
+        found.add(tuple(selection.logprob for selection in selector.select_batch(queries, num_shots=3)))
+    assert len(found) == 1
