@@ -136,7 +136,7 @@ def stored_embeddings(folder: Path, size: int, rows: np.ndarray, encoded: tuple)
         values = F.normalize(torch.randn(size, WIDTH), dim=-1)
         values[rows] = features
         _write_table(folder / f"{modality}_{size}", ids, values.numpy(), {})
-        tables.append(_read_table(folder / f"{modality}_{size}"))
+        tables.append(_read_table(folder / f"{modality}_{size}", ids))
     return ExampleEmbeddings(ids, *tables)
 
 

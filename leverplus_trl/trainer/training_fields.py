@@ -244,7 +244,7 @@ class OfflineGRPOFields(TrainingFields):
                 "With importance_sampling_level 'sequence' a sequence is a single term, so there are no steps for "
                 "loss_type 'dr_grpo' to add up; set loss_type: grpo or importance_sampling_level: step."
             )
-        if self.epsilon_high is not None and self.epsilon_high < self.epsilon:
+        if self.epsilon_high is not None and not self.epsilon_high >= self.epsilon:
             raise ValueError(
                 f"epsilon_high is {self.epsilon_high}, below epsilon {self.epsilon}; it is meant to leave room to "
                 "rise: raise it, or leave it out to use epsilon."
