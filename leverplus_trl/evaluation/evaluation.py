@@ -52,7 +52,7 @@ from .table import IntervalSettings, make_table
 #: What [`summarize`] makes.
 RESULT_KEYS = (
     *("stage", "name", "dataset", "vlm", "task", "metric", "split", "num_queries", "query_set", "test_set"),
-    *("rows", "comparisons", "best_heuristics", "best", "metrics", "interval", "selectors", "collapse", "prefixes"),
+    *("rows", "comparisons", "best_baselines", "best", "metrics", "interval", "selectors", "collapse", "prefixes"),
     *("diagnostics", "provenance"),
 )
 
@@ -123,8 +123,8 @@ def summarize(
             Seed of the bootstrap.
 
     Returns:
-        `dict`: JSON-ready. `rows` (one a method, shots and seed), `comparisons`, `best_heuristics` (each
-        selector against the best heuristic at the same shots), `best` (at each number of shots the best method, and
+        `dict`: JSON-ready. `rows` (one a method, shots and seed), `comparisons`, `best_baselines` (each
+        selector against the best baseline at the same shots), `best` (at each number of shots the best method, and
         whether the test tells it from every other method), `metrics` (`{name: {"rows": ...}}`),
         `collapse`, `query_set` (digest of the query ids), `test_set` (of ids, questions and answers), `prefixes` (the
         same for fewer queries), `diagnostics` (see [`~leverplus_trl.evaluation.diagnostics.diagnose`]).

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ..selectors.collapse import is_collapsed, most_common_share
-from .methods import HEURISTICS, ORACLE, POOL_SUFFIX, RANDOM, method_scope
+from .methods import HEURISTICS, ORACLE, POOL_SUFFIX, RANDOM, ZERO_SHOT, method_scope
 from .runs import RunKey, Runs, SeedAccuracies, accuracies_by_seed, by_method, mean_accuracy
 from .significance import Interval, Scores, bootstrap_mean, holm, paired_difference, paired_p_value
 
@@ -43,7 +43,7 @@ class IntervalSettings:
 def make_table(
     runs: Runs, swap_change_shares: Mapping[RunKey, float], selectors: Sequence[str], settings: IntervalSettings
 ) -> dict[str, list[dict[str, object]]]:
-    """`rows`, `comparisons`, `best_heuristics` and `best` of [`~leverplus_trl.evaluation.evaluation.summarize`]."""
+    """`rows`, `comparisons`, `best_baselines` and `best` of [`~leverplus_trl.evaluation.evaluation.summarize`]."""
     by_seed = accuracies_by_seed(runs)
     rows = _rows(runs, by_seed, swap_change_shares, settings)
     comparisons = _comparisons(by_seed, selectors, settings)
@@ -60,7 +60,7 @@ def make_table(
     return {
         "rows": rows,
         "comparisons": comparisons,
-        "best_heuristics": _best_heuristics(by_seed, comparisons),
+        "best_baselines": _best_baselines(by_seed, comparisons),
         "best": _best(by_seed, settings),
     }
 
@@ -155,12 +155,13 @@ def _comparison(
     }
 
 
-def _best_heuristics(by_seed: SeedAccuracies, comparisons: Sequence[dict[str, object]]) -> list[dict[str, object]]:
-    """Of each method's comparisons at one number of shots, the one with the most accurate heuristic."""
+def _best_baselines(by_seed: SeedAccuracies, comparisons: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """Of each selector's comparisons at one number of shots, the one with the most accurate heuristic or zero-shot."""
     best: dict[tuple[str, int], dict[str, object]] = {}
     for comparison in comparisons:
-        if comparison["baseline"] in HEURISTICS:
-            accuracy = mean_accuracy(by_seed[comparison["baseline"], comparison["shots"]])
+        if comparison["baseline"] in (ZERO_SHOT, *HEURISTICS):
+            shots = 0 if comparison["baseline"] == ZERO_SHOT else comparison["shots"]
+            accuracy = mean_accuracy(by_seed[comparison["baseline"], shots])
             key = (comparison["method"], comparison["shots"])
             if key not in best or accuracy > best[key]["baseline_accuracy"]:
                 best[key] = comparison | {"baseline_accuracy": accuracy}

@@ -42,7 +42,6 @@ from .tables import (
     markdown_table,
     metric_of,
     notes,
-    p_value,
     percent,
     shots_of,
     table_rows,
@@ -76,9 +75,9 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "signed": lambda value: percent(value, signed=True)}
+    environment.filters["percent"] = percent
     environment.filters |= {"marked": _marked, "capital": capital}
-    environment.globals |= {"interval": interval, "absent": ABSENT, "p_value": p_value, "shots_of": shots_of}
+    environment.globals |= {"interval": interval, "absent": ABSENT, "shots_of": shots_of}
     environment.globals |= {"findings": findings, "notes": notes, "pretty": _pretty, "scopes": _scopes, "about": about}
     style, script = ("\n" + _source(environment, name) for name in ("report.css", "report.js"))
     images = gallery["images"]

@@ -24,15 +24,15 @@ from .tables import ABSENT, average_rows, interval, metric_of, percent, shots_of
 
 
 def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
-    """Differences of the selectors to the best heuristic, to the first selector and to zero-shot, and what each seed
+    """Differences of the selectors to the best baseline, to the first selector and to zero-shot, and what each seed
     reached by itself; `None` where no selector was evaluated."""
     tables = []
     measured = [one for one in evaluations if one.results["selectors"]]
     for one in measured:
         results = one.results
         by_pair = {(each["method"], each["baseline"], each["shots"]): each for each in results["comparisons"]}
-        best = {(each["method"], each["shots"]): each for each in results["best_heuristics"]}
-        tables += [_paired(one, "the best heuristic", best.get), _against(one, ZERO_SHOT, by_pair)]
+        best = {(each["method"], each["shots"]): each for each in results["best_baselines"]}
+        tables += [_paired(one, "the best baseline", best.get), _against(one, ZERO_SHOT, by_pair)]
         tables += [_against(one, results["selectors"][0], by_pair)] if len(results["selectors"]) > 1 else []
         tables.append(_seeds(one))
     found = [table for table in tables if table]
@@ -44,7 +44,7 @@ def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
     notes = [
         f"Differences in points of {title}, paired query by query and averaged over seeds, with "
         f"their {confidences} intervals. p is corrected (Holm) for all {sizes} comparisons of a selector with another "
-        "method in results.json, of which these are some; intervals are not. The best heuristic is the best on these "
+        "method in results.json, of which these are some; intervals are not. The best baseline is the best on these "
         "very queries, which favours it.",
     ]
     return Section("Trained selectors", "selectors", tables=found, notes=notes)

@@ -27,6 +27,8 @@ from ..metrics import METRICS, Metric
 
 
 ABSENT = "–"
+#: Beside the baseline that selectors are compared with.
+BEST = "best baseline"
 #: A sentence names no more selectors than this.
 NUM_SELECTORS_NAMED = 3
 MEANINGS = {
@@ -55,6 +57,7 @@ class TableRow:
     scope: str
     cells: list[Mapping[str, object] | None]
     bold: list[bool]
+    against: list[str]  # what stands beside each cell: the difference to the best baseline
 
 
 def metric_of(results: Mapping) -> Metric:
@@ -81,12 +84,6 @@ def percent(value: float, signed: bool = False) -> str:
 def interval(low: float, high: float, signed: bool = False) -> str:
     """An interval in percent: `[81.0, 89.3]`."""
     return f"[{percent(low, signed)}, {percent(high, signed)}]"
-
-
-def p_value(cell: Mapping) -> str | None:
-    """The corrected p-value of a difference to random selection, or `None` where the results hold none."""
-    value = cell.get("diff_p_holm")
-    return None if value is None else small_p(value)
 
 
 def small_p(value: float) -> str:
@@ -119,33 +116,73 @@ def table_rows(results: Mapping) -> list[TableRow]:
     """Methods as rows, numbers of shots as columns; zero-shot, which has no shots, stands in every column."""
     by_key = average_rows(results)
     clear = {(best["method"], best["shots"]) for best in results["best"] if best["clear"]}
-    shots = shots_of(results)
+    shots, best = shots_of(results), best_baselines(results)
+    differences = {(one["method"], one["shots"]): one for one in results["best_baselines"]}
     rows = []
     for method in sorted({method for method, _ in by_key}, key=method_rank):
         cells = [by_key.get((method, 0 if method == ZERO_SHOT else at)) for at in shots]
         scope = next(row["scope"] for (other, _), row in by_key.items() if other == method)
-        rows.append(TableRow(method, method_label(method), scope, cells, [(method, at) in clear for at in shots]))
+        against = [BEST if method == best.get(at) else _difference(differences.get((method, at))) for at in shots]
+        bold = [(method, at) in clear for at in shots]
+        rows.append(TableRow(method, method_label(method), scope, cells, bold, against))
     return rows
+
+
+def best_baselines(results: Mapping) -> dict[int, str]:
+    """The most accurate method at each number of shots that is neither a selector nor the oracle."""
+    found = {one["shots"]: one["baseline"] for one in results["best_baselines"]}
+    by_key = average_rows(results)
+    for at in shots_of(results):
+        rivals = [key for key in by_key if key[1] in (0, at) and key[0] not in (ORACLE, *results["selectors"])]
+        if at not in found and rivals:
+            found[at] = max(rivals, key=lambda key: by_key[key]["accuracy"])[0]
+    return found
 
 
 def markdown_table(results: Mapping) -> str:
     """
-    The table as GitHub Markdown: accuracy in percent with its interval, and the paired difference to random selection.
-    CIDEr is shown times 100.
+    The table as GitHub Markdown: accuracy in percent with its interval, and for selectors the paired difference to the
+    best baseline. CIDEr is shown times 100.
 
     Args:
         results (`Mapping`):
             Content of `results.json`, as [`~leverplus_trl.evaluation.evaluation.summarize`] makes it.
     """
     shots = shots_of(results)
-    heads = [f"{_shots(at)} | vs random" for at in shots]
+    heads = [f"{_shots(at)} | vs best baseline" for at in shots]
     lines = ["| method | " + " | ".join(heads) + " |", "| --- |" + " --- | --- |" * len(shots)]
     for row in table_rows(results):
         cells = []
-        for cell, bold in zip(row.cells, row.bold, strict=True):
-            cells += [_accuracy(cell, bold), _difference(cell)] if cell else [ABSENT, ABSENT]
+        for cell, bold, against in zip(row.cells, row.bold, row.against, strict=True):
+            cells += [_accuracy(cell, bold), against or ABSENT] if cell else [ABSENT, ABSENT]
         lines.append("| " + " | ".join([escape_markdown(row.label), *cells]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def terminal_table(results: Mapping) -> str:
+    """
+    The table for a terminal, in aligned columns: accuracies with their intervals, the best baseline of each column
+    marked by `*`, and under each selector its paired differences to that baseline, in points.
+
+    Args:
+        results (`Mapping`):
+            Content of `results.json`.
+    """
+    shots = shots_of(results)
+    lines = [["", *map(_shots, shots)]]
+    for row in table_rows(results):
+        marks = ["*" if against == BEST else "" for against in row.against]
+        cells = [
+            f"{_accuracy(cell, False)}{mark}" if cell else "" for cell, mark in zip(row.cells, marks, strict=True)
+        ]
+        lines.append([row.label, *cells])
+        if row.method in results["selectors"]:
+            lines.append(["  vs best baseline", *(against.partition(", p")[0] for against in row.against)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ["  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) for line in lines]
+    confidence = f"{results['interval']['confidence']:.0%} intervals"
+    heading = f"{capital(metric_of(results).heading)}, {results['num_queries']} queries, {confidence}"
+    return "\n".join([heading, *(line.rstrip() for line in padded), "* best baseline"]) + "\n"
 
 
 def _shots(shots: int) -> str:
@@ -158,11 +195,12 @@ def _accuracy(cell: Mapping, bold: bool) -> str:
     return f"{text} (collapsed)" if cell["collapsed"] else text
 
 
-def _difference(cell: Mapping) -> str:
-    if cell["diff_to_random"] is None:
-        return ABSENT
-    text = f"{percent(cell['diff_to_random'], True)} {interval(cell['diff_ci_low'], cell['diff_ci_high'], True)}"
-    return ", ".join(filter(None, [text, p_value(cell)]))
+def _difference(one: Mapping | None) -> str:
+    """A comparison with the best baseline; empty if there is none."""
+    if one is None:
+        return ""
+    points = f"{percent(one['difference'], True)} {interval(one['ci_low'], one['ci_high'], True)}"
+    return f"{points}, {small_p(one['p_holm'])}"
 
 
 def escape_markdown(text: str) -> str:
@@ -179,18 +217,18 @@ def notes(results: Mapping) -> list[str]:
     found = [
         f"{capital(metric.title)} ({results['metric']}) {'in percent' if metric.in_percent else 'times 100'} over "
         f"{results['num_queries']} queries, in brackets its "
-        f"{made['confidence']:.0%} interval ({made['kind']}). The difference to random selection is paired, query by "
-        f"query, at the same shots and from the same examples ({made['difference']} interval). Bold: the best of its "
+        f"{made['confidence']:.0%} interval ({made['kind']}). A selector's difference to the best baseline of its "
+        f"column is paired, query by query ({made['difference']} interval). Bold: the best of its "
         "column, if a test of the paired difference tells it from every other method but the oracle "
         f"({made['test']}, p ≤ {1.0 - made['confidence']:.2g} each).",
         "The test decides what is called a difference. It is exact over queries, so the end of an interval can leave "
         "out 0 a little before the test does.",
         "Zero-shot has no shots; it is repeated in every column to compare with.",
     ]
-    if any(p_value(row) for row in results["rows"]):
+    if results["best_baselines"]:
         found.append(
-            "p: the chance of a difference to random selection at least as large if there were none, corrected for "
-            "all differences of the table (Holm). Intervals are not corrected."
+            "The best baseline is the best on these very queries, which favours it. p: the chance of a difference at "
+            "least as large if there were none, corrected for all comparisons (Holm). Intervals are not corrected."
         )
     rows = average_rows(results).values()
     if any(row["ci_low"] == row["ci_high"] for row in rows):
@@ -244,7 +282,7 @@ def findings(results: Mapping) -> list[str]:
             for method, at in ((ZERO_SHOT, 0), ("random", shots), (ORACLE, shots))
             if (method, at) in rows
         ]
-        compared = [best for best in results["best_heuristics"] if best["shots"] == shots]
+        compared = [best for best in results["best_baselines"] if best["shots"] == shots]
         found = [(rows[best["method"], shots], best) for best in compared]
         num_selectors, named = len(found), results["selectors"]
         if num_selectors > NUM_SELECTORS_NAMED:  # the tables hold the rest
@@ -294,7 +332,7 @@ def _findings_together(found: Sequence[tuple[Mapping, Mapping]], num_selectors: 
     if len(found) < num_selectors:
         which, rest = f"The best {len(found)} of {num_selectors} selectors", " (the others stand in the tables)"
     return (
-        f"With {_shots(row['shots'])} the best heuristic, {method_label(best['baseline'])}, reaches "
+        f"With {_shots(row['shots'])} the best baseline, {method_label(best['baseline'])}, reaches "
         f"{amount(best['baseline_accuracy'], metric)} on {row['num_queries']} queries. {which}, with their paired "
         f"differences to it in points: {'; '.join(said)}{rest}."
     )
@@ -311,7 +349,7 @@ def _finding(row: Mapping, best: Mapping, confidence: float, metric: Metric) -> 
     subject = "the selector" if name == SELECTOR else name
     return (
         f"With {_shots(row['shots'])} {subject} reaches {amount(row['accuracy'], metric)} ({confidence:.0%} interval "
-        f"{percent(row['ci_low'])} to {percent(row['ci_high'])}) on {row['num_queries']} queries; the best heuristic, "
+        f"{percent(row['ci_low'])} to {percent(row['ci_high'])}) on {row['num_queries']} queries; the best baseline, "
         f"{method_label(best['baseline'])}, {amount(best['baseline_accuracy'], metric)}. The paired difference is "
         f"{percent(best['difference'], True)} points {interval(best['ci_low'], best['ci_high'], True)}, "
         f"{small_p(best['p_value'])}: {verdict}.{collapsed}"

@@ -50,6 +50,7 @@ from ..evaluation.methods import (
 from ..launch import start_stage
 from ..output_files import write_json
 from ..provenance import dataset_fingerprint, model_revision, overlap_sentence
+from ..report.tables import findings, terminal_table
 from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates, usable_modalities
 from ..run_folder import RunFolder, read_record
 from ..schema import BEAMS, LEDGER, PREDICTIONS
@@ -153,7 +154,9 @@ def main(
         check_oracle(eval_args.beams, beams_provenance, {"recipe": recipe, "facts": facts})
     run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts, stage_args.shard)
     if run.is_complete(LAST_FILE):
-        read_results(run.path / LAST_FILE)
+        results = read_results(run.path / LAST_FILE)
+        if state.is_main_process:
+            say_results(results)
         return
     if (run.path / ANSWERED).exists():
         state.wait_for_everyone()  # until all have seen that there are no results
@@ -275,7 +278,15 @@ def write_summary(
     for warning in results["diagnostics"]["warnings"]:
         logger.warning("%s", warning)
     shutil.rmtree(run.units, ignore_errors=True)
+    say_results(results)
     logger.info("Results are in %s.", run.path / LAST_FILE)
+
+
+def say_results(results: Mapping) -> None:
+    """Prints the table; the verdict goes to the log, too."""
+    print(terminal_table(results), flush=True)
+    for verdict in findings(results)[:1]:
+        logger.info("%s", verdict)
 
 
 def prompts_of_a_query(eval_args: EvaluationArguments, searched_shots: int | None = None) -> list[int]:

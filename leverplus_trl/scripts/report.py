@@ -43,7 +43,7 @@ from ..report.report_arguments import ReportArguments
 from ..report.sections import Section
 from ..report.selectors import selectors_section
 from ..report.shots import shots_section
-from ..report.tables import markdown_table
+from ..report.tables import findings, terminal_table
 from ..report.training import STATE, training_section
 from ..run_folder import RunFolder
 from ..schema import BEAMS
@@ -95,7 +95,9 @@ def main(stage_args: StageArguments, data_args: DataArguments, report_args: Repo
         for name, content in files.items():
             write_atomically(run.path / name, content)
         for one in evaluations:
-            print(*([one.label] if one.label else []), markdown_table(one.results), sep="\n")
+            print(*([one.label] if one.label else []), terminal_table(one.results), sep="\n", flush=True)
+            for verdict in findings(one.results)[:1]:
+                logger.info("%s", verdict)
         logger.info("The report is %s.", run.path / "index.html")
 
 

@@ -103,7 +103,7 @@ def test_a_row_that_two_evaluations_share_stands_there_once(evaluation):
 
 def test_prefixes_have_groups_of_their_own(evaluation):
     results = evaluation.results
-    part = {"num_queries": 10, "rows": json.loads(json.dumps(results["rows"])), "best": [], "best_heuristics": []}
+    part = {"num_queries": 10, "rows": json.loads(json.dumps(results["rows"])), "best": [], "best_baselines": []}
     for row in part["rows"]:
         row["accuracy"] = 0.5
     section = comparison_section([changed(evaluation, prefixes=[part])])

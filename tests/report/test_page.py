@@ -26,7 +26,7 @@ from PIL import Image
 from leverplus_trl.report.gallery import build_gallery
 from leverplus_trl.report.page import _marked, render_markdown, render_page, script_json
 from leverplus_trl.report.sections import Chart, Row, Section, Table
-from leverplus_trl.report.tables import average_rows, interval, percent
+from leverplus_trl.report.tables import average_rows, interval, percent, small_p
 
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -91,9 +91,11 @@ def test_the_page_holds_the_numbers_of_the_table(evaluation, sections, gallery):
     for row in average_rows(evaluation.results).values():
         number = f"{percent(row['accuracy'])} {interval(row['ci_low'], row['ci_high'])}"
         assert any(" ".join(cell.split()).startswith(number) for cell in page.cells), number
-        if row["diff_to_random"] is not None:
-            difference = percent(row["diff_to_random"], signed=True)
-            assert difference + " " + interval(row["diff_ci_low"], row["diff_ci_high"], signed=True) in page.text
+    assert evaluation.results["best_baselines"]
+    for best in evaluation.results["best_baselines"]:
+        points = f"{percent(best['difference'], True)} {interval(best['ci_low'], best['ci_high'], True)}"
+        assert f"{points}, {small_p(best['p_holm'])}" in page.text
+    assert sum(cell.endswith("best baseline") for cell in page.cells) == len(evaluation.results["best_baselines"])
     assert "With 2 shots the selector reaches 95.0%" in page.text
     assert "image+text similarity (whole pool), 55.0%" in page.text
     assert "abc123" in page.text and "tiny VLM answers 20 queries (test) of world" in page.text

@@ -66,7 +66,7 @@ def cells(section, caption):
 
 
 def test_selectors_are_paired_with_what_they_have_to_beat(section):
-    best = cells(section, "Against the best heuristic")
+    best = cells(section, "Against the best baseline")
     assert list(best) == ["v2", "v1"]
     assert best["v2"][0].startswith("+60.0 [")
     assert list(section.tables[0].head) == ["method", "2 shots (text similarity 30.0)"]

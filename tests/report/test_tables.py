@@ -25,6 +25,7 @@ from leverplus_trl.report.tables import (
     percent,
     prefixes_of,
     table_rows,
+    terminal_table,
 )
 
 
@@ -69,7 +70,7 @@ def small_results(clear=True, **selector):
             row("selector", 2, 0.85, 0.8, 0.9, (0.7, 0.63, 0.77), **selector),
         ],
         "best": [best | {"clear": clear}],
-        "best_heuristics": [best | {"baseline_accuracy": 0.15}],
+        "best_baselines": [best | {"baseline_accuracy": 0.15}],
     }
 
 
@@ -89,7 +90,7 @@ def test_further_selectors_are_compared_with_the_first():
 def test_only_the_selector_has_an_article(name, said):
     results = small_results()
     results["selectors"] = [name]
-    for found in (results["rows"][-1], results["best_heuristics"][0]):
+    for found in (results["rows"][-1], results["best_baselines"][0]):
         found["method"] = name
     assert findings(results)[0].startswith(said)
 
@@ -99,9 +100,9 @@ def test_of_many_selectors_the_best_are_named(number):
     results = small_results()
     names = [f"v{place}" for place in range(number)]
     results["selectors"] = names
-    best = results["best_heuristics"][0]
+    best = results["best_baselines"][0]
     results["rows"] += [row("v0", 2, 0.3, 0.2, 0.4), *(row(name, 2, 0.5, 0.4, 0.6) for name in names[1:])]
-    results["best_heuristics"] = [best | {"method": name} for name in names]
+    results["best_baselines"] = [best | {"method": name} for name in names]
     results["comparisons"] = [
         {"shots": 2, "method": name, "baseline": "v0", "difference": 0.2, "ci_low": 0.1, "ci_high": 0.3}
         for name in names[1:]
@@ -120,9 +121,9 @@ def test_no_more_than_the_best_are_compared_with_the_first_selector():
     results = small_results()
     names = ["v0", "v1", "v2", "v3", "v4"]
     results["selectors"] = names
-    best = results["best_heuristics"][0]
+    best = results["best_baselines"][0]
     results["rows"] += [row(name, 2, 0.9 - place / 10, 0.1, 0.9) for place, name in enumerate(names)]
-    results["best_heuristics"] = [best | {"method": name} for name in names]
+    results["best_baselines"] = [best | {"method": name} for name in names]
     results["comparisons"] = [
         {"shots": 2, "method": name, "baseline": "v0", "difference": 0.0, "ci_low": 0.0, "ci_high": 0.0}
         for name in names[1:]
@@ -141,11 +142,23 @@ def test_captions_are_scored_in_points_of_their_metric(captions):
 
 def test_markdown_table_of_a_small_case():
     assert markdown_table(small_results()) == (
-        "| method | 1 shot | vs random | 2 shots | vs random |\n"
+        "| method | 1 shot | vs best baseline | 2 shots | vs best baseline |\n"
         "| --- | --- | --- | --- | --- |\n"
         "| zero-shot | 2.0 [0.5, 4.0] | – | 2.0 [0.5, 4.0] | – |\n"
-        "| random | 10.0 [6.0, 14.5] | – | 15.0 [10.0, 20.0] | – |\n"
-        "| selector | – | – | **85.0** [80.0, 90.0] | +70.0 [+63.0, +77.0] |\n"
+        "| random | 10.0 [6.0, 14.5] | best baseline | 15.0 [10.0, 20.0] | best baseline |\n"
+        "| selector | – | – | **85.0** [80.0, 90.0] | +70.0 [+63.0, +77.0], p < 0.001 |\n"
+    )
+
+
+def test_terminal_table_of_a_small_case():
+    assert terminal_table(small_results()) == (
+        "Accuracy in %, 200 queries, 95% intervals\n"
+        "                    1 shot             2 shots\n"
+        "zero-shot           2.0 [0.5, 4.0]     2.0 [0.5, 4.0]\n"
+        "random              10.0 [6.0, 14.5]*  15.0 [10.0, 20.0]*\n"
+        "selector                               85.0 [80.0, 90.0]\n"
+        "  vs best baseline                     +70.0 [+63.0, +77.0]\n"
+        "* best baseline\n"
     )
 
 
@@ -199,7 +212,7 @@ def test_several_seeds_show_their_average():
 def test_the_headline_says_what_the_test_says(difference, p_value, p_holm, verdict):
     results = small_results()
     tested = {"p_value": p_value, "p_holm": p_holm, "significant": p_holm <= 0.05}
-    results["best_heuristics"][0] |= {"difference": difference, **tested}
+    results["best_baselines"][0] |= {"difference": difference, **tested}
     headline, further = findings(results)
     assert headline.startswith("With 2 shots the selector reaches 85.0% (95% interval 80.0 to 90.0) on 200 queries;")
     assert verdict in headline
@@ -210,7 +223,7 @@ def test_the_headline_says_what_the_test_says(difference, p_value, p_holm, verdi
 def test_a_selector_without_heuristics_is_not_passed_over():
     results = small_results()
     results["rows"] = [row for row in results["rows"] if row["method"] != "random"]
-    results["best_heuristics"] = []
+    results["best_baselines"] = []
     assert findings(results) == [
         "With 2 shots no heuristic was evaluated beside the selectors: selector 85.0%. For comparison: zero-shot 2.0%."
     ]
@@ -219,11 +232,11 @@ def test_a_selector_without_heuristics_is_not_passed_over():
 def test_several_selectors_share_a_sentence():
     results = small_results()
     results["rows"].append(row("sft", 2, 0.7, 0.6, 0.8, collapsed=True))
-    results["best_heuristics"].append(
-        results["best_heuristics"][0] | {"method": "sft", "difference": 0.55, "ci_low": 0.5, "ci_high": 0.6}
+    results["best_baselines"].append(
+        results["best_baselines"][0] | {"method": "sft", "difference": 0.55, "ci_low": 0.5, "ci_high": 0.6}
     )
     assert findings(results)[0] == (
-        "With 2 shots the best heuristic, random, reaches 15.0% on 200 queries. The selectors, with their paired "
+        "With 2 shots the best baseline, random, reaches 15.0% on 200 queries. The selectors, with their paired "
         "differences to it in points: selector 85.0%, +70.0 [+63.0, +77.0]; sft 70.0%, +55.0 [+50.0, +60.0] but "
         "collapsed. For comparison: zero-shot 2.0% and random 15.0%."
     )
@@ -260,17 +273,26 @@ def test_markdown_from_data_is_escaped():
     assert escape_markdown("a|b\n<i>`x`_*[y]") == r"a\|b &lt;i&gt;\`x\`\_\*\[y\]"
 
 
-def test_corrected_p_values_stand_beside_differences():
-    results = small_results(diff_p_holm=0.0004)
-    assert "+70.0 [+63.0, +77.0], p < 0.001 |" in markdown_table(results)
+def test_the_difference_to_the_best_baseline_has_its_corrected_p():
+    results = small_results()
+    results["best_baselines"][0]["p_holm"] = 0.0412
+    assert "+70.0 [+63.0, +77.0], p = 0.041 |" in markdown_table(results)
     assert any("(Holm)" in note for note in notes(results))
-    assert not any("(Holm)" in note for note in notes(small_results()))
+
+
+def test_without_selectors_the_best_baseline_is_marked_alone():
+    results = small_results()
+    results |= {"best_baselines": [], "selectors": [], "rows": results["rows"][:3]}
+    assert "| random | 10.0 [6.0, 14.5] | best baseline | 15.0 [10.0, 20.0] | best baseline |" in markdown_table(
+        results
+    )
+    assert not any("(Holm)" in note for note in notes(results))
 
 
 def test_prefixes_are_read_as_results_of_their_own():
     results = small_results()
     assert prefixes_of(results) == [(200, results)]
-    results["prefixes"] = [{"num_queries": 100, "rows": results["rows"][:3], "best": [], "best_heuristics": []}]
+    results["prefixes"] = [{"num_queries": 100, "rows": results["rows"][:3], "best": [], "best_baselines": []}]
     (size, part), (whole, last) = prefixes_of(results)
     assert (size, whole, last) == (100, 200, results)
     assert (part["num_queries"], len(part["rows"]), part["metric"]) == (100, 3, "exact_match")
