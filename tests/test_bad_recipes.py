@@ -289,7 +289,6 @@ evaluate | order_probes: null | order_probes is null
 evaluate | unit_size: 0 | unit_size is 0
 report | evaluation: [] | evaluation is an empty list
 report | evaluation: null | evaluation is null
-report | evaluation: setup.cfg | which is a file; expected a folder
 report | training: {a: b} | training is the mapping
 report | num_gallery_queries: -1 | num_gallery_queries is -1
 report | title: [a] | title is the list

@@ -44,7 +44,6 @@ class ReportArguments:
     evaluation: list[str] | str = field(
         metadata={
             "help": "Folders that the evaluate stage wrote, on the same queries, each FOLDER or LABEL=FOLDER.",
-            "path": "folder",
             "not_empty": True,
         }
     )

@@ -151,13 +151,13 @@ def test_an_unknown_recipe_key_is_refused(folder):
 
 
 def test_a_negative_number_of_queries_is_refused():
-    with pytest.raises(ValueError, match="num_gallery_queries is -1; expected 0 or more"):
+    with pytest.raises(ValueError, match="num_gallery_queries is -1; expected a whole number of at least 0"):
         ReportArguments(evaluation="e", output_dir="o", num_gallery_queries=-1)
 
 
 def test_one_folder_needs_no_list_and_none_is_refused():
     assert ReportArguments(evaluation="e", output_dir="o", training="t").evaluation == ["e"]
-    with pytest.raises(ValueError, match="evaluation is empty"):
+    with pytest.raises(ValueError, match="evaluation is an empty list"):
         ReportArguments(evaluation=[], output_dir="o")
 
 

@@ -331,18 +331,18 @@ def test_half_written_results_are_named(line):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"methods": ["best"]}, "Unknown method 'best'"),
-        ({"shots": [0]}, "zero-shot is always answered"),
+        ({"methods": ["best"]}, "methods is 'best'; expected one of zero_shot"),
+        ({"shots": [0]}, "shots is 0; expected a whole number of at least 1"),
         ({"methods": ["selector"]}, "set `selectors`"),
         ({"methods": ["selector"], "selectors": ["mix=x"]}, "A selector can't be called 'mix'"),
         ({"methods": ["oracle"]}, "set `beams`, whose ledger it reads"),
-        ({"methods": ["random"], "unit_size": 0}, "unit_size is 0; expected at least 1"),
+        ({"methods": ["random"], "unit_size": 0}, "unit_size is 0; expected a whole number of at least 1"),
         (
             {"methods": ["random"], "num_queries": [100, 0]},
-            r"num_queries is \[100, 0\]; expected numbers of at least 1",
+            "Item 2 of num_queries is 0; expected a whole number of at",
         ),
-        ({"methods": ["random"], "method_seeds": [1, 1]}, r"method_seeds is \[1, 1\]; expected one seed or several"),
-        ({"methods": ["random"], "order_probes": -1}, "order_probes is -1; expected a number of queries"),
+        ({"methods": ["random"], "method_seeds": [1, 1]}, r"method_seeds is \[1, 1\], which names something twice"),
+        ({"methods": ["random"], "order_probes": -1}, "order_probes is -1; expected a whole number of at least 0"),
         ({"methods": ["selector"], "selectors": ["a~shuffled=x"]}, "A selector can't be called 'a~shuffled'"),
     ],
 )
