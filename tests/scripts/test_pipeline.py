@@ -339,7 +339,7 @@ def test_half_written_results_are_named(line):
         ({"methods": ["random"], "unit_size": 0}, "unit_size is 0; expected a whole number of at least 1"),
         (
             {"methods": ["random"], "num_queries": [100, 0]},
-            "Item 2 of num_queries is 0; expected a whole number of at",
+            "Item 2 of num_queries is 0; expected a whole number",
         ),
         ({"methods": ["random"], "method_seeds": [1, 1]}, r"method_seeds is \[1, 1\], which names something twice"),
         ({"methods": ["random"], "order_probes": -1}, "order_probes is -1; expected a whole number of at least 0"),
