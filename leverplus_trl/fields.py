@@ -94,6 +94,8 @@ def convert(name: str, value: Raw, kind: Any, limits: Mapping[str, Any]) -> Any:
         return _convert_mapping(name, value, kinds, expected, limits)
     if isinstance(value, list):
         return _convert_list(name, value, kind, expected, limits)
+    if value.text in limits.get("choices", ()):
+        value = _as_text(value, str)
     found = _convert_scalar(name, value, kinds, expected, limits)
     _check_limits(name, found, value.text, limits)
     return found
@@ -120,7 +122,7 @@ def _convert_list(name: str, value: list, kind: Any, expected: str, limits: Mapp
             raise ValueError(f"Item {number} of {name} is {shown(item)}; expected {describe(of_items, limits)}.")
         found.append(convert(f"Item {number} of {name}", _as_text(item, of_items), of_items, limits))
     if limits.get("not_empty") and not found:
-        raise ValueError(f"{name} is an empty list; expected {expected} with at least one item.")
+        raise ValueError(f"{name} is an empty list; expected {expected}, and at least one item in it.")
     if limits.get("unique") and len(set(found)) < len(found):
         raise ValueError(f"{name} is {shown(value)}, which names something twice; expected different items.")
     return found
@@ -149,7 +151,8 @@ def _hint(value: Scalar, kinds: tuple) -> str:
         return f" Write [{value}]."
     if str in kinds:
         if value.kind == "bool":
-            return f' YAML reads {value} as a boolean: write "{value}" for the text, or null for nothing.'
+            null = ", or null for nothing" if type(None) in kinds else ""
+            return f' YAML reads {value} as a boolean: write "{value}" for the text{null}.'
         return " Leave the key out instead." if not value.text.strip() else ""
     if value.quoted:
         fits = any(_READ[kind](plain) is not None for kind in kinds if kind in (int, float))
@@ -237,7 +240,7 @@ def describe(kind: Any, limits: Mapping[str, Any]) -> str:
     if "choices" in limits:
         choices = f"one of {', '.join(limits['choices'])}"
         words = [
-            f"a list of {choices[4:]}" if one is list or typing.get_origin(one) is list else choices
+            f"a list of {choices[7:]}" if one is list or typing.get_origin(one) is list else choices
             for one in members(kind)
             if one is not type(None)
         ]
@@ -252,7 +255,7 @@ def _words(kind: Any, limits: Mapping[str, Any]) -> str:
     if origin is list:
         return f"a list of {_PLURALS.get((arguments or (str,))[0], 'values')}{_range(limits)}"
     if origin is dict:
-        return "a mapping" + (f" to {_PLURALS.get(arguments[1], 'values')}" if arguments else "")
+        return "a mapping" + (f" from names to {_PLURALS.get(arguments[1], 'values')}" if arguments else "")
     if kind in (int, float):
         return {int: "a whole number", float: "a number"}[kind] + _range(limits)
     return {bool: "true or false", str: "text"}.get(kind, "a value")

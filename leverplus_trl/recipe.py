@@ -214,7 +214,7 @@ def named_folder(entry: str) -> tuple[str | None, str]:
     """
     name, equals, folder = entry.partition("=")
     whole, folder = os.path.expanduser(entry), os.path.expanduser(folder)
-    if not equals or not name or set(name) & {"/", "\\"}:
+    if not equals or not name or not folder or set(name) & {"/", "\\"}:
         return None, whole
     if not os.path.exists(whole):
         return name, folder

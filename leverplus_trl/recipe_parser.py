@@ -233,8 +233,8 @@ class RecipeParser:
             except UsageError:
                 raise
             except (ValueError, TypeError, ImportError) as error:
-                named = re.match(r"(\w+) is ", str(error))
-                key = named[1] if named else ""
+                named = (word for word in re.findall(r"\w+", str(error)) if word in typed or word in recipe.lines)
+                key = next(named, "")
                 place = COMMAND_LINE if key in typed else recipe.place(key)
                 raise UsageError(f"{place}: {error}") from error
         return tuple(made)

@@ -26,9 +26,11 @@ from leverplus_trl.data_sources import DATA_SOURCES
 from leverplus_trl.data_sources.names import DATASETS
 from leverplus_trl.metrics import METRICS
 from leverplus_trl.metrics.names import METRIC_NAMES
+from leverplus_trl.rollouts import REWARDS
 from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 from leverplus_trl.tasks import TASKS
 from leverplus_trl.tasks.task_arguments import TASK_NAMES
+from leverplus_trl.trainer.training_fields import REWARD_NAMES
 
 
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "trl", "numpy", "pyarrow", "huggingface_hub")
@@ -124,3 +126,4 @@ def test_lists_of_names_are_those_of_the_things():
     assert tuple(METRICS) == METRIC_NAMES
     assert tuple(DATA_SOURCES) == DATASETS
     assert tuple(TASKS) == TASK_NAMES
+    assert tuple(REWARDS) == REWARD_NAMES

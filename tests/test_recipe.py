@@ -25,6 +25,7 @@ from leverplus_trl.fields import check_fields, convert
 from leverplus_trl.recipe import UsageError, parse_recipe, raw, read_recipe
 from leverplus_trl.recipe_parser import RecipeParser, is_required
 from leverplus_trl.scripts.parsers import PARSERS, make_parser, transformers_fields
+from leverplus_trl.scripts.training import plain_arguments
 from leverplus_trl.trainer import OfflineGRPOConfig, SelectorSFTConfig
 from leverplus_trl.trainer.list_transformers_fields import source
 from leverplus_trl.trainer.transformers_fields import VERSION, TransformersFields
@@ -109,7 +110,7 @@ def test_values_have_the_type_of_their_field(text, kind, expected):
             "[]",
             list[str],
             {"not_empty": True},
-            "key is an empty list; expected a list of texts with at least one item.",
+            "key is an empty list; expected a list of texts, and at least one item in it.",
         ),
         (
             "[a, a]",
@@ -120,7 +121,7 @@ def test_values_have_the_type_of_their_field(text, kind, expected):
         ("middle", str, {"choices": ("left", "right")}, "key is 'middle'; expected one of left, right."),
         ("{a: [1]}", dict[str, str], {}, "key['a'] is the list [1]; expected text."),
         ("{a: x}", dict[str, int] | int, {}, "key['a'] is x; expected a whole number."),
-        ("[a]", dict[str, str] | None, {}, "key is the list [a]; expected a mapping to texts, or null."),
+        ("[a]", dict[str, str] | None, {}, "key is the list [a]; expected a mapping from names to texts, or null."),
     ],
 )
 def test_another_value_is_refused_with_what_was_expected(text, kind, limits, message):
@@ -229,7 +230,7 @@ def test_the_command_line_overrides_the_recipe(tmp_path):
         ("name: n\n", ["--size"], "command line: --size has no value; expected one."),
         ("name: n\n", ["--rate", "nan"], "command line: rate is nan; expected a number."),
         ("name: n\n", ["--fast", "perhaps"], "command line: fast is perhaps; expected true or false."),
-        ("name: n\n", ["--columns", "label"], "columns is label; expected a mapping to texts, or null."),
+        ("name: n\n", ["--columns", "label"], "columns is label; expected a mapping from names to texts, or null."),
         ("name: n\n", ["--columns", "{a: 1, a: 2}"], "the key 'a' was set in line 1 already"),
     ],
 )
@@ -301,6 +302,9 @@ def test_a_training_config_is_made_of_a_checked_recipe(stage, kind, tmp_path):
     made = make_parser(stage).parse_dict(values | {"optim": "adamw_torch", "lr_scheduler_kwargs": {"num_cycles": 0.5}})
     assert type(made[-1]) is kind and (made[-1].seed, made[-1].save_total_limit) == (3, 1)
     assert {one.name for one in dataclasses.fields(kind)} <= set(make_parser(stage).fields)
+    # The recipe that a run leaves in its folder is a recipe.
+    again = make_parser(stage).parse_dict(values | plain_arguments(made[-1]))
+    assert plain_arguments(again[-1]) == plain_arguments(made[-1])
     for wrong, message in (
         ({"seeed": 3}, "unknown key seeed: did you mean seed"),
         ({"seed": 1.5}, "seed is 1.5; expected a whole number"),

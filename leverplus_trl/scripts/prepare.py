@@ -46,6 +46,7 @@ from ..data_sources import (
 from ..launch import start_stage
 from ..output_files import UNFINISHED, delete, naming, write_atomically
 from ..provenance import dataset_fingerprint
+from ..recipe import UsageError
 from ..run_folder import RunFolder
 from ..stage_process import run_stage_here
 from ..tables import write_tables
@@ -66,7 +67,7 @@ def main(stage_args: StageArguments, args: PrepareArguments) -> None:
     splits = args.splits or list(source.counts)
     for split in splits:
         if split not in source.counts:
-            raise ValueError(f"splits names {split!r}; {args.dataset} has {', '.join(source.counts)} with answers.")
+            raise UsageError(f"splits names {split!r}; {args.dataset} has {', '.join(source.counts)} with answers.")
     if args.root is not None:
         raw = RawFiles(args.root, args.image_root, args.allow_other_counts)
         rows, facts = read_files(source, raw, splits), {"files": raw.digests}

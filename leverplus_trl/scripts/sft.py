@@ -33,6 +33,7 @@ from ..evaluation.methods import method_label
 from ..hub import check_run_writable, push_run
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
+from ..recipe import UsageError
 from ..retrieval import ExampleEmbeddings, embed_examples, usable_modalities
 from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
@@ -112,7 +113,10 @@ def main(
     stage_args: StageArguments, data_args: DataArguments, sft_args: SFTArguments, training_args: SelectorSFTConfig
 ) -> None:
     state = start_stage(stage_args, "sft")
-    make_config(sft_args)  # refuses nonsense before any table is read
+    try:
+        make_config(sft_args)  # before any table is read
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     made_by = table_provenance(sft_args.beams, sft_args.beams_revision)
     splits = {"train_split": sft_args.train_split, "eval_split": sft_args.eval_split}
     found = find_splits("beams", sft_args.beams, sft_args.beams_revision, splits)

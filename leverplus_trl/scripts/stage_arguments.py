@@ -54,7 +54,9 @@ class StageArguments(OutputArguments):
         default=None,
         metadata={"help": "Accelerate config to launch with: a path or the name of a file in accelerate_configs/."},
     )
-    num_threads: int | None = field(default=None, metadata={"help": "CPU threads of one process.", "min": 1})
+    num_threads: int | None = field(
+        default=None, metadata={"help": "CPU threads of one process.", "min": 1, "max": 1024}
+    )
     dry_run: bool = field(default=False, metadata={"help": "Print what would be done and what it costs, then stop."})
     overwrite: bool = field(default=False, metadata={"help": "Delete earlier output in output_dir, and start anew."})
 

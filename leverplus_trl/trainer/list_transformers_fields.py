@@ -29,11 +29,21 @@ from pathlib import Path
 
 import transformers
 from transformers import TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..fields import members
 
 
 FILE = Path(__file__).with_name("transformers_fields.py")
+_LIMITS = {
+    **{key: {"min": 0, "max": 2**32 - 1} for key in ("seed", "data_seed")},
+    **{key: {"min": 0, "below": 1} for key in ("adam_beta1", "adam_beta2")},
+    **{key: {"min": 1} for key in ("gradient_accumulation_steps", "eval_accumulation_steps", "ddp_timeout")},
+    **{key: {"min": 1} for key in ("torch_empty_cache_steps", "dataloader_prefetch_factor", "ddp_bucket_cap_mb")},
+    **{key: {"min": 0} for key in ("max_grad_norm", "dataloader_num_workers", "eval_delay")},
+    "adam_epsilon": {"above": 0},
+    "report_to": {"choices": ("all", "none", *sorted(INTEGRATION_TO_CALLBACK))},
+}
 _PLAIN = (bool, int, float, str, dict, list, type(None))
 
 
@@ -59,12 +69,17 @@ def source() -> str:
     lines = []
     for one in dataclasses.fields(TrainingArguments):
         enums = [kind for kind in members(hints[one.name]) if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+        limits = dict(_LIMITS.get(one.name, {}))
         choices = tuple(item.value for kind in enums for item in kind) or tuple(one.metadata.get("choices") or ())
+        if choices:
+            limits["choices"] = choices
         default = f"default={one.default!r}"
         if one.default_factory is not dataclasses.MISSING:
             default = f"default_factory={one.default_factory.__name__}"
-        limits = f', metadata={{"choices": {choices!r}}}' if choices else ""
-        lines.append(f"    {one.name}: {_plain(hints[one.name])} = field({default}{limits})")
+        kind = _plain(hints[one.name])
+        if one.name.endswith("_kwargs"):  # a text is JSON on the command line, which is a mapping here
+            kind = kind.replace(" | str", "")
+        lines.append(f"    {one.name}: {kind} = field({default}{f', metadata={limits!r}' if limits else ''})")
     licence = inspect.getsource(inspect.getmodule(source)).partition('\n"""')[0]
     return f'''\
 {licence}

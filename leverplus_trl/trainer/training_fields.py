@@ -18,6 +18,7 @@ Apart from the configs, since importing `TrainingArguments` takes seconds.
 """
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
@@ -29,6 +30,11 @@ SCORE_WEIGHTS = ("none", "softmax")
 SCALE_REWARDS = ("group", "batch", "none")
 GRPO_LOSS_TYPES = ("grpo", "dr_grpo")
 IMPORTANCE_SAMPLING_LEVELS = ("step", "sequence")
+#: Those of `leverplus_trl.rollouts.REWARDS`.
+REWARD_NAMES = (
+    *("accuracy", "correct", "hard_plus_soft", "separated", "gt_prob", "relevance_if_wrong", "info_score"),
+    *("exact_match", "cover_exact_match", "token_f1", "num_demonstrations"),
+)
 
 
 @dataclass
@@ -234,6 +240,12 @@ class OfflineGRPOFields(TrainingFields):
         self._check_stages()
 
     def _check_together(self) -> None:
+        for name in self.reward_funcs:
+            if name not in REWARD_NAMES and not re.fullmatch(r"[\w.]+:\w+", name):
+                raise ValueError(
+                    f"reward_funcs names {name!r}; expected one of {', '.join(REWARD_NAMES)}, or the import path "
+                    "`package.module:function` of your own."
+                )
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
             raise ValueError(
                 f"reward_weights has {len(self.reward_weights)} values for the {len(self.reward_funcs)} rewards "

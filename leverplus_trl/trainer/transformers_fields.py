@@ -49,7 +49,7 @@ class TransformersFields:
             )
         },
     )
-    lr_scheduler_kwargs: dict | str | None = field(default=None)
+    lr_scheduler_kwargs: dict | None = field(default=None)
     warmup_steps: float = field(default=0)
     optim: str = field(
         default="adamw_torch_fused",
@@ -101,13 +101,13 @@ class TransformersFields:
     )
     optim_args: str | None = field(default=None)
     weight_decay: float = field(default=0.0)
-    adam_beta1: float = field(default=0.9)
-    adam_beta2: float = field(default=0.999)
-    adam_epsilon: float = field(default=1e-08)
+    adam_beta1: float = field(default=0.9, metadata={"min": 0, "below": 1})
+    adam_beta2: float = field(default=0.999, metadata={"min": 0, "below": 1})
+    adam_epsilon: float = field(default=1e-08, metadata={"above": 0})
     optim_target_modules: str | list[str] | None = field(default=None)
-    gradient_accumulation_steps: int = field(default=1)
+    gradient_accumulation_steps: int = field(default=1, metadata={"min": 1})
     average_tokens_across_devices: bool = field(default=True)
-    max_grad_norm: float = field(default=1.0)
+    max_grad_norm: float = field(default=1.0, metadata={"min": 0})
     label_smoothing_factor: float = field(default=0.0)
     bf16: bool = field(default=False)
     fp16: bool = field(default=False)
@@ -115,9 +115,9 @@ class TransformersFields:
     fp16_full_eval: bool = field(default=False)
     tf32: bool | None = field(default=None)
     activation_checkpointing: bool | None = field(default=None)
-    activation_checkpointing_kwargs: dict[str, Any] | str | None = field(default=None)
+    activation_checkpointing_kwargs: dict[str, Any] | None = field(default=None)
     gradient_checkpointing: bool | None = field(default=None)
-    gradient_checkpointing_kwargs: dict[str, Any] | str | None = field(default=None)
+    gradient_checkpointing_kwargs: dict[str, Any] | None = field(default=None)
     torch_compile: bool = field(default=False)
     torch_compile_backend: str | None = field(default=None)
     torch_compile_mode: str | None = field(default=None)
@@ -125,7 +125,7 @@ class TransformersFields:
     liger_kernel_config: dict[str, bool] | None = field(default=None)
     use_cache: bool = field(default=False)
     neftune_noise_alpha: float | None = field(default=None)
-    torch_empty_cache_steps: int | None = field(default=None)
+    torch_empty_cache_steps: int | None = field(default=None, metadata={"min": 1})
     auto_find_batch_size: bool = field(default=False)
     logging_strategy: str = field(default="steps", metadata={"choices": ("no", "steps", "epoch")})
     logging_steps: float = field(default=500)
@@ -140,7 +140,29 @@ class TransformersFields:
         default="warning", metadata={"choices": ("detail", "debug", "info", "warning", "error", "critical", "passive")}
     )
     disable_tqdm: bool | None = field(default=None)
-    report_to: str | list[str] | None = field(default="none")
+    report_to: str | list[str] | None = field(
+        default="none",
+        metadata={
+            "choices": (
+                "all",
+                "none",
+                "azure_ml",
+                "clearml",
+                "codecarbon",
+                "comet_ml",
+                "dagshub",
+                "dvclive",
+                "flyte",
+                "kubeflow",
+                "mlflow",
+                "neptune",
+                "swanlab",
+                "tensorboard",
+                "trackio",
+                "wandb",
+            )
+        },
+    )
     run_name: str | None = field(default=None)
     project: str = field(default="huggingface")
     trackio_space_id: str | None = field(default=None)
@@ -148,13 +170,13 @@ class TransformersFields:
     trackio_static_space_id: str | bool | None = field(default=None)
     eval_strategy: str = field(default="no", metadata={"choices": ("no", "steps", "epoch")})
     eval_steps: float | None = field(default=None)
-    eval_delay: float = field(default=0)
+    eval_delay: float = field(default=0, metadata={"min": 0})
     per_device_eval_batch_size: int = field(default=8)
     prediction_loss_only: bool = field(default=False)
     eval_on_start: bool = field(default=False)
     eval_do_concat_batches: bool = field(default=True)
     eval_use_gather_object: bool = field(default=False)
-    eval_accumulation_steps: int | None = field(default=None)
+    eval_accumulation_steps: int | None = field(default=None, metadata={"min": 1})
     include_for_metrics: list[str] = field(default_factory=list)
     batch_eval_metrics: bool = field(default=False)
     save_only_model: bool = field(default=False)
@@ -178,16 +200,16 @@ class TransformersFields:
     ignore_data_skip: bool = field(default=False)
     restore_callback_states_from_checkpoint: bool = field(default=False)
     full_determinism: bool = field(default=False)
-    seed: int = field(default=42)
-    data_seed: int | None = field(default=None)
+    seed: int = field(default=42, metadata={"min": 0, "max": 4294967295})
+    data_seed: int | None = field(default=None, metadata={"min": 0, "max": 4294967295})
     use_cpu: bool = field(default=False)
     accelerator_config: dict | str | None = field(default=None)
     parallelism_config: Any | None = field(default=None)
     dataloader_drop_last: bool = field(default=False)
-    dataloader_num_workers: int = field(default=0)
+    dataloader_num_workers: int = field(default=0, metadata={"min": 0})
     dataloader_pin_memory: bool = field(default=True)
     dataloader_persistent_workers: bool = field(default=False)
-    dataloader_prefetch_factor: int | None = field(default=None)
+    dataloader_prefetch_factor: int | None = field(default=None, metadata={"min": 1})
     dataloader_multiprocessing_context: str | None = field(
         default=None, metadata={"choices": ("fork", "spawn", "forkserver")}
     )
@@ -199,13 +221,13 @@ class TransformersFields:
     )
     length_column_name: str = field(default="length")
     ddp_find_unused_parameters: bool | None = field(default=None)
-    ddp_bucket_cap_mb: int | None = field(default=None)
+    ddp_bucket_cap_mb: int | None = field(default=None, metadata={"min": 1})
     ddp_broadcast_buffers: bool | None = field(default=None)
     ddp_static_graph: bool | None = field(default=None)
     ddp_backend: str | None = field(
         default=None, metadata={"choices": ("nccl", "gloo", "mpi", "xccl", "hccl", "cncl", "mccl")}
     )
-    ddp_timeout: int = field(default=1800)
+    ddp_timeout: int = field(default=1800, metadata={"min": 1})
     fsdp: str | None = field(default=None)
     fsdp_config: dict[str, Any] | str | None = field(default=None)
     deepspeed: dict | str | None = field(default=None)
