@@ -87,7 +87,7 @@ def convert(name: str, value: Raw, kind: Any, limits: Mapping[str, Any]) -> Any:
     if isinstance(value, Scalar) and value.typed and value.text == "null" and type(None) in kinds:
         value = Scalar("null", "null")
     if isinstance(value, Scalar) and value.kind == "null":
-        if type(None) not in kinds:
+        if type(None) not in kinds and Any not in kinds:
             raise ValueError(f"{name} is null; expected {expected}.")
         return None
     if isinstance(value, dict):
@@ -102,7 +102,7 @@ def convert(name: str, value: Raw, kind: Any, limits: Mapping[str, Any]) -> Any:
 
 
 def _convert_mapping(name: str, value: dict, kinds: tuple, expected: str, limits: Mapping[str, Any]) -> dict:
-    mappings = [one for one in kinds if one is dict or typing.get_origin(one) is dict]
+    mappings = [one for one in kinds if one in (dict, Any) or typing.get_origin(one) is dict]
     if not mappings:
         raise ValueError(f"{name} is the mapping {shown(value)}; expected {expected}.")
     of_values = (typing.get_args(mappings[0]) or (str, Any))[1]

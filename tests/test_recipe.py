@@ -61,6 +61,7 @@ def value_of(text, kind, **limits):
         ("{train: [a.csv, b.csv]}", dict[str, str | list[str]] | str, {"train": ["a.csv", "b.csv"]}),
         ("{num_cycles: 1, min_lr: 1e-6, flag: yes}", dict, {"num_cycles": 1, "min_lr": 1e-6, "flag": True}),
         ("5", dict[str, int] | int, 5),
+        ("{a: null, b: {c: [1, {d: x}]}}", dict, {"a": None, "b": {"c": [1, {"d": "x"}]}}),
     ],
 )
 def test_values_have_the_type_of_their_field(text, kind, expected):
