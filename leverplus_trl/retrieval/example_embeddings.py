@@ -59,6 +59,10 @@ class ExampleEmbeddings:
                 raise ValueError(f"The id {example_id!r} comes more than once; ids must be unique.")
         for modality in MODALITIES:
             rows = getattr(self, modality)
+            if rows is not None and not isinstance(rows, np.ndarray):
+                raise ValueError(
+                    f"The {modality} embeddings are a {type(rows).__name__}; expected a float32 np.ndarray."
+                )
             if rows is not None and (rows.ndim != 2 or len(rows) != len(self.ids)):
                 raise ValueError(f"Got {modality} embeddings of shape {rows.shape} for {len(self.ids)} ids.")
             if rows is not None:

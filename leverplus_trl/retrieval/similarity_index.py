@@ -110,10 +110,12 @@ class SimilarityIndex:
     ) -> None:
         size, given = len(self.vectors), [position for positions in excluded for position in positions]
         available = size - max((len(set(positions)) for positions in excluded), default=0)
-        if not 1 <= k <= available:
+        if not isinstance(k, int) or not 1 <= k <= available:
             raise ValueError(
                 f"Can't find {k} examples other than the query itself in a pool of {size}; expected 1 to {available}."
             )
+        if not isinstance(vectors, np.ndarray):
+            raise ValueError(f"The query vectors are a {type(vectors).__name__}; expected a float32 np.ndarray.")
         check_width(vectors, self.vectors)
         names = [f"query {row}" for row in range(len(vectors))] if query_ids is None else query_ids
         if not len(vectors) == len(excluded) == len(names):

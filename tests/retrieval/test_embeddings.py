@@ -344,6 +344,9 @@ def test_embeddings_are_finite_and_float32():
         broken[2, 1] = value
         with pytest.raises(ValueError, match=rf"image embedding of the example 'c' holds {value} \(column 1\)"):
             ExampleEmbeddings(["a", "b", "c"], image=broken)
+    for other in (rows.tolist(), torch.ones(3, 2)):
+        with pytest.raises(ValueError, match=r"text embeddings are a (list|Tensor); expected a float32 np\.ndarray"):
+            ExampleEmbeddings(["a", "b", "c"], text=other)
     with pytest.raises(ValueError, match="text embeddings are float16; expected float32"):
         ExampleEmbeddings(["a", "b", "c"], text=rows.astype(np.float16))
 

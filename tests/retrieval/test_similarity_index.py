@@ -138,7 +138,7 @@ def test_a_vector_without_a_cosine_is_refused_wherever_it_comes_from(broken):
 def test_a_search_is_checked_whichever_queries_come():
     index = SimilarityIndex(POOL, "image_text_sim")
     query = similarity_vectors(QUERIES, "image_text_sim")
-    for k in (0, -1, 5):
+    for k in (0, -1, 5, 2.0, None):
         with pytest.raises(ValueError, match=f"Can't find {k} examples.*expected 1 to 4"):
             index.search(query, k)
     with pytest.raises(ValueError, match="expected 1 to 3"):
@@ -151,6 +151,8 @@ def test_a_search_is_checked_whichever_queries_come():
         index.search(query, 2, [None, 4])
     with pytest.raises(ValueError, match="query vectors are float64; expected float32"):
         index.search(query.astype(np.float64), 2)
+    with pytest.raises(ValueError, match=r"query vectors are a list; expected a float32 np\.ndarray"):
+        index.search(query.tolist(), 2)
     with pytest.raises(ValueError, match="with the same encoder"):
         index.search(query[0], 2)
     with pytest.raises(ValueError, match="with the same encoder"):
