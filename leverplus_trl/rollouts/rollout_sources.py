@@ -220,7 +220,7 @@ class RolloutSources:
 
     Args:
         args ([`RolloutArguments`]):
-            How much of each; `num_shots` is set.
+            How much of each; `num_shots` is set, and `similarities` that are not are none.
         searched (`dict[str, SearchedBeams]`):
             Beams and ledger, by split.
         selector ([`DemonstrationSelector`], *optional*):
@@ -257,7 +257,7 @@ class RolloutSources:
         candidates = [self.searched[split].candidate_ids(query_id) for query_id in query_ids]
         ranked = {
             kind: rank_candidates(self.queries[split], query_ids, self.pool, candidates, kind)
-            for kind in (self.args.similarities if self.args.num_similar else ())
+            for kind in (self.args.similarities or () if self.args.num_similar else ())
         }
         return [
             self._propose(split, query_id, own, {kind: rows[row] for kind, rows in ranked.items()})

@@ -69,7 +69,13 @@ class Sources:
         )
 
     def __call__(self, selector=True, score="prob", **arguments):
-        arguments = {"num_shots": self.world.num_shots, "beams": "b", "output_dir": "o", **arguments}
+        given = {
+            "num_shots": self.world.num_shots,
+            "similarities": ["image_text_sim"],
+            "beams": "b",
+            "output_dir": "o",
+        }
+        arguments = given | arguments
         args = RolloutArguments(selector="s" if selector else None, **arguments)
         searched = {"train": SearchedBeams(self.beams, self.ledger, self.world.num_shots, score)}
         embeddings = self.world.embeddings["pool"], {"train": self.world.embeddings["train"]}
