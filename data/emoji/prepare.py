@@ -127,7 +127,7 @@ def fetch(file: Path) -> None:
             raise RuntimeError(f"`npm pack {NPM_PACKAGE}` failed with status {done.returncode}: {done.stderr.strip()}")
         with tarfile.open(archives[0]) as archive:
             content = archive.extractfile("package/emoji.json").read()
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary = file.with_name(f".{file.name}")  # always the same: the next run replaces what a killed one left
     temporary.write_bytes(content)
     os.replace(temporary, file)
 
