@@ -160,13 +160,14 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Datas
     dataset = convert_columns(dataset, data_args.image_dir and os.path.expanduser(data_args.image_dir), split)
     if "id" not in present:
         logger.info("No id column in split %r: ids are '%s-<row>'.", split, split)
-        dataset = dataset.add_column("id", [f"{split}-{row}" for row in range(len(dataset))])
+        dataset = _with_column(dataset, "id", [f"{split}-{row}" for row in range(len(dataset))], split)
     if "answer" not in present:
-        dataset = dataset.add_column("answer", [_most_frequent(answers) for answers in dataset["answers"]])
+        dataset = _with_column(dataset, "answer", [_most_frequent(answers) for answers in dataset["answers"][:]])
     if "answers" not in present:
-        dataset = dataset.add_column("answers", [[] if answer is None else [answer] for answer in dataset["answer"]])
+        lists = [[] if answer is None else [answer] for answer in dataset["answer"][:]]
+        dataset = _with_column(dataset, "answers", lists)
     if "image" not in present:
-        dataset = dataset.add_column("image", [None] * len(dataset))
+        dataset = _with_column(dataset, "image", [None] * len(dataset))
     for name, feature in EXAMPLES.items():
         if dataset.features[name] != feature:
             dataset = dataset.cast_column(name, feature)
@@ -174,9 +175,14 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Datas
     return _checked_ids(dataset, split)
 
 
+def _with_column(dataset: Dataset, name: str, values: list, *made_of: str) -> Dataset:
+    """`Dataset.add_column` of what follows from the table and `made_of`, which names it in place of all values."""
+    return dataset.add_column(name, values, new_fingerprint=digest([dataset._fingerprint, name, *made_of, _CODE]))
+
+
 def _checked_ids(examples: Dataset, split: str) -> Dataset:
     """The examples, unless two of them have one id."""
-    duplicates = [identifier for identifier, count in Counter(examples["id"]).items() if identifier and count > 1]
+    duplicates = [identifier for identifier, count in Counter(examples["id"][:]).items() if identifier and count > 1]
     if duplicates:
         raise ValueError(
             f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}. Ids are what tables refer "
@@ -237,7 +243,7 @@ def _handle_bad_examples(examples: Dataset, on_bad_example: str, split: str, nee
     # A file of an image may be mended while the table that names it stays the same.
     options = {"needed": list(needed), "files": file_states(stored), "code": _CODE}
     checked = stored.map(_problem, fn_kwargs=options, remove_columns=columns, desc=f"Checking {split}")
-    problems = {row: problem for row, problem in enumerate(checked["problem"]) if problem}
+    problems = {row: problem for row, problem in enumerate(checked["problem"][:]) if problem}
     if not problems:
         return examples
     ids = stored["id"]
@@ -264,7 +270,7 @@ def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split:
     """
     if split.split("[")[0] == query_split.split("[")[0]:
         return
-    shared = sorted(set(examples["id"]) & set(queries["id"]))
+    shared = sorted(set(examples["id"][:]) & set(queries["id"][:]))
     if shared:
         raise ValueError(
             f"{len(shared)} ids stand in both {split!r} and {query_split!r}, e.g. {shared[:3]}. An id must name one "
@@ -275,7 +281,7 @@ def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split:
 def check_distinct(known: Mapping[str, Dataset], queries: Dataset, split: str) -> None:
     """Raises `ValueError` if queries of a split are in another split, or slice, of queries, too."""
     for name, others in known.items():
-        shared = sorted(set(others["id"]) & set(queries["id"]))
+        shared = sorted(set(others["id"][:]) & set(queries["id"][:]))
         if shared:
             raise ValueError(
                 f"{len(shared)} queries are in both {name!r} and {split!r}, e.g. {shared[:3]}. Name splits or slices "
