@@ -429,7 +429,9 @@ def test_a_query_without_answers_is_named(refuses, setting, tmp_path):
         train.remove_columns("answers").add_column("answers", blank).cast_column("answers", train.features["answers"])
     )
     files = write_examples(tmp_path, {**setting.tables, "train": train})
-    refuses("1 of 7 queries of split 'train' have no annotator's answer .*'train-0003'", data_files=files)
+    refuses(
+        "1 of 7 examples of split 'train' can't be used: 'train-0003': all its `answers` are empty", data_files=files
+    )
 
 
 def test_splits_that_the_beams_lack_are_refused(refuses, setting, world, tmp_path):
