@@ -27,8 +27,10 @@ from typing import Any
 #: How the names of files and folders begin that are being written; a later run deletes those of a killed process.
 UNFINISHED = ".unfinished-"
 _UNITS = ("units/*.parquet",)
+#: The file of a checkpoint that is written last.
+_LAST_OF_CHECKPOINT = "trainer_state.json"
 _SELECTOR = (
-    "checkpoint-*/trainer_state.json",
+    f"checkpoint-*/{_LAST_OF_CHECKPOINT}",
     *("config.json", "model*.safetensors*", "processor_config.json", "trainer_state.json", "README.md"),
 )
 #: What each stage makes. A folder without any of these holds no output yet.
@@ -81,6 +83,10 @@ def delete_unfinished(folder: Path, stage: str) -> None:
     for place in places:
         for left in folder.glob(str(PurePath(place, f"{UNFINISHED}*"))):
             delete(left)
+    if RESULTS[stage] == _SELECTOR:
+        for checkpoint in folder.glob("checkpoint-[0-9]*"):
+            if not (checkpoint / _LAST_OF_CHECKPOINT).exists():
+                delete(checkpoint)
 
 
 def delete(path: Path) -> None:

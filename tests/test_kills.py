@@ -169,6 +169,8 @@ def check(workplace, plain, stage):
     left = sorted(str(path.relative_to(workplace)) for path in workplace.rglob(".unfinished-*"))
     assert left == [] and not (workplace / "outputs" / stage / "units").exists()
     made, expected = (contents(place / "outputs" / stage) for place in (workplace, plain))
+    for checkpoint in (workplace / "outputs" / stage).glob("checkpoint-*"):
+        assert (checkpoint / "trainer_state.json").exists() and (checkpoint / "model.safetensors").exists()
     if stage in ("sft", "grpo"):  # which checkpoints are kept depends on what was deleted before
         made, expected = (
             {k: v for k, v in one.items() if not k.startswith("checkpoint-")} for one in (made, expected)

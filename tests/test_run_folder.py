@@ -299,6 +299,18 @@ def test_what_killed_runs_left_unfinished_is_deleted_but_not_that_of_a_folder_be
     assert [name for name in names(run.path) if ".unfinished" in name] == ["other/data/.unfinished-0123"]
 
 
+def test_checkpoints_that_are_not_whole_are_deleted(tmp_path):
+    """Half written, or half deleted, by a process that was killed."""
+    run = RunFolder(str(tmp_path), "sft", RECIPE)
+    for name in ("checkpoint-4", "checkpoint-6", "checkpoint-8", "checkpoint-best"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+    (tmp_path / "checkpoint-6" / "trainer_state.json").touch()
+    del run
+    run = RunFolder(str(tmp_path), "sft", RECIPE)
+    assert sorted(path.name for path in run.path.glob("checkpoint-*")) == ["checkpoint-6", "checkpoint-best"]
+
+
 @pytest.mark.parametrize("damaged", ["", '{"stage": "beams"', "[]", '{"stage": "beams"}'])
 def test_a_damaged_record_is_named(tmp_path, damaged):
     (tmp_path / "provenance.json").write_text(damaged)
