@@ -27,7 +27,7 @@ seed's run alone.
 - Several seeds: the variance of the mean is that over queries, without the part that changes with the seed, plus that
   of the seeds' means (two-way random effects: Searle, Casella and McCulloch 1992; Owen and Eckles 2012). Its t
   quantile has nu V / V_seeds degrees of freedom, nu by Satterthwaite (1946). His square of that ratio covers the truth
-  only 92% of the time with three seeds.
+  only 92% of the time with three seeds. With two seeds of one method this one may cover it only 90% of the time.
 
 All functions take any number of samples at once, in leading dimensions, so that coverage can be simulated.
 `[..., N, S]` are N queries and S seeds.

@@ -209,10 +209,12 @@ def _paired(method: Scores, baseline: Scores) -> tuple[np.ndarray, np.ndarray]:
             f"A paired difference needs the same queries on both sides; {len(unpaired)} are on one side only, "
             f"for example {unpaired[:3]}. Answer the same queries with both methods."
         )
-    rows = [[*np.atleast_1d(method[query_id]), *np.atleast_1d(baseline[query_id])] for query_id in method]
-    num_seeds = max((np.size(value) for value in method.values()), default=0)
-    first, second = np.hsplit(_table(rows), [num_seeds])
-    return first, second
+    first, second = (
+        np.array([side[query_id] for query_id in method], dtype=np.float64).reshape(len(method) or 1, -1)
+        for side in (method, baseline)
+    )
+    both = _table(np.hstack([first, second]))  # [N, S + S']
+    return both[:, : first.shape[1]], both[:, first.shape[1] :]
 
 
 def _check_confidence(confidence: float) -> None:
@@ -221,5 +223,5 @@ def _check_confidence(confidence: float) -> None:
 
 
 def _interval(mean: float, low: np.ndarray, high: np.ndarray) -> Interval:
-    low, high = min(float(low), mean), max(float(high), mean)
-    return Interval(mean, round(low, DIGITS) + 0.0, round(high, DIGITS) + 0.0)  # the sums turn -0.0 into 0.0
+    low, high = (round(float(end), DIGITS) + 0.0 for end in (low, high))  # the sum turns -0.0 into 0.0
+    return Interval(mean, min(low, mean), max(high, mean))

@@ -65,6 +65,12 @@ def test_interval_of_many_distinct_values_is_that_of_the_normal():
     assert interval.high == pytest.approx(values.mean() + half_width, abs=0.05 * half_width)
 
 
+def test_equal_values_outside_of_0_to_1_are_their_mean():
+    assert vars(bootstrap_mean([4 / 3] * 3)) == pytest.approx({"mean": 4 / 3, "low": 4 / 3, "high": 4 / 3})
+    interval = bootstrap_mean([4 / 3] * 3)
+    assert interval.low <= interval.mean <= interval.high
+
+
 def test_a_bootstrap_of_few_queries_is_as_wide_as_a_t_interval():
     values = np.random.default_rng(3).normal(3.0, 2.0, size=12)
     interval = bootstrap_mean(values)
