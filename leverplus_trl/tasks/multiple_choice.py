@@ -65,7 +65,17 @@ class MultipleChoiceTask(BaseTask):
                 f"Split {split!r} has no column `choices`, and the task is multiple_choice; its columns are "
                 f"{examples.column_names}. Map another with `columns: {{choices: THEIR_NAME}}`."
             )
-        columns = (examples[name] for name in ("id", "answer", "choices"))
+        columns = [examples.select_columns(name)[:][name] for name in ("id", "answer", "choices")]
+        odd = [
+            identifier
+            for identifier, _, choices in zip(*columns, strict=True)
+            if len(choices or []) > len(LETTERS) or not all((choice or "").strip() for choice in choices or [])
+        ]
+        if odd:
+            raise ValueError(
+                f"{len(odd)} of {len(examples)} examples of split {split!r} have an empty choice, or more than "
+                f"{len(LETTERS)}, e.g. {odd[:3]}. Mend them, or leave them out."
+            )
         wrong = [
             f"{identifier!r} ({answer!r} of {len(choices or [])})"
             for identifier, answer, choices in zip(*columns, strict=True)

@@ -166,3 +166,11 @@ def test_a_label_begins_an_answer_as_a_word(said, found):
     labels = ["positive", "1", "non", "C", "C++", "Na"]
     task = make_task(TaskArguments(task="text_classification", labels=labels))
     assert task.postprocess(said) == found
+
+
+@pytest.mark.parametrize("choices", [["x", None], ["x", " "], [str(number) for number in range(27)]])
+def test_choices_that_cannot_be_shown_are_named(choices):
+    rows = {"question": ["q"] * 2, "answer": ["A"] * 2, "choices": [["x", "y"], choices]}
+    table = to_examples(Dataset.from_dict(rows), DataArguments("memory"), "train")
+    with pytest.raises(ValueError, match="1 of 2 examples of split 'train' have an empty choice, or more than 26"):
+        make_task(TaskArguments(task="multiple_choice")).check_examples(table, "train")

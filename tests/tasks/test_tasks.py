@@ -305,3 +305,15 @@ def test_mappings_on_the_command_line_are_yaml():
     for text in ("{question: text}", '{"question": "text"}'):
         (arguments,) = RecipeParser([DataArguments]).parse_args_and_config(["--dataset", "x", "--columns", text])
         assert arguments.columns == {"question": "text"}
+
+
+def test_every_process_names_what_is_cached_alike(tmp_path):
+    """The first load reads the file, a later one what it has cached: both go on from the same fingerprint."""
+    rows = [{"question": f"q{i}", "answer": i, "hint": {"a": i}} for i in range(10)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = DataArguments(
+        "json", data_files=str(tmp_path / "rows.jsonl"), columns={"id": "question", "question": "question"}
+    )
+    for split in ("train", "train[2:]", "train[:2]+train[4:]"):
+        first, second = load_examples(data, split), load_examples(data, split)
+        assert first._fingerprint == second._fingerprint and first[:] == second[:]
