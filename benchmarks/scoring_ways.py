@@ -44,7 +44,7 @@ class Recorder:
 def record(setting: Setting, num_shots: int, beam_size: int) -> list[list[Request]]:
     """The requests of a beam search as they are made, a list a step; the first is without demonstrations."""
     vlm = setting.fresh()
-    recorder, args = Recorder(vlm), BeamArguments(output_dir="", num_shots=num_shots, beam_size=beam_size)
+    recorder, args = Recorder(vlm), BeamArguments(output_dir="unused", num_shots=num_shots, beam_size=beam_size)
     with vlm.unit():
         search_unit(setting.queries, setting.candidate_ids, setting.pool, recorder, args)
     return recorder.calls

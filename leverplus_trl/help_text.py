@@ -83,9 +83,11 @@ def _default(one: dataclasses.Field) -> str | None:
 def _entry(one: dataclasses.Field, kind: Any, limits: Mapping[str, Any]) -> list[str]:
     default = _default(one)
     text = str(limits.get("help", "")) + (f" [{default}]" if default not in (None, "null") else "")
-    width = max(min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns) - _COLUMN, 40)
-    first, *rest = textwrap.wrap(text.replace("%%", "%"), width) or [""]
+    width = max(min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns), _COLUMN + 40)
     head = f"  --{one.name} {_word(kind, limits)}"
+    if len(head) >= _COLUMN and len(head) + 1 + len(text) <= width:
+        return [f"{head} {text}"]
+    first, *rest = textwrap.wrap(text.replace("%%", "%"), width - _COLUMN) or [""]
     lines = [f"{head:<{_COLUMN}}{first}"] if len(head) < _COLUMN else [head, " " * _COLUMN + first]
     return [*lines, *(" " * _COLUMN + line for line in rest)]
 

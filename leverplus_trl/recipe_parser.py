@@ -186,7 +186,7 @@ class RecipeParser:
                 rest = inherited - {one.name for one in own}
                 loaded = [one for one in dataclasses.fields(kind.load()) if one.name in rest]
                 groups.append(Group("All other fields of transformers.TrainingArguments", loaded))
-        return groups
+        return [*groups[1:], *groups[:1]]  # what every stage has comes last
 
     def _check_stage(self, recipe: Recipe) -> None:
         if self.stage and "stage" in recipe.values and recipe.text("stage") != self.stage:

@@ -115,7 +115,7 @@ def test_recipe_costs_are_those_that_stand_in_the_readme(recipe_costs, monkeypat
 def test_recipe_costs_of_rollouts_count_every_answer_of_the_annotators(recipe_costs):
     """Two sequences a query: both are answered, all different answers are scored behind them, and one without them."""
     task = make_task(TaskArguments(metric="okvqa_accuracy"))
-    vlm = CountingVLM(recipe_costs["flamingo"](VLMArguments(vlm="", memory_mb=64), task).vlm)
+    vlm = CountingVLM(recipe_costs["flamingo"](VLMArguments(vlm="unused", memory_mb=64), task).vlm)
     recipe = yaml.safe_load((ROOT / "recipes" / "okvqa_flamingo_3b" / "30_rollouts.yaml").read_text())
     few = {"num_rollouts": 2, "num_beams": 1, "num_samples": 0, "num_similar": 0, "selector": None}
     recipe = {name: value for name, value in (recipe | few).items() if name not in ("similarities", "temperatures")}

@@ -78,7 +78,7 @@ class SFTArguments:
     encoding: str | None = field(
         default=None,
         metadata={
-            "help": f"What describes query and demonstration: {' | '.join(ENCODINGS)}.",
+            "help": "What describes query and demonstration, by a name of Lever-LM.",
             "choices": tuple(ENCODINGS),
         },
     )

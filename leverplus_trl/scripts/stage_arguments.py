@@ -52,7 +52,7 @@ class StageArguments(OutputArguments):
     stage: str | None = field(default=None, metadata={"help": "Stage the recipe is for; its first key."})
     accelerate_config: str | None = field(
         default=None,
-        metadata={"help": "Accelerate config to launch with: a path or the name of a file in accelerate_configs/."},
+        metadata={"help": "Accelerate config to launch with: a path, or a name in accelerate_configs/."},
     )
     num_threads: int | None = field(
         default=None, metadata={"help": "CPU threads of one process.", "min": 1, "max": 1024}
