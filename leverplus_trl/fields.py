@@ -53,6 +53,11 @@ def types_of(arguments: type) -> dict[str, Any]:
     return {one.name: hints[one.name] for one in dataclasses.fields(arguments)}
 
 
+def keys_of(arguments: type) -> list[dataclasses.Field]:
+    """The fields of a dataclass that a recipe may set."""
+    return [one for one in dataclasses.fields(arguments) if one.init]
+
+
 def members(kind: Any) -> tuple[Any, ...]:
     """The types that a union allows; a single type is a union of one."""
     is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)

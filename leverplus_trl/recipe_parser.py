@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .fields import convert, item_type, members, types_of
+from .fields import convert, item_type, keys_of, members, types_of
 from .help_text import Group, format_help
 from .recipe import Raw, Recipe, Scalar, UsageError, raw, read_recipe
 
@@ -92,7 +92,7 @@ class RecipeParser:
         for kind in self.dataclass_types:
             for part in (kind.all(), kind.own) if isinstance(kind, TrainingArgumentsClass) else (kind,):
                 self.kinds |= types_of(part)
-                for one in dataclasses.fields(part):
+                for one in keys_of(part):
                     self.limits[one.name] = {**self.limits.get(one.name, {}), **one.metadata}
                     self.fields[one.name] = one
 
@@ -175,16 +175,16 @@ class RecipeParser:
         groups = []
         for kind in self.dataclass_types:
             if not isinstance(kind, TrainingArgumentsClass):
-                groups.append(Group(first_line(kind), dataclasses.fields(kind)))
+                groups.append(Group(first_line(kind), keys_of(kind)))
                 continue
-            inherited = {one.name for one in dataclasses.fields(kind.all())}
-            own = dataclasses.fields(kind.own)
+            inherited = {one.name for one in keys_of(kind.all())}
+            own = keys_of(kind.own)
             groups.append(Group(first_line(kind.own), [one for one in own if one.name not in inherited]))
             changed = [one for one in own if one.name in inherited and not one.metadata.get("hidden")]
             groups.append(Group("Training: fields of transformers.TrainingArguments (all: --help_all)", changed))
             if everything:
                 rest = inherited - {one.name for one in own}
-                loaded = [one for one in dataclasses.fields(kind.load()) if one.name in rest]
+                loaded = [one for one in keys_of(kind.load()) if one.name in rest]
                 groups.append(Group("All other fields of transformers.TrainingArguments", loaded))
         return [*groups[1:], *groups[:1]]  # what every stage has comes last
 
@@ -226,7 +226,7 @@ class RecipeParser:
             heavy = isinstance(kind, TrainingArgumentsClass)
             try:
                 chosen = load(kind) if heavy else kind
-                names = {one.name for one in dataclasses.fields(chosen)}
+                names = {one.name for one in keys_of(chosen)}
                 made.append(chosen(**{name: value for name, value in values.items() if name in names}))
                 if heavy and chosen is kind.own:
                     made[-1].check()

@@ -19,6 +19,29 @@ from dataclasses import dataclass, field
 
 from ..fields import check_fields
 from ..retrieval.sampler_arguments import SIMILARITIES
+from ..vlms.vlm_arguments import VLMArguments
+
+
+@dataclass
+class RolloutVLMArguments(VLMArguments):
+    """
+    The frozen model that scores and answers.
+
+    Args:
+        generation_num_beams (`int`, *optional*, defaults to 1):
+            What other stages call `num_beams`; here that is the number of sequences from the beams.
+        kwargs:
+            All others of [`VLMArguments`].
+    """
+
+    num_beams: int = field(init=False, default=1)
+    generation_num_beams: int = field(
+        default=1, kw_only=True, metadata={"help": "Beams of a beam search for an answer; 1 for none.", "min": 1}
+    )
+
+    def __post_init__(self):
+        self.num_beams = self.generation_num_beams
+        super().__post_init__()
 
 
 @dataclass

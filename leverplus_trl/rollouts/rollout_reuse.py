@@ -49,10 +49,11 @@ PROMPT_KEYS = (
     "score_end_token",
 )
 #: Recipe keys that decide what is generated and what it is worth.
-ANSWER_KEYS = (*PROMPT_KEYS, "metric", "labels", "max_new_tokens")
+ANSWER_KEYS = (*PROMPT_KEYS, "metric", "labels", "max_new_tokens", "generation_num_beams", "length_penalty")
+ANSWER_KEYS += ("repetition_penalty", "do_sample", "temperature", "top_p", "generation_seed", "generation_config")
 #: The same of the facts that a provenance holds.
 PROMPT_FACTS = ("vlm_commit", "prompt_hash", "pool_fingerprint")
-ANSWER_FACTS = (*PROMPT_FACTS, "reference_fingerprints")  # what CIDEr counts over
+ANSWER_FACTS = (*PROMPT_FACTS, "reference_fingerprints", "model_generation_config")  # what CIDEr counts over
 
 #: Columns of a rollouts table, one entry a sequence, by their names for a single sequence.
 MEASURES = {

@@ -55,6 +55,7 @@ from ..tasks import (
     overlap_facts,
 )
 from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
+from ..vlms.decoding import model_settings
 from ..vlms.estimate import Job, dry_run
 from . import parsers
 from .stage_arguments import ShardedStageArguments
@@ -121,6 +122,8 @@ def main(
     if task.document_frequencies:
         facts["reference_fingerprints"] = {split: dataset_fingerprint(one) for split, one in references.items()}
     facts |= overlap_facts(overlaps)
+    if vlm_args.generation_config == "model":
+        facts["model_generation_config"] = model_settings(vlm_args)
     run = RunFolder(beam_args.output_dir, "beams", recipe, facts, stage_args.shard)
     if run.is_complete(LAST_FILE):
         if share:

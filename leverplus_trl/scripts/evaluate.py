@@ -73,6 +73,7 @@ from ..tasks import (
 )
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request, VLMArguments, load_vlm, preflight, prompt_hash
+from ..vlms.decoding import model_settings
 from ..vlms.estimate import Job, dry_run
 from ..vlms.prompt_hash import prompt_differences
 from . import parsers
@@ -150,6 +151,8 @@ def main(
         "beams_fingerprint": eval_args.beams and beams_fingerprint(eval_args.beams, eval_args.eval_split),
     }
     facts |= overlap_facts({table_split(eval_args.eval_split): overlap})
+    if vlm_args.generation_config == "model":
+        facts["model_generation_config"] = model_settings(vlm_args)
     if ORACLE in eval_args.methods:
         check_oracle(eval_args.beams, beams_provenance, {"recipe": recipe, "facts": facts})
     run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts, stage_args.shard)

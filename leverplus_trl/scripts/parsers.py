@@ -14,16 +14,16 @@
 
 """The arguments of every stage: cheap to import, and read before the stage's script is."""
 
-import dataclasses
 from importlib.metadata import version
 
 from ..beams.beam_arguments import BeamArguments
 from ..evaluation.evaluation_arguments import EvaluationArguments
+from ..fields import keys_of
 from ..hub_arguments import HubArguments
 from ..recipe_parser import RecipeParser, TrainingArgumentsClass
 from ..report.report_arguments import ReportArguments
 from ..retrieval.sampler_arguments import SamplerArguments
-from ..rollouts.rollout_arguments import RolloutArguments
+from ..rollouts.rollout_arguments import RolloutArguments, RolloutVLMArguments
 from ..tasks.data_arguments import DataArguments
 from ..tasks.task_arguments import TaskArguments
 from ..trainer.training_fields import OfflineGRPOFields, SFTFields
@@ -63,7 +63,7 @@ PARSERS = {
     "sft": ("Train a selector on beams and ledger.", (StageArguments, DataArguments, SFTArguments, _SFT)),
     "rollouts": (
         "Answer each query after sequences from many sources with a frozen VLM; store every measure.",
-        (ShardedStageArguments, *_OF_A_VLM, RolloutArguments, HubArguments),
+        (ShardedStageArguments, DataArguments, TaskArguments, RolloutVLMArguments, RolloutArguments, HubArguments),
     ),
     "grpo": (
         "Train a selector by reward on stored rollouts.",
@@ -93,6 +93,6 @@ def stages_with(key: str) -> str | None:
         stage
         for stage, (_, kinds) in PARSERS.items()
         for kind in kinds
-        if key in {one.name for one in dataclasses.fields(getattr(kind, "own", kind))}
+        if key in {one.name for one in keys_of(getattr(kind, "own", kind))}
     ]
     return f"the stage{'s' * (len(found) > 1)} {' and '.join(found)}" if found else None

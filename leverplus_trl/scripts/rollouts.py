@@ -66,6 +66,7 @@ from ..tasks import (
     overlap_facts,
 )
 from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
+from ..vlms.decoding import model_settings
 from ..vlms.estimate import Job, dry_run
 from . import parsers
 from .stage_arguments import ShardedStageArguments
@@ -131,6 +132,8 @@ def main(
     facts = facts_of(vlm_args, rollout_args, pool, queries, searched, encoder)
     facts |= {"prompt_hash": prompt_hash(vlm_args, task)} | overlap_facts(overlaps)
     facts["score"] = made_by["recipe"]["score"]  # the scale that the table's zero-shot scores stand on
+    if vlm_args.generation_config == "model":
+        facts["model_generation_config"] = model_settings(vlm_args)
     facts["insertion"] = made_by["recipe"]["insertion"]
     if task.document_frequencies:
         facts["reference_fingerprints"] = {

@@ -32,6 +32,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from ..tasks import BaseTask, Example
 from .boundaries import WholePrompts
 from .contents import ContentKeys
+from .decoding import check_config, make_config, own_settings, report_ignored
 from .finite import NotFinite, check_finite
 from .out_of_memory import is_out_of_memory
 from .plain_runner import PlainRunner
@@ -102,7 +103,7 @@ class BaseVLM(ABC):
         shape = model.config.get_text_config()
         # MPT, which has no positions to embed, calls it by another name.
         self.max_length = getattr(shape, "max_position_embeddings", None) or getattr(shape, "max_seq_len", None)
-        self._in_unit = False
+        self._in_unit = self._decoding_reported = False
         self.set_memory(args.memory_mb or find_memory_mb(model.device))
         self._can_select_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
@@ -154,43 +155,46 @@ class BaseVLM(ABC):
 
     def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
         """
-        What the model says behind each prompt, greedily unless `generation_config` says otherwise.
+        What the model says behind each prompt: the same in any batch.
 
         Args:
             requests (`Sequence[Request]`):
                 Prompts; the same one asked twice is answered once.
             generation_config (`GenerationConfig`, *optional*):
-                Settings of transformers' `generate`; the task's `max_new_tokens` and greedy decoding if not given.
+                Settings of transformers' `generate`, complete: none are added from the model's file. Those of the
+                VLM's arguments, and the task's `max_new_tokens`, if not given.
 
         Returns:
             `list[str]`: the new text of each, special tokens left out, in the order of the requests.
 
         Raises:
             `ValueError`: a prompt that with its answer is longer than the model's context, or a `generation_config`
-                without `max_new_tokens`, or with more than one text a prompt; before any is run.
+                without `max_new_tokens`, with more than one text a prompt, or of another kind than a greedy, sampled
+                or beam search; before any is run.
             [`NotFinite`]: a new token's logits that are NaN or infinite.
         """
         if not requests:
             return []
-        config = copy.deepcopy(generation_config) or GenerationConfig(
-            max_new_tokens=self.task.max_new_tokens, do_sample=False
-        )
-        if config.max_new_tokens is None or (config.num_return_sequences or 1) > 1:
-            raise ValueError(
-                f"generation_config has max_new_tokens {config.max_new_tokens} and num_return_sequences "
-                f"{config.num_return_sequences}; expected a number of new tokens, and one text for each prompt."
-            )
+        config = copy.deepcopy(generation_config) or self._decoding()
+        check_config(config)
         if config.eos_token_id is None:
             config.eos_token_id = self._end_token_ids(requests[0].query) or None
         config.pad_token_id = self.pad_token_id
-        if config.eos_token_id and self.pad_token_id not in self.tokenizer.all_special_ids:
-            config.pad_token_id = config.eos_token_id[0]  # what pads an answer that ended is decoded with it
         with self.unit():
             keys = [self.contents.prompt(request) for request in requests]
             distinct = dict(zip(keys, requests, strict=True))
-            texts = self.prepare(requests).generate(list(distinct.values()), config)
+            runner = self.prepare(requests)
+            with own_settings(self.model):
+                texts = runner.generate(list(distinct.values()), config)
         by_key = dict(zip(distinct, texts, strict=True))
         return [by_key[key] for key in keys]
+
+    def _decoding(self) -> GenerationConfig:
+        """What the recipe says of decoding; what the model's file says otherwise is reported once."""
+        if not self._decoding_reported:
+            report_ignored(self.args, self.model)
+            self._decoding_reported = True
+        return make_config(self.args, self.model, self.task.max_new_tokens)
 
     @contextmanager
     def unit(self) -> Iterator[None]:

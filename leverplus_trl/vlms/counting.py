@@ -209,9 +209,10 @@ class CountingVLM:
         self.calls.append(Call("answer", distinct))
         self.work.answered += len(distinct)
         longest = generation_config.max_new_tokens if generation_config else self.task.max_new_tokens
+        beams = (generation_config.num_beams or 1) if generation_config else self.args.num_beams
         paths = [self._path(request) for request in distinct]
-        self.work.new_tokens += longest * len(distinct)
-        self.work.new_pairs += sum(attended_pairs(_num_tokens(path), longest) for path in paths)
+        self.work.new_tokens += beams * longest * len(distinct)
+        self.work.new_pairs += beams * sum(attended_pairs(_num_tokens(path), longest) for path in paths)
         self._count(paths, [()] * len(distinct))
         # Right ones alone would leave a search by their worth nothing to choose between.
         keys = [(request.query["id"], *(example["id"] for example in request.demonstrations)) for request in requests]

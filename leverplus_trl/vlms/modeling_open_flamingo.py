@@ -24,7 +24,6 @@ import copy
 import importlib
 import importlib.util
 import sys
-from collections.abc import Sequence
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -36,8 +35,6 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
     GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -180,6 +177,7 @@ class OpenFlamingoModel(PreTrainedModel):
         self.vision_encoder, self.perceiver, self.lang_encoder = encoder, flamingo.perceiver, language_model
         object.__setattr__(self, "flamingo", flamingo)  # the same modules, not a second set of parameters
         self.generation_config = GenerationConfig(eos_token_id=config.eoc_token_id)
+        language_model.generation_config = GenerationConfig()  # it would fill what `generate` is not told
         self.post_init()
 
     @classmethod
@@ -256,7 +254,7 @@ class OpenFlamingoModel(PreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         image_features: torch.Tensor | None = None,
         generation_config: GenerationConfig | None = None,
-        logits_processor: Sequence[LogitsProcessor] = (),
+        **settings: Any,
     ) -> torch.Tensor:
         """
         Prompts, padded on the left, and what follows them; `generate` of the language model.
@@ -274,7 +272,7 @@ class OpenFlamingoModel(PreTrainedModel):
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 generation_config=config,
-                logits_processor=LogitsProcessorList(logits_processor),
+                **settings,
             )
         finally:
             self.lang_encoder.clear_conditioned_layers()

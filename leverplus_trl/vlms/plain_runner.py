@@ -22,7 +22,7 @@ import torch
 from transformers import GenerationConfig
 
 from ..tasks import Example
-from .finite import FiniteLogits
+from .decoding import decode, generate_settings, reads_tokens
 from .out_of_memory import run_or_halve
 from .prompts import Piece
 from .requests import AnswerLogprob, Request, check_answer, check_lengths
@@ -195,15 +195,13 @@ class PlainRunner:
             inputs = self.vlm._collate([rows[position] for position in batch], padding_side="left")
             width = inputs["input_ids"].shape[1]
             with torch.inference_mode():
-                output = self.vlm.model.generate(
-                    **self.vlm._generation_inputs(inputs),
-                    generation_config=config,
-                    logits_processor=[FiniteLogits(self.vlm, [requests[position] for position in batch])],
-                )
-            return self.vlm.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+                settings = generate_settings(self.vlm, [requests[position] for position in batch], config)
+                output = self.vlm.model.generate(**self.vlm._generation_inputs(inputs), **settings)
+            return decode(self.vlm, output[:, width:], config)
 
         texts: list[str | None] = [None] * len(requests)
-        for batch in plan_padded_batches(lengths, self.vlm.args.max_batch_tokens):
+        budget = self.vlm.args.max_batch_tokens // (config.num_beams or 1)
+        for batch in plan_padded_batches(lengths, budget, padded=not reads_tokens(config)):
             for position, text in zip(batch, run_or_halve(answer, batch), strict=True):
                 texts[position] = text
         return texts

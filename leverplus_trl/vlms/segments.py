@@ -113,16 +113,18 @@ def cat_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat(padded)
 
 
-def plan_padded_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def plan_padded_batches(lengths: Sequence[int], max_tokens: int, padded: bool = True) -> list[list[int]]:
     """
-    Positions of `lengths` in batches of near-equal length whose padded size stays within `max_tokens`.
+    Positions of `lengths` in batches of near-equal length whose padded size stays within `max_tokens`; of equal length
+    without `padded`.
 
     The plan depends on the lengths alone; ties go by position. An entry longer than the budget is a batch by itself.
     """
     batches: list[list[int]] = []
     for position in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
         # Sorted by length, so the newcomer is the longest.
-        if batches and (len(batches[-1]) + 1) * lengths[position] <= max_tokens:
+        fits = batches and (len(batches[-1]) + 1) * lengths[position] <= max_tokens
+        if fits and (padded or lengths[batches[-1][0]] == lengths[position]):
             batches[-1].append(position)
         else:
             batches.append([position])

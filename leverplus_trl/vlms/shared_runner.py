@@ -21,7 +21,7 @@ import torch
 from transformers import GenerationConfig
 
 from ..tasks import Example
-from .finite import FiniteLogits
+from .decoding import decode, generate_settings, reads_tokens
 from .out_of_memory import run_or_halve
 from .plain_runner import PlainRunner
 from .prompts import Piece
@@ -126,13 +126,13 @@ class SharedRunner:
                     attention_mask=mask,
                     position_ids=positions,
                     past_key_values=cache,
-                    generation_config=config,
-                    logits_processor=[FiniteLogits(self.vlm, [requests[position] for position in batch])],
+                    **generate_settings(self.vlm, [requests[position] for position in batch], config),
                 )
-            return self.vlm.tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+            return decode(self.vlm, output[:, width:], config)
 
         texts: list[str | None] = [None] * len(requests)
-        for batch in plan_padded_batches(lengths, self.engine.max_prefilled_tokens // beams):
+        budget = self.engine.max_prefilled_tokens // beams
+        for batch in plan_padded_batches(lengths, budget, padded=not reads_tokens(config)):
             for position, text in zip(batch, run_or_halve(answer, batch), strict=True):
                 texts[position] = text
         return texts

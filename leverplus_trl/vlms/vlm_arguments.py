@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ..fields import check_fields
+from .generation_arguments import GenerationArguments
 
 
 PROMPT_FORMATS = ("auto", "chat", "plain")
@@ -27,7 +28,7 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 @dataclass
-class VLMArguments:
+class VLMArguments(GenerationArguments):
     """
     The frozen model that scores and answers.
 
@@ -65,6 +66,8 @@ class VLMArguments:
             as `max_batch_tokens` is.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Whether code that comes with the model may run.
+        kwargs:
+            Those of [`GenerationArguments`], which say how answers are decoded.
     """
 
     vlm: str = field(metadata={"help": "Hub id or folder of the VLM (or of a causal LM, for tasks without images)."})
@@ -99,6 +102,7 @@ class VLMArguments:
 
     def __post_init__(self):
         check_fields(self)
+        super().__post_init__()
         try:
             # YAML makes a date of it.
             self.prompt_date = datetime.strptime(str(self.prompt_date), "%Y-%m-%d").date().isoformat()

@@ -157,6 +157,10 @@ def test_another_recipe_is_refused_and_nothing_is_mixed(data_files, searched, mo
     monkeypatch.setattr(stage, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     with pytest.raises(ValueError, match=r"another recipe \(beam_size: 2 there, 3 here\)"):
         stage.main(*beam_arguments(data_files, searched, beam_size=3))
+    with pytest.raises(ValueError, match=r"another recipe \(repetition_penalty: 1.0 there, 1.2 here\)"):
+        stage.main(*beam_arguments(data_files, searched, repetition_penalty=1.2))
+    with pytest.raises(ValueError, match=r"another recipe \(generation_config: 'recipe' there, 'model' here;"):
+        stage.main(*beam_arguments(data_files, searched, generation_config="model"))
 
 
 def test_a_dry_run_counts_and_touches_nothing(data_files, tmp_path, monkeypatch, capsys, caplog):

@@ -35,11 +35,12 @@ from small_world import VLM, beam_arguments, write_examples
 
 import leverplus_trl.rollouts.rollout_generation as rollout_generation
 import leverplus_trl.scripts.rollouts as stage
+from leverplus_trl.fields import keys_of
 from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.provenance import model_revision
 from leverplus_trl.retrieval import embed_examples
 from leverplus_trl.rollouts import compute_rewards
-from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
+from leverplus_trl.rollouts.rollout_arguments import RolloutArguments, RolloutVLMArguments
 from leverplus_trl.schema import ROLLOUTS
 from leverplus_trl.scripts import beams as beams_stage
 from leverplus_trl.scripts.stage_arguments import ShardedStageArguments
@@ -47,7 +48,7 @@ from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel,
 from leverplus_trl.selectors.encoder_lora import copy_encoder
 from leverplus_trl.tables import table_provenance, write_tables
 from leverplus_trl.tasks import DataArguments, TaskArguments
-from leverplus_trl.vlms import BaseVLM, VLMArguments, load_vlm
+from leverplus_trl.vlms import BaseVLM, load_vlm
 
 
 CLIP = str(WORLD / "clip")
@@ -95,7 +96,7 @@ class Setting:
             ShardedStageArguments: {"stage": "rollouts", "num_threads": 1},
             DataArguments: {"dataset": "parquet", "data_files": self.files, "pool_split": "pool"},
             TaskArguments: {"task": "vqa", "metric": "exact_match", "max_new_tokens": 4},
-            VLMArguments: {"vlm": VLM, "max_batch_tokens": 1024},
+            RolloutVLMArguments: {"vlm": VLM, "max_batch_tokens": 1024},
             RolloutArguments: {
                 "output_dir": str(output_dir),
                 "beams": str(self.beams),
@@ -108,10 +109,11 @@ class Setting:
             },
             HubArguments: {},
         }
-        unknown = set(changes) - {name for kind in defaults for name in kind.__dataclass_fields__}
+        names = {kind: {one.name for one in keys_of(kind)} for kind in defaults}
+        unknown = set(changes) - {name for own in names.values() for name in own}
         assert not unknown, unknown
         return tuple(
-            kind(**{**values, **{name: value for name, value in changes.items() if name in kind.__dataclass_fields__}})
+            kind(**{**values, **{name: value for name, value in changes.items() if name in names[kind]}})
             for kind, values in defaults.items()
         )
 

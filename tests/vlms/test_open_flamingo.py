@@ -177,6 +177,25 @@ def test_generation_is_that_of_the_package(kind, num_beams):
     assert len(set(found)) > 1  # prompts have different answers
 
 
+@pytest.mark.parametrize("kind", ["mosaic_mpt", "opt"])
+@pytest.mark.parametrize("settings", [{"repetition_penalty": 1.3}, {"no_repeat_ngram_size": 1, "num_beams": 3}])
+def test_answers_depend_on_their_own_prompts_alone(kind, settings):
+    vlm = make_vlm(kind)
+    requests = ragged_requests(8)
+    vlm.model.generation_config.update(suppress_tokens=list(range(200)), num_beams=2)  # as a file may say
+    vlm.pad_token_id = vlm.model.config.eoc_token_id
+    config = GenerationConfig(max_new_tokens=6, do_sample=False, **settings)
+    found = vlm.generate(requests, config)
+    assert found == [vlm.generate([request], config)[0] for request in requests] != vlm.generate(requests)
+    for request, text in zip(requests, found, strict=True):
+        inputs = stock_inputs(vlm, request, with_answer=False)
+        tokens = {"pad_token_id": vlm.pad_token_id, "suppress_tokens": [vlm.model.config.media_token_id]}
+        output = vlm.model.flamingo.generate(**inputs, max_new_tokens=6, do_sample=False, **settings, **tokens)
+        assert text == vlm.tokenizer.decode(output[0, inputs["lang_x"].shape[1] :], skip_special_tokens=True)
+    drawn = GenerationConfig(max_new_tokens=6, do_sample=True, top_k=0)
+    assert vlm.generate(requests, drawn) == [vlm.generate([request], drawn)[0] for request in requests]
+
+
 def test_no_image_is_generated():
     vlm = make_vlm()
     media = vlm.model.config.media_token_id

@@ -1,0 +1,206 @@
+# Copyright 2026 The leverplus_trl team.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How answers are decoded: as the recipe says, and each by its own prompt alone, whatever else is in the batch."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import PartialState
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers.generation.configuration_utils import GenerationMode
+
+from .finite import FiniteLogits
+from .generation_arguments import GenerationArguments
+from .requests import Request
+from .vlm_arguments import VLMArguments
+
+
+if TYPE_CHECKING:
+    from .base_vlm import BaseVLM
+
+
+logger = logging.getLogger(__name__)
+
+#: Settings that choose a token by its logits alone, or rank whole answers, with the values that change nothing.
+OF_LOGITS = {"do_sample": False, "num_beams": 1, "length_penalty": 1.0, "early_stopping": False, "temperature": 1.0}
+OF_LOGITS |= {"top_k": 0, "top_p": 1.0, "min_p": None, "top_h": None, "typical_p": 1.0, "epsilon_cutoff": 0.0}
+OF_LOGITS |= {"eta_cutoff": 0.0, "suppress_tokens": None, "remove_invalid_values": False, "renormalize_logits": False}
+#: Settings that look at the tokens that are there, or count them.
+OF_TOKENS = {"repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+OF_TOKENS |= {"encoder_no_repeat_ngram_size": 0, "bad_words_ids": None, "sequence_bias": None, "min_length": 0}
+OF_TOKENS |= {"min_new_tokens": None, "begin_suppress_tokens": None, "forced_bos_token_id": None}
+OF_TOKENS |= {"forced_eos_token_id": None, "exponential_decay_length_penalty": None}
+NEUTRAL = OF_LOGITS | OF_TOKENS
+#: Settings of nothing but draws, and of nothing but beams.
+OF_DRAWS = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+OF_BEAMS = ("length_penalty", "early_stopping")
+#: Settings that do not decide what an answer is, or that a VLM and the recipe know better: tokens by their ids, how
+#: long an answer may be, what is returned, and how a model runs.
+OTHERS = {"max_length", "max_new_tokens", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}
+OTHERS |= {"output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"}
+OTHERS |= {"use_cache", "cache_implementation", "cache_config", "max_cache_len", "compile_config", "disable_compile"}
+OTHERS |= {"low_memory", "prefill_chunk_size", "continuous_batching_config", "is_assistant", "transformers_version"}
+OTHERS |= {"_from_model_config", "num_assistant_tokens", "num_assistant_tokens_schedule", "speculation_type"}
+OTHERS |= {"assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind", "max_matching_ngram_size"}
+OTHERS |= {"assistant_ensemble_weight"}
+MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.BEAM_SEARCH)
+
+
+def settings_of(config: GenerationConfig) -> dict[str, Any]:
+    """What a model's file says of decoding, other than greedily and without penalties."""
+    neutral = NEUTRAL | {"num_return_sequences": 1, "num_beam_groups": 1, "diversity_penalty": 0.0}
+    names = GenerationConfig().to_dict().keys() - OTHERS  # others than these mean nothing to `generate`
+    found = {name: value for name, value in config.to_dict().items() if name in names and value is not None}
+    return {name: value for name, value in found.items() if name not in neutral or value != neutral[name]}
+
+
+def model_settings(args: VLMArguments) -> dict[str, Any]:
+    """[`settings_of`] the file of a model that is not loaded."""
+    try:
+        config = GenerationConfig.from_pretrained(args.vlm, revision=args.vlm_revision)
+    except OSError:  # there is no such file
+        return {}
+    return json.loads(json.dumps(settings_of(config), default=str))
+
+
+def make_config(args: GenerationArguments, model: PreTrainedModel, max_new_tokens: int) -> GenerationConfig:
+    """
+    The settings of `generate`, with nothing left for the model to fill in.
+
+    Args:
+        args ([`GenerationArguments`]):
+            The recipe's decoding.
+        model (`PreTrainedModel`):
+            The model, whose own settings are followed only if the recipe says so.
+        max_new_tokens (`int`):
+            Longest answer.
+
+    Raises:
+        `ValueError`: the model's settings are to be followed, and can't be.
+    """
+    if args.generation_config == "model":
+        settings = settings_of(model.generation_config)
+        unknown = sorted(settings.keys() - NEUTRAL.keys())
+        if unknown:
+            raise ValueError(
+                f"generation_config is 'model', and the model's file sets {unknown[0]} to {settings[unknown[0]]!r}, "
+                "which can't be followed. Set `generation_config: recipe`, and what is wanted in the recipe."
+            )
+    else:
+        names = ("num_beams", "length_penalty", "repetition_penalty", "do_sample", "temperature", "top_p")
+        settings = {"top_k": 0} | {name: getattr(args, name) for name in names}
+    drop = () if settings.get("do_sample") else OF_DRAWS
+    drop += () if settings.get("num_beams", 1) > 1 else OF_BEAMS
+    settings = {name: value for name, value in settings.items() if name not in drop}
+    return GenerationConfig(**{"do_sample": False, "num_beams": 1} | settings, max_new_tokens=max_new_tokens)
+
+
+def report_ignored(args: VLMArguments, model: PreTrainedModel) -> None:
+    """Says which settings of the model's file are not followed; nothing if it has none."""
+    settings = settings_of(model.generation_config)
+    if args.generation_config == "recipe":
+        settings = {name: value for name, value in settings.items() if getattr(args, name, None) != value}
+        if settings and PartialState().is_main_process:
+            logger.warning(
+                "The generation_config of %r sets %s. Answers are decoded as the recipe says instead; to follow the "
+                "model, set `generation_config: model`.",
+                args.vlm,
+                ", ".join(f"{name} to {value!r}" for name, value in settings.items()),
+            )
+
+
+def check_config(config: GenerationConfig) -> None:
+    """Raises `ValueError` for settings of `generate` that give no single text a prompt, or another in each batch."""
+    if config.max_new_tokens is None or (config.num_return_sequences or 1) > 1:
+        raise ValueError(
+            f"generation_config has max_new_tokens {config.max_new_tokens} and num_return_sequences "
+            f"{config.num_return_sequences}; expected a number of new tokens, and one text for each prompt."
+        )
+    mode = config.get_generation_mode()
+    if mode not in MODES:
+        raise ValueError(
+            f"generation_config asks for {mode.value.replace('_', ' ')}; expected "
+            f"{', '.join(one.value.replace('_', ' ') for one in MODES)}."
+        )
+
+
+def reads_tokens(config: GenerationConfig) -> bool:
+    """Whether something looks at the tokens of a prompt, or counts them: then padding must not stand among them."""
+    allowed = OTHERS | OF_LOGITS.keys() | {"num_return_sequences"}
+    found = {name: value for name, value in config.to_dict().items() if name not in allowed}
+    return any(value is not None and value != OF_TOKENS.get(name) for name, value in found.items())
+
+
+@contextmanager
+def own_settings(model: PreTrainedModel) -> Iterator[None]:
+    """In here `generate` takes nothing from the model's file, with which it would fill what a config leaves open."""
+    before, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = before
+
+
+class GumbelNoise(LogitsProcessor):
+    """
+    Adds noise to logits, of which the largest sum is a draw from their softmax (the Gumbel-max trick).
+
+    Args:
+        seeds (`Sequence[int]`):
+            Of each row, which has a generator of its own.
+    """
+
+    def __init__(self, seeds: Sequence[int]):
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        size = scores.shape[-1]
+        rows = [torch.empty(size).exponential_(generator=generator) for generator in self.generators]  # [V] each
+        return scores - torch.stack(rows).log().to(scores.device)
+
+
+def generate_settings(vlm: "BaseVLM", requests: Sequence[Request], config: GenerationConfig) -> dict[str, Any]:
+    """What `generate` is told of a batch of prompts, beside its inputs."""
+    settings = {"generation_config": config, "logits_processor": [FiniteLogits(vlm, requests)]}
+    if config.do_sample:
+        noise = GumbelNoise([_seed(vlm, request) for request in requests])
+
+        def draw(model, input_ids, logits_processor, stopping_criteria, generation_config, **inputs):
+            generation_config.do_sample = False  # the best of noisy logits is the draw
+            processors = LogitsProcessorList([*logits_processor, noise])
+            return model._sample(input_ids, processors, stopping_criteria, generation_config, **inputs)
+
+        settings["custom_generate"] = draw
+    return settings
+
+
+def _seed(vlm: "BaseVLM", request: Request) -> int:
+    key = json.dumps([vlm.args.generation_seed, vlm.contents.prompt(request)])
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1  # below 2**63
+
+
+def decode(vlm: "BaseVLM", new_ids: torch.Tensor, config: GenerationConfig) -> list[str]:
+    """Texts of new tokens `(B, N)`, each up to its end; padding follows, which may be a token of texts."""
+    ends = {*config.eos_token_id} if isinstance(config.eos_token_id, list) else {config.eos_token_id}
+    rows = []
+    for row in new_ids.tolist():
+        length = next((place for place, token in enumerate(row, 1) if token in ends), len(row))
+        rows.append(row[:length])
+    return vlm.tokenizer.batch_decode(rows, skip_special_tokens=True)
