@@ -55,9 +55,27 @@ class _Terminal(logging.StreamHandler):
 _TERMINAL = _Terminal()
 
 
-def set_up_first_log() -> None:
-    """Before anything heavy is imported: what libraries say while they are imported is not for the terminal."""
-    logging.getLogger().addHandler(_TERMINAL)  # once, however often
+class _ToRoot(logging.Handler):
+    """Hands records on to the handlers of the root logger."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logging.getLogger().callHandlers(record)
+
+
+class _Logger(logging.Logger):
+    """A logger whose library can't write to the terminal past the root logger; deepspeed and transformers would."""
+
+    def addHandler(self, handler: logging.Handler) -> None:
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
+            self.propagate, handler = False, _ToRoot()
+        super().addHandler(handler)
+
+
+def keep_libraries_quiet() -> None:
+    """Before anything heavy is imported: what libraries say, also while they are imported, is for the logs."""
+    logging.getLogger().addHandler(_TERMINAL)
+    logging.setLoggerClass(_Logger)
+    logging.captureWarnings(True)
 
 
 def set_up_log(is_main: bool, rank: int = 0, quiet: bool = False, verbose: bool = False) -> None:
@@ -74,23 +92,13 @@ def set_up_log(is_main: bool, rank: int = 0, quiet: bool = False, verbose: bool 
         verbose (`bool`, *optional*, defaults to `False`):
             Whether the warnings of other libraries are told, too.
     """
-    set_up_first_log()
+    logging.getLogger().addHandler(_TERMINAL)  # once, however often
     level = logging.INFO if is_main else logging.ERROR
     _TERMINAL.quiet, _TERMINAL.verbose = quiet, verbose and is_main
     _TERMINAL.setFormatter(logging.Formatter("%(message)s" if is_main else f"[rank {rank}] %(message)s"))
     logging.getLogger(OWN).setLevel(level)
     for name in OF_ONE_PROCESS:
         logging.getLogger(name).setLevel(min(level, logging.WARNING))
-    for name in [name for name in logging.root.manager.loggerDict if not name.startswith(OWN)]:
-        _leave_to_root(logging.getLogger(name))
-
-
-def _leave_to_root(logger: logging.Logger) -> None:
-    """Some libraries write to the terminal themselves."""
-    for handler in list(logger.handlers):
-        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            logger.removeHandler(handler)
-            logger.propagate = True
 
 
 def has_bars() -> bool:

@@ -34,7 +34,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .activity import activity_of
-from .log import set_up_first_log
+from .log import keep_libraries_quiet
 from .recipe import UsageError
 
 
@@ -63,8 +63,7 @@ def run_stage_here(stage: str, words: Sequence[str]) -> int:
 
     outputs: list[str] = []
     signal.signal(signal.SIGINT, _interrupt_once)
-    set_up_first_log()
-    logging.captureWarnings(True)
+    keep_libraries_quiet()
     status = guarded(work, "--traceback" in words, outputs)
     if status and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         # Others of the launch may wait for this process in vain, and its destructors for them.

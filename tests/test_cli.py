@@ -283,6 +283,21 @@ def test_other_libraries_speak_when_asked(capsys):
     set_up_log(True)
 
 
+def test_a_library_that_writes_to_the_terminal_itself_is_quiet_too(script):
+    (script / "script.py").write_text(
+        "import logging, sys, warnings\n"
+        "logger = logging.getLogger('loud')\n"
+        "logger.propagate = False\n"
+        "logger.addHandler(logging.StreamHandler(sys.stdout))\n"
+        "logger.warning('loud news')\n"
+        "logging.getLogger('other').warning('other news')\n"
+        "warnings.warn('old')\n"
+    )
+    command = [sys.executable, "-m", "leverplus_trl.cli", "prepare", "--config", str(script / "r.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_environment_variables_of_a_recipe_reach_the_stage(script):
     (script / "script.py").write_text("import os\nprint(os.environ['OF_THE_RECIPE'])\n")
     (script / "r.yaml").write_text(f"stage: prepare\nscript: {script / 'script.py'}\nenv: {{OF_THE_RECIPE: yes}}\n")
