@@ -15,6 +15,7 @@
 import importlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -314,7 +315,7 @@ def halve(folder):
     state = PartialState()
     sys.stderr = open(folder / f"stderr-{state.process_index}", "w", buffering=1)  # noqa: SIM115
     set_up_log(state.is_main_process, state.process_index)
-    RunFolder(str(folder / "run"), "beams", {})
+    held = RunFolder(str(folder / "run"), "beams", {})  # a run without a result takes its log with it
     logging.getLogger("leverplus_trl.scripts.beams").info("news")
     logging.getLogger("leverplus_trl.vlms.base_vlm").warning("alike everywhere")
     logging.getLogger("another_library").warning("of another library")
@@ -326,6 +327,9 @@ def halve(folder):
 
     if not state.is_main_process:
         run_or_halve(run, [1, 2])
+    state.wait_for_everyone()
+    if state.is_main_process:
+        shutil.copy(held.path / "run.log", folder / "run.log")
 
 
 def test_a_process_that_runs_out_of_memory_says_so_with_its_rank_and_the_rest_is_said_once(tmp_path):
@@ -333,7 +337,7 @@ def test_a_process_that_runs_out_of_memory_says_so_with_its_rank_and_the_rest_is
     main, other = ((tmp_path / f"stderr-{rank}").read_text().splitlines() for rank in range(2))
     assert main == ["news", "alike everywhere"]  # another library speaks in the log alone
     assert len(other) == 1 and other[0].startswith("[rank 1] Out of memory with")
-    log = (tmp_path / "run" / "run.log").read_text().splitlines()
+    log = (tmp_path / "run.log").read_text().splitlines()
     assert len(log) == 4 and sum("alike everywhere" in line for line in log) == 1
     (said,) = [line for line in log if "[rank 1]" in line]
     assert "WARNING leverplus_trl.vlms.out_of_memory: [rank 1] Out of memory with" in said
