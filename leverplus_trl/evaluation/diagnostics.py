@@ -30,7 +30,7 @@ from datasets import Dataset
 
 from ..selectors.collapse import entropy, most_common_share
 from .gate import gate
-from .leakage import KINDS, LEAKED, NEAR_DUPLICATE, SAME_IMAGE, find_leaks, plain_text, select_by_id
+from .leakage import KINDS, LEAKED, NEAR_DUPLICATE, RATES, SAME_IMAGE, find_leaks, plain_text, select_by_id
 from .methods import ZERO_SHOT, method_label, method_rank, method_scope
 from .runs import Run, RunKey, Runs, by_method
 from .significance import paired_p_value
@@ -84,6 +84,8 @@ def diagnose(
           average over their seeds; `same` if their seeds select the same, whichever selects what.
         - `order`: how answers change when the same demonstrations are shuffled.
         - `leaks`: the first pairs whose images are the same or nearly so, or that are the same in all.
+        - `leak_verdict`: a sentence on how many queries were shown such a pair, and, where there are images, one on
+          how reliable the search is; null without the audit.
         - `warnings`: sentences about what makes the numbers doubtful.
     """
     answers = leaks = None
@@ -114,6 +116,7 @@ def diagnose(
         "overlaps": _overlaps(runs),
         "order": [_order(key, probe, runs[key], settings) for key, probe in (order_probes or {}).items()],
         "leaks": _listed(leaks or {}),
+        "leak_verdict": None if leaks is None else _leak_verdict(leaks, zero_shot, pool, queries),
     }
     return found | {"warnings": _warnings(found, rows, leaks or {})}
 
@@ -222,6 +225,24 @@ def _listed(leaks: Mapping[tuple[str, str], tuple[str, ...]]) -> list[dict[str, 
         {"query_id": query_id, "demonstration_id": one, "kind": worst_first[rank]}
         for rank, query_id, one in sorted(listed)[:NUM_LEAKS_LISTED]
     ]
+
+
+def _leak_verdict(leaks: Mapping, zero_shot: Run, pool: Dataset, queries: Dataset) -> str:
+    counts = {
+        kind: len({query_id for (query_id, _), kinds in leaks.items() if kind in kinds})
+        for kind in (LEAKED, SAME_IMAGE, NEAR_DUPLICATE)
+    }
+    said = (
+        f"Leaks: of {len(zero_shot.accuracies):,} queries, {counts[LEAKED]:,} were shown the same question about the "
+        f"same or nearly the same image (or about none), {counts[SAME_IMAGE]:,} the same image, and "
+        f"{counts[NEAR_DUPLICATE]:,} nearly the same image."
+    )
+    return f"{said} {RATES}" if _has_images(pool) and _has_images(queries) else said
+
+
+def _has_images(examples: Dataset) -> bool:
+    batches = examples.select_columns(["image"]).with_format("arrow").iter(batch_size=1000)
+    return any(batch["image"].null_count < len(batch) for batch in batches)
 
 
 def _warnings(found: Mapping, rows: Sequence[Mapping], leaks: Mapping) -> list[str]:

@@ -17,45 +17,40 @@ Do the demonstrations give the query away? An audit of what was chosen, and of w
 
 Of each query and each demonstration that any method chose for it four things are asked:
 - `same_image`: are the stored images equal, byte by byte (see `tasks.images.image_key`)?
-- `near_duplicate_image`: do the images look the same, though they are stored differently (scaled, compressed again)?
-  Their 8 x 8 colour thumbnails may differ by `MAX_DISTANCE` of 255 on average and must correlate by
-  `MIN_CORRELATION`. Cropped, mirrored and very small copies are not found.
+- `near_duplicate_image`: is one a copy of the other that is stored differently (see `retrieval.near_duplicates`)?
 - `same_question`: are the questions (with `context` and `choices`) equal, but for case, punctuation and spaces?
 - `leaked`: both, the same or nearly the same image (or none on either side) and the same question. One of the two
   alone is ordinary in many datasets: people ask "what colour is it?" of thousands of images.
 """
 
-import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
-from PIL import Image
 
+from ..retrieval.near_duplicates import MEASURED, ImageSignatures, image_signatures, near_duplicates
 from ..tasks.images import decode_image, image_key, undecoded
 
 
 SAME_IMAGE, NEAR_DUPLICATE, SAME_QUESTION = "same_image", "near_duplicate_image", "same_question"
 LEAKED = "leaked"
 KINDS = (SAME_IMAGE, NEAR_DUPLICATE, SAME_QUESTION, LEAKED)
-THUMBNAIL = 8
-MAX_DISTANCE = 8.0
-MIN_CORRELATION = 0.985
-#: Standard deviation of a thumbnail that shows nothing whose shape could be compared.
-FLAT = 2.0
-CHUNK = 20_000  # pairs in memory at once
+#: How far the audit can be trusted.
+RATES = f"The search for nearly the same images {MEASURED}."
 
 Pair = tuple[str, str]  # query id, demonstration id
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What an example is compared by."""
+class _Examples:
+    """What examples are compared by."""
 
-    key: str | None
-    thumbnail: np.ndarray  # [192], colours; all nan without an image
-    question: str
+    questions: Mapping[str, str]  # id -> what is asked
+    keys: Mapping[str, str | None]  # id -> key of the image
+    positions: Mapping[str, int]  # key -> row of the signatures
+    signatures: ImageSignatures
 
 
 def find_leaks(pairs: Iterable[Pair], queries: Dataset, pool: Dataset) -> dict[Pair, tuple[str, ...]]:
@@ -77,39 +72,46 @@ def find_leaks(pairs: Iterable[Pair], queries: Dataset, pool: Dataset) -> dict[P
         `ValueError`: an id that none of the examples has.
     """
     pairs = sorted(set(pairs))
-    if not pairs:
-        return {}
-    asked = _looks(sorted({query_id for query_id, _ in pairs}), queries, "queries")
-    shown = _looks(sorted({demonstration_id for _, demonstration_id in pairs}), pool, "pool")
-    alike = np.concatenate(
-        [
-            _alike(
-                np.stack([asked[query_id].thumbnail for query_id, _ in pairs[start : start + CHUNK]]),
-                np.stack([shown[demonstration_id].thumbnail for _, demonstration_id in pairs[start : start + CHUNK]]),
-            )
-            for start in range(0, len(pairs), CHUNK)
-        ]
-    )
+    asked = _examples(sorted({query_id for query_id, _ in pairs}), queries, "queries")
+    shown = _examples(sorted({demonstration_id for _, demonstration_id in pairs}), pool, "pool")
+    similar = _similar_images(pairs, asked, shown)
     found = {}
-    for pair, similar in zip(pairs, alike.tolist(), strict=True):
-        query, demonstration = asked[pair[0]], shown[pair[1]]
-        same_image = query.key is not None and query.key == demonstration.key
-        no_images = query.key is None and demonstration.key is None
-        same_question = query.question == demonstration.question
+    for query_id, demonstration_id in pairs:
+        keys = asked.keys[query_id], shown.keys[demonstration_id]
+        same_question = asked.questions[query_id] == shown.questions[demonstration_id]
         said = {
-            SAME_IMAGE: same_image,
-            NEAR_DUPLICATE: similar and not same_image,
+            SAME_IMAGE: keys[0] is not None and keys[0] == keys[1],
+            NEAR_DUPLICATE: keys in similar,
             SAME_QUESTION: same_question,
-            LEAKED: same_question and (same_image or similar or no_images),
+            LEAKED: same_question and (keys[0] == keys[1] or keys in similar),
         }
         if any(said.values()):
-            found[pair] = tuple(kind for kind in KINDS if said[kind])
+            found[query_id, demonstration_id] = tuple(kind for kind in KINDS if said[kind])
     return found
 
 
+def _similar_images(pairs: Sequence[Pair], asked: _Examples, shown: _Examples) -> set[tuple[str, str]]:
+    """The keys of different images that look the same, of the query and of the demonstration."""
+    compared = {
+        (asked.positions[mine], shown.positions[other]): (mine, other)
+        for mine, other in {(asked.keys[query_id], shown.keys[one]) for query_id, one in pairs}
+        if mine is not None and other is not None and mine != other
+    }
+    rows = np.array(list(compared), dtype=np.int64).reshape(-1, 2)
+    found = near_duplicates(asked.signatures, shown.signatures, rows)
+    return {compared[row, other] for row, other in found.tolist()}
+
+
 def plain_text(text: str) -> str:
-    """A text without case, punctuation and extra spaces; one of punctuation alone stays as it is."""
-    return " ".join(re.sub(r"[\W_]+", " ", text.casefold()).split()) or text.strip()
+    """A text in NFC without case, punctuation and extra spaces; one of punctuation alone stays as it is."""
+    text = unicodedata.normalize("NFC", text)
+    # Marks are the vowels of Hindi and Thai, and no letters to `str.isalnum`.
+    plain = "".join(letter if letter.isalnum() or _is_mark(letter) else " " for letter in text.casefold())
+    return " ".join(plain.split()) or text.strip()
+
+
+def _is_mark(letter: str) -> bool:
+    return unicodedata.category(letter).startswith("M")
 
 
 def select_by_id(examples: Dataset, identifiers: Sequence[str], name: str) -> Dataset:
@@ -129,35 +131,19 @@ def select_by_id(examples: Dataset, identifiers: Sequence[str], name: str) -> Da
     return undecoded(examples).select([row_of[identifier] for identifier in identifiers])
 
 
-def _looks(identifiers: Sequence[str], examples: Dataset, name: str) -> dict[str, _Look]:
-    looks = {}
-    thumbnails: dict[str, np.ndarray] = {}  # many questions may be asked of one image
-    for example in select_by_id(examples, identifiers, name):
-        key, thumbnail = None, np.full(THUMBNAIL * THUMBNAIL * 3, np.nan, dtype=np.float32)
-        if example["image"] is not None:
-            key = image_key(example["image"])
-            if key not in thumbnails:
-                thumbnails[key] = _thumbnail(decode_image(example["image"]))
-            thumbnail = thumbnails[key]
-        looks[example["id"]] = _Look(key, thumbnail, _question(example))
-    return looks
+def _examples(identifiers: Sequence[str], examples: Dataset, name: str) -> _Examples:
+    chosen = select_by_id(examples, identifiers, name)
+    questions, keys, positions, rows = {}, {}, {}, []  # many questions may be asked of one image
+    for row, example in enumerate(chosen):
+        questions[example["id"]] = _question(example)
+        key = keys[example["id"]] = None if example["image"] is None else image_key(example["image"])
+        if key is not None and key not in positions:
+            positions[key] = len(rows)
+            rows.append(row)
+    signatures = image_signatures(decode_image(chosen[row]["image"]) for row in rows)
+    return _Examples(questions, keys, positions, signatures)
 
 
 def _question(example: Mapping) -> str:
     """The whole of what is asked: "Which is solid?" is another question with other options."""
     return plain_text(" ".join([example["question"], example.get("context") or "", *(example.get("choices") or ())]))
-
-
-def _thumbnail(image: Image.Image) -> np.ndarray:
-    small = image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32).ravel()  # [192]
-
-
-def _alike(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Which of the pairs `[P, 192]` look the same, `[P]`; where one has no image, all comparisons are false."""
-    close = np.abs(left - right).mean(1) <= MAX_DISTANCE  # [P]
-    left, right = left - left.mean(1, keepdims=True), right - right.mean(1, keepdims=True)  # [P, 192]
-    spreads = left.std(1), right.std(1)  # [P] each
-    correlation = (left * right).mean(1) / np.maximum(spreads[0] * spreads[1], 1e-6)  # [P]
-    flat = (spreads[0] < FLAT) & (spreads[1] < FLAT)
-    return close & (flat | (correlation >= MIN_CORRELATION))

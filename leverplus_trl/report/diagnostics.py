@@ -62,6 +62,8 @@ def diagnostics_section(evaluations: Sequence[Evaluation]) -> Section | None:
         tables += [_overlaps(one, found["overlaps"])] if found["overlaps"] else []
         tables += [_leaks(one, found["leaks"])] if found["leaks"] else []
     notes = _notes(metric_of(measured[0].results))  # one metric for all
+    verdicts = ((one, one.results["diagnostics"].get("leak_verdict")) for one in measured)
+    notes += [one.named(verdict) for one, verdict in verdicts if verdict]
     return Section("Diagnostics", "diagnostics", tables=tables, notes=notes, warnings=warnings)
 
 

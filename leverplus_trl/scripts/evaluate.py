@@ -280,6 +280,8 @@ def write_summary(
     write_results(results, run.path / LAST_FILE)
     for warning in results["diagnostics"]["warnings"]:
         logger.warning("%s", warning)
+    if results["diagnostics"]["leak_verdict"]:
+        logger.info("%s", results["diagnostics"]["leak_verdict"])
     shutil.rmtree(run.units, ignore_errors=True)
     say_results(results)
     logger.info("Results are in %s.", run.path / LAST_FILE)

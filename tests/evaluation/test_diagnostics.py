@@ -17,9 +17,11 @@ import io
 import pytest
 from evaluation.made_evaluations import ABOUT, answers, examples, picture, table
 from PIL import Image
+from retrieval.reference_pictures import chart, encoded, page, resized
 
 from leverplus_trl.evaluation.evaluation import summarize
 from leverplus_trl.evaluation.leakage import find_leaks, plain_text
+from leverplus_trl.retrieval.near_duplicates import MEASURED
 
 
 QUERIES = ("q0", "q1", "q2", "q3")
@@ -153,6 +155,11 @@ def test_a_leaked_test_set_is_found():
         ("q1", "b", "same_image"),
     ]
     assert any(said.startswith("2 queries") and "the test set is known" in said for said in found["warnings"])
+    assert found["leak_verdict"] == (
+        "Leaks: of 4 queries, 2 were shown the same question about the same or nearly the same image (or about none), "
+        f"2 the same image, and 1 nearly the same image. The search for nearly the same images {MEASURED}."
+    )
+    assert diagnose(alone(0, 0, 0, 0), chose("selector", selections))["leak_verdict"] is None
 
 
 def test_a_clean_test_set_is_not_accused():
@@ -161,6 +168,20 @@ def test_a_clean_test_set_is_not_accused():
     found = diagnose(alone(0, 0, 0, 0), chose("selector", [["a"], ["b"], ["c"], ["a"]]), queries=queries, pool=pool)
     assert found["leaks"] == [] and not any("queries were shown" in said for said in found["warnings"])
     assert row(found, "selector")["same_question"] == 0.0
+    assert found["leak_verdict"].startswith("Leaks: of 4 queries, 0 were shown the same question")
+    assert str(MEASURED) in found["leak_verdict"]
+
+
+def test_copies_of_charts_are_found_and_pages_with_other_words_are_not():
+    numbers = range(0, 24, 4)
+    pictures = [make(number) for make in (chart, page) for number in numbers]
+    queries = examples([{"id": f"q{n}", "image": one, "question": "What?"} for n, one in enumerate(pictures)])
+    copies = [resized(encoded(one, "JPEG", quality=90), 0.75) for one in pictures]
+    pool = examples([{"id": f"p{n}", "image": one, "question": "what"} for n, one in enumerate(copies)])
+    found = find_leaks([(f"q{n}", f"p{m}") for n in range(12) for m in range(12)], queries, pool)
+    known = {pair for pair, kinds in found.items() if "leaked" in kinds}
+    assert known == {(f"q{n}", f"p{n}") for n in range(12)}
+    assert all("near_duplicate_image" in found[pair] and "same_image" not in found[pair] for pair in known)
 
 
 def test_texts_without_images_leak_by_what_they_ask():
@@ -173,6 +194,10 @@ def test_texts_without_images_leak_by_what_they_ask():
         for one, choices in zip(("q", "a"), options, strict=True)
     )
     assert find_leaks([("q", "a")], asked, shown) == {}
+    selections = [["a"], ["a"], ["b"], ["a"]]
+    asked = examples([{"id": one} for one in QUERIES])
+    verdict = diagnose(alone(0, 0, 0, 0), chose("selector", selections), queries=asked, pool=pool)["leak_verdict"]
+    assert verdict.startswith("Leaks: of 4 queries, 0") and "search for nearly the same images" not in verdict
 
 
 def test_flat_images_of_other_colours_are_different():
@@ -214,3 +239,5 @@ def test_shuffled_demonstrations_show_what_order_does():
 def test_texts_are_compared_without_case_and_punctuation():
     assert plain_text("  What's THIS?\n") == plain_text("what s this") == "what s this"
     assert plain_text("?!") == "?!" and plain_text("Ünïcode_x") == "ünïcode x"
+    assert plain_text("cafe\u0301?") == plain_text("caf\u00e9")
+    assert plain_text("\u0915\u0940") != plain_text("\u0915\u093e")  # Hindi "of", for two genders

@@ -138,6 +138,7 @@ def diagnosed(predictions, queries, pool):
 def test_diagnostics_are_shown_with_their_warnings(diagnosed):
     section = diagnostics_section([diagnosed])
     assert any("selector has collapsed" in text for text in section.warnings)
+    assert section.notes[-1] == diagnosed.results["diagnostics"]["leak_verdict"] and "Leaks: of" in section.notes[-1]
     assert [table.caption for table in section.tables[:2]] == ["What is selected.", "What that does to the answers."]
     rows: dict[tuple, dict] = {}
     for table in section.tables[:2]:
