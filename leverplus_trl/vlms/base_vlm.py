@@ -233,8 +233,8 @@ class BaseVLM(ABC):
 
         With shared prefixes, if that gives the numbers of whole prompts. Else one by one: put together of segments
         that are tokenised, and whose images are preprocessed, once, if these add up to the whole prompts' inputs; if
-        they don't, each processed whole, which is right for any model. What is left undone is said once. A single
-        prompt whose segments do not add up, where those of others do, is processed whole later on.
+        they don't, each processed whole, which is right for any model. What is left undone is said once. Where segments
+        add up for some examples, each prompt is checked, and processed whole if its own don't.
         """
         if self.runner is not None:
             return self.runner
@@ -330,8 +330,7 @@ class BaseVLM(ABC):
 
     # ------------------------------------------------------------------ what a family says of itself
     def report_whole_prompts(self) -> None:
-        """Says how many prompts of a launch were processed whole where others were not, and which; nothing if none
-        was. Every process calls this at the end."""
+        """Says how many prompts of a launch were processed whole, and which; all processes call this at the end."""
         found = sum(gather_object([self.whole_prompts]), start=WholePrompts())
         if found.num_whole and PartialState().is_main_process:
             logger.warning("%s", found)
