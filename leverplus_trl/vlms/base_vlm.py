@@ -233,7 +233,7 @@ class BaseVLM(ABC):
 
         With shared prefixes, if that gives the numbers of whole prompts. Else one by one: put together of segments
         that are tokenised, and whose images are preprocessed, once, if these add up to the whole prompts' inputs; if
-        they don't, each processed whole, which is right for any model. What is left undone is said once. Where segments
+        they don't, each processed whole, which is right for any model. What is left undone is said once. Where pieces
         add up for some examples, each prompt is checked, and processed whole if its own don't.
         """
         if self.runner is not None:

@@ -211,7 +211,7 @@ def test_the_cache_keeps_its_bound():
     [
         ({"prompt_format": "poem"}, "prompt_format is 'poem'"),
         ({"dtype": "float33"}, "dtype is 'float33'"),
-        ({"max_batch_tokens": 0}, "at least one token"),
+        ({"max_batch_tokens": 0}, "max_batch_tokens is 0; expected a whole number of at least 1"),
     ],
 )
 def test_nonsense_is_refused(arguments, message):
