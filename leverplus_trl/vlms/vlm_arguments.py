@@ -15,7 +15,7 @@
 """The recipe keys that name a VLM and say how it is run."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 from ..fields import check_fields
 from .generation_arguments import GenerationArguments
@@ -101,11 +101,12 @@ class VLMArguments(GenerationArguments):
     )
 
     def __post_init__(self):
+        if isinstance(self.prompt_date, date):
+            self.prompt_date = self.prompt_date.isoformat()
         check_fields(self)
         super().__post_init__()
         try:
-            # YAML makes a date of it.
-            self.prompt_date = datetime.strptime(str(self.prompt_date), "%Y-%m-%d").date().isoformat()
+            self.prompt_date = datetime.strptime(self.prompt_date, "%Y-%m-%d").date().isoformat()
         except ValueError as error:
             raise ValueError(
                 f"prompt_date is {self.prompt_date!r}; expected a date as YYYY-MM-DD, e.g. 2024-07-26."

@@ -79,8 +79,8 @@ def test_scores_are_cider_minus_that_of_the_zero_shot_prompt(captions, searched)
         for ids, steps in zip(row["demonstration_ids"], row["step_scores"], strict=True):
             assert steps == [worth[tuple(ids[1:])] - worth[()], worth[tuple(ids)] - worth[()]]
     names = list(pool)
-    assert searched[0]["demonstration_ids"][0] == [names[2], names[0]] and searched[0]["scores"][0] > 1.0
-    assert searched[1]["zero_shot_score"] > 1.0 and searched[1]["scores"][-1] < -1.0
+    assert searched[0]["demonstration_ids"][0] == [names[2], names[0]] and searched[0]["scores"][0] > 0.4
+    assert searched[1]["zero_shot_score"] > 0.4 and searched[1]["scores"][-1] < -0.4
 
 
 def test_on_the_other_scales_nothing_is_generated(captions, monkeypatch):

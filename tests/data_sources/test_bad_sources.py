@@ -194,16 +194,15 @@ def test_an_id_in_two_splits_is_refused(tmp_path):
         ({"root": None}, "set one of them"),
         ({"hub_id": "a/b"}, "set one of them"),
         ({"hub_config": "c"}, "hub_config is 'c', which needs `hub_id`"),
-        ({"splits": ["test"]}, "splits names 'test'; okvqa has train, validation with answers"),
-        ({"num": "{}"}, "num is '{}'; expected 1 or more"),
-        ({"num": 0}, "num is 0; expected 1 or more"),
-        ({"num": "abc"}, "num is 'abc'; expected 1 or more"),
-        ({"num": ""}, "num is ''; expected 1 or more"),
-        ({"num": "{train: 2"}, "num is '{train: 2'; expected 1 or more"),
-        ({"num": '{"train": "2"}'}, r"num is '{\"train\": \"2\"}'; expected 1 or more"),
-        ({"num": {"train": None}}, "num is {'train': None}; expected 1 or more"),
-        ({"num": True}, "num is True; expected 1 or more"),
-        ({"num": "1.5"}, "num is '1.5'; expected 1 or more"),
+        ({"num": "{}"}, "num is '{}'; expected a mapping"),
+        ({"num": 0}, "num is 0; expected a whole number of at least 1"),
+        ({"num": "abc"}, "num is 'abc'; expected a mapping"),
+        ({"num": ""}, "num is empty; expected a mapping"),
+        ({"num": "{train: 2"}, "num is '{train: 2'; expected a mapping"),
+        ({"num": '{"train": "2"}'}, "num is .*; expected a mapping"),
+        ({"num": {"train": None}}, r"num\['train'\] is null; expected a whole number of at least 1"),
+        ({"num": True}, "num is true; expected a mapping"),
+        ({"num": "1.5"}, "num is '1.5'; expected a mapping"),
         ({"holdout": 0}, "holdout is 0"),
         ({"on_bad_example": "warn"}, "on_bad_example is 'warn'"),
     ],
@@ -211,6 +210,11 @@ def test_an_id_in_two_splits_is_refused(tmp_path):
 def test_arguments_are_checked_against_each_other(changes, message):
     with pytest.raises(ValueError, match=message):
         prepare.PrepareArguments(**{"dataset": "okvqa", "root": "r", "output_dir": "o"} | changes)
+
+
+def test_a_split_without_answers_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="splits names 'test'; okvqa has train, validation with answers"):
+        prepared(tmp_path, "okvqa", splits=["test"])
 
 
 def test_a_root_that_is_not_there(tmp_path):

@@ -22,7 +22,7 @@ from data_sources.preparing import SIZES, edit_json, prepared, sizes_of
 from leverplus_trl.data_sources import DATA_SOURCES
 from leverplus_trl.metrics import METRICS
 from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
-from leverplus_trl.scripts import prepare
+from leverplus_trl.scripts.parsers import make_parser
 from leverplus_trl.tables import table_provenance
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
 
@@ -172,9 +172,10 @@ def test_a_subset_is_the_beginning_of_a_larger_one_and_depends_on_the_seed(tmp_p
     assert five == whole[:5] and three == whole[:3]
     assert whole != sorted(whole) and set(whole) == {f"train-{place}" for place in range(7)}
     assert ids("other", seed=1) != whole
-    assert prepare.PrepareArguments(dataset="gsm8k", root="r", output_dir="o", num="3").num == 3
-    assert prepare.PrepareArguments(dataset="gsm8k", root="r", output_dir="o", num='{"train": 3}').num == {"train": 3}
-    assert prepare.PrepareArguments(dataset="gsm8k", root="r", output_dir="o", num="{train: 3}").num == {"train": 3}
+    parser = make_parser("prepare")
+    for typed, expected in (("3", 3), ('{"train": 3}', {"train": 3}), ("{train: 3}", {"train": 3})):
+        words = ["--dataset", "gsm8k", "--root", "r", "--output_dir", "o", "--num", typed]
+        assert parser.check(*parser.read(words))["num"] == expected
     assert ids("many", num=8) == whole
     with pytest.raises(ValueError, match=r"num asks for 8 examples of split 'train', which has 7"):
         ids("named", num={"train": 8})
