@@ -297,8 +297,10 @@ def die_at_write(number, recipe, workplace):
         if count == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    script = importlib.import_module(f"leverplus_trl.scripts.{yaml.safe_load(recipe.read_text())['stage']}")
-    arguments = script.make_parser().parse_args_and_config(["--config", str(recipe)])
+    stage = yaml.safe_load(recipe.read_text())["stage"]
+    script = importlib.import_module(f"leverplus_trl.scripts.{stage}")
+    recorded = ["--accelerate_config", launcher(stage)] if launcher(stage) else []  # as beside two processes
+    arguments = script.make_parser().parse_args_and_config(["--config", str(recipe), *recorded])
     sys.addaudithook(watch)
     script.main(*arguments)
     Path(workplace).with_name("writes").write_text(json.dumps(count))
