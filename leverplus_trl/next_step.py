@@ -17,6 +17,7 @@
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .launch import PREPARE, STAGES, stage_of
 from .recipe import UsageError, read_recipe
 from .recipe_parser import is_required
 from .scripts.parsers import make_parser
+from .tasks.data_arguments import DataArguments
 
 
 #: The stage after each, and its key that takes the output of the one before.
@@ -35,8 +37,8 @@ FOLLOWING = {
     "grpo": ("evaluate", "selectors"),
     "evaluate": ("report", "evaluation"),
 }
-#: Keys of a launch, which the next one does not take over.
-_OF_A_LAUNCH = ("stage", "output_dir", "overwrite", "dry_run", "quiet", "verbose", "traceback", "num_shards")
+#: Keys that every stage means alike: those of the data.
+_SHARED = tuple(one.name for one in fields(DataArguments))
 
 
 def next_step(stage: str, recipe: str | None, values: Mapping[str, Any]) -> str:
@@ -61,10 +63,12 @@ def next_step(stage: str, recipe: str | None, values: Mapping[str, Any]) -> str:
     if numbered:
         return shlex.join(["leverplus", *numbered])
     following, takes = FOLLOWING[stage]
-    fields = make_parser(following).fields
-    chosen = {key: value for key, value in values.items() if key in fields and key not in _OF_A_LAUNCH}
-    chosen |= {takes: output, "output_dir": str(Path(output).parent / following)}
-    chosen |= {key: key.upper() for key, one in fields.items() if is_required(one) and key not in chosen}
+    chosen = {key: value for key, value in values.items() if key in _SHARED and value is not None}
+    chosen |= {takes: output, "output_dir": f"{output}_{following}"}
+    if following == "sft" and "validation" not in values.get("query_splits", ("train", "validation")):
+        chosen["eval_split"] = None
+    needed = make_parser(following).fields.items()
+    chosen |= {key: key.upper() for key, one in needed if is_required(one) and key not in chosen}
     return shlex.join(
         ["leverplus", following, *(word for key, value in chosen.items() for word in _words(key, value))]
     )

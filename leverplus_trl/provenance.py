@@ -14,6 +14,7 @@
 
 """What made a table: content fingerprints, revisions, versions, and the record that stands beside every output."""
 
+import difflib
 import hashlib
 import json
 import os
@@ -100,6 +101,10 @@ def model_revision(name_or_path: str, revision: str | None = None) -> str:
         adapter = path / "adapter_config.json"
         alone = adapter.exists() and not (path / "config.json").exists()
         return hasher.hexdigest()[:16] + (_base_revision(adapter) if alone else "")
+    if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
+        near = difflib.get_close_matches(path.name, os.listdir(path.parent), 1) if path.parent.is_dir() else []
+        hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Name a folder that is there, or a hub id."
+        raise ValueError(f"There is no folder {name_or_path!r}. {hint}")
     from transformers.utils import cached_file
     from transformers.utils.hub import extract_commit_hash
 

@@ -42,12 +42,23 @@ def test_without_one_the_command_takes_the_output_and_what_both_stages_share(sta
     _, following, *words = shlex.split(next_step(stage, None, VALUES | {"seed": 3, "num_shots": 2}))
     parser = make_parser(following)
     values = parser.convert(*parser.read(words))
-    assert following == FOLLOWING[stage][0] and values["output_dir"] == f"out/{following}"
+    assert following == FOLLOWING[stage][0] and values["output_dir"] == f"out/it_{following}"
     taken = values[FOLLOWING[stage][1]]
     assert taken == (["out/it"] if FOLLOWING[stage][1] == "selectors" else "out/it")
     if stage != "prepare":
         assert values["columns"] == {"question": "Frage"} and values["dataset"] == "my data"
     assert {"stage", "overwrite"}.isdisjoint(read_words(words))
+
+
+def test_beams_without_validation_queries_train_without_evaluation():
+    words = shlex.split(next_step("beams", None, VALUES | {"query_splits": ["train"]}))[2:]
+    parser = make_parser("sft")
+    assert parser.convert(*parser.read(words))["eval_split"] is None
+    assert "--eval_split" not in next_step("beams", None, VALUES | {"query_splits": ["train", "validation"]})
+
+
+def test_a_split_of_one_stage_is_no_split_of_another():
+    assert "--eval_split" not in next_step("sft", None, VALUES | {"eval_split": None, "train_split": "train"})
 
 
 def test_the_report_is_to_be_looked_at():

@@ -96,6 +96,8 @@ def main(
         references[name] = examples.select_columns(["answers"])
     if beam_args.score == METRIC:  # all of them: a trial on a few queries is on the scale of the whole job
         task.use_references(*references.values())
+        for split, examples in queries.items():
+            task.check_metric(examples, split)
     if beam_args.num_shots > sampler_args.num_candidates:
         raise ValueError(
             f"num_shots is {beam_args.num_shots} and num_candidates {sampler_args.num_candidates}: a sequence can't "
@@ -139,7 +141,7 @@ def main(
     every_query = concatenate_datasets(list(queries.values()))
     new_tokens = task_args.max_new_tokens if beam_args.score == METRIC else 0
     report = preflight(vlm, pool, every_query, beam_args.num_shots, beam_args.preflight_seed, new_tokens)
-    logger.info("Preflight passed: %s", asdict(report))
+    logger.info("Preflight passed: %s.", report)
     files = generate_beams(run, queries, candidate_ids, pool, vlm, beam_args)
     vlm.report_whole_prompts()
     if run.waits_for_merge():

@@ -125,6 +125,7 @@ def main(
     queries = first_queries(queries, wanted)
     overlap = check_overlap(pool, queries, task, data_args, eval_args.eval_split)
     task.use_references(queries)
+    task.check_metric(queries, eval_args.eval_split)
     # In a dry run the beams may still have to be searched; then the oracle is counted at all shots.
     to_be_searched = stage_args.dry_run and not (Path(eval_args.beams or "") / "README.md").exists()
     beams_provenance = table_provenance(eval_args.beams) if eval_args.beams and not to_be_searched else None
@@ -173,7 +174,7 @@ def main(
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     most_shots = max(1, *(shots for _, shots, _ in plan))  # a VLM is checked by how it uses demonstrations
     report = preflight(vlm, pool, queries, most_shots, max_new_tokens=task_args.max_new_tokens)
-    logger.info("Preflight passed: %s", asdict(report))
+    logger.info("Preflight passed: %s.", report)
     if state.is_main_process:
         write_json(run.units / COLLAPSE, collapse)
     files = answer_queries(run, queries, pool, candidate_ids, plan, vlm, eval_args)

@@ -54,7 +54,7 @@ from ..trainer import (
 )
 from ..trainer.offline_grpo_losses import has_spread
 from ..trainer.saving import COMPLETE
-from ..trainer.verdicts import grpo_verdict
+from ..trainer.verdicts import NOT_MEASURED, grpo_verdict
 from . import parsers
 from .grpo_arguments import GRPOArguments
 from .stage_arguments import StageArguments
@@ -146,6 +146,8 @@ def main(
     logger.info("The selector is in %s.", run.path)
     if grpo_args.eval_split:
         logger.info("%s", grpo_verdict(metrics, grpo_args.eval_split, len(datasets[grpo_args.eval_split])))
+    else:
+        logger.info("%s", NOT_MEASURED)
     state.wait_for_everyone()
 
 

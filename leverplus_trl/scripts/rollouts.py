@@ -109,6 +109,8 @@ def main(
     queries = {split: first_queries(table, rollout_args.num_queries) for split, table in examples.items()}
     overlaps = {split: check_overlap(pool, table, task, data_args, split) for split, table in queries.items()}
     task.use_references(*examples.values())
+    for split, table in queries.items():
+        task.check_metric(table, split)
     searched = read_searched(rollout_args, queries, pool, made_by, overlaps)
     config = read_selector_config(rollout_args.selector) if rollout_args.selector else None
     if config is not None:
@@ -152,7 +154,7 @@ def main(
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     every_query = concatenate_datasets(list(queries.values()))
     report = preflight(vlm, pool, every_query, rollout_args.num_shots, max_new_tokens=task_args.max_new_tokens)
-    logger.info("Preflight passed: %s", asdict(report))
+    logger.info("Preflight passed: %s.", report)
     files = generate_rollouts(run, queries, pool, sources, vlm, facts["score"], reuse_ledger, previous)
     vlm.report_whole_prompts()
     if run.waits_for_merge():

@@ -61,7 +61,7 @@ from ..trainer import (
     with_pixels,
 )
 from ..trainer.saving import COMPLETE
-from ..trainer.verdicts import baseline_regrets, sft_verdict
+from ..trainer.verdicts import NOT_MEASURED, baseline_regrets, sft_verdict
 from . import parsers
 from .sft_arguments import SFTArguments
 from .stage_arguments import StageArguments
@@ -173,6 +173,8 @@ def main(
     if sft_args.eval_split:
         regrets = {method_label(name): regret for name, regret in regrets.items()}
         logger.info("%s", sft_verdict(metrics, regrets, sft_args.eval_split, len(datasets[sft_args.eval_split])))
+    else:
+        logger.info("%s", NOT_MEASURED)
     state.wait_for_everyone()
 
 

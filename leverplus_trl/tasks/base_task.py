@@ -15,6 +15,7 @@
 """What a task is: how an example is shown to the VLM, what it should say, how its words become an answer, what that is
 worth."""
 
+import logging
 import math
 import re
 from abc import ABC, abstractmethod
@@ -28,7 +29,12 @@ from .prompt_template import fill_template, template_fields
 from .task_arguments import TaskArguments
 
 
+logger = logging.getLogger(__name__)
+
 Example = dict[str, Any]
+
+#: Metrics whose official code compares an answer with those of the other annotators.
+OF_ANNOTATORS = ("vqa_accuracy", "vqa_accuracy_normalized", "okvqa_accuracy")
 
 
 class BaseTask(ABC):
@@ -107,6 +113,37 @@ class BaseTask(ABC):
             self.document_frequencies = document_frequencies(
                 answers for split in splits for answers in split["answers"]
             )
+
+    def check_metric(self, examples: Dataset, split: str) -> None:
+        """
+        Checks that saying the right answer scores. A few examples for which it does not are named in the log.
+
+        Args:
+            examples (`Dataset`):
+                Examples whose answers will be scored.
+            split (`str`):
+                Their split, for messages.
+
+        Raises:
+            `ValueError`: the metric gives 0 to the right answer of every example.
+        """
+        if METRICS[self.metric].needs_corpus:  # what a caption scores depends on the other captions
+            return
+        rows = examples.remove_columns("image")
+        lost = [row for row in rows if not self.accuracy(self.postprocess(self.target(row)), row) > 0.0]
+        if not lost:
+            return
+        first, answers = lost[0]["id"], lost[0]["answers"]
+        finding = (
+            f"metric {self.metric} gives 0 to the right answer of {len(lost)} of {len(rows)} examples of split "
+            f"{split!r}, e.g. to {self.target(lost[0])!r} for {first!r}, whose answers are {answers}"
+        )
+        remedy = "Compare `answer`, `answers` and `answer_template`, or set another `metric`."
+        if self.metric in OF_ANNOTATORS and all(len(row["answers"]) == 1 for row in lost):
+            remedy = "It compares an answer with those of other annotators; for one answer set `metric: exact_match`."
+        if len(lost) == len(rows):
+            raise ValueError(f"{finding}. {remedy}")
+        logger.warning("%s. %s", finding, remedy)
 
     def question_text(self, example: Example) -> str:
         """

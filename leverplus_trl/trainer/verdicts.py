@@ -23,6 +23,12 @@ from ..retrieval.similarity_index import similarity_vectors
 from .sft_dataset import SelectorDataset
 
 
+#: The verdict where no query was held out.
+NOT_MEASURED = (
+    "How well the selector chooses was not measured, since eval_split is null; the stage evaluate measures it."
+)
+
+
 def baseline_regrets(dataset: SelectorDataset) -> dict[str, float]:
     """
     The regret of choosing without a selector, on the prefixes of the ledger that the selector's regret is measured on.

@@ -48,6 +48,14 @@ class PreflightReport:
     longest_prompt: int  # tokens
     context: int | None  # tokens
 
+    def __str__(self) -> str:
+        context = f" of {self.context:,}" if self.context else ""
+        return (
+            f"log-probabilities in a batch and alone differ by at most {self.batching_error:.1e} nats, InfoScore has "
+            f"a standard deviation of {self.info_score_spread:.2g} over random sequences, and the longest prompt takes "
+            f"{self.longest_prompt:,}{context} tokens"
+        )
+
 
 @doing("checking the VLM (preflight)")
 def preflight(

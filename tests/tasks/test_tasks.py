@@ -289,7 +289,7 @@ def test_slices_of_a_dataset_on_disk(tmp_path):
         ({"dataset": 3}, "dataset is 3; expected text"),
         ({"dataset": "setup.cfg"}, "dataset is 'setup.cfg', which is a file; name the kind of file"),
         ({"columns": {"id": 3}}, r"columns\['id'\] is 3; expected text"),
-        ({"columns": "label"}, "columns is 'label'; expected a mapping to texts"),
+        ({"columns": "label"}, "columns is 'label'; expected a mapping from names to texts"),
         ({"data_files": {"train": 3}}, r"data_files\['train'\] is 3; expected text or a list of texts"),
         ({"data_files": {"train": None}}, r"data_files\['train'\] is null"),
         ({"data_files": 3}, "data_files is 3; expected a mapping"),

@@ -20,6 +20,7 @@ from paths import WORLD
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import AnswerLogprob, Request, VLMArguments, load_vlm, preflight
+from leverplus_trl.vlms.preflight import PreflightReport
 from leverplus_trl.vlms.requests import MemoryTooSmall
 
 
@@ -111,3 +112,11 @@ def test_a_memory_too_small_for_the_longest_prompt_is_refused_before_any_is_run(
     vlm.set_memory(int(re.search(r"Set memory_mb to (\d+)", str(refused.value))[1]))
     report = preflight(vlm, *job, num_shots=num_shots, max_new_tokens=max_new_tokens)
     assert report.longest_prompt + max_new_tokens <= vlm.runner.engine.max_prompt_tokens
+
+
+def test_what_was_measured_is_a_sentence():
+    report = PreflightReport(1.4e-6, 6e-8, 0.17, 0.98, 32, 1024)
+    assert str(report) == (
+        "log-probabilities in a batch and alone differ by at most 1.4e-06 nats, InfoScore has a standard deviation of "
+        "0.17 over random sequences, and the longest prompt takes 32 of 1,024 tokens"
+    )
