@@ -52,7 +52,7 @@ class PreflightReport:
         context = f" of {self.context:,}" if self.context else ""
         return (
             f"log-probabilities in a batch and alone differ by at most {self.batching_error:.1e} nats, InfoScore has "
-            f"a standard deviation of {self.info_score_spread:.2g} over random sequences, and the longest prompt takes "
+            f"a standard deviation of {self.info_score_spread:.2g} over random sequences, the longest prompt takes "
             f"{self.longest_prompt:,}{context} tokens"
         )
 

@@ -118,5 +118,5 @@ def test_what_was_measured_is_a_sentence():
     report = PreflightReport(1.4e-6, 6e-8, 0.17, 0.98, 32, 1024)
     assert str(report) == (
         "log-probabilities in a batch and alone differ by at most 1.4e-06 nats, InfoScore has a standard deviation of "
-        "0.17 over random sequences, and the longest prompt takes 32 of 1,024 tokens"
+        "0.17 over random sequences, the longest prompt takes 32 of 1,024 tokens"
     )
