@@ -65,7 +65,7 @@ def next_step(stage: str, recipe: str | None, values: Mapping[str, Any]) -> str:
     following, takes = FOLLOWING[stage]
     chosen = {key: value for key, value in values.items() if key in _SHARED and value is not None}
     chosen |= {takes: output, "output_dir": f"{output}_{following}"}
-    if following == "sft" and "validation" not in values.get("query_splits", ("train", "validation")):
+    if following == "sft" and "validation" not in (values.get("query_splits") or ["train"]):
         chosen["eval_split"] = None
     needed = make_parser(following).fields.items()
     chosen |= {key: key.upper() for key, one in needed if is_required(one) and key not in chosen}
@@ -77,10 +77,11 @@ def next_step(stage: str, recipe: str | None, values: Mapping[str, Any]) -> str:
 def _recipe_after(recipe: Path) -> list[str] | None:
     """`[stage, "--config", path]` of the next numbered recipe in the folder of a numbered recipe."""
     own = recipe.name.partition("_")[0]
-    later = [file for file in recipe.parent.glob("[0-9]*_*.yaml") if file.name.partition("_")[0] > own]
-    if not own.isdigit() or not later:
+    numbers = {file: file.name.partition("_")[0] for file in recipe.parent.glob("[0-9]*_*.yaml")}
+    later = [file for file, number in numbers.items() if number.isdigit() and own.isdigit() and int(number) > int(own)]
+    if not later:
         return None
-    following = min(later, key=lambda file: file.name)
+    following = min(later, key=lambda file: (int(numbers[file]), file.name))
     try:
         stage = stage_of(read_recipe(following))
     except UsageError:

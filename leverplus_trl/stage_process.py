@@ -138,7 +138,8 @@ def what_is_saved(outputs: Sequence[str]) -> str:
         units = json.loads((folder / "units" / "units.json").read_text(encoding="utf-8"))
         done = sum((folder / "units" / f"{name}.parquet").exists() for name in units)
         saved.append(f"{done} of {len(units)} units")
-    steps = [int(path.parent.name.split("-")[1]) for path in folder.glob("checkpoint-*/trainer_state.json")]
+    names = [path.parent.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*/trainer_state.json")]
+    steps = [int(name) for name in names if name.isdigit()]
     if steps:
         saved.append(f"the checkpoint of step {max(steps)}")
     found = f"{' and '.join(saved)} are saved in {folder}" if saved else f"nothing is saved in {folder} yet"

@@ -53,7 +53,7 @@ beams | data_files: {train: {a: b}} | data_files['train'] is the mapping {a: b}
 beams | data_files: {train: null} | data_files['train'] is null
 beams | data_files: [[a.csv]] | Item 1 of data_files is [a.csv]
 beams | data_files: {train: tests} | which is a folder; expected a file
-beams | columns: question | columns is question; expected a mapping to texts, or null
+beams | columns: question | columns is question; expected a mapping from names to texts, or null
 beams | columns: [question] | columns is the list [question]; expected a mapping
 beams | columns: {question: null} | columns['question'] is null; expected text
 beams | columns: {question: [a, b]} | columns['question'] is the list [a, b]; expected text

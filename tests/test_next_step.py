@@ -50,10 +50,18 @@ def test_without_one_the_command_takes_the_output_and_what_both_stages_share(sta
     assert {"stage", "overwrite"}.isdisjoint(read_words(words))
 
 
+def test_numbers_are_compared_as_numbers(tmp_path):
+    for name, stage in (("2_sft.yaml", "sft"), ("9_grpo.yaml", "grpo"), ("10_evaluate.yaml", "evaluate")):
+        (tmp_path / name).write_text(f"stage: {stage}\n")
+    assert shlex.split(next_step("sft", str(tmp_path / "2_sft.yaml"), VALUES))[1] == "grpo"
+    assert shlex.split(next_step("grpo", str(tmp_path / "9_grpo.yaml"), VALUES))[1] == "evaluate"
+
+
 def test_beams_without_validation_queries_train_without_evaluation():
     words = shlex.split(next_step("beams", None, VALUES | {"query_splits": ["train"]}))[2:]
     parser = make_parser("sft")
     assert parser.convert(*parser.read(words))["eval_split"] is None
+    assert "--eval_split null" in next_step("beams", None, VALUES)  # only train is searched by default
     assert "--eval_split" not in next_step("beams", None, VALUES | {"query_splits": ["train", "validation"]})
 
 

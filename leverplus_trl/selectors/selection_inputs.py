@@ -169,7 +169,7 @@ def check_trained_encoder(config: BaseSelectorConfig, encoder: str, revision: st
         return
     try:
         found = model_revision(encoder, revision)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"The encoder {encoder!r} is not to be found ({error}). If it lies elsewhere now: encoder=PATH."
         ) from error

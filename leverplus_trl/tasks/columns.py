@@ -328,7 +328,7 @@ def _python_list(text: str) -> list | None:
     try:
         cell = ast.literal_eval(text.strip())
         kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
-    except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+    except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
         return None
     if (tokenize.STRING, tokenize.STRING) in pairwise(kinds):
         return None  # ['red' 'blue'] is one text to Python
@@ -389,6 +389,6 @@ def _only(cell: Any, where: str) -> Any:
     if isinstance(cell, list) and len(cell) > 1:
         raise ValueError(f"{where} holds a list of {len(cell)} images; an example has one. Map a column with one.")
     cell = (cell[0] if cell else None) if isinstance(cell, list) else cell
-    if isinstance(cell, dict) and not isinstance(cell.get("path"), str | None):
+    if isinstance(cell, dict) and any(cell.values()) and not isinstance(cell.get("path"), str):
         raise ValueError(f"{where} holds {str(cell)[:60]}; expected paths of images.")
     return cell

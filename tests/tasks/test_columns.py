@@ -190,3 +190,17 @@ def test_lists_of_images_and_numbers_are_refused_by_the_column_name():
 def test_images_that_are_stored_are_not_copied():
     table = Dataset.from_dict({"image": [Image.new("RGB", (2, 2))]}, Features(image=ImageFeature()))
     assert convert_columns(table, None, "train") is table
+
+
+def test_objects_that_are_no_images_are_refused_by_the_column_name(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"question": "q", "answer": "a", "image": {"src": "x.png"}}\n' * 2)
+    with pytest.raises(ValueError, match=r"image.* holds \{'src': 'x.png'\}; expected paths of images"):
+        load_examples(DataArguments(dataset="json", data_files={"train": str(file)}), "train")
+
+
+def test_a_text_that_python_can_not_build_is_no_list(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("question,answers\nq,\"{['a']: 1}\"\n")
+    with pytest.raises(ValueError, match="expected a list"):
+        load_examples(DataArguments(dataset="csv", data_files={"train": str(file)}), "train")
