@@ -24,7 +24,7 @@ from datasets import ClassLabel, Dataset, Features, Json, LargeList, List, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from leverplus_trl.tasks import DataArguments
+from leverplus_trl.tasks import DataArguments, load_examples
 from leverplus_trl.tasks.columns import convert_columns, parse_list, value_text
 from leverplus_trl.tasks.examples import to_examples
 
