@@ -11,8 +11,10 @@ stays the text that the file holds.
 
 import codecs
 import csv
+import decimal
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import lru_cache
@@ -34,6 +36,11 @@ METADATA_FILES = {"metadata.csv": "csv", "metadata.jsonl": "json"}
 #: What a dataset card may say of its CSV files; with other options `datasets` reads them.
 CSV_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
 TEXT, TEXTS, NESTED = Value("string"), List(Value("string")), Json()
+#: A cell in quotes, from where a cell can begin.
+QUOTED = re.compile(r'(?:^|(?<=[,\t;|\n\r]))"(?:[^"]|"")*"')
+HEADER_SIZE = 2**16
+EXACT = decimal.Context(decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
+MOST_PLACES = 40
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LONGEST_CELL = 2**31 - 1
 #: Part of the key of what is cached: other code may read a file differently.
@@ -198,14 +205,15 @@ def _header(file: TextFile, handle: TextIO) -> tuple[list[str], Iterator[list[st
     """The names of the columns, the rows that follow, and the reader, which counts the lines."""
     csv.field_size_limit(LONGEST_CELL)
     try:
-        first = next((line for line in handle if line.strip()), "")
+        unquoted = QUOTED.sub("x", handle.read(HEADER_SIZE)).lstrip()
     except UnicodeDecodeError as error:
         raise _not_utf_8(file, error) from error
-    if not first:
+    if not unquoted:
         raise ValueError(f"{file.name!r} is empty. Expected a line with the names of the columns, then the rows.")
-    separator = file.option or next((one for one in SEPARATORS if one in first), ",")
+    is_tsv = ".tsv" in Path(file.name).suffixes[-2:]  # also a.tsv.gz
+    guess = "\t" if is_tsv else max(SEPARATORS, key=unquoted.splitlines()[0].count)
     handle.seek(0)
-    reader = csv.reader(handle, delimiter=separator, strict=True)
+    reader = csv.reader(handle, delimiter=file.option or guess, strict=True)
     rows = _csv_lines(file, reader)
     # An index that pandas wrote has no name; it is called what pandas calls it.
     names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(next(rows))]
@@ -305,7 +313,7 @@ def _whole_file(file: TextFile, text: str) -> Iterator[tuple[str, Any]]:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(
-            text, object_pairs_hook=_object, parse_float=_number, parse_int=str, parse_constant=_constant
+            text, object_pairs_hook=_object, parse_float=number_text, parse_int=number_text, parse_constant=_constant
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -321,9 +329,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _number(text: str) -> str:
-    """A number as it is written; a whole number that was written as a float (1990.0) as a whole number."""
-    return text.removesuffix(".0")
+def number_text(number: Any) -> str:
+    """
+    A finite number, or the text of one, in the one spelling that its value has: 3 for 3.0, 3.5 for 3.50, 1000 for
+    1e3. Beyond 40 zeros or places it is written with an exponent.
+    """
+    try:
+        value = EXACT.create_decimal(str(number)).normalize(EXACT)
+    except ArithmeticError as error:
+        raise ValueError(f"the number {str(number)[:40]} is out of range") from error
+    plain = abs(value.as_tuple().exponent) <= MOST_PLACES
+    return f"{value:{'f' if plain else 'e'}}" if value else "0"
 
 
 def _constant(name: str) -> None:

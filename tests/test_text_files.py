@@ -41,6 +41,22 @@ def test_separators_line_ends_and_byte_order_marks(tmp_path, text):
     assert read(tmp_path, text)[:] == {"q": ["what, then"], "a": ["né"]}
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("rows.csv", '"a, b";"c, d"\n1;2\n', ["a, b", "c, d"]),
+        ("rows.csv", 'id;"name, ""first"", last"\n1;2\n', ["id", 'name, "first", last']),
+        ("rows.csv", '\n"a\n, b"|c\n1|2\n', ["a\n, b", "c"]),
+        ("rows.csv", '"a; b"\nx\n', ["a; b"]),
+        ("rows.csv", 'height 5",a\n1,2\n', ['height 5"', "a"]),
+        ("rows.tsv", "a, b\tc\n1\t2\n", ["a, b", "c"]),
+        ("rows.tsv", "a, b; c\nx, y\n", ["a, b; c"]),
+    ],
+)
+def test_the_separator_is_guessed_outside_of_quotes_and_that_of_tsv_is_a_tab(tmp_path, name, text, columns):
+    assert read(tmp_path, text, "csv", name).column_names == columns
+
+
 def test_compressed_files_several_files_and_an_index_that_pandas_wrote(tmp_path):
     with gzip.open(tmp_path / "a.csv.gz", "wt") as handle:
         handle.write(',q\n0,"two\nlines"\n')
@@ -55,11 +71,18 @@ def test_compressed_files_several_files_and_an_index_that_pandas_wrote(tmp_path)
 
 def test_numbers_booleans_and_dates_of_a_json_file_are_text(tmp_path):
     lines = ['{"a": 3}', '{"a": 2.50}', '{"a": true}', '{"a": null}', '{"a": "2019-01-01"}', '{"a": 1990.0}']
-    lines += ['{"a": NaN}', '{"b": [1, "x", null]}', '{"a": 12345678901234567890, "b": []}']
+    lines += [
+        '{"a": 1e3}',
+        '{"a": 3.00}',
+        '{"a": -0.0}',
+        '{"a": NaN}',
+        '{"b": [1, "x", null]}',
+        '{"a": 12345678901234567890, "b": []}',
+    ]
     table = read(tmp_path, "\n".join(lines), "json")
-    expected = ["3", "2.50", "true", None, "2019-01-01", "1990", None, None, "12345678901234567890"]
+    expected = ["3", "2.5", "true", None, "2019-01-01", "1990", "1000", "3", "0", None, None, "12345678901234567890"]
     assert table["a"][:] == expected and table.features["a"] == Value("string")
-    assert table["b"][:] == [None] * 7 + [["1", "x", None], []] and table.features["b"] == List(Value("string"))
+    assert table["b"][:] == [None] * 10 + [["1", "x", None], []] and table.features["b"] == List(Value("string"))
 
 
 def test_a_type_that_changes_late_in_a_long_json_file(tmp_path):
@@ -124,6 +147,7 @@ BAD_FILES = {
     "single quotes": ("json", "{'a': 1}", "can't be read as JSON: Expecting property name"),
     "infinite": ("json", '{"a": 1}\n{"a": Infinity}', "Line 2 of .* Infinity is no number"),
     "key twice": ("json", '{"a": 1}\n{"a": 1, "a": 2}', "Line 2 of .* the key 'a' stands twice in an object"),
+    "exponent": ("json", '{"a": 1}\n{"a": 1e99999999999999999999}', "Line 2 of .* the number 1e9+ is out of range"),
     "surrogate": ("json", '{"a": "\\ud83d"}', "Line 1 of .* holds half of a surrogate pair"),
     "deep": ("json", '{"a": ' + "[" * 99999 + "]" * 99999 + "}", "nested too deeply"),
 }

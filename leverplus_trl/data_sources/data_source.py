@@ -111,11 +111,11 @@ def example(
         **extras:
             The other columns of the source: texts, or lists of them.
     """
-    identifier = (value_text(identifier) or "").strip()
+    identifier = (value_text(identifier, "its id") or "").strip()
     if not identifier:
         raise ValueError("its id is empty")
     question = expect(str, "question", question) or ""
-    answers = _texts(list(answers))
+    answers = _texts("answers", list(answers))
     said = Counter(one for one in answers if one.strip())
     if answer is None:
         answer = said.most_common(1)[0][0] if said else ""
@@ -130,7 +130,7 @@ def example(
         "answer": answer,
         "answers": answers,
         "problem": problem,
-        **{name: _texts(value) for name, value in extras.items()},
+        **{name: _texts(name, value) for name, value in extras.items()},
     }
 
 
@@ -158,10 +158,10 @@ def first_text(answers: Sequence[str | None]) -> str:
     return next((one for one in answers if one and one.strip()), "")
 
 
-def _texts(value: object) -> object:
+def _texts(name: str, value: object) -> object:
     if isinstance(value, list):
-        return [value_text(one) or "" for one in value]
-    return value_text(value)
+        return [value_text(one, name) or "" for one in value]
+    return value_text(value, name)
 
 
 def image_file(folder: Path, *names: object) -> dict[str, Any]:

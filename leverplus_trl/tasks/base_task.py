@@ -148,16 +148,11 @@ class BaseTask(ABC):
             raise ValueError(
                 f"question_template {self.template!r} names {name!r}, which example {example['id']!r} does not have."
             )
-        try:
-            text = value_text(example[name])
-        except ValueError as error:
-            raise ValueError(
-                f"question_template {self.template!r} names {name!r}, but in example {example['id']!r} {error}."
-            ) from error
+        where = f"question_template {self.template!r} names {name!r}, which in example {example['id']!r}"
+        text = value_text(example[name], where)
         if text is None:
             raise ValueError(
-                f"question_template {self.template!r} names {name!r}, which is empty in example {example['id']!r}. "
-                "Fill it, leave the example out (`on_bad_example: skip`), or use another template."
+                f"{where} is empty. Fill it, leave the example out (`on_bad_example: skip`), or use another template."
             )
         return text
 

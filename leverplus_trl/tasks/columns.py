@@ -21,7 +21,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Json, List, Value, co
 from pyarrow import types
 
 from ..provenance import digest
-from ..text_files import read_json_cell
+from ..text_files import number_text, read_json_cell
 
 
 TEXT, TEXTS = Value("string"), List(Value("string"))
@@ -33,19 +33,17 @@ KINDS = {
 }
 FEATURES = {"text": TEXT, "texts": TEXTS, "image": Image()}
 IMAGE_STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-LARGEST_PLAIN_FLOAT = 1e15
-HINTS = {"answer": " Map a column of lists to `answers`.", "choices": ' Expected lists such as ["red", "blue"].'}
 #: Part of the key of what is cached: other code may convert a column differently.
 _CODE = digest(Path(__file__).read_text(encoding="utf-8"))
 
 
-def convert_columns(dataset: Dataset, image_dir: str | None, split: str) -> Dataset:
+def convert_columns(dataset: Dataset, image_dir: str | None, split: str, rows: range | None = None) -> Dataset:
     """
     The columns of an examples table as text, lists of text and images.
 
-    Numbers are written as people write them: a float that holds a whole number as 1990, a boolean as `true`. Dates and
-    times are in ISO 8601; a column of time stamps that are all at midnight holds dates. A class label becomes its
-    name; the label -1, which hides a class, NaN and null are missing. A list of one image is that image.
+    A number has one spelling, whatever its type (see [`~text_files.number_text`]), and a boolean is `true` or `false`.
+    Dates and times are in ISO 8601; a column of time stamps that are all at midnight holds dates. A class label
+    becomes its name; the label -1, which hides a class, NaN and null are missing. A list of one image is that image.
 
     Args:
         dataset (`Dataset`):
@@ -54,10 +52,14 @@ def convert_columns(dataset: Dataset, image_dir: str | None, split: str) -> Data
             Folder that image paths are relative to.
         split (`str`):
             Its name, for messages.
+        rows (`range`, *optional*):
+            The rows to return, which alone need to be convertible. All rows decide whether a column holds dates.
 
     Raises:
         `ValueError`: a column of a type that can't be converted, or a cell that can't.
     """
+    only_dates = [name for name in dataset.column_names if _only_dates(dataset, name)]
+    dataset = dataset if rows in (None, range(len(dataset))) else dataset.select(rows)
     kinds = {}
     for name, feature in dataset.features.items():
         kind = KINDS.get(name) or ("text" if _has_several_spellings(feature) else None)
@@ -68,7 +70,7 @@ def convert_columns(dataset: Dataset, image_dir: str | None, split: str) -> Data
     options = {
         "kinds": kinds,
         "features": {name: dataset.features[name] for name in kinds},
-        "only_dates": [name for name in kinds if _only_dates(dataset, name)],
+        "only_dates": only_dates,
         "image_dir": image_dir,
         "split": split,
         "code": _CODE,
@@ -104,7 +106,8 @@ def _converted(
         if kind == "text":
             columns[name] = text_array(array, features[name], where, name in only_dates)
         elif kind == "texts":
-            columns[name] = pa.array(_lists_of_text(array, features[name], where), pa.list_(pa.string()))
+            lists = _lists_of_text(array, features[name], where, name in only_dates)
+            columns[name] = pa.array(lists, pa.list_(pa.string()))
         else:
             columns[name] = _image_array(array, features[name], where, image_dir)
     return pa.table(columns)
@@ -146,9 +149,11 @@ def _lacks_bytes(dataset: Dataset, image_dir: str | None) -> bool:
 
 def _only_dates(dataset: Dataset, name: str) -> bool:
     feature = dataset.features[name]
-    if not isinstance(feature, Value) or not types.is_timestamp(feature.pa_type):
+    value = getattr(feature, "feature", feature)
+    if not isinstance(value, Value) or not types.is_timestamp(value.pa_type):
         return False
     column = dataset.select_columns(name).with_format("arrow")[:][name]
+    column = column if value is feature else pc.list_flatten(column)
     return pc.all(pc.equal(column, pc.floor_temporal(column, unit="day"))).as_py() is not False
 
 
@@ -178,11 +183,11 @@ def text_array(array: pa.Array, feature: Any, where: str, only_dates: bool = Fal
         if odd is not None:
             raise _no_text(where, f"values such as {str(odd)[:60]}")
         return pa.array(cells, pa.string())
-    if types.is_dictionary(type):
-        return text_array(array.dictionary_decode(), feature, where)
     if types.is_floating(type):
         values = array.to_numpy(zero_copy_only=False)
         return pa.array([_float_text(value, where) for value in values], pa.string())
+    if types.is_decimal(type):
+        return pa.array([value_text(value, where) for value in array.to_pylist()], pa.string())
     if types.is_boolean(type):
         return pc.if_else(array, "true", "false")
     if types.is_timestamp(type) and only_dates:
@@ -191,20 +196,14 @@ def text_array(array: pa.Array, feature: Any, where: str, only_dates: bool = Fal
         text = pc.replace_substring(array.cast(pa.string()), " ", "T", max_replacements=1)
         text = pc.replace_substring_regex(text, r"(\.\d*[1-9])0+", r"\1")
         return pc.replace_substring_regex(text, r"\.0+(Z|[+-]|$)", r"\1")
-    if (
-        _is_text(type)
-        or types.is_integer(type)
-        or types.is_decimal(type)
-        or types.is_date(type)
-        or types.is_null(type)
-    ):
+    if _is_text(type) or types.is_integer(type) or types.is_date(type) or types.is_null(type):
         return array.cast(pa.string())
-    raise _no_text(where, f"values of the type {type}")
+    hint = f"convert it{', or map a column of lists to `answers`' if _is_list(type) else ''}"
+    raise _no_text(where, f"values of the type {type}", hint)
 
 
-def _no_text(where: str, what: str) -> ValueError:
-    name = where.split("'")[1]
-    return ValueError(f"{where} holds {what}; expected text.{HINTS.get(name, ' Map another column, or convert it.')}")
+def _no_text(where: str, what: str, hint: str = "convert it") -> ValueError:
+    return ValueError(f"{where} holds {what}; expected text. Map another column, {hint}.")
 
 
 def _class_name(number: int | None, feature: ClassLabel, where: str) -> str | None:
@@ -221,13 +220,12 @@ def _float_text(value: np.floating | float, where: str) -> str | None:
         return None
     if math.isinf(value):
         raise ValueError(f"{where} holds an infinite number. Mend it, or leave the row out.")
-    whole = float(value).is_integer() and abs(float(value)) < LARGEST_PLAIN_FLOAT
-    return str(int(value)) if whole else str(value)
+    return number_text(value)
 
 
-def value_text(value: Any) -> str | None:
+def value_text(value: Any, where: str = "a value") -> str | None:
     """
-    A value of an example as text, spelled like the values of a column; `None` for NaN.
+    A value of an example as text, spelled like the values of a column; `None` for NaN. `where` begins a message.
 
     Raises:
         `ValueError`: a value that is no text, number, boolean, date or time.
@@ -237,15 +235,15 @@ def value_text(value: Any) -> str | None:
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, float | np.floating):
-        return _float_text(value, "A value")
+        return _float_text(value, where)
     if isinstance(value, int | np.integer | decimal.Decimal):
-        return str(value)
+        return number_text(value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
-    raise ValueError(f"a value of the type {type(value).__name__} is no text")
+    raise ValueError(f"{where} holds {str(value)[:60]} of the type {type(value).__name__}; expected text or a number.")
 
 
-def _lists_of_text(array: pa.Array, feature: Any, where: str) -> list[list[str | None] | None]:
+def _lists_of_text(array: pa.Array, feature: Any, where: str, only_dates: bool) -> list[list[str | None] | None]:
     """A column of lists of text: of any values that have a spelling, of objects with the key "answer", or written as
     text, as CSV files hold lists."""
     type = array.type
@@ -256,13 +254,13 @@ def _lists_of_text(array: pa.Array, feature: Any, where: str) -> list[list[str |
     if types.is_null(type):
         return [None] * len(array)
     if types.is_struct(type):  # the lists of objects of older versions of `datasets`: an object of lists
-        return _lists_of_text(_key(array, where), feature["answer"], where)
+        return _lists_of_text(_key(array, where), feature["answer"], where, only_dates)
     if not _is_list(type):
         raise ValueError(f"{where} holds values of the type {type}; expected lists of text.")
     values, inner = pc.list_flatten(array), feature.feature
     if types.is_struct(values.type):
         values, inner = _key(values, where), inner["answer"]
-    texts = iter(text_array(values, inner, where).to_pylist())
+    texts = iter(text_array(values, inner, where, only_dates).to_pylist())
     lengths = pc.list_value_length(array).to_pylist()
     return [None if length is None else [next(texts) for _ in range(length)] for length in lengths]
 
@@ -304,16 +302,16 @@ def parse_list(text: str, where: str) -> list[str | None]:
     try:
         cell = read_json_cell(text)
     except ValueError:
-        cell = _python_list(text)
+        cell = _python_list(text, where)
     if not isinstance(cell, list):
+        hint = " Map a column with one answer in each cell to `answer`." if "'answers'" in where else ""
         raise ValueError(
-            f'{where} holds the text {text[:60]!r}; expected a list, written such as ["red", "blue"]. Map a column '
-            "with one answer in each cell to `answer`."
+            f'{where} holds the text {text[:60]!r}; expected a list, written such as ["red", "blue"].{hint}'
         )
     return _list_of_cell(cell, where)
 
 
-def _python_list(text: str) -> list | None:
+def _python_list(text: str, where: str) -> list | None:
     try:
         cell = ast.literal_eval(text.strip())
         kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
@@ -323,7 +321,7 @@ def _python_list(text: str) -> list | None:
         return None  # ['red' 'blue'] is one text to Python
     if not isinstance(cell, list | tuple):
         return None
-    return [one if isinstance(one, dict | list) else value_text(one) for one in cell]
+    return [one if isinstance(one, dict | list) else value_text(one, where) for one in cell]
 
 
 def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | None) -> pa.Array:

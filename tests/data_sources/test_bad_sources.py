@@ -218,5 +218,5 @@ def test_values_of_a_record_are_spelled_as_people_write_them():
     for identifier in (None, "", " ", float("nan")):
         with pytest.raises(ValueError, match="its id is empty"):
             example(identifier, "q", ["a"])
-    with pytest.raises(ValueError, match="of the type dict is no text"):
+    with pytest.raises(ValueError, match=r"answers holds \{'a': 1\} of the type dict; expected text or a number"):
         example("x", "q", [{"a": 1}])

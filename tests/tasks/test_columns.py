@@ -16,6 +16,7 @@ from PIL import Image
 from leverplus_trl.tasks import DataArguments, load_examples
 from leverplus_trl.tasks.columns import convert_columns, parse_list, value_text
 from leverplus_trl.tasks.examples import to_examples
+from leverplus_trl.text_files import number_text
 
 
 STAMPS = [datetime.datetime(2019, 1, 1), None, datetime.datetime(2020, 2, 3)]
@@ -30,10 +31,11 @@ TEXT_COLUMNS = {
     "unsigned": (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
     "booleans": (pa.array([True, None, False]), ["true", None, "false"]),
     "whole floats": (pa.array([1990.0, None, -0.0]), ["1990", None, "0"]),
-    "floats": (pa.array([3.0, 2.5, float("nan"), 1e22, 0.1]), ["3", "2.5", None, "1e+22", "0.1"]),
+    "floats": (pa.array([3.0, 2.5, float("nan"), 1e22, 0.1]), ["3", "2.5", None, "1" + "0" * 22, "0.1"]),
     "float32": (pa.array([0.1, 3.0], pa.float32()), ["0.1", "3"]),
     "float16": (pa.array(np.array([0.1, 3.0], np.float16)), ["0.1", "3"]),
-    "decimals": (pa.array([Decimal("1.50"), None]), ["1.50", None]),
+    "decimals": (pa.array([Decimal("1.50"), Decimal("3.00"), Decimal("1000.00"), None]), ["1.5", "3", "1000", None]),
+    "wide decimals": (pa.array([Decimal(10) ** 41, Decimal("-0.5")], pa.decimal256(60, 2)), ["1e+41", "-0.5"]),
     "dates": (pa.array([datetime.date(2019, 1, 1), None]), ["2019-01-01", None]),
     "dates of pandas": (pa.array(pd.to_datetime(["2019-01-01", None])), ["2019-01-01", None]),
     "times": (pa.array([datetime.time(10, 30), datetime.time(1, 2, 3, 500)]), ["10:30:00", "01:02:03.0005"]),
@@ -93,11 +95,46 @@ def test_a_column_of_answers_becomes_lists_of_text(kind):
 def test_numbers_in_lists_are_spelled_as_numbers_in_columns():
     table = Dataset.from_dict({"answers": [[3.0, 2.5]], "choices": [[True, False]]})
     assert convert_columns(table, None, "train")[0] == {"answers": ["3", "2.5"], "choices": ["true", "false"]}
-    assert parse_list("[3, 2.50, true]", "") == ["3", "2.50", "true"]
-    assert parse_list("(3, 2.5, True, None)", "") == ["3", "2.5", "true", None]
+    assert parse_list("[3, 2.50, true, 1e3]", "") == ["3", "2.5", "true", "1000"]
+    assert parse_list("(3.0, 2.50, True, None, 1e3)", "") == ["3", "2.5", "true", None, "1000"]
 
 
-@pytest.mark.parametrize("text", ["red", "a|b", "['a' 'b']", "[a, b]", "{'a': 1}", "3", "[", "['a', ['b']]", "[f'x']"])
+NUMBERS = {
+    "3": ["3", "3.0", "3.00", "+3", "30e-1", 3, 3.0, np.float16(3), np.int8(3), Decimal("3.00")],
+    "3.5": ["3.5", "3.50", "35e-1", 3.5, np.float32(3.5), Decimal("3.500")],
+    "1000": ["1e3", "1E+3", "1000.0", 1e3, Decimal("1e3")],
+    "0": ["0", "-0", "-0.0", "0e9", -0.0],
+    "0.00001": ["1e-5", 1e-5, Decimal("0.000010")],
+    "12345678901234567890123456789012345678901234567891": [12345678901234567890123456789012345678901234567891],
+    "1" + "0" * 40: ["1e40", 1e40, 10**40],
+    "-1.5e+60": ["-1.5e60", -1.5e60, -15 * 10**59],
+    "1.5e-300": ["15e-301", 1.5e-300],
+}
+
+
+@pytest.mark.parametrize("text", list(NUMBERS))
+def test_a_number_has_one_spelling_whatever_it_comes_as(text):
+    assert {number_text(number) for number in NUMBERS[text]} == {text}
+    assert {value_text(number) for number in NUMBERS[text] if not isinstance(number, str)} <= {text}
+
+
+def test_lists_of_dates_are_spelled_as_dates():
+    table = Dataset(pa.table({"answer": STAMPS, "answers": [[one] if one else [] for one in STAMPS]}))
+    converted = convert_columns(table, None, "train")
+    assert converted["answer"][:] == ["2019-01-01", None, "2020-02-03"]
+    assert converted["answers"][:] == [["2019-01-01"], [], ["2020-02-03"]]
+
+
+def test_rows_are_spelled_as_in_the_whole_column_and_others_need_not_be_convertible():
+    stamps = [datetime.datetime(2019, 1, 1), datetime.datetime(2019, 1, 1, 10)]
+    table = Dataset(pa.table({"hint": stamps, "answers": ["[1]", "no list"]}))
+    assert convert_columns(table, None, "train", range(1))[:] == {"hint": ["2019-01-01T00:00:00"], "answers": [["1"]]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["red", "a|b", "['a' 'b']", "[a, b]", "{'a': 1}", "3", "[", "['a', ['b']]", "[f'x']", "[b'a']", "(1e999,)"],
+)
 def test_text_that_is_no_list_is_refused_by_the_column_name(text):
     with pytest.raises(ValueError, match="Column 'answers' of split 'train' holds "):
         convert_columns(Dataset.from_dict({"answers": [text]}), None, "train")
@@ -112,8 +149,11 @@ def test_columns_of_json_are_read_by_cell():
 
 
 REFUSED = {
-    "list": ([["a"]], "holds values of the type list.*expected text. Map a column of lists to `answers`"),
-    "object": ([{"a": 1}], "holds values of the type struct"),
+    "list": (
+        [["a"]],
+        "holds values of the type list.*expected text. Map another column, .* or map a column of lists to `answers`",
+    ),
+    "object": ([{"a": 1}], r"holds values of the type struct.*expected text. Map another column, convert it\.$"),
     "bytes": ([b"x"], "holds values of the type binary"),
     "duration": ([datetime.timedelta(1)], "holds values of the type duration"),
     "infinite": ([float("inf")], "holds an infinite number"),

@@ -55,9 +55,9 @@ def test_a_gap_is_never_shown(gap):
     task, table = labelled("{year} {question}", year=[1990.0, gap])
     with pytest.raises(ValueError, match=r"1 of 2 examples .* nothing in the column 'year'.*\['train-1'\]"):
         task.check_examples(table, "train")
-    with pytest.raises(ValueError, match="names 'year', which is empty in example 'train-1'"):
+    with pytest.raises(ValueError, match="names 'year', which in example 'train-1' is empty"):
         task.question_text(table[1])
-    with pytest.raises(ValueError, match="names 'year', which is empty in example 'x'"):
+    with pytest.raises(ValueError, match="names 'year', which in example 'x' is empty"):
         task.question_text({"id": "x", "question": "q", "year": gap})
 
 
