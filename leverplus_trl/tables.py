@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 from datasets import Dataset, Features
+from datasets.data_files import SPLIT_KEYWORDS
 from datasets.exceptions import DatasetGenerationError
 from datasets.packaged_modules.csv.csv import Csv
 from huggingface_hub import CommitInfo, hf_hub_download
@@ -27,7 +28,7 @@ from .hub import push_files
 from .output_files import UNFINISHED, naming, write_atomically
 from .provenance import overlap_sentence
 from .readable_names import cache_of, readable_files, readable_folder
-from .text_files import read_text_split
+from .text_files import METADATA_FILES, read_text_split
 
 
 @doing("writing the tables to {folder}")
@@ -169,9 +170,23 @@ def _builder(path_or_id: str, config: str | None, kwargs: dict) -> tuple[dataset
     folder = Path(os.path.expanduser(path_or_id))
     if folder.is_dir():
         path_or_id, kwargs = readable_folder(folder), kwargs | {"cache_dir": str(cache_of(folder))}
+        kwargs["data_files"] = kwargs.get("data_files") or _image_folders(folder)
     if kwargs.get("data_files"):
         kwargs = kwargs | {"data_files": readable_files(kwargs["data_files"])}
     return datasets.load_dataset_builder(path_or_id, config, **kwargs), kwargs
+
+
+def _image_folders(folder: Path) -> dict[str, list[str]] | None:
+    """The subfolders with metadata of images, by split: `datasets` passes over those that are not named train,
+    validation or test."""
+    card = folder / "README.md"
+    if any((folder / name).is_file() for name in METADATA_FILES) or (card.is_file() and _card_metadata(card)):
+        return None
+    splits: dict[str, list[str]] = {}
+    known = {word: str(split) for split, words in SPLIT_KEYWORDS.items() for word in words}
+    for file in sorted(file for name in METADATA_FILES for file in folder.glob(f"*/{name}")):
+        splits.setdefault(known.get(file.parent.name, file.parent.name), []).append(f"{file.parent.name}/**")
+    return splits or None
 
 
 def table_split(split: str) -> str:

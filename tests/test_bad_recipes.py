@@ -46,6 +46,8 @@ beams | columns: question | columns is question; expected a mapping from names t
 beams | columns: [question] | columns is the list [question]; expected a mapping
 beams | columns: {question: null} | columns['question'] is null; expected text
 beams | columns: {question: [a, b]} | columns['question'] is the list [a, b]; expected text
+beams | columns: {question: a, answer: a} | columns maps both question and answer to 'a': the VLM would be shown
+beams | columns: {answers: a, question: a} | columns maps both question and answers to 'a'
 beams | columns: {answer: a, answer: b} | the key 'answer' was set in line
 beams | image_dir: setup.cfg | image_dir is 'setup.cfg', which is a file; expected a folder
 beams | image_dir: [a] | image_dir is the list [a]

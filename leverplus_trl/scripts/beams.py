@@ -75,7 +75,7 @@ def main(
     task.check_examples(pool, data_args.pool_split)
     queries, references, overlaps, whole = {}, {}, {}, {}
     for split in beam_args.query_splits:
-        examples, name = load_examples(data_args, split, task), table_split(split)
+        examples, name = load_examples(data_args, split, task, "query_splits"), table_split(split)
         task.check_examples(examples, split)
         check_disjoint(pool, examples, data_args.pool_split, split)
         check_distinct(whole, examples, split)

@@ -104,7 +104,7 @@ def main(
     stage_args.check_memory(vlm_args.memory_mb, state.device.type)
     task = make_task(task_args)
     pool = load_examples(data_args, data_args.pool_split, task)
-    queries = load_examples(data_args, eval_args.eval_split, task)
+    queries = load_examples(data_args, eval_args.eval_split, task, "eval_split")
     task.check_examples(pool, data_args.pool_split)
     task.check_examples(queries, eval_args.eval_split)
     check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)

@@ -202,7 +202,7 @@ def load_queries(
                 f"query_splits holds {split!r}, but the beams {rollout_args.beams!r} have the splits "
                 f"{', '.join(known)}. Search that split with the stage `beams`, or name others."
             )
-        examples = load_examples(data_args, split, task)
+        examples = load_examples(data_args, split, task, "query_splits")
         task.check_examples(examples, split)
         check_disjoint(pool, examples, data_args.pool_split, split)
         check_distinct(found, examples, split)

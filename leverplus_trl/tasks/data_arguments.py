@@ -85,7 +85,17 @@ class DataArguments:
                 f"`dataset: {kind}` and `data_files: {self.dataset}`."
             )
         check_fields(self)
+        self._check_columns()
         self._check_split()
+
+    def _check_columns(self):
+        columns = self.columns or {}
+        for name in ("answer", "answers"):
+            if name in columns and columns[name] == columns.get("question"):
+                raise ValueError(
+                    f"columns maps both question and {name} to {columns[name]!r}: the VLM would be shown what it is "
+                    f"asked for. Map question, or {name}, to another column."
+                )
 
     def _check_split(self):
         for name, fraction in (self.split or {}).items():

@@ -6,23 +6,23 @@ recipe."""
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import datasets
 from accelerate import PartialState
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 
 from ..activity import doing
 from ..provenance import digest
 from ..schema import EXAMPLES
-from ..tables import load_split, reading_error, split_names
 from .base_task import BaseTask
 from .columns import convert_columns, joined
 from .data_arguments import DataArguments
 from .images import decode_image, file_states, undecoded
 from .parts import parts_of
+from .source_splits import did_you_mean, read_splits, refuse_split, rows_of, source_split_names
 
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,9 @@ _CODE = digest(Path(__file__).read_text(encoding="utf-8"))
 
 
 @doing("reading split {split!r} of {data_args.dataset!r}")
-def load_examples(data_args: DataArguments, split: str, task: BaseTask | None = None) -> Dataset:
+def load_examples(
+    data_args: DataArguments, split: str, task: BaseTask | None = None, key: str = "the split"
+) -> Dataset:
     """
     Loads one split as an examples table.
 
@@ -44,6 +46,8 @@ def load_examples(data_args: DataArguments, split: str, task: BaseTask | None = 
         task ([`BaseTask`], *optional*):
             Task that will be done: an example whose column is empty can't be used if the task's template names that
             column.
+        key (`str`, *optional*):
+            The key of the recipe that names the split, for messages.
 
     Returns:
         `datasets.Dataset`: columns `id`, `image`, `question`, `answer`, `answers`, then the source's other columns.
@@ -54,91 +58,48 @@ def load_examples(data_args: DataArguments, split: str, task: BaseTask | None = 
     Raises:
         `ValueError`: a missing column or split, a column that can't be converted (see
             [`~columns.convert_columns`]), duplicate ids, no examples, or (with `on_bad_example: raise`) examples that
-            can't be used.
+            can't be used. Rows that a slice leaves out are not looked at.
     """
+    key = "pool_split" if split == data_args.pool_split else key
     state = PartialState()
     with state.main_process_first():
         names = list(dict.fromkeys(part.split("[")[0].strip() for part in split.split("+")))
-        examples = _cut(_whole_splits(data_args, names), split)
-        if not len(examples):
-            raise ValueError(f"Split {split!r} of {data_args.dataset!r} holds no examples. Name another, or fill it.")
+        if data_args.split is None:
+            whole = read_splits(data_args, names, split, key)
+            rows = rows_of(split, {name: len(table) for name, table in whole.items()}, key)
+            found = [to_examples(whole[name], data_args, name, own) for name, own in rows]
+        else:
+            parts = _parts(data_args, names, split, key)
+            rows = rows_of(split, {name: len(part) for name, part in parts.items()}, key)
+            found = [parts[name].select(own) for name, own in rows]
+        examples = joined(found, axis=0).select_columns(found[0].column_names)
+        _check_ids(examples, split)
         needed = task.template_columns(examples, split) if task is not None else []
-        examples = _handle_bad_examples(examples, data_args.on_bad_example, split, needed)
+        examples = _handle_bad_examples(examples, data_args, split, needed)
     return examples
 
 
-def _whole_splits(data_args: DataArguments, names: list[str]) -> dict[str, Dataset]:
-    """Splits of the dataset, or the parts that `split` cuts it into."""
-    if data_args.split is None:
-        return {name: to_examples(_load_split(data_args, name), data_args, name) for name in names}
-    unknown = [name for name in names if name not in data_args.split]
-    if unknown:
-        raise ValueError(f"There is no part {unknown[0]!r}: split makes the parts {', '.join(data_args.split)}.")
-    sources = _split_names(data_args)
+def _parts(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:
+    """The parts that `split` of the recipe cuts the dataset into."""
+    unknown = next((name for name in names if name not in data_args.split), None)
+    if unknown is not None:
+        refuse_split(key, split, unknown, data_args.split, "the mapping `split` makes no part")
+    sources = source_split_names(data_args)
     if len(sources) != 1:
         raise ValueError(
             f"split cuts a dataset of one split, and {data_args.dataset!r} has {', '.join(sources)}: name these, or "
             "slices of them such as train[:60%], in place of the parts."
         )
-    source = to_examples(_load_split(data_args, sources[0]), data_args, sources[0])
+    table = read_splits(data_args, sources, split, key)[sources[0]]
+    source = to_examples(table, data_args, sources[0])
     parts = parts_of(source, data_args.split)
     return {name: source.select(parts[name]) for name in names}
 
 
-def _cut(whole: dict[str, Dataset], split: str) -> Dataset:
-    """The rows that a split or slice names."""
-    if split in whole:
-        return whole[split]
-    try:
-        spans = datasets.ReadInstruction.from_spec(split).to_absolute({name: len(one) for name, one in whole.items()})
-    except (AssertionError, ValueError) as error:
-        raise ValueError(
-            f"Can't read the slice {split!r}: {error}. Expected e.g. train[:100] or train[20%:]."
-        ) from error
-    parts = [whole[span.splitname].select(range(span.from_, span.to)) for span in spans]
-    return _checked_ids(joined(parts, axis=0).select_columns(parts[0].column_names), split)
-
-
-def _on_disk(data_args: DataArguments) -> dict[str, Dataset] | None:
-    """The splits of a dataset that `save_to_disk` wrote."""
-    path = Path(data_args.dataset).expanduser()
-    if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
-        return None
-    loaded = datasets.load_from_disk(str(path))
-    return dict(loaded) if isinstance(loaded, DatasetDict) else {str(loaded.split or "train"): loaded}
-
-
-def _split_names(data_args: DataArguments) -> list[str]:
-    try:
-        return list(_on_disk(data_args) or split_names(*_source(data_args), **_options(data_args)))
-    except Exception as error:
-        raise ValueError(f"Can't load the dataset {data_args.dataset!r}: {reading_error(error)}") from error
-
-
-def _load_split(data_args: DataArguments, split: str) -> Dataset:
-    try:
-        tables = _on_disk(data_args)
-        if tables is None:
-            return load_split(*_source(data_args), split, **_options(data_args))
-        if split not in tables:
-            raise ValueError(f"there is no split {split!r}, only {', '.join(map(repr, tables))}")
-        return tables[split]
-    except Exception as error:
-        raise ValueError(
-            f"Can't load split {split!r} of the dataset {data_args.dataset!r}: {reading_error(error)}"
-        ) from error
-
-
-def _source(data_args: DataArguments) -> tuple[str, str | None]:
-    return data_args.dataset, data_args.dataset_config
-
-
-def _options(data_args: DataArguments) -> dict:
-    return {"revision": data_args.dataset_revision, "data_files": data_args.data_files}
-
-
-def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Dataset:
-    """Renames and completes the columns of `dataset` so that it satisfies `schema.EXAMPLES`; see [`load_examples`]."""
+def to_examples(dataset: Dataset, data_args: DataArguments, split: str, rows: range | None = None) -> Dataset:
+    """Renames and completes the columns of `dataset`, or of some of its rows, so that it satisfies `schema.EXAMPLES`;
+    see [`load_examples`]."""
+    rows = range(len(dataset)) if rows is None else rows
     dataset = _rename_columns(dataset, data_args.columns or {}, split)
     present = set(dataset.column_names)
     if "question" not in present or not present & {"answer", "answers"}:
@@ -146,10 +107,10 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Datas
             f"Split {split!r} has the columns {sorted(present)}; an examples table needs `question` and `answer` (or "
             "`answers`). Map other names in the recipe: `columns: {question: THEIR_NAME, answer: THEIR_NAME}`."
         )
-    dataset = convert_columns(dataset, data_args.image_dir and os.path.expanduser(data_args.image_dir), split)
+    dataset = convert_columns(dataset, data_args.image_dir and os.path.expanduser(data_args.image_dir), split, rows)
     if "id" not in present:
         logger.info("No id column in split %r: ids are '%s-<row>'.", split, split)
-        dataset = _with_column(dataset, "id", [f"{split}-{row}" for row in range(len(dataset))], split)
+        dataset = _with_column(dataset, "id", [f"{split}-{row}" for row in rows], split)
     if "answer" not in present:
         dataset = _with_column(dataset, "answer", [_most_frequent(answers) for answers in dataset["answers"][:]])
     if "answers" not in present:
@@ -160,8 +121,7 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str) -> Datas
     for name, feature in EXAMPLES.items():
         if dataset.features[name] != feature:
             dataset = dataset.cast_column(name, feature)
-    dataset = dataset.select_columns([*EXAMPLES, *(c for c in dataset.column_names if c not in EXAMPLES)])
-    return _checked_ids(dataset, split)
+    return dataset.select_columns([*EXAMPLES, *(c for c in dataset.column_names if c not in EXAMPLES)])
 
 
 def _with_column(dataset: Dataset, name: str, values: list, *made_of: str) -> Dataset:
@@ -169,21 +129,23 @@ def _with_column(dataset: Dataset, name: str, values: list, *made_of: str) -> Da
     return dataset.add_column(name, values, new_fingerprint=digest([dataset._fingerprint, name, *made_of, _CODE]))
 
 
-def _checked_ids(examples: Dataset, split: str) -> Dataset:
-    """The examples, unless two of them have one id."""
+def _check_ids(examples: Dataset, split: str) -> None:
+    """Raises `ValueError` if two examples have one id."""
     duplicates = [identifier for identifier, count in Counter(examples["id"][:]).items() if identifier and count > 1]
     if duplicates:
         raise ValueError(
             f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}. Ids are what tables refer "
             "to each other by: make them unique, or map another column with `columns: {id: THEIR_NAME}`."
         )
-    return examples
 
 
 def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Dataset:
-    missing = [theirs for theirs in columns.values() if theirs not in dataset.column_names]
-    if missing:
-        raise ValueError(f"Split {split!r} has no column {missing[0]!r}; its columns are {dataset.column_names}.")
+    for ours, theirs in columns.items():
+        if theirs not in dataset.column_names:
+            raise ValueError(
+                f"columns says {{{ours}: {theirs}}}, and split {split!r} has no column {theirs!r}, only "
+                f"{', '.join(dataset.column_names)}.{did_you_mean(theirs, dataset.column_names)}"
+            )
     # A column may go by several names, and columns may trade places.
     mapped = [
         dataset.select_columns([theirs]).rename_columns({theirs: ours} if theirs != ours else {})
@@ -225,7 +187,9 @@ def _image_problem(image: dict | None) -> str:
     return ""
 
 
-def _handle_bad_examples(examples: Dataset, on_bad_example: str, split: str, needed: Sequence[str] = ()) -> Dataset:
+def _handle_bad_examples(
+    examples: Dataset, data_args: DataArguments, split: str, needed: Sequence[str] = ()
+) -> Dataset:
     logger.info("Checking the %d examples of split %r.", len(examples), split)
     columns = [*EXAMPLES, *(name for name in needed if name not in EXAMPLES)]
     stored = undecoded(examples.select_columns(columns))
@@ -237,33 +201,46 @@ def _handle_bad_examples(examples: Dataset, on_bad_example: str, split: str, nee
         return examples
     ids = stored["id"]
     named = "; ".join(
-        f"{repr(ids[row]) if (ids[row] or '').strip() else f'row {row}'}: {problem}"
+        f"{repr(ids[row]) if (ids[row] or '').strip() else f'example {row + 1}'}: {problem}"
         for row, problem in list(problems.items())[:5]
     )
-    if on_bad_example == "raise":
+    remedy = "Mend them, or set `on_bad_example: skip` to leave them out."
+    if re.fullmatch(r"\w+-\d+", ids[min(problems)] or "") and ids[min(problems)].startswith(split.split("[")[0] + "-"):
+        remedy += f" {split.split('[')[0]}-0 is the first row."
+    if any("FileNotFoundError" in problem for problem in problems.values()):
+        folder = data_args.image_dir and repr(data_args.image_dir)
+        remedy = (
+            f"Set `image_dir` to the folder that the paths of images are relative to; it is {folder or 'not set'}."
+        )
+    if data_args.on_bad_example == "raise":
         raise ValueError(
-            f"{len(problems)} of {len(examples)} examples of split {split!r} can't be used: {named}. Mend them, or "
-            "set `on_bad_example: skip` to leave them out."
+            f"{len(problems)} of {len(examples)} examples of split {split!r} can't be used: {named}. {remedy}"
         )
     if len(problems) == len(examples):
-        raise ValueError(f"None of the {len(examples)} examples of split {split!r} can be used: {named}.")
+        raise ValueError(f"None of the {len(examples)} examples of split {split!r} can be used: {named}. {remedy}")
     logger.warning("Skipping %d of %d examples of split %r: %s", len(problems), len(examples), split, named)
     return examples.select([row for row in range(len(examples)) if row not in problems])
 
 
 def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split: str) -> None:
     """
-    Raises `ValueError` if examples of two splits share an id: it could not be told which of them an id names.
+    Raises `ValueError` if an id names one example among `examples` and another among `queries`.
 
-    Slices of one split (`train`, `train[:100]`) hold the same examples under the same ids, and may share them.
+    The same example, which slices of one split share, may be in both.
     """
-    if split.split("[")[0] == query_split.split("[")[0]:
+    if examples._fingerprint == queries._fingerprint:
         return
-    shared = sorted(set(examples["id"][:]) & set(queries["id"][:]))
-    if shared:
+    row_of = {identifier: row for row, identifier in enumerate(examples["id"][:])}
+    rows = [(row_of[one], row) for row, one in enumerate(queries["id"][:]) if one in row_of]
+    tables = (
+        undecoded(table.select_columns(list(EXAMPLES))).select(own)
+        for table, own in zip((examples, queries), zip(*rows, strict=True), strict=False)
+    )
+    odd = [one["id"] for one, other in zip(*tables, strict=True) if one != other]
+    if odd:
         raise ValueError(
-            f"{len(shared)} ids stand in both {split!r} and {query_split!r}, e.g. {shared[:3]}. An id must name one "
-            "example: give the splits different ids."
+            f"{len(odd)} ids name different examples in {split!r} and {query_split!r}, e.g. {odd[:3]}. Make them "
+            "unique over the splits, or map another column with `columns: {id: THEIR_NAME}`."
         )
 
 

@@ -11,6 +11,12 @@ from .base_task import BaseTask, Example
 from .images import undecoded
 
 
+NO_IMAGE = (
+    "Map the column of images with `columns: {image: THEIR_NAME}`, or set `task` to one that asks about texts: "
+    "text_classification, multiple_choice or math_word_problem."
+)
+
+
 class VQATask(BaseTask):
     """The image stands before the question. The answer is the first line of what the VLM says."""
 
@@ -28,9 +34,7 @@ class VQATask(BaseTask):
 
     def content(self, example: Example) -> list[dict[str, Any]]:
         if example["image"] is None:
-            raise ValueError(
-                f"Example {example['id']!r} has no image, and the task is vqa. Use a text task, or leave it out."
-            )
+            raise ValueError(f"Example {example['id']!r} has no image, which vqa and captioning need. {NO_IMAGE}")
         return [
             {"type": "image", "image": example["image"]},
             {"type": "text", "text": self.question_text(example)},
@@ -43,7 +47,7 @@ class VQATask(BaseTask):
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(examples)} examples of split {split!r} have no image, e.g. {missing[:3]}, "
-                "and the task is vqa. Use a text task, or leave them out."
+                f"which vqa and captioning need. {NO_IMAGE}"
             )
 
     def postprocess(self, generation: str) -> str:

@@ -201,10 +201,13 @@ def _check_answers(vlm: BaseVLM, examples: Dataset) -> None:
     ]
     if changed:
         first, text = changed[0]
+        remedy = "Write them as it does (lower case, without accents), or leave the examples out."
+        if vlm.tokenizer.unk_token and vlm.tokenizer.unk_token in text:
+            remedy = "It has no token for some of their characters: use another VLM, or leave the examples out."
         raise ValueError(
             f"Preflight of {vlm.args.vlm!r} failed: its tokenizer makes {text.strip()!r} of the answer "
             f"{targets[first]!r} of example {first!r}, and changes {len(changed)} of {len(examples)} answers: other "
-            "words would be scored. Write them as it does (lower case, without accents), or leave the examples out."
+            f"words would be scored. {remedy}"
         )
 
 

@@ -14,6 +14,7 @@ from leverplus_trl.tasks import (
     DataArguments,
     Overlap,
     TaskArguments,
+    check_disjoint,
     check_distinct,
     check_overlap,
     load_examples,
@@ -118,6 +119,34 @@ def test_a_card_says_it(tmp_path):
     assert "these are not among" in overlap_sentence("test", found | {"on_overlap": "exclude"})
 
 
+def test_an_id_names_one_example_in_pool_and_queries(tmp_path):
+    for split, answers in {"train": "abcdefghij", "test": "vwxyz"}.items():
+        rows = [{"id": str(row), "question": "q", "answer": answer} for row, answer in enumerate(answers)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
+
+    def check(pool, queries, **columns):
+        data = DataArguments("json", data_files=files, columns=columns)
+        check_disjoint(*(load_examples(data, split) for split in (pool, queries)), pool, queries)
+
+    for pool, queries in (("train", "train[2:]"), ("train[3:5]", "train"), ("train", "train")):
+        check(pool, queries)
+    with pytest.raises(ValueError, match=r"5 ids name different examples in 'train' and 'test'.*'0', '1', '2'"):
+        check("train", "test")
+    # row 2 of test has the id of a row of train that is among the queries
+    with pytest.raises(
+        ValueError, match=r"3 ids name different examples in 'train\[7:\]\+test\[2:\]' and 'train\[:5\]'"
+    ):
+        check("train[7:]+test[2:]", "train[:5]")
+    check("train+test", "test[:3]", id="answer", answer="id")
+    check("train+test", "train[9:]+test[:1]", id="answer", answer="id")
+    for split in ("train+test", "test[:3]"):  # made ids name the row of the source split, whatever slice
+        (tmp_path / "made.jsonl").write_text("".join(f'{{"question": "q{i}", "answer": "a"}}\n' for i in range(5)))
+        made = {name: str(tmp_path / "made.jsonl") for name in ("train", "test")}
+        ids = load_examples(DataArguments("json", data_files=made), split)["id"][:]
+        assert ids[-1] == ("test-4" if "+" in split else "test-2") and len(set(ids)) == len(ids)
+
+
 def test_splits_of_queries_share_none():
     one, two = examples([("a", None, "q", "a"), ("b", None, "r", "a")]), examples([("b", None, "r", "a")])
     check_distinct({}, one, "train[:2]")
@@ -204,7 +233,7 @@ def test_what_cannot_be_cut_is_named(tmp_path):
         parts(tmp_path, ROWS[:1], {"pool": 0.5, "test": 0.5})
     data = DataArguments("json", data_files=str(tmp_path / "rows.jsonl"), split=PARTS)
     with pytest.raises(
-        ValueError, match="There is no part 'dev': split makes the parts pool, train, validation, test"
+        ValueError, match="the mapping `split` makes no part 'dev', only pool, train, validation, test"
     ):
         load_examples(data, "dev")
     files = {name: str(tmp_path / "rows.jsonl") for name in ("train", "test")}

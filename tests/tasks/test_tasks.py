@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import re
 
 import datasets
 import pytest
@@ -104,7 +105,10 @@ def test_predictions_are_shown_as_answers_are(arguments, generation, bare, shown
 
 def test_examples_a_task_cannot_use_are_named_before_anything_runs():
     table = examples_from(Dataset.from_dict({"question": ["q"], "answer": ["sunny"]}))
-    with pytest.raises(ValueError, match=r"1 of 1 examples of split 'train' have no image, e\.g\. \['train-0'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"1 of 1 examples of split 'train' have no image, e\.g\. \['train-0'\].*`task` to one.*text_class",
+    ):
         make_task(TaskArguments(task="vqa")).check_examples(table, "train")
     with pytest.raises(ValueError, match="not among `labels`: 'sunny'"):
         make_task(TaskArguments(task="text_classification", labels=["wet"])).check_examples(table, "train")
@@ -186,10 +190,10 @@ def test_unknown_tasks_and_missing_labels_are_refused():
         DataArguments(dataset="x", columns="a")
 
 
-def load(tmp_path, *rows, split="train", **arguments):
+def load(tmp_path, *rows, split="train", key="pool_split", **arguments):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = {"train": str(tmp_path / "rows.jsonl")}
-    return load_examples(DataArguments("json", data_files=files, **arguments), split)
+    return load_examples(DataArguments("json", data_files=files, **arguments), split, key=key)
 
 
 GOOD = {"id": "x", "question": "q", "answer": "a"}
@@ -198,9 +202,9 @@ GOOD = {"id": "x", "question": "q", "answer": "a"}
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"id": None}, "row 0: its id is empty"),
-        ({"id": ""}, "row 0: its id is empty"),
-        ({"id": " "}, "row 0: its id is empty"),
+        ({"id": None}, "example 1: its id is empty"),
+        ({"id": ""}, "example 1: its id is empty"),
+        ({"id": " "}, "example 1: its id is empty"),
         ({"question": None}, "'y': its question is empty"),
         ({"question": " \n"}, "'y': its question is empty"),
         ({"answer": None}, "'y': its answer is empty"),
@@ -256,10 +260,103 @@ def test_ids_that_are_made_name_the_row_of_the_whole_split(tmp_path):
         assert load(tmp_path, *rows, split=split)["id"][:] == expected
     with pytest.raises(ValueError, match=r"'train\[:2\]\+train\[:1\]' has 1 duplicate ids"):
         load(tmp_path, *rows, split="train[:2]+train[:1]")
-    with pytest.raises(ValueError, match=r"Split 'train\[:0\]' of 'json' holds no examples"):
-        load(tmp_path, *rows, split="train[:0]")
-    with pytest.raises(ValueError, match="Can't read the slice 'train\\[x\\]'"):
-        load(tmp_path, *rows, split="train[x]")
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ("train[:0]", "which names no row of 'train'. Write e.g. train[:100] or train[20%:80%], the start before"),
+        ("train[2:1]", "which names no row of 'train'."),
+        ("train[9:]+train", "which names no row of 'train'."),
+        ("train[x]", "which is no split or slice of rows. Write e.g. train[:100]"),
+        ("train[:abc]", "which is no split or slice of rows."),
+        ("train[:2", "which is no split or slice of rows."),
+        ("train[:200%]", "which is no split or slice of rows."),
+        ("trian[:1]", "but the dataset 'json' has no split 'trian', only train. Did you mean 'train'?"),
+        ("train+dev", "but the dataset 'json' has no split 'dev', only train. Name one of these, or a slice such as"),
+    ],
+)
+def test_a_split_or_slice_that_is_not_there_is_named_with_its_key(tmp_path, split, message):
+    for key in ("pool_split", "eval_split"):
+        with pytest.raises(ValueError, match=re.escape(f"{key} is {split!r}, {message}")) as error:
+            load(tmp_path, GOOD, {**GOOD, "id": "y"}, split=split, key=key)
+        assert "'train' has 2 rows" in str(error.value) or "no split" in message
+
+
+def test_rows_that_a_slice_leaves_out_are_not_looked_at(tmp_path):
+    rows = [{**GOOD, "id": str(place), "answers": "['a']"} for place in range(6)]
+    rows[4] |= {"answer": "", "image": "nowhere.png"}
+    rows[5] |= {"id": "0", "answers": "no list"}
+    for split, ids in {"train[:4]": "0123", "train[1:3]+train[:1]": "120"}.items():
+        assert load(tmp_path, *rows, split=split)["id"][:] == list(ids)
+    with pytest.raises(ValueError, match="1 of 2 examples of split 'train\\[3:5\\]' can't be used: '4': its answer"):
+        load(tmp_path, *rows, split="train[3:5]")
+    with pytest.raises(ValueError, match="Column 'answers' of split 'train' holds the text 'no list'"):
+        load(tmp_path, *rows, split="train[3:]")
+
+
+MISSING = {
+    "no files": ({"dataset": "csv"}, "dataset is 'csv', a kind of file, and no data_files are given. Name the files"),
+    "no file": (
+        {"dataset": "json", "data_files": {"train": "{}/row.jsonl"}},
+        "row.jsonl', and there is no such file in '{}'. Did you mean 'rows.jsonl'?",
+    ),
+    "no match": (
+        {"dataset": "json", "data_files": ["{}/rows.jsonl", "{}/extra-*.csv"]},
+        "data_files names '{}/extra-*.csv', and there is no such file in '{}'. Name a file that is there.",
+    ),
+    "no folder": ({"dataset": "{}/examples"}, "dataset is '{}/examples', and there is no such folder."),
+}
+
+
+@pytest.mark.parametrize("case", list(MISSING))
+def test_files_that_are_not_there_are_named_with_the_key(tmp_path, case):
+    arguments, message = MISSING[case]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(GOOD))
+    arguments = json.loads(json.dumps(arguments).replace("{}", str(tmp_path)))
+    with pytest.raises(ValueError, match=re.escape(message.replace("{}", str(tmp_path)))):
+        load_examples(DataArguments(**arguments), "train")
+
+
+def test_a_folder_with_metadata_of_images_is_a_split_by_its_own_name(tmp_path):
+    for place, name in enumerate(("pool", "train", "val", "other")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (2 + place, 2)).save(tmp_path / name / "a.png")
+        row = {"file_name": "a.png", "question": "q", "answer": name}
+        if name != "other":
+            (tmp_path / name / "metadata.jsonl").write_text(json.dumps(row))
+    data = DataArguments(str(tmp_path))
+    for place, split in enumerate(("pool", "train", "validation")):
+        (row,) = load_examples(data, split)
+        assert row["image"].width == 2 + place and row["id"] == f"{split}-0" and split.startswith(row["answer"])
+    with pytest.raises(
+        ValueError, match=r"has no split 'other', only pool, train, validation. Set `data_files: {other: o"
+    ):
+        load_examples(data, "other")
+    (tmp_path / "README.md").write_text("---\nconfigs:\n- config_name: x\n  data_files: pool/**\n---\n")
+    assert load_examples(data, "train")["answer"][:] == ["pool"]
+
+
+def test_a_column_that_is_not_there_is_named_with_the_key(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"columns says \{id: ids\}, .* no column 'ids', only id, question, answer. Did you mean 'id'"
+    ):
+        load(tmp_path, GOOD, columns={"id": "ids"})
+
+
+def test_images_that_are_not_there_ask_for_their_folder(tmp_path):
+    row = {"question": "q", "answer": "a", "image": "nowhere.png"}
+    with pytest.raises(ValueError, match=r"nowhere.png.*Set `image_dir` to the folder .*; it is not set"):
+        load(tmp_path, row)
+    with pytest.raises(ValueError, match=f"Set `image_dir` .*; it is '{tmp_path}'"):
+        load(tmp_path, row, image_dir=str(tmp_path))
+
+
+def test_made_ids_say_where_they_begin(tmp_path):
+    with pytest.raises(ValueError, match=r"'train-1': its answer is empty.* train-0 is the first row"):
+        load(tmp_path, {"question": "q", "answer": "a"}, {"question": "q", "answer": ""}, split="train[1:]")
+    with pytest.raises(ValueError, match=r"'x': its answer is empty.*leave them out\.$"):
+        load(tmp_path, GOOD | {"answer": ""}, GOOD | {"id": "train-1"})
 
 
 def test_slices_of_a_dataset_on_disk(tmp_path):
@@ -267,7 +364,7 @@ def test_slices_of_a_dataset_on_disk(tmp_path):
     table.save_to_disk(tmp_path)
     arguments = DataArguments(str(tmp_path))
     assert load_examples(arguments, "train[1:]")["id"][:] == ["train-1"]
-    with pytest.raises(ValueError, match="there is no split 'test', only 'train'"):
+    with pytest.raises(ValueError, match="has no split 'test', only train"):
         load_examples(arguments, "test")
 
 

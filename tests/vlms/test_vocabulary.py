@@ -180,6 +180,8 @@ def test_an_answer_that_the_tokenizer_changes_is_named(steps, answer, left):
     rows[17]["answer"] = answer
     said = refused(vlm, rows, _check_answers)
     assert f"makes {left!r} of the answer {answer!r} of example 'e17', and changes 1 of 40 answers" in said
+    remedy = "use another VLM" if "<unk>" in left else "Write them as it does (lower case, without accents)"
+    assert remedy in said and ("Write them" in said) != ("<unk>" in left)
 
 
 @pytest.mark.parametrize("answer", ["cafe\u0301", "caf\u00e9", "ﬁne  print", "a\u200bb", "２５ ℃", "naïve\tstar"])
