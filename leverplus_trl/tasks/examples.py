@@ -7,7 +7,7 @@ recipe."""
 import logging
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -72,11 +72,27 @@ def load_examples(
             parts = _parts(data_args, names, split, key)
             rows = rows_of(split, {name: len(part) for name, part in parts.items()}, key)
             found = [parts[name].select(own) for name, own in rows]
-        examples = joined(found, axis=0).select_columns(found[0].column_names)
+        examples = _joined(found, split, key)
         _check_ids(examples, split)
         needed = task.template_columns(examples, split) if task is not None else []
         examples = _handle_bad_examples(examples, data_args, split, needed)
     return examples
+
+
+def _joined(found: list[Dataset], split: str, key: str) -> Dataset:
+    """All rows of several tables; a column that one of them lacks is empty in its rows."""
+    try:
+        return joined(found, axis=0)
+    except ValueError as error:
+        types: dict[str, set[str]] = defaultdict(set)
+        for table in found:
+            for name, feature in table.features.items():
+                types[name].add(str(feature))
+        name = next((name for name, own in types.items() if len(own) > 1), "")
+        raise ValueError(
+            f"{key} is {split!r}, and the column {name!r} of its splits holds {' and '.join(sorted(types[name]))}; "
+            "expected one type. Convert it, or name one split."
+        ) from error
 
 
 def _parts(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:

@@ -337,6 +337,21 @@ def test_a_folder_with_metadata_of_images_is_a_split_by_its_own_name(tmp_path):
     assert load_examples(data, "train")["answer"][:] == ["pool"]
 
 
+def test_splits_with_different_columns_are_joined_where_the_types_allow_it(tmp_path):
+    files = {}
+    for name, extras in {"train": {"hint": "h"}, "dev": {}, "test": {"hint": ["h"]}}.items():
+        files[name] = str(tmp_path / f"{name}.jsonl")
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"question": "q", "answer": "a"} | extras))
+    data = DataArguments("json", data_files=files)
+    assert load_examples(data, "train+dev")["hint"][:] == ["h", None]
+    assert load_examples(data, "dev+train")["hint"][:] == [None, "h"]
+    with pytest.raises(
+        ValueError,
+        match=r"the split is 'dev\+train\+test', and the column 'hint' of its splits holds List.* and Value",
+    ):
+        load_examples(data, "dev+train+test")
+
+
 def test_a_column_that_is_not_there_is_named_with_the_key(tmp_path):
     with pytest.raises(
         ValueError, match=r"columns says \{id: ids\}, .* no column 'ids', only id, question, answer. Did you mean 'id'"
