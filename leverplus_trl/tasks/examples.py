@@ -75,7 +75,10 @@ def load_examples(
         examples = _joined(found, split, key)
         _check_ids(examples, split)
         needed = task.template_columns(examples, split) if task is not None else []
+        sources = [(name, row) for name, own in rows for row in own]
+        source_of = dict(zip(examples["id"][:], sources, strict=True))
         examples = _handle_bad_examples(examples, data_args, split, needed)
+    examples.source_of = source_of  # for `check_disjoint`; a table that is made of this one lacks it
     return examples
 
 
@@ -240,23 +243,18 @@ def _handle_bad_examples(
 
 def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split: str) -> None:
     """
-    Raises `ValueError` if an id names one example among `examples` and another among `queries`.
+    Raises `ValueError` if an id names one row of the source among `examples` and another among `queries`, both as
+    [`load_examples`] returns them.
 
-    The same example, which slices of one split share, may be in both.
+    The same row, which slices of one split share, may be in both.
     """
-    if examples._fingerprint == queries._fingerprint:
-        return
-    row_of = {identifier: row for row, identifier in enumerate(examples["id"][:])}
-    rows = [(row_of[one], row) for row, one in enumerate(queries["id"][:]) if one in row_of]
-    tables = (
-        undecoded(table.select_columns(list(EXAMPLES))).select(own)
-        for table, own in zip((examples, queries), zip(*rows, strict=True), strict=False)
-    )
-    odd = [one["id"] for one, other in zip(*tables, strict=True) if one != other]
+    shared = sorted(set(examples["id"][:]) & set(queries["id"][:]))
+    odd = [one for one in shared if examples.source_of[one] != queries.source_of[one]]
     if odd:
         raise ValueError(
-            f"{len(odd)} ids name different examples in {split!r} and {query_split!r}, e.g. {odd[:3]}. Make them "
-            "unique over the splits, or map another column with `columns: {id: THEIR_NAME}`."
+            f"{len(odd)} ids stand in both {split!r} and {query_split!r} for different rows, e.g. {odd[:3]}. Leave "
+            "these rows out of one of them, make the ids unique, or map another column with `columns: {id: "
+            "THEIR_NAME}`."
         )
 
 
