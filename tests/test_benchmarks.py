@@ -106,7 +106,7 @@ def test_recipe_costs_of_rollouts_count_every_answer_of_the_annotators(recipe_co
     task = make_task(TaskArguments(metric="okvqa_accuracy"))
     vlm = CountingVLM(recipe_costs["flamingo"](VLMArguments(vlm="unused", memory_mb=64), task).vlm)
     recipe = yaml.safe_load((ROOT / "recipes" / "okvqa_flamingo_3b" / "30_rollouts.yaml").read_text())
-    few = {"num_rollouts": 2, "num_beams": 1, "num_samples": 0, "num_similar": 0, "selector": None}
+    few = {"num_rollouts": 2, "num_beam_sequences": 1, "num_samples": 0, "num_similar": 0, "selector": None}
     recipe = {name: value for name, value in (recipe | few).items() if name not in ("similarities", "temperatures")}
     asked, _ = recipe_costs["ask"]("rollouts", recipe, "okvqa", 2, vlm)
     assert (vlm.work.answered, vlm.work.scored) == (2 * asked, asked * (2 * 5 + 1))

@@ -71,7 +71,7 @@ def recipes(world, tmp_path_factory):
             "beams": "outputs/beams",
             "selector": "outputs/sft",
             "num_rollouts": 6,
-            "num_beams": 2,
+            "num_beam_sequences": 2,
             "query_splits": ["train", "validation"],
             "num_samples": 1,
             "unit_size": 1,

@@ -8,29 +8,6 @@ from dataclasses import dataclass, field
 
 from ..fields import check_fields
 from ..retrieval.sampler_arguments import SIMILARITIES
-from ..vlms.vlm_arguments import VLMArguments
-
-
-@dataclass
-class RolloutVLMArguments(VLMArguments):
-    """
-    The frozen model that scores and answers.
-
-    Args:
-        generation_num_beams (`int`, *optional*, defaults to 1):
-            What other stages call `num_beams`; here that is the number of sequences from the beams.
-        kwargs:
-            All others of [`VLMArguments`].
-    """
-
-    num_beams: int = field(init=False, default=1)
-    generation_num_beams: int = field(
-        default=1, kw_only=True, metadata={"help": "Beams of a beam search for an answer; 1 for none.", "min": 1}
-    )
-
-    def __post_init__(self):
-        self.num_beams = self.generation_num_beams
-        super().__post_init__()
 
 
 @dataclass
@@ -56,7 +33,7 @@ class RolloutArguments:
             Demonstrations in a sequence (S); the most, if the selector can stop.
         num_rollouts (`int`, *optional*, defaults to 16):
             Sequences of a query, if it has so many different ones (G).
-        num_beams (`int`, *optional*, defaults to 5):
+        num_beam_sequences (`int`, *optional*, defaults to 5):
             Sequences from the beams.
         num_samples (`int`, *optional*, defaults to 3):
             Draws from the selector at each temperature.
@@ -99,7 +76,7 @@ class RolloutArguments:
     num_rollouts: int = field(
         default=16, metadata={"help": "Sequences of a query (G); random ones fill up.", "min": 2}
     )
-    num_beams: int = field(default=5, metadata={"help": "Sequences from the beams.", "min": 0})
+    num_beam_sequences: int = field(default=5, metadata={"help": "Sequences from the beams.", "min": 0})
     num_samples: int = field(default=3, metadata={"help": "Draws from the selector at each temperature.", "min": 0})
     temperatures: list[float] = field(
         default_factory=lambda: [1.0, 1.3],
@@ -136,7 +113,7 @@ class RolloutArguments:
     def check_room(self, stop: bool = False) -> None:
         """Raises `ValueError` if the sources are asked for more sequences than a group holds."""
         kinds = 1 if self.similarities is None else len(self.similarities)
-        asked = {"num_beams": self.num_beams, "similarities x num_similar": kinds * self.num_similar}
+        asked = {"num_beam_sequences": self.num_beam_sequences, "similarities x num_similar": kinds * self.num_similar}
         if self.selector:
             asked |= {"the greedy choice": 1, "temperatures x num_samples": len(self.temperatures) * self.num_samples}
         if stop:

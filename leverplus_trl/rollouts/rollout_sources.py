@@ -262,9 +262,9 @@ class RolloutSources:
         if self.selector is not None:
             greedy, _ = self._select(split, query_id, candidates, 1, strategy="greedy")[0]
             proposals.append(Proposal(GREEDY, greedy))
-        if args.num_beams:
+        if args.num_beam_sequences:
             best = [self.searched[split].best(query_id, length) for length in lengths]
-            proposals += [Proposal(BEAM, ids) for ids in take_turns(best, args.num_beams)]
+            proposals += [Proposal(BEAM, ids) for ids in take_turns(best, args.num_beam_sequences)]
         if self.selector is not None and args.num_samples:
             proposals += self._samples(split, query_id, candidates)
         for kind, ids in ranked.items():

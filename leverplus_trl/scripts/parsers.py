@@ -12,7 +12,7 @@ from ..hub_arguments import HubArguments
 from ..recipe_parser import RecipeParser, TrainingArgumentsClass
 from ..report.report_arguments import ReportArguments
 from ..retrieval.sampler_arguments import SamplerArguments
-from ..rollouts.rollout_arguments import RolloutArguments, RolloutVLMArguments
+from ..rollouts.rollout_arguments import RolloutArguments
 from ..tasks.data_arguments import DataArguments
 from ..tasks.task_arguments import TaskArguments
 from ..trainer.training_fields import OfflineGRPOFields, SFTFields
@@ -52,7 +52,7 @@ PARSERS = {
     "sft": ("Train a selector on beams and ledger.", (StageArguments, DataArguments, SFTArguments, _SFT)),
     "rollouts": (
         "Answer each query after sequences from many sources with a frozen VLM; store every measure.",
-        (ShardedStageArguments, DataArguments, TaskArguments, RolloutVLMArguments, RolloutArguments, HubArguments),
+        (ShardedStageArguments, *_OF_A_VLM, RolloutArguments, HubArguments),
     ),
     "grpo": (
         "Train a selector by reward on stored rollouts.",

@@ -224,10 +224,10 @@ def read_searched(
         `ValueError`: a query without beams, beams of another pool, or sequences longer than there can be.
     """
     searched_shots = made_by["recipe"]["num_shots"]
-    if rollout_args.num_beams and rollout_args.num_shots > searched_shots:
+    if rollout_args.num_beam_sequences and rollout_args.num_shots > searched_shots:
         raise ValueError(
             f"num_shots is {rollout_args.num_shots}, but the beams {rollout_args.beams!r} hold sequences of at most "
-            f"{searched_shots}. Lower num_shots, search longer beams, or go without: `num_beams: 0`."
+            f"{searched_shots}. Lower num_shots, search longer beams, or go without: `num_beam_sequences: 0`."
         )
     known, found = set(pool["id"]), {}
     searched_splits = splits_of(rollout_args.beams, "beams")

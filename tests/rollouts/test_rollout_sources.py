@@ -132,10 +132,11 @@ def test_samples_stand_in_prompt_order_with_their_log_probability_at_that_temper
 
 
 def test_beams_are_those_of_the_table_and_shorter_ones_the_best_of_the_ledger(small):
-    for row, proposals in enumerate(small(num_beams=3).propose("train", small.ids)):
+    for row, proposals in enumerate(small(num_beam_sequences=3).propose("train", small.ids)):
         ids = [p.demonstration_ids for p in proposals if p.source == "beam"]
         assert ids == [tuple(sequence) for sequence in small.beams[row]["demonstration_ids"][:3]]
-    for row, proposals in enumerate(small(num_shots=1, num_beams=2, num_rollouts=12).propose("train", small.ids)):
+    short = small(num_shots=1, num_beam_sequences=2, num_rollouts=12)
+    for row, proposals in enumerate(short.propose("train", small.ids)):
         found = [p.demonstration_ids for p in proposals if p.source == "beam"]
         entries = [e for e in small.ledger if e["query_id"] == small.ids[row] and len(e["demonstration_ids"]) == 1]
         best = sorted(entries, key=lambda entry: -entry["answer_logprob"])[:2]
@@ -254,7 +255,7 @@ def test_turns_and_windows():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_beams": -1}, "num_beams is -1; expected a whole number of at least 0"),
+        ({"num_beam_sequences": -1}, "num_beam_sequences is -1; expected a whole number of at least 0"),
         ({"num_samples": -2}, "num_samples is -2"),
         ({"num_similar": -1}, "num_similar is -1"),
         ({"num_rollouts": 1}, "num_rollouts is 1; expected a whole number of at least 2"),
@@ -270,7 +271,7 @@ def test_turns_and_windows():
         ({"temperatures": [float("inf")]}, "of temperatures is inf; expected a number above 0"),
         ({"temperatures": [1.0, 0.0]}, r"Item 2 of temperatures is 0.0; expected a number above 0"),
         ({"query_splits": []}, "at least one"),
-        ({"num_rollouts": 12}, r"num_rollouts is 12, but the sources are asked for 13 sequences \(num_beams 5, .*"),
+        ({"num_rollouts": 12}, r"num_rollouts is 12, but the sources are asked for 13 .*\(num_beam_sequences 5, .*"),
     ],
 )
 def test_nonsense_is_refused(arguments, message):

@@ -112,7 +112,7 @@ def recipes(world, embeddings_dir, tmp_path_factory):
             "selector": selector,
             "query_splits": ["train", "test"],
             "num_rollouts": 6,
-            "num_beams": 2,
+            "num_beam_sequences": 2,
             "num_samples": 1,
             "unit_size": 2,
         },

@@ -107,7 +107,7 @@ def test_rollouts_and_their_rewards_stand_on_that_scale(searched, data_files, wo
         query_splits=["train"],
         num_shots=1,
         num_rollouts=6,
-        num_beams=3,
+        num_beam_sequences=3,
         similarities=[],
     )
     rollouts_stage.main(

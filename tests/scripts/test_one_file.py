@@ -38,7 +38,7 @@ def stage_arguments(folder: Path, data: DataArguments, name: str, query_splits: 
         beams=str(folder / "beams"),
         query_splits=query_splits,
         num_rollouts=4,
-        num_beams=1,
+        num_beam_sequences=1,
         similarities=[],
         num_similar=0,
     )

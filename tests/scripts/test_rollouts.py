@@ -29,7 +29,7 @@ from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.provenance import model_revision
 from leverplus_trl.retrieval import embed_examples
 from leverplus_trl.rollouts import compute_rewards
-from leverplus_trl.rollouts.rollout_arguments import RolloutArguments, RolloutVLMArguments
+from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.schema import ROLLOUTS
 from leverplus_trl.scripts import beams as beams_stage
 from leverplus_trl.scripts.stage_arguments import ShardedStageArguments
@@ -37,7 +37,7 @@ from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel,
 from leverplus_trl.selectors.encoder_lora import copy_encoder
 from leverplus_trl.tables import table_provenance, write_tables
 from leverplus_trl.tasks import DataArguments, TaskArguments
-from leverplus_trl.vlms import BaseVLM, load_vlm
+from leverplus_trl.vlms import BaseVLM, VLMArguments, load_vlm
 
 
 CLIP = str(WORLD / "clip")
@@ -85,13 +85,13 @@ class Setting:
             ShardedStageArguments: {"stage": "rollouts", "num_threads": 1},
             DataArguments: {"dataset": "parquet", "data_files": self.files, "pool_split": "pool"},
             TaskArguments: {"task": "vqa", "metric": "exact_match", "max_new_tokens": 4},
-            RolloutVLMArguments: {"vlm": VLM, "max_batch_tokens": 1024},
+            VLMArguments: {"vlm": VLM, "max_batch_tokens": 1024},
             RolloutArguments: {
                 "output_dir": str(output_dir),
                 "beams": str(self.beams),
                 "selector": str(self.selector),
                 "num_rollouts": 9,
-                "num_beams": 2,
+                "num_beam_sequences": 2,
                 "num_samples": 2,
                 "unit_size": 2,
                 "embeddings_dir": self.embeddings_dir,
@@ -431,8 +431,8 @@ def test_splits_that_the_beams_lack_are_refused(refuses, setting, world, tmp_pat
 
 
 def test_longer_sequences_than_there_can_be_are_refused(refuses):
-    refuses("num_shots is 3, but the beams .* hold sequences of at most 2.*num_beams: 0", num_shots=3)
-    refuses("num_shots is 7, but query 'train-0000' has 6 candidates", num_shots=7, num_beams=0)
+    refuses("num_shots is 3, but the beams .* hold sequences of at most 2.*num_beam_sequences: 0", num_shots=3)
+    refuses("num_shots is 7, but query 'train-0000' has 6 candidates", num_shots=7, num_beam_sequences=0)
 
 
 def test_a_selector_for_another_encoder_is_refused(refuses, setting):

@@ -43,8 +43,9 @@ def outputs(world, embeddings_dir, tmp_path_factory):
     learned = sft.SFTArguments(beams=str(folder / "beams"), embeddings_dir=embeddings_dir, hidden_size=32)
     sft.main(StageArguments(stage="sft"), data, learned, training)
     vlm = VLMArguments(vlm=VLM, max_batch_tokens=1024)
-    made = {"beams": str(folder / "beams"), "embeddings_dir": embeddings_dir, "num_rollouts": 9, "num_beams": 2}
-    rolled = RolloutArguments(output_dir=str(folder / "rollouts"), query_splits=["train"], num_samples=1, **made)
+    made = {"beams": str(folder / "beams"), "embeddings_dir": embeddings_dir, "query_splits": ["train"]}
+    counts = {"num_rollouts": 9, "num_beam_sequences": 2, "num_samples": 1}
+    rolled = RolloutArguments(output_dir=str(folder / "rollouts"), **counts, **made)
     rollouts.main(ShardedStageArguments(stage="rollouts"), data, task, vlm, rolled, HubArguments())
     compared = EvaluationArguments(
         output_dir=str(folder / "evaluation"),

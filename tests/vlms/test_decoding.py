@@ -14,7 +14,6 @@ from vlms.made_examples import requests_of
 from vlms.one_at_a_time import single_generations
 from vlms.tiny_models import TEXT_MODELS, VLMS, byte_tokenizer, examples_for, make_vlm, tiny_text_model
 
-from leverplus_trl.recipe import UsageError
 from leverplus_trl.scripts.parsers import make_parser
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, Request, VLMArguments, load_vlm
@@ -266,16 +265,13 @@ def test_decoding_that_makes_no_sense_is_refused(arguments, message):
         VLMArguments(vlm="x", **arguments)
 
 
-def test_in_rollouts_num_beams_is_of_the_search_and_generation_num_beams_of_the_answers():
-    recipe = {"dataset": "d", "vlm": "v", "beams": "b", "output_dir": "o", "num_beams": 4}
-    *_, vlm_args, rollout_args, _ = make_parser("rollouts").parse_dict(recipe)
-    assert (vlm_args.num_beams, rollout_args.num_beams) == (1, 4)
-    *_, vlm_args, rollout_args, _ = make_parser("rollouts").parse_dict({**recipe, "generation_num_beams": 3})
-    assert (vlm_args.num_beams, rollout_args.num_beams) == (3, 4)
-    with pytest.raises(UsageError, match="generation_num_beams is 0"):
-        make_parser("rollouts").parse_dict({**recipe, "generation_num_beams": 0})
-    evaluated = make_parser("evaluate").parse_dict({"dataset": "d", "vlm": "v", "output_dir": "o", "num_beams": 4})
-    assert evaluated[3].num_beams == 4
+@pytest.mark.parametrize("stage", ["beams", "rollouts", "evaluate"])
+def test_num_beams_is_how_answers_are_decoded_in_every_stage(stage):
+    recipe = {"dataset": "d", "vlm": "v", "output_dir": "o", "num_beams": 4}
+    parsed = make_parser(stage).parse_dict(recipe | ({"beams": "b"} if stage == "rollouts" else {}))
+    assert next(args for args in parsed if type(args) is VLMArguments).num_beams == 4
+    if stage == "rollouts":
+        assert parsed[4].num_beam_sequences == 5  # those from the beams table
 
 
 def test_the_file_of_a_folder_is_followed_and_recorded(tmp_path, world):

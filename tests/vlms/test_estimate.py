@@ -244,7 +244,7 @@ def searched(data_files, tmp_path_factory):
 
 
 def rollout_arguments(searched, output_dir, **changes) -> RolloutArguments:
-    values = {"num_shots": 2, "num_rollouts": 6, "num_beams": 2, "num_similar": 1, "query_splits": ["test"]}
+    values = {"num_shots": 2, "num_rollouts": 6, "num_beam_sequences": 2, "num_similar": 1, "query_splits": ["test"]}
     return RolloutArguments(beams=str(searched), output_dir=str(output_dir), unit_size=2, **{**values, **changes})
 
 
