@@ -99,7 +99,8 @@ def run_merge(words: Sequence[str]) -> int:
         recipe = read_recipe(words[place + 1]) if len(words) > place + 1 else None
         if recipe is None or not recipe.text("output_dir"):
             raise UsageError("--config must be followed by the recipe of the shards, with an output_dir.")
-        words = ["--output_dir", recipe.text("output_dir"), *words[:place], *words[place + 2 :]]
+        own = [] if "--output_dir" in words else ["--output_dir", recipe.text("output_dir")]
+        words = [*own, *words[:place], *words[place + 2 :]]
     parser.check(*parser.read(words))
     return run_stage(MERGE, words)
 

@@ -90,10 +90,7 @@ def model_revision(name_or_path: str, revision: str | None = None) -> str:
         adapter = path / "adapter_config.json"
         alone = adapter.exists() and not (path / "config.json").exists()
         return hasher.hexdigest()[:16] + (_base_revision(adapter) if alone else "")
-    if path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1:
-        near = difflib.get_close_matches(path.name, os.listdir(path.parent), 1) if path.parent.is_dir() else []
-        hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Name a folder that is there, or a hub id."
-        raise ValueError(f"There is no folder {name_or_path!r}. {hint}")
+    refuse_missing_folder(name_or_path)
     from transformers.utils import cached_file
     from transformers.utils.hub import extract_commit_hash
 
@@ -109,6 +106,16 @@ def model_revision(name_or_path: str, revision: str | None = None) -> str:
             f"No commit found for the model {name_or_path!r} at revision {revision!r}; name a local folder."
         )
     return commit + base
+
+
+def refuse_missing_folder(name_or_path: str) -> None:
+    """Raises `ValueError` for a path of a folder that is not there, which can be no hub id."""
+    path = Path(name_or_path)
+    is_path = path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1
+    if is_path and not path.exists():
+        near = difflib.get_close_matches(path.name, os.listdir(path.parent), 1) if path.parent.is_dir() else []
+        hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Name a folder that is there, or a hub id."
+        raise ValueError(f"There is no folder {name_or_path!r}. {hint}")
 
 
 def _base_revision(adapter_config: Path) -> str:

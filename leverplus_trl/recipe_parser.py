@@ -8,13 +8,14 @@ All of it is checked before anything heavy is imported. The behaviour is that of
 values, `--key value` overrides them, and `env:` of a recipe sets environment variables.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ class RecipeParser:
             What it does, for the help.
         elsewhere (`Callable[[str], str | None]`, *optional*):
             Says which other stages have a key.
+        together (`Callable[[Mapping[str, Any]], None]`, *optional*):
+            Raises `ValueError` for values that exclude each other; takes all arguments by name.
     """
 
     def __init__(
@@ -71,9 +74,10 @@ class RecipeParser:
         stage: str | None = None,
         description: str = "",
         elsewhere: Callable[[str], str | None] = lambda key: None,
+        together: Callable[[Mapping[str, Any]], None] = lambda values: None,
     ):
         self.dataclass_types = tuple(dataclass_types)
-        self.stage, self.description, self.elsewhere = stage, description, elsewhere
+        self.stage, self.description, self.elsewhere, self.together = stage, description, elsewhere, together
         self.prog = f"leverplus {stage}" if stage else Path(sys.argv[0]).name
         self.kinds: dict[str, Any] = {}
         self.fields: dict[str, dataclasses.Field] = {}
@@ -122,7 +126,9 @@ class RecipeParser:
     def check(self, recipe: Recipe, typed: Mapping[str, list[str]]) -> dict[str, Any]:
         """The converted values of all keys that are set; checks them together, too, and makes nothing heavy."""
         values = self.convert(recipe, typed)
-        self._make(recipe, typed, values, lambda kind: kind.own)
+        made = self._make(recipe, typed, values, lambda kind: kind.own)
+        with _placed(recipe, typed):
+            self.together({name: value for args in made for name, value in vars(args).items()})
         return values
 
     def make(self, recipe: Recipe, typed: Mapping[str, list[str]]) -> tuple[Any, ...]:
@@ -213,28 +219,35 @@ class RecipeParser:
         made = []
         for kind in self.dataclass_types:
             heavy = isinstance(kind, TrainingArgumentsClass)
-            try:
+            with _placed(recipe, typed):
                 chosen = load(kind) if heavy else kind
                 names = {one.name for one in keys_of(chosen)}
                 made.append(chosen(**{name: value for name, value in values.items() if name in names}))
                 if heavy and chosen is kind.own:
                     made[-1].check()
-            except UsageError:
-                raise
-            except (ValueError, TypeError, ImportError) as error:
-                named = (word for word in re.findall(r"\w+", str(error)) if word in typed or word in recipe.lines)
-                key = next(named, "")
-                place = COMMAND_LINE if key in typed else recipe.place(key)
-                raise UsageError(f"{place}: {error}") from error
         return tuple(made)
+
+
+@contextlib.contextmanager
+def _placed(recipe: Recipe, typed: Mapping) -> Iterator[None]:
+    """Turns an error into a [`UsageError`] that says where the first key it names was set."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (ValueError, TypeError, ImportError) as error:
+        named = (word for word in re.findall(r"\w+", str(error)) if word in typed or word in recipe.lines)
+        key = next(named, "")
+        place = COMMAND_LINE if key in typed else recipe.place(key)
+        raise UsageError(f"{place}: {error}") from error
 
 
 def read_words(words: Sequence[str]) -> dict[str, list[str]]:
     """
-    The options of a command line and the words that follow each; the last wins of options that are given twice.
+    The options of a command line and the words that follow each.
 
     Raises:
-        [`UsageError`]: words before the first option.
+        [`UsageError`]: words before the first option, or an option that is given twice.
     """
     found: dict[str, list[str]] = {}
     name = None
@@ -244,6 +257,8 @@ def read_words(words: Sequence[str]) -> dict[str, list[str]]:
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
             name = name.replace("-", "_")
+            if name in found:
+                raise UsageError(f"{COMMAND_LINE}: --{name} is given twice; keep one.")
             found[name] = [value] if equals else []
         elif name is None:
             raise UsageError(f"{COMMAND_LINE}: {word!r} follows no option; expected `--key value`.")

@@ -3,7 +3,8 @@
 
 """Weights of models are read from safetensors, and from nothing else: a pickle can run any code."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,30 +22,67 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TRAINING_STATE = ("optimizer", "scheduler", "rng_state", "scaler", "training_args")
 
 
-def pickles_in(folder: Path) -> list[str]:
-    """Names of the files in a folder that hold pickled weights; none where safetensors are there, too."""
-    if not folder.is_dir() or any(folder.glob("*model*.safetensors")):
+def pickles_of(names: Iterable[str]) -> list[str]:
+    """Those of a model's files that hold pickled weights; none where safetensors are there, too."""
+    names = sorted(names)
+    if any("model" in name and name.endswith(".safetensors") for name in names):
         return []
-    names = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
-    return [name for name in names if not name.startswith(TRAINING_STATE)]
+    return [name for name in names if name.endswith(PICKLES) and not name.startswith(TRAINING_STATE)]
 
 
-def refuse_pickles(name_or_path: str, what: str) -> None:
+def refuse_pickles(name_or_path: str, what: str, loader: str = "AutoModel", hub: Mapping[str, Any] | None = None):
     """
-    Raises `ValueError` if the weights in a local folder are pickles.
+    Raises `ValueError` if the weights of a model are pickles.
 
     Args:
         name_or_path (`str`):
-            Folder or hub id; a hub id is not looked up.
+            Folder or hub id.
         what (`str`):
             What it is, for the message: `"selector"`, say.
+        loader (`str`, *optional*, defaults to `"AutoModel"`):
+            Class of transformers that converts it.
+        hub (`Mapping[str, Any]`, *optional*):
+            With which keywords (`revision`) the files of a hub id are looked up; not at all if not given.
     """
-    found = pickles_in(Path(name_or_path))
+    names, folder = [], Path(name_or_path)
+    if folder.is_dir():
+        names = [file.name for file in folder.iterdir()]
+    elif hub is not None:
+        import httpx
+        from huggingface_hub import list_repo_files
+
+        with contextlib.suppress(OSError, ValueError, httpx.HTTPError):  # no connection, no such repository
+            names = list_repo_files(str(name_or_path), **hub)
+    found = pickles_of(names)
     if found:
         raise ValueError(
-            f"The {what} {str(name_or_path)!r} has pickled weights ({', '.join(found[:3])}) and no safetensors. A "
-            "pickle can run any code, so it is never read: convert it to model.safetensors where you trust it."
+            f"The {what} {str(name_or_path)!r} has pickled weights ({', '.join(found[:3])}) and no safetensors; "
+            "pickles are refused, since loading them can run code. Where you trust them, convert them once with "
+            f"`{loader}.from_pretrained({str(name_or_path)!r}, use_safetensors=False).save_pretrained(FOLDER)`, copy "
+            "the other files there, and name that folder."
         )
+
+
+def check_folder(name_or_path: str, what: str, loader: str = "AutoModel") -> None:
+    """Raises `ValueError` for a local folder that holds no model, or pickled weights; a hub id is not looked up."""
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        return
+    names = sorted(file.name for file in folder.iterdir())
+    if "config.json" not in names:
+        inner = next((name for name in names if (folder / name / "config.json").is_file()), None)
+        held = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+        raise ValueError(
+            f"The {what} {str(name_or_path)!r} is a folder without config.json; it holds {held or 'nothing'}. "
+            "Expected a folder with config.json and model.safetensors, as save_pretrained writes it. "
+            + (f"Did you mean {str(folder / inner)!r}?" if inner else f"Name the folder of a {what}.")
+        )
+    refuse_pickles(name_or_path, what, loader)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's message."""
+    return str(error).strip().split("\n")[0]
 
 
 def load_safetensors(loader: Callable[..., Any], name_or_path: str, what: str, **kwargs) -> Any:
@@ -68,10 +106,10 @@ def load_safetensors(loader: Callable[..., Any], name_or_path: str, what: str, *
     try:
         return loader(name_or_path, use_safetensors=True, **kwargs)
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
+        refuse_pickles(name_or_path, what, hub={"revision": kwargs.get("revision")})
         raise ValueError(
-            f"The weights of the {what} {str(name_or_path)!r} can't be read ({type(error).__name__}: {reason}). "
-            "Expected a folder or hub id with a whole model.safetensors that fits its config.json."
+            f"The weights of the {what} {str(name_or_path)!r} can't be read ({type(error).__name__}: "
+            f"{first_line(error)}). Expected a folder or hub id with a whole model.safetensors that fits its config."
         ) from error
 
 

@@ -296,6 +296,35 @@ prepare | seed: -1 | seed is -1
 prepare | holdout: 0 | holdout is 0
 prepare | embed_images: maybe | embed_images is maybe
 prepare | on_bad_example: stop | on_bad_example is 'stop'
+beams | num_shots: 65 | num_shots is 65, but each query has 64 candidates (num_candidates); lower num_shots
+beams | num_candidates: 1 | num_shots is 2, but each query has 1 candidates
+beams | task: text_classification | task is text_classification, which needs labels
+beams | encoder_revision: main | encoder_revision is 'main', but encoder is not set
+beams | vlm: out | output_dir is 'out', which vlm names, too
+beams | dataset: ./out/ | output_dir is 'out', which dataset names, too
+beams | split: {pool: 0.5, test: 0.5} | pool_split names 'train', but split makes the parts pool, test; name one
+evaluate | split: {train: 0.5, validation: 0.5} | eval_split names 'test', but split makes the parts train, validation
+evaluate | shots: [1, 65] | shots holds 65, but each query has 64 candidates (num_candidates); lower shots
+evaluate | num_candidates: 3 | shots holds 4, but each query has 3 candidates
+evaluate | methods: [text_sim] | methods holds 'text_sim', which compares embeddings, but encoder is not set
+evaluate | methods: [random, image_sim_pool] | methods holds 'image_sim_pool', which compares embeddings
+evaluate | methods: [mix] | methods holds 'mix', which compares embeddings
+evaluate | selectors: [best=out] | output_dir is 'out', which selectors names, too
+evaluate | beams: out | output_dir is 'out', which beams names, too
+report | evaluation: out | output_dir is 'out', which evaluation names, too
+rollouts | beams: out | output_dir is 'out', which beams names, too
+rollouts | num_beam_sequences: 16 | the sources are asked for 17 sequences (num_beam_sequences 16
+grpo | selector: out | output_dir is 'out', which selector names, too
+grpo | rollouts: out | output_dir is 'out', which rollouts names, too
+grpo | max_steps: 4 | max_steps is 4, but the warm-up (rce_epochs 2.0, num_iterations 2) takes at least 4 steps
+grpo | eval_split: train | eval_split is 'train', as train_split is
+sft | eval_split: train | eval_split is 'train', as train_split is
+sft | num_layers: 2 | num_layers is set, but the selector v2 has no such field; leave it out, or take v0
+sft | lora_r: 4 | lora_r is set, but the selector v2 has no such field; leave it out, or take v2_lora
+sft | hidden_size: 130 | hidden_size is 130, which 4 heads (num_heads) can't share evenly
+sft | num_heads: 5 | hidden_size is 128, which 5 heads
+sft | candidate_features: [] | candidate_features is an empty list, so that a candidate is known by its name alone
+sft | encoding: query_img_icd_idx | encoding is query_img_icd_idx, so that a candidate is known by its name alone
 """
 ROWS = [tuple(part.strip() for part in line.split(" | ")) for line in RECIPES.strip().splitlines()]
 
@@ -314,8 +343,11 @@ COMMANDS = """
 --memory_mb none | memory_mb is none
 --beam_size 1e9 | beam_size is 1e9
 --dtype fp32 | dtype is 'fp32'
---config other.yaml | There is no recipe
 --output_dir | --output_dir has no value
+--beam_size 3 --beam_size 4 | --beam_size is given twice; keep one
+--beam-size=3 --beam_size 3 | --beam_size is given twice; keep one
+--config again.yaml | --config is given twice; keep one
+--split {"pool":0.5,"test":0.5} --pool_split pool --query_splits test train[:9] | query_splits names 'train[:9]', but
 """.strip().splitlines()
 
 
@@ -370,6 +402,38 @@ def test_every_key_that_is_needed_is_asked_for(stage, tmp_path):
         file.write_text("\n".join(rest), encoding="utf-8")
         with pytest.raises(UsageError, match=f"{name} is missing. Set {name} in the recipe"):
             check(stage, ["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate --shots 1 65 --beams beams",  # candidates are those of the beams
+        "evaluate --shots 1 65 --methods random_pool",
+        "evaluate --methods text_sim --beams beams",  # with their encoder
+        "grpo --max_steps 5",
+        "grpo --max_steps 4 --rce_epochs 2 --num_train_epochs 2",  # a warm-up and nothing else
+        "prepare --output_dir okvqa",
+        "sft --selector v0 --output_dir v0 --num_layers 1 --candidate_features",
+        "sft --selector v1 --hidden_size 130",  # without attention
+        "sft --selector v2_lora --lora_r 4",
+        "sft --eval_split null --encoding query_text_icd_text",
+        'beams --split {"pool":0.5,"train":0.5} --pool_split pool --query_splits train[:10] train[10:]',
+    ],
+)
+def test_what_looks_like_them_and_can_be_meant_is_taken(line, tmp_path):
+    stage, *words = line.split()
+    assert check(stage, ["--config", write(tmp_path, stage, "dry_run: true"), *words])["dry_run"]
+
+
+def test_sizes_and_fields_of_selectors_are_those_of_their_configs():
+    from leverplus_trl.scripts.sft_arguments import CONFIG_FIELDS
+    from leverplus_trl.selectors import GPT2SelectorConfig, PointerSelectorConfig
+    from leverplus_trl.selectors.presets import SIZES
+
+    for kind in (GPT2SelectorConfig, PointerSelectorConfig):
+        config = kind()
+        assert SIZES[kind.model_type] == (config.hidden_size, config.num_heads)
+        assert all(hasattr(config, name) for name in CONFIG_FIELDS[kind.model_type])
 
 
 def test_the_table_is_long():

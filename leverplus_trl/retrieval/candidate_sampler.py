@@ -151,8 +151,10 @@ class CandidateSampler:
         fewer = [query_id for query_id, count in zip(query_ids, counts, strict=True) if count < self.num_candidates]
         if fewer:
             logger.warning(
-                "%d of %d queries, e.g. %r, have fewer than %d candidates: the pool of %d holds them, or copies.",
-                *(len(fewer), len(counts), fewer[0], self.num_candidates, len(self.pool.ids)),
+                "num_candidates is %d, but %d of %d queries have fewer candidates, e.g. %r has %d: the pool of %d "
+                "holds the query itself, or copies of it. Such a query gets all others.",
+                *(self.num_candidates, len(fewer), len(counts), fewer[0], counts[list(query_ids).index(fewer[0])]),
+                len(self.pool.ids),
             )
 
 

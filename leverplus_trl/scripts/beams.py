@@ -43,7 +43,7 @@ from ..tasks import (
     make_task,
     overlap_facts,
 )
-from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
+from ..vlms import BaseVLM, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
 from ..vlms.decoding import model_settings
 from ..vlms.estimate import Job, dry_run
 from . import parsers
@@ -87,11 +87,6 @@ def main(
         task.use_references(*references.values())
         for split, examples in queries.items():
             task.check_metric(examples, split)
-    if beam_args.num_shots > sampler_args.num_candidates:
-        raise ValueError(
-            f"num_shots is {beam_args.num_shots} and num_candidates {sampler_args.num_candidates}: a sequence can't "
-            "be longer than the list it is chosen from."
-        )
     _announce(queries, sampler_args, beam_args, state)
     if stage_args.dry_run:
         job = job_to_estimate(queries, pool, sampler_args, beam_args, stage_args.num_shards)
@@ -100,6 +95,7 @@ def main(
     share = state.is_main_process and hub_args.push_to_hub and not stage_args.shard.is_part
     if share:
         check_writable(hub_args.push_to_hub, "dataset", hub_args.hub_private_repo)
+    loaded = load_processor(vlm_args)
     recipe = {}
     for args in (stage_args, data_args, task_args, vlm_args, sampler_args, beam_args, hub_args):
         recipe |= asdict(args)
@@ -107,7 +103,7 @@ def main(
         "pool_fingerprint": dataset_fingerprint(pool),
         "query_fingerprints": {split: dataset_fingerprint(examples) for split, examples in queries.items()},
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
-        "prompt_hash": prompt_hash(vlm_args, task),
+        "prompt_hash": prompt_hash(vlm_args, task, loaded),
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
     }
     if task.document_frequencies:
@@ -125,7 +121,7 @@ def main(
         for split, examples in queries.items()
     }
     check_room(candidate_ids, beam_args.num_shots)
-    vlm = load_vlm(vlm_args, task)
+    vlm = load_vlm(vlm_args, task, loaded)
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     every_query = concatenate_datasets(list(queries.values()))
     new_tokens = task_args.max_new_tokens if beam_args.score == METRIC else 0

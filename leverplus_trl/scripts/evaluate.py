@@ -35,6 +35,7 @@ from ..evaluation.methods import (
     SHUFFLED_SUFFIX,
     ZERO_SHOT,
     default_methods,
+    method_scope,
 )
 from ..launch import start_stage
 from ..output_files import write_json
@@ -61,7 +62,7 @@ from ..tasks import (
     overlap_facts,
 )
 from ..tasks.images import undecoded
-from ..vlms import BaseVLM, Request, VLMArguments, load_vlm, preflight, prompt_hash
+from ..vlms import BaseVLM, Request, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
 from ..vlms.decoding import model_settings
 from ..vlms.estimate import Job, dry_run
 from ..vlms.prompt_hash import prompt_differences
@@ -128,6 +129,7 @@ def main(
         )
         dry_run(job_to_estimate(queries, pool, shots, eval_args, stage_args.num_shards), vlm_args, task)
         return
+    loaded = load_processor(vlm_args)
     recipe = {}
     for args in (stage_args, data_args, task_args, vlm_args, sampler_args, eval_args):
         recipe |= asdict(args)
@@ -135,7 +137,7 @@ def main(
         "pool_fingerprint": dataset_fingerprint(pool),
         "query_fingerprint": dataset_fingerprint(queries),
         "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
-        "prompt_hash": prompt_hash(vlm_args, task),
+        "prompt_hash": prompt_hash(vlm_args, task, loaded),
         "selector_commits": [model_revision(path) for paths in eval_args.selector_paths.values() for path in paths],
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
         "beams_fingerprint": eval_args.beams and beams_fingerprint(eval_args.beams, eval_args.eval_split),
@@ -158,8 +160,9 @@ def main(
         state.wait_for_everyone()
         return
     candidate_ids = candidates_of(queries, pool, sampler_args, eval_args, overlap)
+    check_room(candidate_ids, eval_args)
     plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance, overlap)
-    vlm = load_vlm(vlm_args, task)
+    vlm = load_vlm(vlm_args, task, loaded)
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     most_shots = max(1, *(shots for _, shots, _ in plan))  # a VLM is checked by how it uses demonstrations
     report = preflight(vlm, pool, queries, most_shots, max_new_tokens=task_args.max_new_tokens)
@@ -364,6 +367,16 @@ def candidates_of(
         raise ValueError(f"{eval_args.beams!r} was searched in another pool: {foreign[0]!r} is not in this one.")
     overlap.check({identifier: found[identifier] for identifier in queries["id"]}, eval_args.beams)
     return [found[identifier] for identifier in queries["id"]]
+
+
+def check_room(candidate_ids: list[list[str]], eval_args: EvaluationArguments) -> None:
+    """Raises `ValueError` if a query has fewer candidates than the most shots."""
+    fewest, most = min(map(len, candidate_ids)), max(eval_args.shots)
+    if fewest < most and any(method_scope(method) == "candidates" for method in eval_args.methods):
+        raise ValueError(
+            f"shots holds {most}, but a query has {fewest} candidates. Lower shots, or "
+            + ("search beams with more (num_candidates)." if eval_args.beams else "take a larger pool.")
+        )
 
 
 def make_plan(

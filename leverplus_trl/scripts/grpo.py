@@ -103,6 +103,7 @@ def main(
         for split in splits
     }
     announce(groups, training_args)
+    training_args.check_max_steps(-(-len(rollouts[grpo_args.train_split]) // step_size(training_args)))
     if stage_args.dry_run:
         return
     if training_args.push_to_hub and state.is_main_process:

@@ -3,6 +3,7 @@
 
 """The arguments of every stage: cheap to import, and read before the stage's script is."""
 
+from functools import partial
 from importlib.metadata import version
 
 from ..beams.beam_arguments import BeamArguments
@@ -21,6 +22,7 @@ from ..vlms.vlm_arguments import VLMArguments
 from .grpo_arguments import GRPOArguments
 from .merge_arguments import MergeArguments
 from .prepare_arguments import PrepareArguments
+from .recipe_checks import check_recipe
 from .sft_arguments import SFTArguments
 from .stage_arguments import ShardedStageArguments, StageArguments
 
@@ -73,7 +75,7 @@ PARSERS = {
 def make_parser(stage: str) -> RecipeParser:
     """The parser of a stage's recipe and command line."""
     description, kinds = PARSERS[stage]
-    return RecipeParser(kinds, stage, description, stages_with)
+    return RecipeParser(kinds, stage, description, stages_with, partial(check_recipe, stage))
 
 
 def stages_with(key: str) -> str | None:

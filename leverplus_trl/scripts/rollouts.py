@@ -54,7 +54,7 @@ from ..tasks import (
     make_task,
     overlap_facts,
 )
-from ..vlms import BaseVLM, VLMArguments, load_vlm, preflight, prompt_hash
+from ..vlms import BaseVLM, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
 from ..vlms.decoding import model_settings
 from ..vlms.estimate import Job, dry_run
 from . import parsers
@@ -117,11 +117,12 @@ def main(
     share = state.is_main_process and hub_args.push_to_hub and not stage_args.shard.is_part
     if share:
         check_writable(hub_args.push_to_hub, "dataset", hub_args.hub_private_repo)
+    loaded = load_processor(vlm_args)
     recipe = {}
     for args in (stage_args, data_args, task_args, vlm_args, rollout_args, hub_args):
         recipe |= asdict(args)
     facts = facts_of(vlm_args, rollout_args, pool, queries, searched, encoder)
-    facts |= {"prompt_hash": prompt_hash(vlm_args, task)} | overlap_facts(overlaps)
+    facts |= {"prompt_hash": prompt_hash(vlm_args, task, loaded)} | overlap_facts(overlaps)
     facts["score"] = made_by["recipe"]["score"]  # the scale that the table's zero-shot scores stand on
     if vlm_args.generation_config == "model":
         facts["model_generation_config"] = model_settings(vlm_args)
@@ -139,7 +140,7 @@ def main(
         return
     reuse_ledger = ledger_is_ours(rollout_args, made_by, recipe, facts, examples)
     sources = make_sources(rollout_args, searched, queries, pool, config, encoder, made_by["recipe"])
-    vlm = load_vlm(vlm_args, task)
+    vlm = load_vlm(vlm_args, task, loaded)
     vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     every_query = concatenate_datasets(list(queries.values()))
     report = preflight(vlm, pool, every_query, rollout_args.num_shots, max_new_tokens=task_args.max_new_tokens)

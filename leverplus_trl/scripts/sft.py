@@ -12,7 +12,7 @@ leverplus sft --config recipes/demo/20_sft.yaml
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 
 from datasets import Dataset
@@ -22,7 +22,6 @@ from ..evaluation.methods import method_label
 from ..hub import check_run_writable, push_run
 from ..launch import start_stage
 from ..provenance import dataset_fingerprint, model_revision
-from ..recipe import UsageError
 from ..retrieval import ExampleEmbeddings, embed_examples, usable_modalities
 from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
@@ -52,7 +51,7 @@ from ..trainer import (
 from ..trainer.saving import COMPLETE
 from ..trainer.verdicts import NOT_MEASURED, baseline_regrets, sft_verdict
 from . import parsers
-from .sft_arguments import SFTArguments
+from .sft_arguments import CONFIG_FIELDS, LORA_FIELDS, SFTArguments
 from .stage_arguments import StageArguments
 from .training import (
     TableSplit,
@@ -68,29 +67,6 @@ from .training import (
 
 logger = logging.getLogger("leverplus_trl.scripts.sft")  # `__name__` is "__main__" where a launcher runs this
 
-#: Fields of a selector's config that a recipe may set.
-CONFIG_FIELDS = (
-    *("query_features", "candidate_features", "hidden_size", "num_tower_layers", "num_cross_attention_layers"),
-    *(
-        "candidate_encoder_layers",
-        "num_heads",
-        "history",
-        "scoring",
-        "diversity",
-        "stop",
-        "step_embeddings",
-        "dropout",
-    ),
-    *("initial_temperature", "learn_temperature", "num_layers", "max_shots"),
-)
-#: Fields of a recipe that describe adapters on the encoder, and what these are called there.
-LORA_FIELDS = {
-    "lora_r": "r",
-    "lora_alpha": "lora_alpha",
-    "lora_dropout": "lora_dropout",
-    "lora_bias": "bias",
-    "lora_target_modules": "target_modules",
-}
 #: What a selector must do as the search did.
 FROM_THE_BEAMS = ("sampler", "num_candidates", "sampler_seed", "insertion", "score", "num_shots")
 
@@ -102,10 +78,6 @@ def main(
     stage_args: StageArguments, data_args: DataArguments, sft_args: SFTArguments, training_args: SelectorSFTConfig
 ) -> None:
     state = start_stage(stage_args, "sft")
-    try:
-        make_config(sft_args)  # before any table is read
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     made_by = table_provenance(sft_args.beams, sft_args.beams_revision)
     splits = {"train_split": sft_args.train_split, "eval_split": sft_args.eval_split}
     found = find_splits("beams", sft_args.beams, sft_args.beams_revision, splits)
@@ -178,25 +150,14 @@ def fill_features(sft_args: SFTArguments, usable: Sequence[str]) -> None:
 
 
 def make_config(sft_args: SFTArguments, **values) -> BaseSelectorConfig:
-    """
-    The selector's config: the preset, what is set beside it, and `values`.
-
-    Raises:
-        `ValueError`: a field that this kind of selector does not have, or a value that makes no sense.
-    """
+    """The selector's config: the preset, what is set beside it, and `values`."""
     model_type, preset = PRESETS[sft_args.selector]
     config_class = {kind.model_type: kind for kind in (PointerSelectorConfig, GPT2SelectorConfig)}[model_type]
     # `encoder` and its revision are arguments here as well; what they are in the end is in `values`.
-    own = {name: value for name, value in asdict(sft_args).items() if name in CONFIG_FIELDS and value is not None}
+    own = {name: value for name in CONFIG_FIELDS[model_type] if (value := getattr(sft_args, name)) is not None}
     if sft_args.encoding is not None:
         own["query_features"], own["candidate_features"] = ENCODINGS[sft_args.encoding]
-    foreign = sorted(set(own) - {one.name for one in fields(config_class)})
-    if foreign:
-        raise ValueError(f"The selector {sft_args.selector} ({config_class.__name__}) has no field {foreign[0]!r}.")
     lora = {LORA_FIELDS[name]: value for name in LORA_FIELDS if (value := getattr(sft_args, name)) is not None}
-    if lora and "lora" not in preset:
-        named = next(name for name in LORA_FIELDS if getattr(sft_args, name) is not None)
-        raise ValueError(f"{named} is set, but the selector {sft_args.selector} has no adapters; v2_lora has.")
     if lora:
         own["lora"] = preset["lora"] | lora
     return config_class(**(preset | own | values))

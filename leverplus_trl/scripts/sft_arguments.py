@@ -6,7 +6,27 @@
 from dataclasses import dataclass, field
 
 from ..fields import check_fields
-from ..selectors.presets import ENCODINGS, PRESETS
+from ..selectors.presets import ENCODINGS, PRESETS, SIZES
+
+
+_OF_ALL = ("query_features", "candidate_features", "hidden_size", "num_heads", "stop", "dropout")
+#: Fields of a selector's config that a recipe may set, by model type.
+CONFIG_FIELDS = {
+    "pointer_selector": (
+        *_OF_ALL,
+        *("num_tower_layers", "num_cross_attention_layers", "candidate_encoder_layers", "history", "scoring"),
+        *("diversity", "step_embeddings", "initial_temperature", "learn_temperature"),
+    ),
+    "gpt2_selector": (*_OF_ALL, "num_layers", "max_shots"),
+}
+#: Fields of a recipe that describe adapters on the encoder, and what these are called there.
+LORA_FIELDS = {
+    "lora_r": "r",
+    "lora_alpha": "lora_alpha",
+    "lora_dropout": "lora_dropout",
+    "lora_bias": "bias",
+    "lora_target_modules": "target_modules",
+}
 
 
 @dataclass
@@ -140,3 +160,32 @@ class SFTArguments:
         check_fields(self)
         if self.encoding is not None and (self.query_features or self.candidate_features):
             raise ValueError("Set either `encoding` or `query_features` and `candidate_features`, not both.")
+        self._check_selector()
+
+    def _check_selector(self) -> None:
+        model_type, preset = PRESETS[self.selector]
+        known = {*CONFIG_FIELDS[model_type], *(LORA_FIELDS if "lora" in preset else ())}
+        for name in (*(name for names in CONFIG_FIELDS.values() for name in names), *LORA_FIELDS):
+            if name not in known and getattr(self, name) is not None:
+                others = [other for other in PRESETS if name in (*CONFIG_FIELDS[PRESETS[other][0]], *LORA_FIELDS)]
+                others = ["v2_lora"] if name in LORA_FIELDS else others
+                raise ValueError(
+                    f"{name} is set, but the selector {self.selector} has no such field; leave it out, or take "
+                    f"{', '.join(others)}."
+                )
+        width, heads = SIZES[model_type]
+        width, heads = self.hidden_size or width, self.num_heads or heads
+        layers = [self.num_cross_attention_layers, preset.get("num_cross_attention_layers")]
+        blocks = next((one for one in layers if one is not None), 0) or self.candidate_encoder_layers
+        if (model_type == "gpt2_selector" or blocks) and width % heads:
+            raise ValueError(
+                f"hidden_size is {width}, which {heads} heads (num_heads) can't share evenly; change hidden_size or "
+                "num_heads."
+            )
+        without = self.candidate_features == [] or (self.encoding and not ENCODINGS[self.encoding][1])
+        if without and model_type != "gpt2_selector":
+            key = f"encoding is {self.encoding}" if self.encoding else "candidate_features is an empty list"
+            raise ValueError(
+                f"{key}, so that a candidate is known by its name alone, as v0 knows it; the selector {self.selector} "
+                "reads features: name some of image, text, answer."
+            )

@@ -9,6 +9,8 @@ from dataclasses import field
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from ..weights import check_folder, first_line
+
 
 FEATURES = ("image", "text", "answer")
 QUERY_FEATURES = ("image", "text")  # the answer of a query is what is asked for
@@ -130,12 +132,13 @@ def read_selector_config(name_or_path: str, revision: str | None = None) -> Base
     """The config of a selector; raises `ValueError` for anything that is not one."""
     from transformers import AutoConfig  # which registers this class when it is imported
 
+    check_folder(name_or_path, "selector")
     try:
         config = AutoConfig.from_pretrained(name_or_path, revision=revision)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"There is no selector {name_or_path!r} ({error}). Name the folder that the stage `sft` wrote, or a hub "
-            "id."
+            f"There is no selector {name_or_path!r} ({first_line(error)}). Name the folder that the "
+            "stage `sft` wrote, or a hub id."
         ) from error
     if not isinstance(config, BaseSelectorConfig):
         raise ValueError(

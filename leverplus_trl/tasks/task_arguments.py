@@ -74,6 +74,8 @@ class TaskArguments:
             )
 
     def _check_labels(self):
+        if self.labels is None and self.task == "text_classification":
+            raise ValueError("task is text_classification, which needs labels: the list of the classes' names.")
         if self.labels is None:
             return
         for label in self.labels:

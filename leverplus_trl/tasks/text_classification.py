@@ -28,8 +28,6 @@ class TextClassificationTask(BaseTask):
 
     def __init__(self, args: TaskArguments):
         super().__init__(args)
-        if not args.labels:
-            raise ValueError("task: text_classification needs `labels`, the list of the classes' names.")
         self.labels = sorted(args.labels, key=lambda label: (-len(label), label))
 
     def content(self, example: Example) -> list[dict[str, Any]]:

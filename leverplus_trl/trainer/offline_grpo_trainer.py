@@ -146,11 +146,7 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
                 f"rce_epochs is {args.rce_epochs}, which is less than half a batch of these {len(self.train_dataset)} "
                 "queries, so there would be no warm-up; set 0 or more."
             )
-        if 0 < args.max_steps <= warm_up and args.rce_epochs < args.num_train_epochs:
-            raise ValueError(
-                f"max_steps is {args.max_steps}, but the warm-up (rce_epochs {args.rce_epochs}) takes {warm_up} "
-                "steps: GRPO would never begin. Raise max_steps or lower rce_epochs."
-            )
+        args.check_max_steps(-(-len(self.train_dataset) // self.get_total_train_batch_size(args)))
 
     @property
     def adaptive_beta(self) -> AdaptiveBeta:

@@ -266,8 +266,23 @@ class OfflineGRPOFields(TrainingFields):
                 "above 0."
             )
 
+    def warm_up_steps(self, num_batches: int) -> int:
+        """Optimizer steps of the warm-up, if an epoch has so many batches."""
+        return self.num_iterations * round(self.rce_epochs * num_batches)
+
+    def check_max_steps(self, num_batches: int) -> None:
+        """Raises `ValueError` if training ends within the warm-up, though it is meant to go on after it."""
+        warm_up = self.warm_up_steps(num_batches)
+        if 0 < self.max_steps <= warm_up and self.rce_epochs < self.num_train_epochs:
+            raise ValueError(
+                f"max_steps is {self.max_steps}, but the warm-up (rce_epochs {self.rce_epochs}, num_iterations "
+                f"{self.num_iterations}) takes {'at least ' * (num_batches == 1)}{warm_up} steps: GRPO would never "
+                "begin. Raise max_steps or lower rce_epochs."
+            )
+
     def _check_stages(self) -> None:
         if self.max_steps > 0:  # stands above num_train_epochs, and how many epochs it makes is not known yet
+            self.check_max_steps(1)
             return
         if not self.rce_epochs <= self.num_train_epochs:
             raise ValueError(

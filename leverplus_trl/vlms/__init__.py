@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy(
         "base_vlm": ("BaseVLM",),
         "causal_lm": ("CausalLM",),
         "chat_vlm": ("ChatVLM",),
-        "loading": ("FAMILIES", "load_vlm"),
+        "loading": ("FAMILIES", "load_processor", "load_vlm"),
         "preflight": ("preflight",),
         "prompt_hash": ("prompt_hash",),
         "qwen2_5_vl": ("Qwen2_5_VL",),

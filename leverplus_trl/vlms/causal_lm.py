@@ -39,6 +39,8 @@ class CausalLM(BaseVLM):
             Budgets and conventions; `prompt_format` chooses between the chat template and plain lines.
     """
 
+    make_prompt = staticmethod(make_text_prompt)
+
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments):
         super().__init__(model, tokenizer, make_text_prompt(tokenizer, task, args), args)
 

@@ -80,6 +80,8 @@ class ChatVLM(BaseVLM):
         `ValueError`: a processor that can't take images, or has no chat template.
     """
 
+    make_prompt = staticmethod(make_image_prompt)
+
     def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, task: BaseTask, args: VLMArguments):
         self.processor = processor
         super().__init__(model, processor.tokenizer, make_image_prompt(processor, task, args), args)

@@ -29,7 +29,9 @@ from transformers.utils import is_bitsandbytes_available
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION
 
 from ..activity import doing
+from ..provenance import refuse_missing_folder
 from ..tasks import BaseTask
+from ..weights import check_folder, first_line, refuse_pickles
 from .adapters import base_of, find_file, put_on
 from .base_vlm import BaseVLM
 from .causal_lm import CausalLM
@@ -46,12 +48,12 @@ register_processor()
 #: Families that do better than the plain path; any other vision-language model is a `ChatVLM`.
 FAMILIES = {"qwen2_vl": Qwen2_5_VL, "qwen2_5_vl": Qwen2_5_VL, "qwen3_vl": Qwen2_5_VL}
 
-#: Files that weights are pickled into.
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+#: A model's config, and its processor, or the tokenizer of a language model or OpenFlamingo.
+Loaded = tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase]
 
 
 @doing("loading the VLM {args.vlm!r}")
-def load_vlm(args: VLMArguments, task: BaseTask) -> BaseVLM:
+def load_vlm(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None) -> BaseVLM:
     """
     Loads a frozen model on this process's device, or with `device_map` over all devices that the process sees.
 
@@ -62,51 +64,75 @@ def load_vlm(args: VLMArguments, task: BaseTask) -> BaseVLM:
             Names the model.
         task ([`BaseTask`]):
             Task to make prompts for.
+        loaded (`Loaded`, *optional*):
+            What [`load_processor`] returned, if it was called before.
 
     Raises:
         `ValueError`: a model that is neither vision-language nor causal, has no safetensors weights, or does not fit
             into memory; quantisation or placement that can't be done here.
     """
     check_placement(args)
-    config, processor = load_processor(args)
-    if isinstance(config, OpenFlamingoConfig):
+    config, processor = loaded or load_processor(args)
+    family = family_of(config, args)
+    if family is OpenFlamingo:
         return load_open_flamingo(config, processor, task, args)
-    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        loader, family = AutoModelForImageTextToText, FAMILIES.get(config.model_type, ChatVLM)
-    else:
-        loader, family = AutoModelForCausalLM, CausalLM
+    loader = AutoModelForCausalLM if family is CausalLM else AutoModelForImageTextToText
     return family(load_weights(loader, config, args), processor, task, args)
 
 
-def load_processor(args: VLMArguments) -> tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase]:
-    """
-    A model's config, and its processor, or the tokenizer of a language model or OpenFlamingo.
-
-    Raises:
-        `ValueError`: a model that is neither vision-language nor causal.
-    """
-    refuse_published_checkpoint(args.vlm)
-    base = base_of(args)
-    if base is not None:
-        return load_processor_of_adapter(args, base)
-    config = AutoConfig.from_pretrained(args.vlm, **source_of(args))
+def family_of(config: PreTrainedConfig, args: VLMArguments) -> type[BaseVLM]:
+    """The class that drives a model; raises `ValueError` for one that is neither vision-language nor causal."""
+    if isinstance(config, OpenFlamingoConfig):
+        return OpenFlamingo
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return config, AutoProcessor.from_pretrained(args.vlm, **source_of(args))
-    if isinstance(config, OpenFlamingoConfig) or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return config, AutoTokenizer.from_pretrained(args.vlm, **source_of(args))
+        return FAMILIES.get(config.model_type, ChatVLM)
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return CausalLM
     raise ValueError(f"{args.vlm!r} is a {config.model_type!r} model: neither image-text-to-text nor a causal LM.")
 
 
-def load_processor_of_adapter(
-    args: VLMArguments, base: VLMArguments
-) -> tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase]:
+@doing("reading the config and processor of the VLM {args.vlm!r}")
+def load_processor(args: VLMArguments) -> Loaded:
+    """
+    What is known of a model without its weights.
+
+    Raises:
+        `ValueError`: no model, one that is neither vision-language nor causal, or one whose weights are pickles.
+    """
+    refuse_published_checkpoint(args.vlm)
+    refuse_missing_folder(args.vlm)
+    try:
+        base = base_of(args)
+        if base is not None:
+            return load_processor_of_adapter(args, base)
+        if args.gguf_file is None:
+            check_vlm_folder(args.vlm)
+        config = AutoConfig.from_pretrained(args.vlm, **source_of(args))
+    except OSError as error:
+        raise ValueError(
+            f"The VLM {args.vlm!r} can't be read ({first_line(error)}). Name a folder that is there, or a hub id."
+        ) from error
+    loader = AutoProcessor if issubclass(family_of(config, args), ChatVLM) else AutoTokenizer
+    return config, loader.from_pretrained(args.vlm, **source_of(args))
+
+
+def check_vlm_folder(name: str) -> None:
+    """Raises `ValueError` for a local folder without config or with pickled weights."""
+    files = sorted(file.name for file in Path(name).glob("*.gguf"))
+    if files and not Path(name, "config.json").exists():
+        raise ValueError(f"The VLM {name!r} holds {', '.join(files)} and no config.json; set gguf_file: {files[0]}.")
+    check_folder(name, "VLM", "AutoModelForImageTextToText")
+
+
+def load_processor_of_adapter(args: VLMArguments, base: VLMArguments) -> Loaded:
     """The base model's config, and the processor or tokenizer that was saved with the adapter, else the base's."""
     try:
         config, processor = load_processor(base)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{args.vlm!r} is an adapter of {base.vlm!r}, which can't be loaded ({error}). Write where it is into "
-            "base_model_name_or_path of the adapter's adapter_config.json, or name a folder with both merged."
+            f"{args.vlm!r} is an adapter of {base.vlm!r}, which can't be loaded ({first_line(error)}). Write where "
+            "it is into base_model_name_or_path of the adapter's adapter_config.json, or name a folder with "
+            "both merged."
         ) from error
     if isinstance(processor, ProcessorMixin):
         if find_file(args, "processor_config.json") is not None:
@@ -170,13 +196,10 @@ def load_weights(loader: type, config: PreTrainedConfig, args: VLMArguments) -> 
             **weights,
         )
     except OSError as error:
-        pickles = sorted(file.name for pattern in PICKLES for file in Path(args.vlm).glob(pattern))
+        refuse_pickles(args.vlm, "VLM", loader.__name__, {"revision": args.vlm_revision})
         raise ValueError(
-            f"{args.vlm!r} has no safetensors weights that can be read"
-            f"{f', only the pickle {pickles[0]!r}' if pickles else ''} ({error}). Pickled weights are refused, since "
-            "loading them can run code: where you trust them, convert them once with "
-            f"`{loader.__name__}.from_pretrained({args.vlm!r}, use_safetensors=False).save_pretrained(FOLDER)`, copy "
-            "the tokenizer's and the processor's files there, and name that folder."
+            f"The VLM {args.vlm!r} has no safetensors weights that can be read ({first_line(error)}). Expected "
+            "model.safetensors, or its parts and model.safetensors.index.json."
         ) from error
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError(

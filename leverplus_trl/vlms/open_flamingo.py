@@ -107,6 +107,10 @@ class OpenFlamingo(BaseVLM):
             Budgets and conventions.
     """
 
+    @staticmethod
+    def make_prompt(tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments) -> FlamingoPrompt:
+        return FlamingoPrompt(task, args.system_prompt)
+
     def __init__(
         self,
         model: OpenFlamingoModel,
@@ -123,7 +127,7 @@ class OpenFlamingo(BaseVLM):
                 )
         if args.prompt_format == "chat":
             raise ValueError("prompt_format is 'chat', and OpenFlamingo has no chat template. Use 'auto' or 'plain'.")
-        super().__init__(model, tokenizer, FlamingoPrompt(task, args.system_prompt), args)
+        super().__init__(model, tokenizer, self.make_prompt(tokenizer, task, args), args)
         self.image_processor = image_processor
 
     def placeholders(self) -> tuple[str | None, ...]:

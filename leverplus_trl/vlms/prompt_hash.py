@@ -6,15 +6,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from ..provenance import digest
 from ..tasks import BaseTask
-from .causal_lm import make_text_prompt
-from .chat_vlm import make_image_prompt
-from .loading import load_processor
-from .modeling_open_flamingo import OpenFlamingoConfig
-from .open_flamingo import FlamingoPrompt
+from .causal_lm import CausalLM
+from .loading import Loaded, family_of, load_processor
 from .prompt_texts import PromptTexts, probe_example
 from .vlm_arguments import VLMArguments
 
@@ -26,7 +21,7 @@ PROMPT_KEYS = (
 )
 
 
-def prompt_hash(args: VLMArguments, task: BaseTask) -> str:
+def prompt_hash(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None) -> str:
     """
     Hash of the prompt of a fixed example, and of its tokens; it reads no weights.
 
@@ -38,25 +33,23 @@ def prompt_hash(args: VLMArguments, task: BaseTask) -> str:
             Names the model.
         task ([`BaseTask`]):
             Task to make prompts for.
+        loaded (`Loaded`, *optional*):
+            What [`load_processor`] returned, if it was called before.
 
     Raises:
         `ValueError`: a model or a chat template that can't be used.
     """
-    config, processor = load_processor(args)
-    probe = probe_example(task)
-    if isinstance(config, OpenFlamingoConfig):
-        tokenizer, prompt = processor, FlamingoPrompt(task, args.system_prompt)
-    elif isinstance(processor, PreTrainedTokenizerBase):
-        tokenizer, prompt, probe["image"] = processor, make_text_prompt(processor, task, args), None
+    config, processor = loaded or load_processor(args)
+    family, probe = family_of(config, args), probe_example(task)
+    if family is CausalLM:
+        probe["image"] = None
         try:
             task.content(probe)
         except ValueError as error:
             raise ValueError(
                 f"{args.vlm!r} is a language model and the task shows it an image. Name another VLM."
             ) from error
-    else:
-        prompt = make_image_prompt(processor, task, args)
-        tokenizer = processor.tokenizer
+    prompt, tokenizer = family.make_prompt(processor, task, args), getattr(processor, "tokenizer", processor)
     texts = PromptTexts(prompt, tokenizer, args.score_end_token)
     text = texts.whole((probe,), probe).text + texts.answer(probe)
     return digest([text, tokenizer(text, add_special_tokens=False)["input_ids"]])

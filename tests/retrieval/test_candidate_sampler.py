@@ -107,7 +107,10 @@ def test_a_query_of_a_pool_of_k_gets_all_the_others(sampler, caplog):
     )
     outside, inside = CandidateSampler(POOL, sampler, 40).sample(["q0", "p7"], both)
     assert sorted(outside) == sorted(POOL.ids) and sorted(inside) == sorted(set(POOL.ids) - {"p7"})
-    assert "1 of 2 queries, e.g. 'p7', have fewer than 40 candidates" in caplog.text
+    assert (
+        "num_candidates is 40, but 1 of 2 queries have fewer candidates, e.g. 'p7' has 39: the pool of 40 holds"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize("sampler", ["random", "text_sim", "image_sim", "image_text_sim", "mix"])

@@ -243,5 +243,7 @@ def test_a_selector_that_is_no_whole_one_is_refused(folder, pool, tmp_path):
         broken(lambda path: SelectorProcessor(["text"], ["text"]).save_pretrained(path))
     with pytest.raises(ValueError, match="is a 'clip' model, not a selector"):
         broken(unknown)
-    with pytest.raises(ValueError, match="There is no selector"):
+    with pytest.raises(
+        ValueError, match=r"is a folder without config.json; it holds model.safetensors.* of a selector"
+    ):
         broken(lambda path: (path / "config.json").unlink())

@@ -182,7 +182,7 @@ def test_nonsense_is_refused(arguments, message):
 def test_unknown_tasks_and_missing_labels_are_refused():
     with pytest.raises(ValueError, match="task is 'chess'"):
         make_task(TaskArguments(task="chess"))
-    with pytest.raises(ValueError, match="needs `labels`"):
+    with pytest.raises(ValueError, match="which needs labels"):
         make_task(TaskArguments(task="text_classification"))
     with pytest.raises(ValueError, match="on_bad_example is 'ignore'"):
         DataArguments(dataset="x", on_bad_example="ignore")

@@ -167,7 +167,7 @@ def test_a_vlm_with_pickled_weights_only_is_refused_and_the_remedy_works(tmp_pat
     model.config.save_pretrained(folder)
     torch.save(model.state_dict(), folder / name)
     task = make_task(TaskArguments(metric="exact_match"))
-    message = rf"no safetensors weights that can be read, only the pickle '{name}' .*save_pretrained\(FOLDER\)"
+    message = rf"has pickled weights \({name}\) and no safetensors; .*save_pretrained\(FOLDER\)"
     with pytest.raises(ValueError, match=message):
         load_vlm(VLMArguments(vlm=str(folder)), task)
     (folder / name).rename(folder / "pytorch_model.bin")
@@ -181,7 +181,7 @@ def test_a_pickle_is_never_opened(tmp_path):
     processor.save_pretrained(tmp_path)
     model.config.save_pretrained(tmp_path)
     torch.save({"weight": Canary(tmp_path / "opened")}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="Pickled weights are refused, since loading them can run code"):
+    with pytest.raises(ValueError, match="pickles are refused, since loading them can run code"):
         load_vlm(VLMArguments(vlm=str(tmp_path)), make_task(TaskArguments(metric="exact_match")))
     assert not (tmp_path / "opened").exists()
 

@@ -215,7 +215,7 @@ def test_pickled_weights_are_refused(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     task = make_task(TaskArguments(task="text_classification", labels=ANSWERS))
-    with pytest.raises(ValueError, match="no safetensors weights"):
+    with pytest.raises(ValueError, match=r"has pickled weights \(pytorch_model.bin\)"):
         load_vlm(VLMArguments(vlm=str(tmp_path)), task)
 
 
