@@ -108,6 +108,17 @@ def model_revision(name_or_path: str, revision: str | None = None) -> str:
     return commit + base
 
 
+def encoder_commit(name_or_path: str, revision: str | None = None) -> str:
+    """The same of an encoder that a recipe, a selector or beams name, which may lie elsewhere by now."""
+    try:
+        return model_revision(name_or_path, revision)
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The encoder {name_or_path!r} is not to be found ({error}). If it lies elsewhere now, set encoder: "
+            "`encoder: PATH` in a recipe, encoder=PATH in Python."
+        ) from error
+
+
 def refuse_missing_folder(name_or_path: str) -> None:
     """Raises `ValueError` for a path of a folder that is not there, which can be no hub id."""
     path = Path(name_or_path)

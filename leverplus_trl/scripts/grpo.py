@@ -22,7 +22,7 @@ from transformers import AutoModel, AutoProcessor, set_seed
 
 from ..hub import check_run_writable, push_run
 from ..launch import start_stage
-from ..provenance import dataset_fingerprint, digest, model_revision
+from ..provenance import dataset_fingerprint, digest, encoder_commit, model_revision
 from ..retrieval import ExampleEmbeddings, embed_examples
 from ..rollouts import compute_rewards
 from ..run_folder import RunFolder
@@ -165,13 +165,7 @@ def encoder_of(grpo_args: GRPOArguments, config: BaseSelectorConfig) -> FoundEnc
     else:
         copied = copied_encoder(grpo_args.selector, grpo_args.selector_revision)
     name, revision = (copied, None) if copied else (config.encoder, config.encoder_revision)
-    try:
-        commit = model_revision(name, revision)
-    except (OSError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"The encoder {name!r} of the selector {grpo_args.selector!r} is not to be found ({error}). Set `encoder` "
-            "to where it lies."
-        ) from error
+    commit = encoder_commit(name, revision)
     if config.encoder_commit not in (None, commit):
         raise ValueError(
             f"The selector {grpo_args.selector!r} was trained on embeddings of the encoder {config.encoder_commit}, "

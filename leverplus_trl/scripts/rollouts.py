@@ -25,7 +25,7 @@ from ..beams.beam_arguments import METRIC
 from ..hub import check_writable
 from ..hub_arguments import HubArguments
 from ..launch import start_stage
-from ..provenance import dataset_fingerprint, model_revision
+from ..provenance import dataset_fingerprint, encoder_commit, model_revision
 from ..retrieval import SIMILARITIES, embed_examples, usable_modalities
 from ..rollouts.rollout_arguments import RolloutArguments
 from ..rollouts.rollout_generation import answer_unit, answer_weights, generate_rollouts
@@ -291,12 +291,7 @@ def encoder_of(
             "embeddings, and neither the recipe nor selector nor beams name an encoder. Set `encoder`, or take "
             "`num_similar: 0` and no selector."
         )
-    try:
-        commit = model_revision(name, revision)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"The encoder {name!r} is not to be found ({error}). If it lies elsewhere now: `encoder: PATH`."
-        ) from error
+    commit = encoder_commit(name, revision)
     if config is not None and config.encoder_commit not in (None, commit):
         raise ValueError(
             f"The selector {rollout_args.selector!r} was trained on embeddings by {config.encoder!r} "

@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
-from ..provenance import dataset_fingerprint, digest, model_revision
+from ..provenance import dataset_fingerprint, digest, encoder_commit
 from ..retrieval.example_embeddings import COLUMNS
 from ..tasks.images import decode_image, image_source
 from .base_selector_config import BaseSelectorConfig
@@ -156,12 +156,7 @@ def check_trained_encoder(config: BaseSelectorConfig, encoder: str, revision: st
     trained = config.encoder_commit
     if trained is None:
         return
-    try:
-        found = model_revision(encoder, revision)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"The encoder {encoder!r} is not to be found ({error}). If it lies elsewhere now: encoder=PATH."
-        ) from error
+    found = encoder_commit(encoder, revision)
     if found != trained and not asked_for:
         raise ValueError(
             f"The encoder {encoder!r} ({found}) is not the one the selector was trained with ({trained}): "

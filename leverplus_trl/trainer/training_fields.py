@@ -25,6 +25,12 @@ REWARD_NAMES = (
     *("exact_match", "cover_exact_match", "token_f1", "num_demonstrations"),
 )
 
+#: Of fields whose defaults differ between the trainers.
+_LEARNING_RATE = {"help": "Highest learning rate.", "min": 0}
+_NUM_TRAIN_EPOCHS = {"help": "How often each query is seen.", "above": 0}
+_METRIC_FOR_BEST_MODEL = {"help": "What the best checkpoint is best in."}
+_GREATER_IS_BETTER = {"help": "Whether more of it is better."}
+
 
 @dataclass
 class TrainingFields:
@@ -72,6 +78,7 @@ class TrainingFields:
 
     def check(self) -> None:
         """Raises `ValueError` for a value that is not finite, has no effect here, or names no measure."""
+        check_fields(self, next(kind for kind in type(self).__mro__ if kind.__module__ == __name__))
         for one in fields(self):
             value = getattr(self, one.name)
             if isinstance(value, float) and not math.isfinite(value):
@@ -131,17 +138,14 @@ class SFTFields(TrainingFields):
         },
     )
     # What follows are other defaults for fields of TrainingArguments: a selector trains from scratch.
-    learning_rate: float = field(default=3e-3, metadata={"help": "Highest learning rate.", "min": 0})
+    learning_rate: float = field(default=3e-3, metadata=_LEARNING_RATE)
     weight_decay: float = field(default=1.0, metadata={"help": "Weight decay of matrices.", "min": 0})
-    num_train_epochs: float = field(default=50.0, metadata={"help": "How often each query is seen.", "above": 0})
-    metric_for_best_model: str = field(
-        default="eval_regret", metadata={"help": "What the best checkpoint is best in."}
-    )
-    greater_is_better: bool = field(default=False, metadata={"help": "Whether more of it is better."})
+    num_train_epochs: float = field(default=50.0, metadata=_NUM_TRAIN_EPOCHS)
+    metric_for_best_model: str = field(default="eval_regret", metadata=_METRIC_FOR_BEST_MODEL)
+    greater_is_better: bool = field(default=False, metadata=_GREATER_IS_BETTER)
 
     def check(self) -> None:
         """Raises `ValueError` for values that make no sense, alone or together."""
-        check_fields(self, SFTFields)
         super().check()
         if self.score_weights != "none" and self.loss_type != "beams":
             raise ValueError(
@@ -214,16 +218,13 @@ class OfflineGRPOFields(TrainingFields):
     behaviour_weight_cap: float = field(default=2.0, metadata={"help": "Largest such weight.", "above": 0})
     disable_dropout: bool = field(default=True, metadata={"help": "Whether dropout is off."})
     # What follows are other defaults for fields of TrainingArguments: a selector goes on from where SFT left it.
-    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate.", "min": 0})
-    num_train_epochs: float = field(default=10.0, metadata={"help": "How often each query is seen.", "above": 0})
-    metric_for_best_model: str = field(
-        default="eval_expected_reward", metadata={"help": "What the best checkpoint is best in."}
-    )
-    greater_is_better: bool = field(default=True, metadata={"help": "Whether more of it is better."})
+    learning_rate: float = field(default=3e-4, metadata=_LEARNING_RATE)
+    num_train_epochs: float = field(default=10.0, metadata=_NUM_TRAIN_EPOCHS)
+    metric_for_best_model: str = field(default="eval_expected_reward", metadata=_METRIC_FOR_BEST_MODEL)
+    greater_is_better: bool = field(default=True, metadata=_GREATER_IS_BETTER)
 
     def check(self) -> None:
         """Raises `ValueError` for values that make no sense, alone or together."""
-        check_fields(self, OfflineGRPOFields)
         super().check()
         self._check_together()
         self._check_stages()

@@ -334,7 +334,7 @@ def test_the_ledger_of_another_prompt_is_left_alone(setting, tmp_path, calls, ca
 
 def test_scores_of_other_prompts_are_never_mixed(setting, rolled, tmp_path, monkeypatch):
     """A template that writes the date, or a tokenizer that splits otherwise: nothing in the recipe tells of it."""
-    monkeypatch.setattr(stage, "prompt_hash", lambda vlm_args, task: "another")
+    monkeypatch.setattr(stage, "prompt_hash", lambda *_: "another")
     with pytest.raises(
         ValueError, match=r"holds the output of another recipe \(prompt_hash: '\w+' there, 'another' here\)"
     ):
