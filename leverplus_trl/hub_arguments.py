@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 @dataclass
 class HubArguments:
     """
-    Where a stage's tables are shared.
+    Hub: where a stage's tables are shared.
 
     Args:
         push_to_hub (`str`, *optional*):

@@ -170,18 +170,19 @@ class RecipeParser:
         groups = []
         for kind in self.dataclass_types:
             if not isinstance(kind, TrainingArgumentsClass):
-                groups.append(Group(first_line(kind), keys_of(kind)))
+                groups += by_class(kind)
                 continue
             inherited = {one.name for one in keys_of(kind.all())}
             own = keys_of(kind.own)
-            groups.append(Group(first_line(kind.own), [one for one in own if one.name not in inherited]))
+            groups.append(Group(heading(kind.own), [one for one in own if one.name not in inherited]))
             changed = [one for one in own if one.name in inherited and not one.metadata.get("hidden")]
-            groups.append(Group("Training: fields of transformers.TrainingArguments (all: --help_all)", changed))
+            groups.append(Group("Training (of transformers.TrainingArguments; all: --help_all)", changed))
             if everything:
                 rest = inherited - {one.name for one in own}
                 loaded = [one for one in keys_of(kind.load()) if one.name in rest]
-                groups.append(Group("All other fields of transformers.TrainingArguments", loaded))
-        return [*groups[1:], *groups[:1]]  # what every stage has comes last
+                groups.append(Group("Training (all others of transformers.TrainingArguments)", loaded))
+        every = len(by_class(self.dataclass_types[0]))  # what every stage has comes last
+        return [*groups[every:], *groups[:every]]
 
     def _check_stage(self, recipe: Recipe) -> None:
         if self.stage and "stage" in recipe.values and recipe.text("stage") != self.stage:
@@ -280,6 +281,16 @@ def is_required(one: dataclasses.Field) -> bool:
     return one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
 
 
-def first_line(kind: type) -> str:
-    """The first sentence of a class, for a heading."""
-    return " ".join((kind.__doc__ or kind.__name__).strip().split("\n\n")[0].split()).rstrip(".")
+def heading(kind: type) -> str:
+    """What the docstring of a class begins with, up to a colon or full stop."""
+    return re.split(r"[:.]", (kind.__doc__ or kind.__name__).strip(), maxsplit=1)[0]
+
+
+def by_class(kind: type) -> list[Group]:
+    """The fields of a dataclass by the class of its line that adds them."""
+    groups = [
+        Group(heading(one), [f for f in keys_of(kind) if f.name in vars(one).get("__annotations__", ())])
+        for one in kind.__mro__
+        if dataclasses.is_dataclass(one)
+    ]
+    return [group for group in groups if group.fields]

@@ -21,7 +21,7 @@ from leverplus_trl import __version__, cli
 from leverplus_trl.activity import doing
 from leverplus_trl.launch import find_accelerate_config
 from leverplus_trl.log import Progress, set_up_log
-from leverplus_trl.scripts.parsers import PARSERS
+from leverplus_trl.scripts.parsers import PARSERS, make_parser
 from leverplus_trl.stage_process import guarded, sentence, what_is_saved
 
 
@@ -41,12 +41,40 @@ def test_help_fits_on_a_page_and_says_required_keys_first(stage, capsys, monkeyp
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 100 and max(map(len, lines)) < 120
     titles = [line for line in lines if re.fullmatch(r"\S.*:", line)]
+    assert all(len(title) < 25 or "TrainingArguments" in title for title in titles)
     assert titles[0] == "Required:" and any("--output_dir" in line for line in lines)
     text = "\n".join(lines)
     if stage == "beams":
+        names = [
+            "Required",
+            "Data",
+            "Task and prompt",
+            "VLM",
+            "Decoding",
+            "Candidates and encoder",
+            "Beam search",
+            "Hub",
+        ]
+        assert titles == [f"{name}:" for name in (*names, "Parallel runs", "Run", "Messages")]
         assert text.index("--vlm ") < text.index("--num_candidates") and "Candidates of each query (K). [64]" in text
     if stage == "sft":
         assert "Highest learning rate. [0.003]" in text and "--adam_beta1" not in text
+
+
+@pytest.mark.parametrize(
+    ("example", "found"),
+    [
+        (["--data_files", "{train: a.csv, test: b.csv}"], {"train": "a.csv", "test": "b.csv"}),
+        (["--columns", "{question: prompt, answer: reply}"], {"question": "prompt", "answer": "reply"}),
+        (["--split", "{pool: 0.6, train: 0.2, test: 0.2}"], {"pool": 0.6, "train": 0.2, "test": 0.2}),
+        (["--labels", "yes", "no"], ["yes", "no"]),
+    ],
+)
+def test_examples_in_the_help_are_taken_as_they_stand(example, found):
+    parser = make_parser("beams")
+    assert " ".join(example[1:]) in parser.format_help()
+    values = parser.check(*parser.read(["--config", DEMO, *example]))
+    assert values[example[0][2:]] == found
 
 
 def test_all_fields_of_transformers_are_listed_on_demand(capsys):

@@ -17,7 +17,7 @@ SCORES = ("prob", "logprob", METRIC)
 @dataclass
 class BeamArguments:
     """
-    The search, and what it is run on.
+    Beam search: how it is done, and on which queries.
 
     Args:
         output_dir (`str`):

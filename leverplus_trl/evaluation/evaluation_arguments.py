@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 @dataclass
 class EvaluationArguments:
     """
-    What is answered, with whose demonstrations.
+    Evaluation: what is answered, with whose demonstrations.
 
     Args:
         output_dir (`str`):

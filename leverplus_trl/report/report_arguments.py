@@ -11,7 +11,7 @@ from ..fields import check_fields
 @dataclass
 class ReportArguments:
     """
-    What to report on and where to write it.
+    Report: what it is about and where it is written.
 
     Args:
         evaluation (`list[str]`):

@@ -22,12 +22,12 @@ SAMPLERS = {
 
 @dataclass
 class SamplerArguments:
-    """Arguments of candidate sampling and of the encoder behind it."""
+    """Candidates and encoder: how the candidates of each query are drawn from the pool."""
 
     encoder: str | None = field(
         default=None,
         metadata={
-            "help": "CLIP model or, for text_sim, sentence encoder that embeds examples: hub id or folder.",
+            "help": "CLIP model or (for text_sim) sentence encoder: hub id or folder.",
             "path": "folder",
         },
     )
@@ -37,8 +37,8 @@ class SamplerArguments:
     sampler: str = field(
         default="random",
         metadata={
-            "help": "How candidates are drawn from the pool: random, text_sim, image_sim, image_text_sim (sum of both "
-            "similarities) or mix (half random, a quarter text-similar, a quarter image-similar).",
+            "help": "random | text_sim | image_sim | image_text_sim (sum of both similarities) | mix (half random, a "
+            "quarter text-similar, a quarter image-similar).",
             "choices": tuple(SAMPLERS),
         },
     )

@@ -13,7 +13,7 @@ from ..retrieval.sampler_arguments import SIMILARITIES
 @dataclass
 class RolloutArguments:
     """
-    Where the sequences of each query come from, and how many.
+    Rollouts: where the sequences of each query come from, and how many.
 
     Candidates are those of the beams. What the sources leave free of `num_rollouts`, because they were asked for less
     or proposed a sequence twice, is drawn at random.

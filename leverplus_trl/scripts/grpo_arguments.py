@@ -11,7 +11,7 @@ from ..fields import check_fields
 @dataclass
 class GRPOArguments:
     """
-    Which selector learns from which rollouts.
+    Selector and rollouts: which selector learns from what.
 
     Candidates, insertion and encoder are those of the selector.
 

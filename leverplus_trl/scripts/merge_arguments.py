@@ -12,7 +12,7 @@ from .stage_arguments import OutputArguments
 @dataclass
 class MergeArguments(OutputArguments):
     """
-    What is merged.
+    Shards: what is merged.
 
     Args:
         output_dir (`str`):

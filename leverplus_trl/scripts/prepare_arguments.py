@@ -15,7 +15,7 @@ ON_BAD_EXAMPLE = ("skip", "raise")
 @dataclass
 class PrepareArguments:
     """
-    Which dataset, from where, and how much of it.
+    Dataset: which, from where, and how much of it.
 
     Args:
         dataset (`str`):

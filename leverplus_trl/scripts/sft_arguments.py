@@ -32,7 +32,7 @@ LORA_FIELDS = {
 @dataclass
 class SFTArguments:
     """
-    What to learn from, and which selector learns.
+    Beams and selector: what to learn from, and which selector learns.
 
     Candidates, insertion, score and encoder are those of the beams: a selector must choose as the search did.
 

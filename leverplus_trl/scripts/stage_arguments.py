@@ -11,7 +11,7 @@ from ..shard import Shard
 
 @dataclass(kw_only=True)
 class OutputArguments:
-    """How much is said on the terminal; the log of the output folder has it all."""
+    """Messages: how much is said on the terminal; the log of the output folder has it all."""
 
     quiet: bool = field(default=False, metadata={"help": "Say only warnings and errors."})
     verbose: bool = field(default=False, metadata={"help": "Say the warnings of other libraries, too."})
@@ -21,7 +21,7 @@ class OutputArguments:
 @dataclass
 class StageArguments(OutputArguments):
     """
-    What every recipe may say, whatever its stage.
+    Run: what every recipe may say, whatever its stage.
 
     Args:
         stage (`str`, *optional*):
@@ -64,7 +64,7 @@ class StageArguments(OutputArguments):
 @dataclass
 class ShardedStageArguments(StageArguments):
     """
-    Those of a stage that calls the VLM, which may be done by several launches that know nothing of each other.
+    Parallel runs: how a stage that calls the VLM is cut into the tasks of a job array.
 
     Args:
         stage, accelerate_config, num_threads, dry_run, overwrite:

@@ -19,7 +19,7 @@ ON_OVERLAP = ("raise", "exclude", "allow")
 @dataclass
 class DataArguments:
     """
-    Where examples come from and what their columns are called there.
+    Data: where examples come from and what their columns are called there.
 
     Args:
         dataset (`str`):
@@ -53,17 +53,21 @@ class DataArguments:
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration (subset) of the dataset."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Hub revision of the dataset."})
     data_files: dict[str, str | list[str]] | list[str] | str | None = field(
-        default=None, metadata={"help": "Files for the json, csv, ... builders.", "path": "file"}
+        default=None,
+        metadata={
+            "help": "Files of a json, csv, ... dataset: all.csv, or '{train: a.csv, test: b.csv}'.",
+            "path": "file",
+        },
     )
     columns: dict[str, str] | None = field(
-        default=None, metadata={"help": "{our name: their name} of columns, as a mapping."}
+        default=None, metadata={"help": "Our name and theirs of columns, e.g. '{question: prompt, answer: reply}'."}
     )
     image_dir: str | None = field(
         default=None, metadata={"help": "Folder that image paths are relative to.", "path": "folder"}
     )
     pool_split: str = field(default="train", metadata={"help": "Split that demonstrations are taken from."})
     split: dict[str, float] | None = field(
-        default=None, metadata={"help": "{part: fraction} that cuts a dataset of one split into parts, by content."}
+        default=None, metadata={"help": "Parts that one split is cut into, e.g. '{pool: 0.6, train: 0.2, test: 0.2}'."}
     )
     on_bad_example: str = field(
         default="raise",
@@ -72,7 +76,7 @@ class DataArguments:
     on_overlap: str = field(
         default="raise",
         metadata={
-            "help": "raise | exclude | allow: what to do with queries that are in the pool under another id.",
+            "help": "What to do with queries that are in the pool under another id.",
             "choices": ON_OVERLAP,
         },
     )

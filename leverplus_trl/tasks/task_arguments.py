@@ -16,7 +16,7 @@ TASK_NAMES = ("vqa", "captioning", "multiple_choice", "math_word_problem", "text
 @dataclass
 class TaskArguments:
     """
-    The task and its prompt.
+    Task and prompt.
 
     Args:
         task (`str`, *optional*, defaults to `"vqa"`):
@@ -37,12 +37,17 @@ class TaskArguments:
 
     task: str = field(default="vqa", metadata={"help": f"{' | '.join(TASK_NAMES)}.", "choices": TASK_NAMES})
     metric: str | None = field(
-        default=None, metadata={"help": f"{' | '.join(METRIC_NAMES)}; that of the task.", "choices": METRIC_NAMES}
+        default=None, metadata={"help": f"{' | '.join(METRIC_NAMES)} [the task's]", "choices": METRIC_NAMES}
     )
     question_template: str | None = field(default=None, metadata={"help": "Prompt text with {question} in it."})
     answer_template: str | None = field(default=None, metadata={"help": "Words to answer with, {answer} in them."})
     labels: list[str] | None = field(
-        default=None, metadata={"help": "Classes of a classification task.", "not_empty": True, "unique": True}
+        default=None,
+        metadata={
+            "help": "Classes of a classification task, e.g. --labels yes no.",
+            "not_empty": True,
+            "unique": True,
+        },
     )
     max_new_tokens: int = field(
         default=10, metadata={"help": "Longest answer that is generated, in tokens.", "min": 1}

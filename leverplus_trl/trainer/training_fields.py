@@ -111,7 +111,7 @@ class TrainingFields:
 
 @dataclass
 class SFTFields(TrainingFields):
-    """How the selector is trained on the scores."""
+    """SFT: how the selector is trained on the scores."""
 
     measures: ClassVar[tuple[str, ...]] = (
         *("loss", "regret", "recall", "info_score", "info_score_coverage"),
@@ -156,7 +156,7 @@ class SFTFields(TrainingFields):
 
 @dataclass
 class OfflineGRPOFields(TrainingFields):
-    """How the selector is trained on the rewards."""
+    """GRPO: how the selector is trained on the rewards."""
 
     measures: ClassVar[tuple[str, ...]] = (
         *("expected_reward", "sft_expected_reward", "expected_reward_gain", "greedy_reward", "greedy_reward_coverage"),

@@ -12,7 +12,7 @@ SOURCES = ("recipe", "model")
 @dataclass(kw_only=True)
 class GenerationArguments:
     """
-    How answers are decoded: greedily and without penalties unless the recipe says otherwise.
+    Decoding: answers are greedy and without penalties unless the recipe says otherwise.
 
     Args:
         num_beams (`int`, *optional*, defaults to 1):

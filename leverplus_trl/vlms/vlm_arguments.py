@@ -19,7 +19,7 @@ DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 @dataclass
 class VLMArguments(GenerationArguments):
     """
-    The frozen model that scores and answers.
+    VLM: the frozen model that scores and answers.
 
     Args:
         vlm (`str`):
@@ -70,7 +70,7 @@ class VLMArguments(GenerationArguments):
     device_map: str | None = field(
         default=None,
         metadata={
-            "help": f"{' | '.join(DEVICE_MAPS)}: one model over all devices of the process.",
+            "help": f"{' | '.join(DEVICE_MAPS)}: one model over all devices.",
             "choices": DEVICE_MAPS,
         },
     )

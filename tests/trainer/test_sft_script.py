@@ -185,7 +185,7 @@ def test_a_dry_run_writes_nothing(tmp_path, beams):
         ({"history": "lstm"}, "history is 'lstm'"),
         (
             {"selector": "v0", "num_tower_layers": 2},
-            "selector v0 .GPT2SelectorConfig. has no field 'num_tower_layers'",
+            "num_tower_layers is set, but the selector v0 has no such field; leave it out, or take v1, v2",
         ),
         ({"encoding": "query_icd"}, "encoding is 'query_icd'; expected one of query_img_icd_idx"),
         ({"encoding": "query_img_icd_img", "query_features": ["text"]}, "Set either `encoding` or"),

@@ -4,6 +4,8 @@
 """Input that a VLM can't use, or that is easily misread: named, or right."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from vlms.tiny_models import byte_tokenizer, tiny_causal_lm, tiny_idefics3, tiny
 from leverplus_trl.schema import EXAMPLES
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, load_vlm, preflight
+from leverplus_trl.vlms.loading import load_processor
 from leverplus_trl.vlms.plain_runner import PlainRunner
 from leverplus_trl.vlms.prompts import PlainPrompt
 from leverplus_trl.vlms.shared_runner import SharedRunner
@@ -174,6 +177,47 @@ def test_a_vlm_with_pickled_weights_only_is_refused_and_the_remedy_works(tmp_pat
     AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=False).save_pretrained(converted)
     loaded = load_vlm(VLMArguments(vlm=str(converted)), task)
     assert torch.equal(loaded.model.lm_head.weight, model.lm_head.weight)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "it holds nothing. Expected a folder with config.json and model.safetensors"),
+        (["README.md", "data.csv"], "it holds README.md, data.csv. .* Name the folder of a VLM"),
+        (["checkpoint-9/config.json"], "Did you mean '.*checkpoint-9'"),
+        (["m-q4.gguf"], "holds m-q4.gguf and no config.json; set gguf_file: m-q4.gguf"),
+        (["config.json", "pytorch_model.bin", "optimizer.pt"], r"has pickled weights \(pytorch_model.bin\) and no"),
+        (["checkpoint.pt"], "OpenFlamingo as it is published, a pickle"),
+    ],
+)
+def test_a_folder_that_is_no_model_says_what_it_holds(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=message):
+        load_processor(VLMArguments(vlm=str(tmp_path)))
+
+
+def test_pickles_on_the_hub_are_named_too(fake_hub, tmp_path):
+    code = """\
+from huggingface_hub import create_repo, upload_file
+from leverplus_trl.weights import refuse_pickles
+files = {"pickled": ["config.json", "pytorch_model.bin"], "both": ["model.safetensors", "pytorch_model.bin"]}
+for name, paths in files.items():
+    create_repo(f"user/{name}")
+    for path in paths:
+        upload_file(path_or_fileobj=b"{}", path_in_repo=path, repo_id=f"user/{name}")
+refuse_pickles("user/both", "VLM", hub={"revision": None})
+refuse_pickles("user/none", "VLM", hub={"revision": None})
+refuse_pickles("user/pickled", "VLM")
+print("These pass.")
+refuse_pickles("user/pickled", "VLM", hub={"revision": None})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=fake_hub.environment(tmp_path), capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.endswith("These pass.\n"), done.stderr
+    assert "The VLM 'user/pickled' has pickled weights (pytorch_model.bin) and no safetensors" in done.stderr
 
 
 def test_a_pickle_is_never_opened(tmp_path):
