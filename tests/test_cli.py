@@ -73,7 +73,7 @@ def test_help_fits_on_a_page_and_says_required_keys_first(stage, capsys, monkeyp
 def test_examples_in_the_help_are_taken_as_they_stand(example, found):
     parser = make_parser("beams")
     assert " ".join(example[1:]) in parser.format_help()
-    values = parser.check(*parser.read(["--config", DEMO, *example]))
+    values = parser.convert(*parser.read(["--config", DEMO, *example]))
     assert values[example[0][2:]] == found
 
 
