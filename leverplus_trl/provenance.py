@@ -9,11 +9,16 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, Image
 
 from .activity import doing
 
 
+#: Rows that are hashed at a time.
+ROWS = 256
 WEIGHT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".gguf")
 
 
@@ -28,7 +33,8 @@ def dataset_fingerprint(dataset: Dataset, columns: list[str] | None = None) -> s
     Hash of what the rows of a dataset say, independent of where it was loaded from and of how it is stored.
 
     Images are hashed by their encoded bytes; an image kept by reference only, by its path, size and modification time,
-    since reading a whole COCO folder to name a cache entry would cost more than the entry.
+    since reading a whole COCO folder to name a cache entry would cost more than the entry. `ROWS` rows at a time are
+    hashed, column by column, so memory does not grow with the dataset.
 
     Args:
         dataset (`Dataset`):
@@ -37,26 +43,57 @@ def dataset_fingerprint(dataset: Dataset, columns: list[str] | None = None) -> s
             Columns that count.
     """
     columns = sorted(columns or dataset.column_names)
-    plain = dataset.select_columns(columns)
-    for name in columns:
-        if isinstance(dataset.features[name], Image):
-            plain = plain.cast_column(name, Image(decode=False))
     hasher = hashlib.sha256(json.dumps(columns).encode())
-    for row in plain:
+    for batch in dataset.select_columns(columns).with_format("arrow").iter(ROWS):
         for name in columns:
-            hasher.update(_value_bytes(row[name]))
-            hasher.update(b"\x1f")
+            values = pa.concat_arrays(batch[name].chunks)
+            hash_values = _hash_images if isinstance(dataset.features[name], Image) else _hash_values
+            hash_values(hasher, values)
     return hasher.hexdigest()[:16]
 
 
-def _value_bytes(value: object) -> bytes:
-    if isinstance(value, dict) and set(value) == {"bytes", "path"}:
-        if value["bytes"] is not None:
-            return hashlib.sha256(value["bytes"]).digest()
-        path = value["path"]
-        stat = os.stat(path) if path and os.path.exists(path) else None
-        return json.dumps([path, stat and stat.st_size, stat and stat.st_mtime_ns]).encode()
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()
+def _hash_images(hasher: "hashlib._Hash", images: pa.StructArray) -> None:
+    for content, path in zip(*(images.field(name) for name in ("bytes", "path")), strict=True):
+        if content.is_valid:
+            hasher.update(hashlib.sha256(content.as_buffer()).digest())
+        else:
+            path = path.as_py()
+            stat = os.stat(path) if path and os.path.exists(path) else None
+            hasher.update(json.dumps([path, stat and stat.st_size, stat and stat.st_mtime_ns]).encode())
+
+
+def _hash_values(hasher: "hashlib._Hash", values: pa.Array) -> None:
+    """Which are null, then the others by their kind: equal values of another width or encoding give equal bytes."""
+    kind = values.type
+    hasher.update(len(values).to_bytes(8, "big") + np.packbits(values.is_valid().to_numpy(False)).tobytes())
+    values = values.drop_null()
+    if not len(values):
+        return
+    if pa.types.is_dictionary(kind):
+        values, kind = values.dictionary_decode(), kind.value_type
+    if pa.types.is_struct(kind):
+        for field in sorted(kind, key=lambda field: field.name):
+            hasher.update(f"{field.name}:".encode())
+            _hash_values(hasher, values.field(field.name))
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        _hash_numbers(hasher, "lengths", pc.list_value_length(values).cast(pa.int64()))
+        _hash_values(hasher, values.flatten())
+    elif pa.types.is_boolean(kind):
+        _hash_numbers(hasher, "booleans", values.cast(pa.int8()))
+    elif pa.types.is_integer(kind):
+        _hash_numbers(hasher, "integers", values.cast(pa.int64()))
+    elif pa.types.is_floating(kind):
+        _hash_numbers(hasher, "floats", values.cast(pa.float64()))
+    else:
+        values = values.cast(pa.large_binary() if pa.types.is_binary(kind) else pa.large_string())
+        _hash_numbers(hasher, "texts", pc.binary_length(values))
+        _, offsets, content = values.buffers()
+        start, *_, end = np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1]
+        hasher.update(memoryview(content or b"")[start:end])
+
+
+def _hash_numbers(hasher: "hashlib._Hash", kind: str, numbers: pa.Array) -> None:
+    hasher.update(f"{kind}:".encode() + numbers.to_numpy(False).astype(numbers.type.to_pandas_dtype()).tobytes())
 
 
 def overlap_sentence(split: str, found: dict) -> str:

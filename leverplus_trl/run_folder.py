@@ -29,13 +29,13 @@ logger = logging.getLogger(__name__)
 
 #: Recipe keys that may differ between the run that began an output and the one that goes on with it.
 FREE_KEYS = (
-    *("stage", "output_dir", "dry_run", "accelerate_config", "num_threads", "cache_mb", "embeddings_dir"),
+    *("stage", "output_dir", "dry_run", "num_threads", "cache_mb", "embeddings_dir"),
     # Where an output is shared says nothing about what it is.
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_always_push"),
     "hub_token",
 )
 #: Recipe keys of one launch; they are not recorded.
-LAUNCH_KEYS = ("num_shards", "shard_index", "overwrite", "quiet", "verbose", "traceback")
+LAUNCH_KEYS = ("accelerate_config", "num_shards", "shard_index", "overwrite", "quiet", "verbose", "traceback")
 #: What made an output, beside it.
 RECORD = "provenance.json"
 #: What the first launch finds out where the recipe does not say, and later ones take over; see [`RunFolder.settle`].

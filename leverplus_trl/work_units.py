@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from datasets import Dataset, Features
 
 from .activity import doing
 from .log import Progress
@@ -171,6 +172,49 @@ def read_unit(file: Path) -> pa.Table:
             f"The result of a unit of work, {str(file)!r}, can't be read ({reason}): the disk was full, or it was cut "
             "off by a copy. Delete that file and run the same command again: only what is missing is done."
         ) from error
+
+
+class UnitRows:
+    """
+    The rows of some units in order, as often as they are asked for; one unit is in memory at a time.
+
+    Args:
+        files (`Sequence[Path]`):
+            Results of the units.
+    """
+
+    def __init__(self, files: Sequence[Path]):
+        self.files = files
+
+    def __iter__(self) -> Iterator[dict]:
+        for file in self.files:
+            yield from read_unit(file).to_pylist()
+
+
+def join_units(
+    files: Sequence[Path], features: Features, joined: Path, rows: Callable[[pa.Table], pa.Table] = lambda unit: unit
+) -> Dataset:
+    """
+    The results of units as one table, which is read from disk as it is needed.
+
+    Args:
+        files (`Sequence[Path]`):
+            Results of the units, in order.
+        features (`Features`):
+            Columns and types of the table; other columns of the units are left out.
+        joined (`Path`):
+            Where the rows are kept, an Arrow file that has to stay while the table is in use.
+        rows (`Callable[[pa.Table], pa.Table]`, *optional*):
+            Makes the rows of the table from those of a unit; by default they are the same.
+
+    Raises:
+        `ValueError`: a file is missing or damaged.
+    """
+    joined.parent.mkdir(parents=True, exist_ok=True)
+    with naming(joined), pa.OSFile(str(joined), "wb") as file, pa.ipc.new_stream(file, features.arrow_schema) as out:
+        for unit in files:
+            out.write_table(rows(read_unit(unit)).select(list(features)).cast(features.arrow_schema))
+    return Dataset.from_file(str(joined))
 
 
 def _delete_broken(files: Iterable[Path]) -> None:

@@ -12,6 +12,7 @@ demonstrations.
 
 import json
 import math
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..output_files import write_atomically
-from ..work_units import read_unit
+from ..work_units import UnitRows
 from .beam_arguments import METRIC
 from .beam_search import selection_order
 from .info_score import ScoredPrompt, answer_score
@@ -34,6 +35,8 @@ NOTICEABLE = 0.01
 #: If one ranking for all queries reaches this share of what choosing can gain, reading the query adds little.
 CONSTANT_SHARE = 0.8
 NUM_HUBS = 10
+#: Queries that are ranked at a time.
+QUERIES = 4096
 
 
 class Words(NamedTuple):
@@ -93,8 +96,7 @@ def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion:
     splits = {}
     for split, parts in files.items():
         if parts:
-            rows = (row for part in parts for row in read_unit(part).to_pylist())
-            splits[split] = analyze_queries(rows, insertion, score)
+            splits[split] = analyze_queries(UnitRows(parts), insertion, score)
     analysis = {"insertion": insertion, "splits": splits}
     text = json.dumps(analysis, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / ANALYSIS, f"{text}\n".encode())
@@ -155,21 +157,25 @@ def analyze_queries(rows: Iterable[Mapping], insertion: str, score: str) -> dict
         - `hubs`: which candidates the best sequences hold, and how often these were offered.
     """
     scale = METRIC if score == METRIC else "prob"
-    zero_shot, beam_scores, best_gains, orders = [], [], [], []
-    spreads: dict[int, list[tuple[float, float, float, float]]] = defaultdict(list)
-    singles: list[dict[str, float]] = []
+    zero_shot, best_gains = array("d"), array("d")
+    beam_scores: dict[int, array] = defaultdict(lambda: array("d"))  # by position
+    spreads: dict[int, list[array]] = defaultdict(lambda: [array("d") for _ in range(4)])  # by number of shots
+    orders = Counter()
+    singles = _Singles()
     chosen, offered = Counter(), Counter()
     for row in rows:
         scored = {tuple(entry["demonstration_ids"]): ScoredPrompt.of(entry) for entry in row["ledger"]}
         worth = {sequence: answer_score(found, scale) for sequence, found in scored.items()}
         nothing = worth.pop(())
         zero_shot.append(nothing)
-        beam_scores.append(row["scores"])
+        for position, value in enumerate(row["scores"]):
+            beam_scores[position].append(value)
         best_gains.append(max(worth.values()) - nothing)
         for shots, found in _steps(worth, nothing, insertion):
-            spreads[shots].append(found)
-        orders += _orders(worth, {sequence: _succeeds(scored[sequence], scale) for sequence in worth})
-        singles.append({sequence[0]: value for sequence, value in worth.items() if len(sequence) == 1})
+            for column, value in zip(spreads[shots], found, strict=True):
+                column.append(value)
+        orders.update(_orders(worth, {sequence: _succeeds(scored[sequence], scale) for sequence in worth}))
+        singles.add({sequence[0]: value for sequence, value in worth.items() if len(sequence) == 1})
         offered.update(row["candidate_ids"])
         chosen.update(row["demonstration_ids"][0])
     if not zero_shot:
@@ -180,7 +186,10 @@ def analyze_queries(rows: Iterable[Mapping], insertion: str, score: str) -> dict
         "zero_shot": fmean(zero_shot),
         "helped": fmean(gain > 0.0 for gain in best_gains),
         "hurt": fmean(gain < 0.0 for gain in best_gains),
-        "beam_positions": _beam_positions(beam_scores),
+        "beam_positions": [
+            {"position": position + 1, "mean": fmean(scores), "num_queries": len(scores)}
+            for position, scores in beam_scores.items()
+        ],
         "steps": [_mean_step(shots, spreads[shots]) for shots in sorted(spreads)],
         "order": _mean_order(orders),
         "constant": _constant_ranking(singles),
@@ -208,74 +217,81 @@ def _steps(worth: Mapping[tuple, float], nothing: float, insertion: str) -> Iter
         yield shots, tuple(fmean(column) for column in zip(*found, strict=True))
 
 
-def _mean_step(shots: int, found: Sequence[tuple[float, ...]]) -> dict[str, float]:
+def _mean_step(shots: int, columns: Sequence[Sequence[float]]) -> dict[str, float]:
     names = ("mean", "best", "choice", "spread")
-    return {"shots": shots} | {
-        name: fmean(column) for name, column in zip(names, zip(*found, strict=True), strict=True)
-    }
+    return {"shots": shots} | {name: fmean(column) for name, column in zip(names, columns, strict=True)}
 
 
-def _orders(worth: Mapping[tuple, float], succeeds: Mapping[tuple, bool]) -> list[tuple[float, bool]]:
-    """For each set that was scored in several orders: best minus worst, and whether some orders only succeed."""
+def _orders(worth: Mapping[tuple, float], succeeds: Mapping[tuple, bool]) -> dict[str, float]:
+    """Sums over the sets of a query that were scored in several orders: of best minus worst, and of those in which
+    that is noticeable, and in which only some orders succeed."""
     sets: dict[frozenset, list[tuple]] = defaultdict(list)
     for sequence in worth:
         if len(sequence) > 1:
             sets[frozenset(sequence)].append(sequence)
-    found = []
-    for sequences in sets.values():
-        if len(sequences) > 1:
-            values = [worth[sequence] for sequence in sequences]
-            outcomes = {succeeds[sequence] for sequence in sequences}
-            found.append((max(values) - min(values), len(outcomes) > 1))
-    return found
-
-
-def _mean_order(orders: Sequence[tuple[float, bool]]) -> dict[str, float] | None:
-    if not orders:
-        return None
+    several = [sequences for sequences in sets.values() if len(sequences) > 1]
+    values = [[worth[sequence] for sequence in sequences] for sequences in several]
+    differences = [max(of_set) - min(of_set) for of_set in values]
     return {
-        "num_sets": len(orders),
-        "difference": fmean(difference for difference, _ in orders),
-        "noticeable": fmean(difference >= NOTICEABLE for difference, _ in orders),
-        "decisive": fmean(flips for _, flips in orders),
+        "num_sets": len(several),
+        "difference": math.fsum(differences),
+        "noticeable": sum(difference >= NOTICEABLE for difference in differences),
+        "decisive": sum(len({succeeds[sequence] for sequence in sequences}) > 1 for sequences in several),
     }
 
 
-def _beam_positions(beam_scores: Sequence[Sequence[float]]) -> list[dict[str, float]]:
-    found = []
-    for position in range(max(map(len, beam_scores))):
-        scores = [of_query[position] for of_query in beam_scores if position < len(of_query)]
-        found.append({"position": position + 1, "mean": fmean(scores), "num_queries": len(scores)})
-    return found
+def _mean_order(sums: Mapping[str, float]) -> dict[str, float] | None:
+    number = sums["num_sets"]
+    return {name: value / number if name != "num_sets" else value for name, value in sums.items()} if number else None
 
 
-def _constant_ranking(singles: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+class _Singles:
+    """What each query's candidates are worth alone in the prompt, relative to their mean: 12 bytes a candidate."""
+
+    def __init__(self) -> None:
+        self.row_of: dict[str, int] = {}
+        self.rows, self.values, self.counts = array("i"), array("d"), array("i")
+
+    def add(self, worth: Mapping[str, float]) -> None:
+        mean = fmean(worth.values())
+        self.rows.extend(self.row_of.setdefault(name, len(self.row_of)) for name in worth)
+        self.values.extend(value - mean for value in worth.values())
+        self.counts.append(len(worth))
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """For some queries at a time: candidates by number and their values, `[C]`, and where each query begins."""
+        end, rows, values = 0, np.asarray(self.rows), np.asarray(self.values)
+        for start in range(0, len(self.counts), QUERIES):
+            counts = np.asarray(self.counts[start : start + QUERIES])
+            begin, end = end, end + int(counts.sum())
+            yield rows[begin:end], values[begin:end], np.cumsum(counts) - counts
+
+
+def _constant_ranking(singles: _Singles) -> dict[str, float] | None:
     """
     What the candidate that is best for the *other* queries gives each query, alone in the prompt.
 
     Each score is taken relative to the query's mean, and a candidate's own query is left out of its rank: else chance
     would look like skill.
     """
-    totals, counts = defaultdict(float), Counter()
-    centred = []
-    for worth in singles:
-        mean = fmean(worth.values())
-        centred.append({name: value - mean for name, value in worth.items()})
-        for name, value in centred[-1].items():
-            totals[name] += value
-            counts[name] += 1
-    shared = sum(counts[name] > 1 for values in centred for name in values)
-    if 2 * shared < sum(map(len, centred)):
+    totals, counts = np.zeros(len(singles.row_of)), np.zeros(len(singles.row_of), dtype=np.int64)
+    for rows, values, _ in singles.blocks():
+        totals += np.bincount(rows, values, len(totals))
+        counts += np.bincount(rows, minlength=len(totals))
+    if 2 * counts[counts > 1].sum() < counts.sum():
         return None
-    gains = []
-    for values in centred:
-        ranks = {
-            name: (totals[name] - value) / (counts[name] - 1) for name, value in values.items() if counts[name] > 1
-        }
+    names = np.argsort(np.argsort(np.array(list(singles.row_of))))  # ties go to the later name
+    gains, best = array("d"), array("d")
+    for rows, values, starts in singles.blocks():
+        others = counts[rows] - 1
+        ranks = np.where(others > 0, (totals[rows] - values) / np.maximum(others, 1), -np.inf)
+        query = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
+        ranked = np.lexsort((names[rows], ranks, query))
+        first = ranked[np.append(starts[1:], len(rows)) - 1]
         # A query whose candidates nobody shares gets what a random one gives: its mean.
-        gains.append(values[max(ranks, key=lambda name: (ranks[name], name))] if ranks else 0.0)
-    best = fmean(max(values.values()) for values in centred)
-    return {"gain": fmean(gains), "share": fmean(gains) / best if best > 0.0 else 0.0}
+        gains.extend(np.where(others[first] > 0, values[first], 0.0))
+        best.extend(np.maximum.reduceat(values, starts))
+    return {"gain": fmean(gains), "share": fmean(gains) / fmean(best) if fmean(best) > 0.0 else 0.0}
 
 
 def _hubs(chosen: Counter, offered: Counter, num_queries: int) -> dict[str, object]:

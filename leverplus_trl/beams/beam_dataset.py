@@ -6,11 +6,13 @@
 import shutil
 from pathlib import Path
 
-from datasets import Dataset
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from ..output_files import UNFINISHED
 from ..schema import BEAMS, LEDGER
 from ..tables import write_tables
-from ..work_units import read_unit
+from ..work_units import join_units
 
 
 CARD = """\
@@ -40,13 +42,21 @@ def write_beam_dataset(folder: Path, files: dict[str, list[Path]], provenance: d
         provenance (`dict`):
             What made them.
     """
-    beams, ledger = {}, {}
-    for split, parts in files.items():
-        rows = [row for part in parts for row in read_unit(part).to_pylist()]
-        entries = [
-            {"query_id": row["query_id"], "split": split, **entry} for row in rows for entry in row.pop("ledger")
-        ]
-        beams[split] = Dataset.from_list(rows, features=BEAMS)
-        ledger[split] = Dataset.from_list(entries, features=LEDGER)
-    write_tables(folder, {"beams": beams, "ledger": ledger}, "Beams and ledger", CARD, provenance)
-    shutil.rmtree(folder / "units", ignore_errors=True)
+    units = folder / "units"
+    tables = {
+        config: {
+            split: join_units(parts, features, units / f"{UNFINISHED}{config}-{split}.arrow", rows)
+            for split, parts in files.items()
+        }
+        for config, features, rows in (("beams", BEAMS, lambda unit: unit), ("ledger", LEDGER, _ledger_rows))
+    }
+    write_tables(folder, tables, "Beams and ledger", CARD, provenance)
+    shutil.rmtree(units, ignore_errors=True)
+
+
+def _ledger_rows(unit: pa.Table) -> pa.Table:
+    """A row a scored sequence, from a row a query."""
+    entries = unit["ledger"].combine_chunks()
+    table = pa.Table.from_struct_array(entries.flatten())
+    queries = unit.select(["query_id", "split"]).take(pc.list_parent_indices(entries))
+    return pa.Table.from_arrays([*queries.columns, *table.columns], [*queries.column_names, *table.column_names])

@@ -5,20 +5,22 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetInfo
+from datasets import Dataset
 
 from ..beams.info_score import ScoredPrompt, answer_score
+from ..output_files import UNFINISHED
 from ..run_folder import RunFolder
 from ..schema import PREDICTIONS
 from ..tables import table_split
 from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
-from ..work_units import read_unit, run_units, units_of
+from ..work_units import join_units, run_units, units_of
 from .evaluation_arguments import EvaluationArguments
 from .methods import SHUFFLED_SUFFIX, ZERO_SHOT
 
@@ -144,11 +146,22 @@ def confidences(vlm: BaseVLM, queries: Sequence[Example], predictions: Sequence[
     return found
 
 
-def read_predictions(files: Sequence[Path]) -> tuple[Dataset, Dataset]:
-    """The units' results as two tables with the columns of `schema.PREDICTIONS`: predictions, and order probes."""
-    units = (read_unit(file).select(list(PREDICTIONS)) for file in files)
-    rows = pa.concat_tables(unit.cast(PREDICTIONS.arrow_schema) for unit in units)
-    probes = pc.ends_with(rows["method"], SHUFFLED_SUFFIX)
-    return tuple(
-        Dataset(rows.filter(chosen), DatasetInfo(features=PREDICTIONS)) for chosen in (pc.invert(probes), probes)
+def read_predictions(files: Sequence[Path], folder: Path) -> tuple[Dataset, Dataset]:
+    """
+    The units' results as two tables with the columns of `schema.PREDICTIONS`: predictions, and order probes.
+
+    Args:
+        files (`Sequence[Path]`):
+            Results of the units, in query order.
+        folder (`Path`):
+            Where the rows are kept while the tables are in use.
+    """
+
+    def probes(unit: pa.Table) -> pa.Array:
+        return pc.ends_with(unit["method"], SHUFFLED_SUFFIX)
+
+    join = partial(join_units, files, PREDICTIONS)
+    return (
+        join(folder / f"{UNFINISHED}predictions.arrow", lambda unit: unit.filter(pc.invert(probes(unit)))),
+        join(folder / f"{UNFINISHED}order_probes.arrow", lambda unit: unit.filter(probes(unit))),
     )

@@ -4,7 +4,9 @@
 
 """What a user reads before any training on rollouts: do the groups differ within, and how much is there to gain?"""
 
-from collections.abc import Sequence
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from .rollout_sources import GREEDY
@@ -16,12 +18,12 @@ SPREAD = 1e-6
 FEW_GROUPS = 0.2
 
 
-def summarize_rollouts(rows: Sequence[dict]) -> dict:
+def summarize_rollouts(rows: Iterable[dict]) -> dict:
     """
     Summary of the rollouts of one split.
 
     Args:
-        rows (`Sequence[dict]`):
+        rows (`Iterable[dict]`):
             What [`answer_unit`] gives, of all queries.
 
     Returns:
@@ -35,28 +37,33 @@ def summarize_rollouts(rows: Sequence[dict]) -> dict:
         - `greedy_accuracy` (null without a selector), `best_accuracy`: the mean over queries of the best sequence of
           the group; `head_room`: their difference, what a selector could gain by always choosing the best of these.
     """
-    proposed: dict[str, list[list[float]]] = {}
+    counts, of_greedy, of_best = Counter(), array("d"), array("d")
+    of_source, best_of_source = defaultdict(lambda: array("d")), defaultdict(lambda: array("d"))
     for row in rows:
-        accuracy = dict(zip(map(tuple, row["demonstration_ids"]), row["accuracies"], strict=True))
+        accuracies = row["accuracies"]
+        accuracy = dict(zip(map(tuple, row["demonstration_ids"]), accuracies, strict=True))
         own: dict[str, list[float]] = {}
         for proposal in row["proposals"]:
             own.setdefault(proposal["source"], []).append(accuracy[tuple(proposal["demonstration_ids"])])
-        for source, accuracies in own.items():
-            proposed.setdefault(source, []).append(accuracies)
-    greedy = fmean(group[0] for group in proposed[GREEDY]) if GREEDY in proposed else None
-    best = fmean(max(row["accuracies"]) for row in rows)
+        for source, found in own.items():
+            of_source[source].extend(found)
+            best_of_source[source].append(max(found))
+        of_greedy.extend(own.get(GREEDY, [])[:1])
+        of_best.append(max(accuracies))
+        counts.update(sequences=len(accuracies), accuracy=_differs(accuracies), gt_prob=_differs(row["gt_probs"]))
+    greedy, best = fmean(of_greedy) if of_greedy else None, fmean(of_best)
     return {
-        "num_groups": len(rows),
-        "num_sequences": sum(len(row["accuracies"]) for row in rows),
-        "num_groups_with_accuracy_spread": sum(_differs(row["accuracies"]) for row in rows),
-        "num_groups_with_gt_prob_spread": sum(_differs(row["gt_probs"]) for row in rows),
+        "num_groups": len(of_best),
+        "num_sequences": counts["sequences"],
+        "num_groups_with_accuracy_spread": counts["accuracy"],
+        "num_groups_with_gt_prob_spread": counts["gt_prob"],
         "sources": {
             source: {
-                "num_sequences": sum(map(len, groups)),
-                "mean_accuracy": fmean(value for group in groups for value in group),
-                "best_accuracy": fmean(map(max, groups)),
+                "num_sequences": len(found),
+                "mean_accuracy": fmean(found),
+                "best_accuracy": fmean(best_of_source[source]),
             }
-            for source, groups in proposed.items()
+            for source, found in of_source.items()
         },
         "greedy_accuracy": greedy,
         "best_accuracy": best,

@@ -5,14 +5,13 @@
 """The rollouts table and its summary: from the units' files to a dataset folder."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
-from datasets import Dataset
-
-from ..output_files import write_json
+from ..output_files import UNFINISHED, write_json
 from ..schema import ROLLOUTS
 from ..tables import write_tables
-from ..work_units import read_unit
+from ..work_units import UnitRows, join_units
 from .rollout_summary import summarize_rollouts
 
 
@@ -45,16 +44,16 @@ def write_rollout_dataset(
         `tuple[dict, dict]`: the summary of each split (see [`summarize_rollouts`]), and over all of them how many
         sequences were answered, answers scored, and sequences known from the ledger and from earlier rollouts.
     """
-    tables, summary, counts = {}, {}, {}
-    for split, parts in files.items():
-        rows = [row for part in parts for row in read_unit(part).to_pylist()]
-        for row in rows:
-            for name, count in row["counts"].items():
-                counts[name] = counts.get(name, 0) + count
-        summary[split] = summarize_rollouts(rows)
-        tables[split] = Dataset.from_list([{name: row[name] for name in ROLLOUTS} for row in rows], features=ROLLOUTS)
+    units, counts = folder / "units", Counter()
+    for row in UnitRows([part for parts in files.values() for part in parts]):
+        counts.update(row["counts"])
+    summary = {split: summarize_rollouts(UnitRows(parts)) for split, parts in files.items()}
+    tables = {
+        split: join_units(parts, ROLLOUTS, units / f"{UNFINISHED}rollouts-{split}.arrow")
+        for split, parts in files.items()
+    }
     # The card comes last: a folder that has one is complete.
     write_json(folder / "summary.json", summary)
     write_tables(folder, {"rollouts": tables}, "Rollouts", CARD, provenance)
-    shutil.rmtree(folder / "units", ignore_errors=True)
+    shutil.rmtree(units, ignore_errors=True)
     return summary, counts

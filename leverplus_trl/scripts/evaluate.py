@@ -202,7 +202,7 @@ def finish(
     """Writes predictions and results from those of all units, in query order; loads the examples if not given."""
     split = table_split(run.provenance["recipe"]["eval_split"])
     units = files[split]
-    predictions, order_probes = read_predictions(units)
+    predictions, order_probes = read_predictions(units, run.units)
     tables = {"predictions": {split: predictions}}
     write_tables(run.path / "predictions", tables, "Predictions", CARD, run.provenance)
     if len(order_probes):
