@@ -6,8 +6,10 @@ import pytest
 from datasets import Dataset
 
 from leverplus_trl.evaluation.baselines import HEURISTICS, MIX_SOURCES, Choices, choose, oracle, reordered
+from leverplus_trl.evaluation.evaluation_arguments import EvaluationArguments
 from leverplus_trl.retrieval import ExampleEmbeddings
 from leverplus_trl.schema import LEDGER
+from leverplus_trl.scripts.evaluate import check_room
 
 
 def unit(*degrees):
@@ -124,3 +126,18 @@ def test_the_oracle_chooses_on_the_scale_of_the_search():
     said = table.remove_columns("accuracy").add_column("accuracy", [0.1, 0.2, 0.9, 0.9])
     assert oracle(said, ["q"], 1, "metric") == [["b"]]  # of equal ones the first
     assert oracle(said, ["q"], 1, "prob") == [["a"]]
+
+
+def test_shots_above_the_candidates_of_a_query_are_refused_by_key():
+    def check(shots, methods, beams=None):
+        candidate_ids = [["a", "b", "c"], ["a", "b"]]
+        check_room(candidate_ids, EvaluationArguments(output_dir="o", shots=shots, methods=methods, beams=beams))
+
+    with pytest.raises(
+        ValueError, match=r"shots holds 3, but a query has 2 candidates. Lower shots, or take a larger"
+    ):
+        check([1, 3], ["random"])
+    with pytest.raises(ValueError, match=r"or search beams with more \(num_candidates\)"):
+        check([3], ["random"], "beams")
+    check([1, 2], ["random"])
+    check([3], ["random_pool"])

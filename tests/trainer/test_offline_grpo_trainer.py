@@ -345,6 +345,8 @@ def test_a_run_that_would_never_leave_the_warm_up_is_refused(tmp_path, simulatio
     train = simulation.dataset("train")
     with pytest.raises(ValueError, match=r"max_steps is 1, but the warm-up .* GRPO would never begin"):
         make_trainer(tmp_path, simulation.model(), train, max_steps=1, rce_epochs=2)
+    with pytest.raises(ValueError, match=r"max_steps is 5, but the warm-up .* takes \d+ steps"):  # of these batches
+        make_trainer(tmp_path, simulation.model(), train, max_steps=5, rce_epochs=2)
     with pytest.raises(ValueError, match=r"rce_epochs is 0.001, which is less than half a batch"):
         make_trainer(tmp_path, simulation.model(), train, rce_epochs=0.001)
 
