@@ -2,11 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-The metrics by name, what each needs of an example, and all that apply side by side.
+The metrics: a file of plain functions each, and one table of them.
 
-Each is a folder, so that `evaluate.load("leverplus_trl/metrics/anls")` finds it from the repository's root (elsewhere:
-`evaluate.load(f"{leverplus_trl.metrics.__path__[0]}/anls")`), and a plain function in it; that of GSM8K gives both
-`gsm8k_strict` and `gsm8k_flexible`.
+A metric is a function of a prediction (a string), the right answers (a list of strings; for a multiple-choice question
+the letter of the right option) and, for a multiple-choice question, the text of every option, to a score. It raises
+`ValueError` without an answer or with a letter that no option has, and `TypeError` for an argument of another type.
+
+A new metric is its function and a row of `METRICS`. The table serves tasks, recipes and reports, and, by its names,
+`evaluate.load("leverplus_trl/metrics", NAME)` in the repository's root
+(elsewhere `evaluate.load(leverplus_trl.metrics.__path__[0], NAME)`).
 """
 
 from ..lazy import lazy
@@ -15,8 +19,7 @@ from ..lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "cider.cider": ("DocumentFrequencies", "document_frequencies"),
-        "metrics": ("METRICS", "Metric", "all_metrics"),
-        "names": ("METRIC_NAMES",),
+        "cider": ("DocumentFrequencies", "document_frequencies"),
+        "metric_table": ("METRICS", "Metric", "all_metrics"),
     },
 )

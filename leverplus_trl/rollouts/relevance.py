@@ -6,8 +6,8 @@
 
 from difflib import SequenceMatcher
 
-from ..metrics.base_metric import check_texts
-from ..metrics.token_f1.token_f1 import normalized_words, token_f1
+from ..metrics.texts import check_texts
+from ..metrics.token_f1 import normalized_words, token_f1
 
 
 def edit_similarity(prediction: str, answers: list[str]) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..metrics.base_metric import LETTERS
+from ..metrics.texts import LETTERS
 from .base_task import BaseTask, Example
 from .columns import value_text
 

@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 
 from ..fields import check_fields
-from ..metrics.names import METRIC_NAMES
+from ..metrics import METRICS
 from .prompt_template import template_fields
 
 
@@ -37,7 +37,7 @@ class TaskArguments:
 
     task: str = field(default="vqa", metadata={"help": f"{' | '.join(TASK_NAMES)}.", "choices": TASK_NAMES})
     metric: str | None = field(
-        default=None, metadata={"help": f"{' | '.join(METRIC_NAMES)} [the task's]", "choices": METRIC_NAMES}
+        default=None, metadata={"help": f"{' | '.join(METRICS)} [the task's]", "choices": tuple(METRICS)}
     )
     question_template: str | None = field(default=None, metadata={"help": "Prompt text with {question} in it."})
     answer_template: str | None = field(default=None, metadata={"help": "Words to answer with, {answer} in them."})

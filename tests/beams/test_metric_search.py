@@ -9,7 +9,7 @@ from vlms.tiny_models import VLMS
 
 from leverplus_trl.beams import BeamArguments, search_unit
 from leverplus_trl.beams.info_score import ScoredPrompt
-from leverplus_trl.metrics.cider.cider import cider, document_frequencies
+from leverplus_trl.metrics.cider import cider, document_frequencies
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
 from leverplus_trl.vlms import ChatVLM, Request, VLMArguments
 

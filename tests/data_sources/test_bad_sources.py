@@ -11,7 +11,7 @@ from data_sources.official_formats import write_dataset
 from data_sources.preparing import edit_json, prepared, sizes_of
 
 from leverplus_trl.data_sources.data_source import example
-from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
+from leverplus_trl.metrics.vqa_accuracy import vqa_accuracy
 from leverplus_trl.scripts import prepare
 from leverplus_trl.tasks import DataArguments, load_examples
 

@@ -10,7 +10,7 @@ from data_sources.preparing import SIZES, edit_json, prepared, sizes_of
 
 from leverplus_trl.data_sources import DATA_SOURCES
 from leverplus_trl.metrics import METRICS
-from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
+from leverplus_trl.metrics.vqa_accuracy import vqa_accuracy
 from leverplus_trl.scripts.parsers import make_parser
 from leverplus_trl.tables import table_provenance
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import os
+import subprocess
+import sys
 
 import evaluate
 import pytest
@@ -13,8 +15,8 @@ from leverplus_trl.tasks import TASKS, TaskArguments, make_task
 
 VQA = {"1": {"id": "1", "answers": ["red dog"] * 10}, "2": {"id": "2", "answers": ["two"] * 5 + ["2"] * 5}}
 OPTIONS = {"answers": ["B"], "choices": ["a cat", "a dog"]}
-#: A prediction and a reference of each folder, and the score.
-FOLDERS = {
+#: A prediction and a reference for each metric, and the score.
+EXAMPLES = {
     "exact_match": ("Dog", ["dog"], 1),
     "cover_exact_match": ("a dog", ["dog"], 1),
     "token_f1": ("big dog", ["dog"], 2 / 3),
@@ -27,17 +29,22 @@ FOLDERS = {
     "option_accuracy": ("(B)", OPTIONS, 1),
     "scienceqa_accuracy": ("none", OPTIONS, 0.5),
     "mmbench_accuracy": ("a dog", OPTIONS, 1),
-    "gsm8k_accuracy": ("#### 5", ["so #### 5"], 1),
+    "gsm8k_strict": ("#### 5", ["so #### 5"], 1),
+    "gsm8k_flexible": ("it is 5", ["so #### 5"], 1),
 }
 RESULTS = {"vqa_accuracy": "accuracy"}
 
 
-@pytest.mark.parametrize("name", FOLDERS)
-def test_evaluate_loads_each_folder_offline(name, tmp_path, monkeypatch):
+@pytest.fixture
+def offline_at_root(monkeypatch):
     monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", True)
     monkeypatch.chdir(os.path.join(os.path.dirname(__file__), "..", ".."))
-    metric = evaluate.load(f"leverplus_trl/metrics/{name}", cache_dir=str(tmp_path))
-    prediction, reference, expected = FOLDERS[name]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_evaluate_loads_each_metric_offline(name, tmp_path, offline_at_root):
+    metric = evaluate.load("leverplus_trl/metrics", name, cache_dir=str(tmp_path))
+    prediction, reference, expected = EXAMPLES[name]
     # For CIDEr a second example, so that words have a weight; the first one's score is what is compared.
     predictions, references = ["", prediction], [reference, reference]
     if name == "cider":
@@ -46,23 +53,51 @@ def test_evaluate_loads_each_folder_offline(name, tmp_path, monkeypatch):
     assert result["per_example"][1] == pytest.approx(expected)
     assert result[RESULTS.get(name, name)] == pytest.approx(sum(result["per_example"]) / 2)
     assert metric.description and "predictions" in metric.inputs_description
+    unpublished = ("exact_match", "cover_exact_match", "accuracy", "option_accuracy")
+    assert bool(metric.citation) == bool(metric.reference_urls) == (name not in unpublished)
+    assert all(url in metric.citation for url in metric.reference_urls)
 
 
-def test_every_folder_is_known():
-    root = os.path.join(os.path.dirname(__file__), "..", "..", "leverplus_trl", "metrics")
-    folders = {entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("__")}
-    assert folders == set(FOLDERS)
+def test_every_metric_has_an_example():
+    assert set(EXAMPLES) == set(METRICS)
 
 
-def test_options_of_metrics_that_have_some(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", True)
-    monkeypatch.chdir(os.path.join(os.path.dirname(__file__), "..", ".."))
-    gsm8k = evaluate.load("leverplus_trl/metrics/gsm8k_accuracy", cache_dir=str(tmp_path))
-    assert gsm8k.compute(predictions=["it is 5"], references=[["5"]])["gsm8k_accuracy"] == 0
-    assert gsm8k.compute(predictions=["it is 5"], references=[["5"]], flexible=True)["gsm8k_accuracy"] == 1
-    # Wherever one stands, and without predictions there is no mean.
+def test_evaluate_names_the_metrics_if_it_is_given_none_of_them(tmp_path, offline_at_root):
+    for name in (None, "bleu"):
+        with pytest.raises(ValueError, match=r"no metric .*evaluate\.load\(PATH, NAME\).* exact_match, cover_exact"):
+            evaluate.load("leverplus_trl/metrics", name, cache_dir=str(tmp_path))
+
+
+def test_evaluate_loads_in_a_fresh_process_offline_from_any_folder(tmp_path):
+    code = """\
+import sys
+import evaluate
+metric = evaluate.load(sys.argv[1], "vqa_accuracy")
+print(metric.compute(predictions=["two"], references=[["2"] * 2 + ["3"] * 8])["accuracy"])
+metric = evaluate.load(f"{sys.argv[1]}/metrics.py", "mmbench_accuracy")
+references = [{"answers": ["B"], "choices": ["a cat", "a dog"]}]
+print(metric.compute(predictions=["B"], references=references)["per_example"])"""
+    root = leverplus_trl.metrics.__path__[0]
+    offline = {"HF_HOME": str(tmp_path / "hf"), "HF_EVALUATE_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+    paths = os.pathsep.join([os.path.join(root, "..", ".."), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", code, root],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | offline | {"PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[:2] == ["0.6", "[1.0]"]
+
+
+def test_options_of_metrics_that_have_some(tmp_path, offline_at_root, monkeypatch):
+    for name, expected in (("gsm8k_strict", 0), ("gsm8k_flexible", 1)):
+        gsm8k = evaluate.load("leverplus_trl/metrics", name, cache_dir=str(tmp_path))
+        assert gsm8k.compute(predictions=["it is 5"], references=[["5"]])[name] == expected
+    # In any working directory; without predictions there is no mean.
     monkeypatch.chdir(tmp_path)
-    anls = evaluate.load(f"{leverplus_trl.metrics.__path__[0]}/anls", cache_dir=str(tmp_path))
+    anls = evaluate.load(leverplus_trl.metrics.__path__[0], "anls", cache_dir=str(tmp_path))
     with pytest.raises(ValueError, match="There are no predictions"):
         anls.compute(predictions=[], references=[])
     assert anls.compute(predictions=["ab"], references=[["ax"]], threshold=0.6)["anls"] == 0

@@ -4,7 +4,7 @@
 import pytest
 from metrics.generated_answers import generated_answers
 
-from leverplus_trl.metrics.anls.anls import anls, edit_distance
+from leverplus_trl.metrics.anls import anls, edit_distance
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from leverplus_trl.metrics.cider.cider import cider, document_frequencies
-from leverplus_trl.metrics.cider.ptb_tokenizer import tokenize
+from leverplus_trl.metrics.cider import cider, document_frequencies
+from leverplus_trl.metrics.ptb_tokenizer import tokenize
 
 
 def captions(seed, count):

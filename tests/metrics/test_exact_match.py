@@ -5,12 +5,11 @@ import os
 
 import pytest
 
-from leverplus_trl.metrics.anls.anls import anls
-from leverplus_trl.metrics.cover_exact_match.cover_exact_match import cover_exact_match
-from leverplus_trl.metrics.exact_match.exact_match import exact_match
-from leverplus_trl.metrics.okvqa_accuracy.okvqa_accuracy import okvqa_accuracy
-from leverplus_trl.metrics.token_f1.token_f1 import token_f1
-from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import vqa_accuracy
+from leverplus_trl.metrics.anls import anls
+from leverplus_trl.metrics.exact_match import cover_exact_match, exact_match
+from leverplus_trl.metrics.okvqa_accuracy import okvqa_accuracy
+from leverplus_trl.metrics.token_f1 import token_f1
+from leverplus_trl.metrics.vqa_accuracy import vqa_accuracy
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,7 @@ def test_evaluate_loads_it_offline(tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", True)
     monkeypatch.chdir(os.path.join(os.path.dirname(__file__), "..", ".."))
-    metric = evaluate.load("leverplus_trl/metrics/exact_match", cache_dir=str(tmp_path))
+    metric = evaluate.load("leverplus_trl/metrics", "exact_match", cache_dir=str(tmp_path))
     predictions, references = ["Dog", "cat", "cow"], [["dog"], ["cow", "cat"], ["horse"]]
     result = metric.compute(predictions=predictions, references=references)
     assert result == {"exact_match": pytest.approx(2 / 3), "per_example": [1, 1, 0]}

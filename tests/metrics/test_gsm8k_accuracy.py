@@ -6,7 +6,7 @@ import re
 import pytest
 from metrics.generated_answers import generated_answers
 
-from leverplus_trl.metrics.gsm8k_accuracy.gsm8k_accuracy import gsm8k_flexible, gsm8k_strict
+from leverplus_trl.metrics.gsm8k_accuracy import gsm8k_flexible, gsm8k_strict
 
 
 SOLUTION = ["She has 3*4=<<3*4=12>>12.\nSo 1,000 + 12 = 1,012.\n#### 1,012"]

@@ -3,8 +3,7 @@
 
 import pytest
 
-from leverplus_trl.metrics.okvqa_accuracy.okvqa_accuracy import okvqa_accuracy, stem_words
-from leverplus_trl.metrics.okvqa_accuracy.porter_stemmer import stem
+from leverplus_trl.metrics.okvqa_accuracy import okvqa_accuracy, stem, stem_words
 
 
 # From the examples of Porter's paper, step by step.
@@ -20,7 +19,7 @@ goodness good, revival reviv, allowance allow, inference infer, airliner airlin,
 adjust, defensible defens, irritant irrit, replacement replac, adjustment adjust, dependent depend, adoption adopt,
 homologou homolog, communism commun, activate activ, angulariti angular, homologous homolog, effective effect,
 bowdlerize bowdler, probate probat, rate rate, cease ceas, controll control, roll roll, is is, generalizations
-gener, oscillators oscil
+gener, oscillators oscil, trekking trek, revved rev, bookkeepings bookkeep, fizzing fizz, trekks trekk
 """
 
 # Raw words of OK-VQA and what its annotations (1.1) hold for them.

@@ -8,10 +8,10 @@ import string
 import pytest
 from metrics.generated_answers import generated_answers
 
-from leverplus_trl.metrics.mmbench_accuracy.mmbench_accuracy import mmbench_accuracy
-from leverplus_trl.metrics.mmbench_accuracy.mmbench_accuracy import named_option as mmbench_option
-from leverplus_trl.metrics.option_accuracy.option_accuracy import named_option, option_accuracy
-from leverplus_trl.metrics.scienceqa_accuracy.scienceqa_accuracy import scienceqa_accuracy
+from leverplus_trl.metrics.mmbench_accuracy import mmbench_accuracy
+from leverplus_trl.metrics.mmbench_accuracy import named_option as mmbench_option
+from leverplus_trl.metrics.option_accuracy import named_option, option_accuracy
+from leverplus_trl.metrics.scienceqa_accuracy import scienceqa_accuracy
 
 
 CHOICES = ["a cat", "a red dog", "a dog", "none of these"]

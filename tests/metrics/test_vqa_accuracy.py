@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import normalize_answer, vqa_accuracy
+from leverplus_trl.metrics.vqa_accuracy import normalize_answer, vqa_accuracy
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_evaluate_loads_it_offline(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", True)
     folder = os.path.join(os.path.dirname(__file__), "..", "..")
     monkeypatch.chdir(folder)
-    metric = evaluate.load("leverplus_trl/metrics/vqa_accuracy", cache_dir=str(tmp_path))
+    metric = evaluate.load("leverplus_trl/metrics", "vqa_accuracy", cache_dir=str(tmp_path))
     references = [["2"] * 2 + ["3"] * 8, ["dog"] * 10]
     result = metric.compute(predictions=["two", "a dog"], references=references)
     assert result["per_example"] == pytest.approx([0.6, 0])

@@ -5,8 +5,7 @@ import pytest
 from metrics.generated_answers import generated_annotations, generated_answers
 from metrics.official_vqa import CONTRACTIONS, accuracy, process
 
-from leverplus_trl.metrics.vqa_accuracy.vqa_accuracy import normalize_answer, vqa_accuracy
-from leverplus_trl.metrics.vqa_accuracy_normalized.vqa_accuracy_normalized import vqa_accuracy_normalized
+from leverplus_trl.metrics.vqa_accuracy import normalize_answer, vqa_accuracy, vqa_accuracy_normalized
 
 
 ANSWERS = generated_answers(1000)

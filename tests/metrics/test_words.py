@@ -8,9 +8,8 @@ from collections import Counter
 import pytest
 from metrics.generated_answers import generated_annotations, generated_answers
 
-from leverplus_trl.metrics.accuracy.accuracy import accuracy
-from leverplus_trl.metrics.cover_exact_match.cover_exact_match import cover_exact_match
-from leverplus_trl.metrics.token_f1.token_f1 import normalized_words, token_f1
+from leverplus_trl.metrics.exact_match import accuracy, cover_exact_match
+from leverplus_trl.metrics.token_f1 import normalized_words, token_f1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 
 import pytest
 
-from leverplus_trl.metrics.token_f1.token_f1 import token_f1
+from leverplus_trl.metrics.token_f1 import token_f1
 from leverplus_trl.rollouts.relevance import edit_similarity, relevance
 
 

@@ -15,7 +15,7 @@ import leverplus_trl.scripts.rollouts as rollouts_stage
 import leverplus_trl.vlms.estimate as estimate
 from leverplus_trl.beams import num_scored_sequences
 from leverplus_trl.evaluation.baselines import oracle
-from leverplus_trl.metrics.cider.cider import cider, document_frequencies
+from leverplus_trl.metrics.cider import cider, document_frequencies
 from leverplus_trl.rollouts.rewards import compute_rewards
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.scripts.stage_arguments import ShardedStageArguments

@@ -16,26 +16,16 @@ rule matches (emoji, many marks of other scripts) are skipped. Then, as the offi
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 
 
 _DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 
 
-def _ranges(characters: Iterator[int]) -> str:
-    """A regular expression's class of code points, without its brackets."""
-    found: list[list[int]] = []
-    for code in characters:
-        if found and found[-1][1] == code - 1:
-            found[-1][1] = code
-        else:
-            found.append([code, code])
-    return "".join(f"\\u{first:04x}-\\u{last:04x}" for first, last in found)
-
-
 # Java reads UTF-16, so a letter beyond the first 65,536 code points is no letter to it.
-_LETTERS = _ranges(code for code in range(0x10000) if chr(code).isalpha())
+_IS_LETTER = "".join("x" if chr(code).isalpha() else " " for code in range(0x10000))
+_LETTERS = "".join(f"\\u{run.start():04x}-\\u{run.end() - 1:04x}" for run in re.finditer("x+", _IS_LETTER))
 #: Marks that are parts of words.
 _MARKS = (
     r"\u00ad\u02c2-\u02c5\u02d2-\u02df\u02e5-\u02ff\u0300-\u036f\u0375\u0384\u0385\u03f6\u0483-\u0487\u055a-\u055f"
@@ -110,127 +100,120 @@ def _without_soft_hyphens(text: str) -> str:
     return text.replace("\u00ad", "") or "-"
 
 
-def _brackets(text: str) -> str:
-    return text.replace("(", "-lrb-").replace(")", "-rrb-")
+_NAMES = str.maketrans(
+    {"(": "-lrb-", ")": "-rrb-", "¢": "cents", "£": "#", "\u0080": "$", "¤": "$", "\u20a0": "$", "€": "$"}
+    | {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
+)
 
 
-def _money(text: str) -> str:
-    return {"¢": "cents", "£": "#", "\u0080": "$", "¤": "$", "\u20a0": "$", "€": "$"}.get(text, text)
-
-
-def _fraction(text: str) -> str:
-    return {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}.get(text, text)
+def _named(text: str) -> str:
+    return text.translate(_NAMES)
 
 
 def _ampersand(text: str) -> str:
     return re.sub("(?i:&amp;)", "&", text)
 
 
-def _same(text: str) -> str:
-    return text
-
-
 #: Of each rule: the text of a token, its right context, and the token (or a function of the text).
 _RULES: list[tuple[str, str, Callable[[str], str] | str]] = [
     (f"{_SPACE}+", "", ""),
     # Words that are cut in two: the rest is read again.
-    ("(?i:can)", "(?i:not)", _same),
-    ("'(?i:t)", "(?i:was|is)", _same),
-    ("(?i:gon|wan)", "(?i:na)", _same),
-    ("(?i:got)", "(?i:ta)", _same),
-    ("(?i:lem|gim)", "(?i:me)", _same),
-    ("(?i:c[+][+]|[cf]#)", "", _same),
+    ("(?i:can)", "(?i:not)", str),
+    ("'(?i:t)", "(?i:was|is)", str),
+    ("(?i:gon|wan)", "(?i:na)", str),
+    ("(?i:got)", "(?i:ta)", str),
+    ("(?i:lem|gim)", "(?i:me)", str),
+    ("(?i:c[+][+]|[cf]#)", "", str),
     # Markup.
-    (_TAG, "", _same),
+    (_TAG, "", str),
     ("(?i:&(?:md|mdash|ndash);)|[\u0096\u0097\u2013-\u2015]", "", "--"),
     ("(?i:&amp;)", "", "&"),
     ("(?i:&nbsp;)", "", ""),
-    (r"(?i:&(?:ht|tl|ur|lr|qc|ql|qr|odq|cdq|#[0-9]+);)", "", _same),
+    (r"(?i:&(?:ht|tl|ur|lr|qc|ql|qr|odq|cdq|#[0-9]+);)", "", str),
     # Words, and what is left of contractions.
     (_WORD, _ENDING, _without_soft_hyphens),
     (r"[A-Za-z\u00ad]*[A-MO-Za-mo-z]\u00ad*", _NOT, _without_soft_hyphens),
     (_WORD, "", _without_soft_hyphens),
-    (rf"{_APOSTROPHE}[nN]{_APOSTROPHE}?|[lLdDjJ]{_APOSTROPHE}|(?i:dunkin|somethin|ol){_APOSTROPHE}", "", _same),
-    (rf"{_APOSTROPHE}(?i:em|till?|cause)|{_APOSTROPHE}[2-9]0[sS]", "", _same),
-    (rf"[A-HJ-XZn]{_ANY_APOSTROPHE}[{_LETTERS}]{{2,}}", "", _same),
-    (rf"[{_LETTERS}]+[aeiouyAEIOUY]{_ANY_APOSTROPHE}[aeiouA-Z][{_LETTERS}]*", "", _same),
-    (rf"(?i:cont'd\.?|nor'easter|c'mon|e'er|s'mores|ev'ry|li'l|nat'l|o{_ANY_APOSTROPHE}o)", "", _same),
-    (f"[yY]{_APOSTROPHE}", f"[{_LETTERS}]", _same),
+    (rf"{_APOSTROPHE}[nN]{_APOSTROPHE}?|[lLdDjJ]{_APOSTROPHE}|(?i:dunkin|somethin|ol){_APOSTROPHE}", "", str),
+    (rf"{_APOSTROPHE}(?i:em|till?|cause)|{_APOSTROPHE}[2-9]0[sS]", "", str),
+    (rf"[A-HJ-XZn]{_ANY_APOSTROPHE}[{_LETTERS}]{{2,}}", "", str),
+    (rf"[{_LETTERS}]+[aeiouyAEIOUY]{_ANY_APOSTROPHE}[aeiouA-Z][{_LETTERS}]*", "", str),
+    (rf"(?i:cont'd\.?|nor'easter|c'mon|e'er|s'mores|ev'ry|li'l|nat'l|o{_ANY_APOSTROPHE}o)", "", str),
+    (f"[yY]{_APOSTROPHE}", f"[{_LETTERS}]", str),
     # Addresses.
-    (rf'(?i:https?)://[^ \t\n\f\r"<>|(){{}}]+{_URL_END}', "", _same),
+    (rf'(?i:https?)://[^ \t\n\f\r"<>|(){{}}]+{_URL_END}', "", str),
     (
         rf'(?:(?i:www\.)(?:[^ \t\n\f\r"<>|.!?(){{}},]+\.)+[a-zA-Z]{{2,4}}'
         rf"|(?:[^ \t\n\f\r\"`'<>|.!?(){{}},-_$]+\.)+(?i:com|net|org|edu))"
         rf'(?:/[^ \t\n\f\r"<>|()]+{_URL_END})?',
         "",
-        _same,
+        str,
     ),
     (
         r'(?:<|(?i:&lt;))?[a-zA-Z0-9][^ \t\n\f\r"<>|()\u00a0{}]*@(?:[^ \t\n\f\r"<>|(){}.\u00a0]+\.)*'
         r'[^ \t\n\f\r"<>|(){}.\u00a0]+(?:>|(?i:&gt;))?',
         "",
-        _same,
+        str,
     ),
-    (rf"@[a-zA-Z_][a-zA-Z_0-9]*|#{_LETTER}+", "", _same),
+    (rf"@[a-zA-Z_][a-zA-Z_0-9]*|#{_LETTER}+", "", str),
     (_ENDING, "[^A-Za-z]", _quoted),
     (_NOT, "[^A-Za-z]", _quoted),
     # Numbers and money.
-    (r"\d{1,2}[-/]\d{1,2}[-/]\d{2,4}", "", _same),
+    (r"\d{1,2}[-/]\d{1,2}[-/]\d{2,4}", "", str),
     (rf"[-+]?{_NUMBER}", "", _without_soft_hyphens),
-    ("[⁺⁻₊₋]?(?:[⁰¹²³⁴-⁹]+|[₀-₉]+)", "", _same),
-    (r"(?:\d{1,4}[- \u00a0])?\d{1,4}(?:\\?/|⁄)\d{1,4}", "", _same),
-    ("[¼½¾⅓-⅞]", "", _fraction),
-    (rf"-(?i:rrb|lrb|rcb|lcb|rsb|lsb)-|(?i:c\.d\.s|pro-|anti-|cap{_APOSTROPHE}n|c{_APOSTROPHE}est)", "", _same),
+    ("[⁺⁻₊₋]?(?:[⁰¹²³⁴-⁹]+|[₀-₉]+)", "", str),
+    (r"(?:\d{1,4}[- \u00a0])?\d{1,4}(?:\\?/|⁄)\d{1,4}", "", str),
+    ("[¼½¾⅓-⅞]", "", _named),
+    (rf"-(?i:rrb|lrb|rcb|lcb|rsb|lsb)-|(?i:c\.d\.s|pro-|anti-|cap{_APOSTROPHE}n|c{_APOSTROPHE}est)", "", str),
     ("(?i:s(?:&|&amp;)p-500|s(?:&|&amp;)ls)", "", _ampersand),
-    (rf"{_SIDE}(?:\\?/{_SIDE}){{1,2}}", "", _same),
-    (r"[A-Z]*\$|#", "", _same),
-    ("[¢£¤¥\u0080\u20a0\u20ac\u060b\u0e3f\u20a4\uffe0\uffe1\uffe5\uffe6]", "", _money),
+    (rf"{_SIDE}(?:\\?/{_SIDE}){{1,2}}", "", str),
+    (r"[A-Z]*\$|#", "", str),
+    ("[¢£¤¥\u0080\u20a0\u20ac\u060b\u0e3f\u20a4\uffe0\uffe1\uffe5\uffe6]", "", _named),
     # Abbreviations.
-    (rf"(?:[A-Za-z](?=\.)|{_ACRONYM}\.)", rf"\.?{_SPACE_OR_LINE}+(?:{_OPENERS}|{_TAG}){_SPACE_OR_LINE}", _same),
-    (rf"(?:(?i:{_ABBREVIATION})|{_STATE})\.", r"(?s:..)?", _same),
-    (rf"(?:(?i:{_TITLE})|{_ACRONYM}|[A-Za-z])\.", "", _same),
-    (rf"{_ALNUM}+(?:\.{_ALNUM}+)*\.(?i:{_FILES})", rf"{_SPACE_OR_LINE}|[.?!,]", _same),
-    (r"(?i:ca|figs?|prop|nos?|art|pp|op)\.", rf"{_SPACE_OR_LINE}?\d", _same),
-    (r"(?i:pt[eyEY]|co)\.", rf"{_SPACE}(?i:ltd|lim)", _same),
-    (_ACRONYM, _SPACE_OR_LINE, _same),
-    (rf"{_APOSTROPHE}[0-9][0-9]", _SPACE_OR_LINE, _same),
+    (rf"(?:[A-Za-z](?=\.)|{_ACRONYM}\.)", rf"\.?{_SPACE_OR_LINE}+(?:{_OPENERS}|{_TAG}){_SPACE_OR_LINE}", str),
+    (rf"(?:(?i:{_ABBREVIATION})|{_STATE})\.", r"(?s:..)?", str),
+    (rf"(?:(?i:{_TITLE})|{_ACRONYM}|[A-Za-z])\.", "", str),
+    (rf"{_ALNUM}+(?:\.{_ALNUM}+)*\.(?i:{_FILES})", rf"{_SPACE_OR_LINE}|[.?!,]", str),
+    (r"(?i:ca|figs?|prop|nos?|art|pp|op)\.", rf"{_SPACE_OR_LINE}?\d", str),
+    (r"(?i:pt[eyEY]|co)\.", rf"{_SPACE}(?i:ltd|lim)", str),
+    (_ACRONYM, _SPACE_OR_LINE, str),
+    (rf"{_APOSTROPHE}[0-9][0-9]", _SPACE_OR_LINE, str),
     (rf"{_WORD}\.", r"[,;:\u3001]", _without_soft_hyphens),
     (
         r"(?:\([0-9]{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0])[0-9]{3,4}[- \u00a0]?"
         r"[0-9]{3,5}|(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}",
         "",
-        _brackets,
+        _named,
     ),
     # Marks.
     ('"|(?i:&quot;)', "", "''"),
     ("<|(?i:&lt;)", "", "<"),
     (">|(?i:&gt;)", "", ">"),
-    (r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]", "[^A-Za-z0-9]", _brackets),
-    (r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)|\([\^x=~<>']-[\^x=~<>'`]\)", "", _brackets),
+    (r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]", "[^A-Za-z0-9]", _named),
+    (r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)|\([\^x=~<>']-[\^x=~<>'`]\)", "", _named),
     (r"\{", "", "-lcb-"),
     (r"\}", "", "-rcb-"),
     (r"\[", "", "-lsb-"),
     (r"\]", "", "-rsb-"),
-    (r"\(", "", "-lrb-"),
-    (r"\)", "", "-rrb-"),
+    ("[()]", "", _named),
     ("-{3,4}", "", "--"),
-    ("-+", "", _same),
+    ("-+", "", str),
     (r"\.{3,5}|\.[ \u00a0](?:\.[ \u00a0])+\.|[\u0085…]", "", "..."),
-    (r"@+|#+|_+|\*+|(?:\\\*){1,3}", "", _same),
-    (r"[,;:\u3001]|[?!]+|[.¡¿\u037e\u0589\u061f\u06d4\u0700-\u0702\u07fa\u3002]|=|/", "", _same),
+    (r"@+|#+|_+|\*+|(?:\\\*){1,3}", "", str),
+    (r"[,;:\u3001]|[?!]+|[.¡¿\u037e\u0589\u061f\u06d4\u0700-\u0702\u07fa\u3002]|=|/", "", str),
     # Words that hold hyphens, digits, full stops.
     (_HYPHENATED, "", _without_soft_hyphens),
     (rf"{_HYPHENATED}\.", "[,;:\u3001]", _without_soft_hyphens),
-    (rf"{_PART}(?:[-_\u058a\u2010\u2011]{_PART})*\.", "[,;:\u3001]", _same),
-    (rf"{_PART}(?:[-_\u058a\u2010\u2011]{_PART})*", "", _same),
+    (rf"{_PART}(?:[-_\u058a\u2010\u2011]{_PART})*\.", "[,;:\u3001]", str),
+    (rf"{_PART}(?:[-_\u058a\u2010\u2011]{_PART})*", "", str),
     (r"[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+\.", "[,;:\u3001]", _ampersand),
     (r"[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+", "", _ampersand),
     # Quotes.
     ("'", r"[A-Za-z][^ \t\n\r\u00a0]", _quoted),
     (f"''|{_QUOTE}{{1,2}}|{_APOSTROPHE}", "", _quoted),
     (_ENDING, "", _quoted),
-    ("<<|>>", "", _same),
-    (_SYMBOLS, "", _same),
+    ("<<|>>", "", str),
+    (_SYMBOLS, "", str),
 ]
 
 

@@ -2,56 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-VQA accuracy, as the evaluation code of the VQA dataset computes it (https://visualqa.org/evaluation.html).
+VQA accuracy, as the evaluation code of the VQA dataset computes it.
 
-The rules, quirks included, since published numbers rest on them:
+The rules, with their quirks, since published numbers depend on them:
 
-- Line breaks and tabs become spaces and the ends are stripped, always. Nothing else is done when all annotators agree
-  to the letter: then "A dog" does not match ten times "dog". `always_normalize` drops this exception.
-- Otherwise prediction and annotators' answers lose punctuation, case and articles, number words become digits ("none"
-  is 0, too), and the apostrophes of contractions are put back ("dont" becomes "don't").
-- The prediction is held against every set of annotators that leaves one out: it scores min(1, matches / 3) there, and
-  the accuracy is the mean. With ten annotators 1, 2, 3 and 4 matches give 0.3, 0.6, 0.9 and 1. The arithmetic is the
-  same for another number of annotators (with nine, 1, 2, 3 and 4 matches give 8/27, 16/27, 8/9 and 1). So one can
-  never be matched, and two or three can give at most 1/3 or 2/3: use `exact_match` for a dataset with so few.
-- An answer that is empty, or becomes so ("the"), is an answer like any other: an empty prediction matches it.
+- Line breaks and tabs become spaces, and the ends are stripped. Nothing else is done if all annotators gave the same
+  text: then "A dog" does not match ten times "dog". `always_normalize` drops this exception.
+- Otherwise prediction and answers lose punctuation, case and articles, number words become digits ("none" is 0, too),
+  and the apostrophes of contractions are put back ("dont" becomes "don't").
+- The prediction is compared with every set of annotators that leaves one out. It scores min(1, matches / 3) there, and
+  the accuracy is the mean. With ten annotators 1, 2, 3 and 4 matches give 0.3, 0.6, 0.9 and 1. Another number of
+  annotators follows the same arithmetic (with nine, 1, 2, 3 and 4 matches give 8/27, 16/27, 8/9 and 1). So a single
+  annotator gives 0, and two or three give at most 1/3 or 2/3: use `exact_match` for a dataset with so few.
+- An empty answer, or one that becomes empty ("the"), is an answer like any other: an empty prediction matches it.
 
-The official code is written for Python 2; on Python 3, as here, digits and white space are those of Unicode.
+The official code is written for Python 2. On Python 3, as here, digits and white space are those of Unicode.
+
+Source: Antol et al., "VQA: Visual Question Answering", ICCV 2015, https://visualqa.org/evaluation.html
 """
 
 import re
 import warnings
 
-from leverplus_trl.metrics.base_metric import BaseMetric, check_texts
+from .texts import check_texts
 
-
-_ARGUMENTS = """
-Args:
-    predictions (`list[str]`):
-        One answer per question.
-    references (`list[list[str]]`):
-        All annotators' answers per question (ten in VQA and OK-VQA).
-    always_normalize (`bool`, *optional*, defaults to `False`):
-        Normalise answers even where all annotators agree to the letter, which the official code does not.
-
-Returns:
-    `accuracy` (mean, in 0..1) and `per_example` (list of accuracies, in 0..1).
-
-Example:
-    >>> metric = evaluate.load("leverplus_trl/metrics/vqa_accuracy")
-    >>> metric.compute(predictions=["two"], references=[["2"] * 2 + ["3"] * 8])["accuracy"]
-    0.6
-"""
-
-_CITATION = """
-@inproceedings{antol2015vqa,
-    title={{VQA}: Visual Question Answering},
-    author={Antol, Stanislaw and Agrawal, Aishwarya and Lu, Jiasen and Mitchell, Margaret and Batra, Dhruv
-            and Zitnick, C. Lawrence and Parikh, Devi},
-    booktitle={ICCV},
-    year={2015}
-}
-"""
 
 #: With fewer annotators no answer can reach 1.
 MIN_ANSWERS = 4
@@ -86,30 +60,30 @@ _APOSTROPHES["somebody'd"] = "somebodyd"  # the official table has this pair the
 
 def vqa_accuracy(prediction: str, answers: list[str], always_normalize: bool = False) -> float:
     """
-    Accuracy of one answer.
+    Accuracy of one answer by the answers of all annotators, with repetitions: 0..1.
 
     Args:
-        prediction (`str`):
-            The answer to judge.
-        answers (`list[str]`):
-            Answers of all annotators, repetitions included.
         always_normalize (`bool`, *optional*, defaults to `False`):
-            Normalise even where all annotators agree to the letter, which the official code does not.
-
-    Returns:
-        `float` in 0..1.
-
-    Raises:
-        `ValueError`: there is no annotator's answer.
-        `TypeError`: the prediction is not a string, or the answers are one string in place of a list.
+            Normalise even if all annotators gave the same text, which the official code does not.
     """
     return leave_one_out(*normalized(prediction, answers, always_normalize))
 
 
+def vqa_accuracy_normalized(prediction: str, answers: list[str]) -> float:
+    """
+    VQA accuracy of answers that are always normalised: 0..1.
+
+    Many reimplementations report this number as VQA accuracy. It is never lower, and higher wherever "A dog" meets ten
+    times "dog". Evaluations with another normalisation (MMF's for TextVQA) may still differ from it.
+    """
+    return vqa_accuracy(prediction, answers, always_normalize=True)
+
+
 def normalized(prediction: str, answers: list[str], always_normalize: bool = False) -> tuple[str, list[str]]:
-    """Prediction and answers as they are compared: normalised, if annotators differ; raises as [`vqa_accuracy`]."""
+    """Prediction and answers as they are compared, see [`vqa_accuracy`]."""
     check_texts(prediction, answers)
-    prediction, answers = _unify_whitespace(prediction), [_unify_whitespace(answer) for answer in answers]
+    texts = (text.replace("\n", " ").replace("\t", " ").strip() for text in (prediction, *answers))
+    prediction, *answers = texts
     if always_normalize or len(set(answers)) > 1:
         prediction, answers = normalize_answer(prediction), [normalize_answer(answer) for answer in answers]
     return prediction, answers
@@ -132,10 +106,6 @@ def normalize_answer(answer: str) -> str:
     return " ".join(_APOSTROPHES.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def _unify_whitespace(answer: str) -> str:
-    return answer.replace("\n", " ").replace("\t", " ").strip()
-
-
 def _strip_punctuation(answer: str) -> str:
     """Drops a mark that touches a space somewhere, or every mark if a number has a comma; else makes it a space."""
     stripped = answer
@@ -144,18 +114,3 @@ def _strip_punctuation(answer: str) -> str:
         dropped = has_digit_comma or f"{mark} " in answer or f" {mark}" in answer
         stripped = stripped.replace(mark, "" if dropped else " ")
     return _FULL_STOP.sub("", stripped, count=_MAX_FULL_STOPS)
-
-
-class VqaAccuracy(BaseMetric):
-    """VQA accuracy as an `evaluate.Metric`."""
-
-    result = "accuracy"
-    url = "https://visualqa.org/evaluation.html"
-    description = "Accuracy of the VQA evaluation: mean over annotators left out of min(1, matching answers / 3)."
-    citation = _CITATION
-    arguments = _ARGUMENTS
-
-    def scores(
-        self, predictions: list[str], references: list[list[str]], always_normalize: bool = False
-    ) -> list[float]:
-        return [vqa_accuracy(*pair, always_normalize) for pair in zip(predictions, references, strict=True)]

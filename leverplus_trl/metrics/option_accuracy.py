@@ -2,28 +2,28 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Accuracy of multiple-choice answers, however the option is named: the first of these that applies.
+Accuracy of multiple-choice answers, however a reply names its option: by the first of these rules that applies.
 
 1. The last `\boxed{...}` or `<answer>...</answer>` of the reply names an option by these rules.
-2. It is the text of an option, case and white space aside, and longer than a letter.
-3. The reply, or its first line, is a letter, in brackets or quotes or not, with a full stop, comma, colon or bracket
-   behind it or not: "B", "b", "(B)", "B.". No other line is another letter.
+2. The reply is the text of an option, apart from case and white space, and longer than a letter.
+3. The reply, or its first line, is a letter, with or without brackets or quotes, and with a full stop, comma, colon or
+   bracket after it or not: "B", "b", "(B)", "B.". No other line is another letter.
 4. It begins with a capital letter in brackets, or with one and a full stop, colon or bracket: "(B) a dog", "B. a dog".
 5. It says "answer is B", "answer: (B)" or "option B", "answer" and "option" in any case; the last time counts.
 6. Its last line is a letter, as in 3.
 7. Its words are those of the text of one option.
-8. The text of exactly one option stands in it, as words; of two, one inside the other, the longer.
+8. It contains the text of exactly one option, as words; of two, one inside the other, the longer counts.
 
-Rules 3 to 6 see the reply without the marks of Markdown, LaTeX and HTML that emphasise a part of it: "**B**", "`B`",
-"$B$", "\text{B}", "<b>B</b>". A reply that names no option, or a letter that is none, is wrong. No benchmark scores
-just so: rules 3 to 5 are a more lenient form of LLaVA's evaluation of ScienceQA (a bare letter, "B. ", "The answer is
-B."). For the rules of a benchmark's own code see `scienceqa_accuracy` and `mmbench_accuracy`.
+Rules 3 to 6 read the reply without marks of emphasis in Markdown, LaTeX and HTML: "**B**", "`B`", "$B$", "\text{B}",
+"<b>B</b>". A reply that names no option, or a letter that no option has, is wrong. No benchmark uses exactly these
+rules: 3 to 5 are a more lenient form of LLaVA's evaluation of ScienceQA (a bare letter, "B. ", "The answer is B.").
+`scienceqa_accuracy` and `mmbench_accuracy` follow the code of a benchmark.
 """
 
 import re
 import unicodedata
 
-from leverplus_trl.metrics.base_metric import LETTERS, OPTIONS, BaseMetric, check_options
+from .texts import LETTERS, check_options, fold
 
 
 _OPENING, _CLOSING = r"[(\[{<（【「\"'“‘*_`]*\s*", r"\s*[)\]}>）】」\"'”’.,:;!。：，、．]*"
@@ -47,24 +47,7 @@ _EMPHASIS = [
 
 
 def option_accuracy(prediction: str, answers: list[str], choices: list[str]) -> float:
-    """
-    Whether the reply names the right option.
-
-    Args:
-        prediction (`str`):
-            The whole reply.
-        answers (`list[str]`):
-            The letter of the right option, in a list.
-        choices (`list[str]`):
-            The text of every option.
-
-    Returns:
-        `float`, 1.0 or 0.0.
-
-    Raises:
-        `ValueError`: no answer, no choices, or an answer that is not the letter of a choice.
-        `TypeError`: the prediction is not a string, or a list is a string.
-    """
+    """Whether a reply names the right option: 1.0 or 0.0."""
     check_options(prediction, answers, choices)
     return float(named_option(prediction, choices) in answers)
 
@@ -75,7 +58,7 @@ def named_option(reply: str, choices: list[str]) -> str | None:
     marked = _last_marked(reply)
     named = named_option(marked, choices) if marked else None
     if named is None and len(reply) > 1:
-        named = _only_one([_folded(reply) == _folded(text) for text in texts])
+        named = _only_one([fold(reply) == fold(text) for text in texts])
     if named is None:
         plain = _without_emphasis(reply)
         letter = _named_letter(plain)
@@ -83,10 +66,6 @@ def named_option(reply: str, choices: list[str]) -> str | None:
             return letter if letter in LETTERS[: len(choices)] else None
         named = _option_by_words(reply, texts) or _option_by_words(plain, texts)
     return named
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.lower().split())
 
 
 def _only_one(right: list[bool]) -> str | None:
@@ -143,25 +122,3 @@ def _option_by_words(reply: str, choices: list[str]) -> str | None:
     if all(f" {text} " in f" {longest} " for text in found):
         return _only_one([bool(text) and text == longest for text in texts])
     return None
-
-
-class OptionAccuracy(BaseMetric):
-    """Accuracy of multiple-choice answers as an `evaluate.Metric`."""
-
-    result = "option_accuracy"
-    references = OPTIONS
-    description = "Share of replies that name the right option, by its letter or its text."
-    arguments = """
-Args:
-    predictions (`list[str]`):
-        One whole reply per question.
-    references (`list[dict]`):
-        `answers` (the letter of the right option, in a list) and `choices` (the text of every option) per question.
-
-Returns:
-    `option_accuracy` (mean, in 0..1) and `per_example` (list of 0.0 and 1.0).
-"""
-
-    def scores(self, predictions: list[str], references: list[dict]) -> list[float]:
-        pairs = zip(predictions, references, strict=True)
-        return [option_accuracy(said, right["answers"], right["choices"]) for said, right in pairs]

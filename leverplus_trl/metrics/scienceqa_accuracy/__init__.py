@@ -1,2 +1,0 @@
-# SPDX-FileCopyrightText: 2026 The leverplus_trl team
-# SPDX-License-Identifier: Apache-2.0
