@@ -31,7 +31,7 @@ import numpy as np
 import torch
 import transformers
 from scoring_models import Setting, make_setting
-from scoring_ways import Least, Price, Shared, Whole, record
+from scoring_ways import Least, Shared, Whole, record
 
 from leverplus_trl import Request
 
@@ -60,7 +60,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=BATCH_SIZES, help="Tried for (b) and (b2).")
     parser.add_argument("--pool_size", type=int, default=1000, help="Random examples of qwen2.5-vl-3b.")
     parser.add_argument("--image_size", type=int, default=448, help="Pixels of their images.")
-    parser.add_argument("--peak_tflops", type=float, help="Of the device; a large matrix product's if not given.")
     parser.add_argument("--no_memory", action="store_true", help="Leave peak memory out.")
     parser.add_argument("--small", action="store_true", help="A tiny model of qwen2.5-vl-3b's kind, for tests.")
     parser.add_argument("--memory_of", nargs=2, help=argparse.SUPPRESS)
@@ -189,22 +188,6 @@ def answer_memory(args) -> None:
 
 
 # ---------------------------------------------------------------------- tables
-def peak(args) -> tuple[float, str]:
-    """Operations a second that utilisation is measured by, and where they are from."""
-    if args.peak_tflops:
-        return 1e12 * args.peak_tflops, f"{args.peak_tflops:g} TFLOP/s as stated"
-    size = 1024 if args.device == "cpu" else 8192
-    a = torch.randn(size, size, device=args.device, dtype=getattr(torch, args.dtype))
-    best = 0.0
-    for _ in range(10):
-        wait(args.device)
-        start = time.perf_counter()
-        torch.mm(a, a)
-        wait(args.device)
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best, f"{best / 1e12:.3g} TFLOP/s of a product of {size} x {size} matrices"
-
-
 def machine(args) -> str:
     if args.device.startswith("cuda"):
         return torch.cuda.get_device_name(args.device)
@@ -227,32 +210,22 @@ def table(num_shots: int, setting: Setting, args, argv: list[str]) -> None:
             taken, values[name] = timed(way, args.device)
             seconds[name].append(taken)
     error = check_parity(ways, values, args.dtype)
-    work, price, (limit, source) = ways[WAYS[3]].count(), Price(setting), peak(args)
+    everything, count = Least(setting, ways[WAYS[3]].requests), len(ways[WAYS[3]].requests)
     speed = {name: len(way.requests) / np.array(seconds[name]) for name, way in ways.items()}
     print(f"\n### S {num_shots}\n")
-    print(
-        f"{work.scored:,} requests in {len(calls)} calls; largest difference of an answer's log-probability", end=" "
-    )
-    print(f"{error:.1e} nats; (b) in batches of {sizes[WAYS[1]]}, (b2) of {sizes[WAYS[2]]}; utilisation of {source}\n")
-    print(
-        "| way | sequences/s | x (a) | x (b) | x (b2) | tokens run | operations, G | x least | images encoded", end=""
-    )
-    print(" | utilisation, % | peak memory, MB |\n|" + " --- |" * 11)
-    everything = Least(setting, ways[WAYS[3]].requests)
+    print(f"{count:,} requests in {len(calls)} calls; largest difference of an answer's log-probability", end=" ")
+    print(f"{error:.1e} nats; (b) in batches of {sizes[WAYS[1]]}, (b2) of {sizes[WAYS[2]]}\n")
+    print("| way | sequences/s | x (a) | x (b) | x (b2) | tokens run | x least | images encoded", end="")
+    print(" | peak memory, MB |\n|" + " --- |" * 9)
     for name, way in ways.items():
-        scale = work.scored / len(way.requests)  # to all requests
+        scale = count / len(way.requests)  # to all requests
         memory = measure_memory(name, setting, calls, sizes.get(name, 1), args, argv)
-        operations = scale * price.of(way)
-        use = 100 * speed[name] * operations / work.scored / limit
         gains = [figures(speed[name] / speed[other], 2) if other != name else "1" for other in WAYS[:3]]
         part = "" if scale == 1 else f", on {len(way.requests):,} of the requests"
         cells = [f"{name}{part}", figures(speed[name], 1), *gains, f"{scale * way.tokens:,.0f}"]
-        cells += [f"{operations / 1e9:,.4g}", f"{operations / price.of(everything):.2f}"]
-        cells += [f"{scale * way.images_encoded:,.0f}", figures(use, 0)]
+        cells += [f"{scale * way.tokens / everything.tokens:.2f}", f"{scale * way.images_encoded:,.0f}"]
         print(f"| {' | '.join(cells)} | {'' if memory is None else f'{memory / 2**20:,.0f}'} |")
-    least = price.of(everything)
-    print(f"| least that exact scoring needs | | | | | {everything.tokens:,} | {least / 1e9:,.4g} | 1 |", end="")
-    print(f" {everything.images_encoded:,} | | |")
+    print(f"| least that exact scoring needs | | | | | {everything.tokens:,} | 1 | {everything.images_encoded:,} | |")
 
 
 def main(argv: list[str] | None = None) -> None:

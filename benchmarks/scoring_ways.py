@@ -14,8 +14,6 @@ from leverplus_trl import Request
 from leverplus_trl.beams import BeamArguments, search_unit
 from leverplus_trl.tasks import Example
 from leverplus_trl.tasks.images import decode_image
-from leverplus_trl.vlms.counting import CountingVLM, Work
-from leverplus_trl.vlms.operations import Operations, attended_pairs, image_operations
 from leverplus_trl.vlms.prompts import Piece
 
 
@@ -64,19 +62,18 @@ class Whole:
         examples = {e["id"]: e for request in requests for e in (*request.demonstrations, request.query)}
         self.images = {name: decode_image(example["image"]) for name, example in examples.items()}
         self.num_answer_tokens = {r.query["id"]: len(answer_tokens(setting, r.query)) for r in requests}
-        self.images_encoded = self.copies_encoded = self.tokens = self.pairs = self.positions = 0
+        self.images_encoded = self.tokens = 0
 
     @torch.inference_mode()
     def run(self) -> np.ndarray:
         """Log-probability of the answer of each request."""
-        self.images_encoded = self.copies_encoded = self.tokens = self.pairs = self.positions = 0
+        self.images_encoded = self.tokens = 0
         found, self.pieces = [], {}
         for start in range(0, len(self.requests), self.batch_size):
             batch = self.requests[start : start + self.batch_size]
             inputs = self._put_together(batch) if self.ahead else self._process(batch)
             rows, width = inputs["input_ids"].shape
             self.tokens += rows * width
-            self.pairs += rows * attended_pairs(0, width)
             self.images_encoded += len(inputs["image_grid_thw"])
             logits = self.vlm.model(**inputs, use_cache=False).logits  # [B, L, V]
             for row, request in enumerate(batch):
@@ -84,7 +81,6 @@ class Whole:
                 ids = inputs["input_ids"][row, -count:]
                 logprobs = logits[row, -count - 1 : -1].float().log_softmax(-1)  # [A, V]
                 found.append(logprobs.gather(1, ids[:, None]).double().sum())
-        self.positions = self.tokens
         return torch.stack(found).cpu().numpy()
 
     def _process(self, batch: list[Request]) -> dict[str, torch.Tensor]:
@@ -144,7 +140,7 @@ class Shared:
     def __init__(self, setting: Setting, calls: list[list[Request]]):
         self.setting, self.calls, self.vlm = setting, calls, None
         self.requests = [request for call in calls for request in call]
-        self.images_encoded = self.copies_encoded = self.tokens = self.pairs = self.positions = 0
+        self.images_encoded = self.tokens = 0
 
     def prepare(self) -> None:
         """A VLM that knows nothing of these requests; what it tries itself out on is not among them."""
@@ -153,24 +149,12 @@ class Shared:
 
     def run(self) -> np.ndarray:
         """Log-probability of the answer of each request."""
-        engine, images, copies = self.vlm.runner.engine, self.vlm.num_images_encoded, self.vlm.num_copies_encoded
+        engine, images = self.vlm.runner.engine, self.vlm.num_images_encoded
         tokens = engine.num_tokens
         with self.vlm.unit():
             found = [score.logprob for call in self.calls for score in self.vlm.answer_logprobs(call)]
         self.tokens, self.images_encoded = engine.num_tokens - tokens, self.vlm.num_images_encoded - images
-        self.copies_encoded = self.vlm.num_copies_encoded - copies
         return np.array(found)
-
-    def count(self) -> Work:
-        """The same without running it, where pairs and positions are known from; what ran it is let go."""
-        counting = CountingVLM(self.vlm)
-        with counting.unit():
-            for call in self.calls:
-                counting.answer_logprobs(call)
-        assert counting.work.tokens == self.tokens, f"{counting.work.tokens} tokens counted, {self.tokens} run"
-        self.pairs, self.positions = counting.work.pairs, counting.work.positions
-        self.vlm = None
-        return counting.work
 
 
 class Least:
@@ -189,25 +173,14 @@ class Least:
 
     def __init__(self, setting: Setting, requests: list[Request]):
         self.vlm, self._tokens = setting.vlm, {}
-        prefixes, read, images = {}, set(), set()
+        prefixes, images = {}, set()
         for request in requests:
             images.update(example["id"] for example in (*request.demonstrations, request.query))
             prompt, answer = self._prompt(request)
             node = 0
-            for place, token in enumerate([*prompt, *answer[:-1]]):
+            for token in [*prompt, *answer[:-1]]:
                 node = prefixes.setdefault((node, token), len(prefixes) + 1)
-                if place >= len(prompt) - 1:
-                    read.add(node)
-        self.tokens, self.positions, self.images_encoded, self.copies_encoded = (
-            len(prefixes),
-            len(read),
-            len(images),
-            0,
-        )
-        depth = [0]
-        for parent, _ in prefixes:  # a prefix stands behind the one it goes on from
-            depth.append(depth[parent] + 1)
-        self.pairs = sum(depth)
+        self.tokens, self.images_encoded = len(prefixes), len(images)
 
     def _prompt(self, request: Request) -> tuple[list, list]:
         texts, query = self.vlm.texts, request.query
@@ -224,23 +197,3 @@ class Least:
             found = self.vlm._process(piece).tokens["input_ids"] if piece.text else []
             self._tokens[role, name] = [(token, name) if token == image else token for token in found]
         return self._tokens[role, name]
-
-
-class Price:
-    """
-    Floating-point operations of what a way counted.
-
-    Args:
-        setting ([`Setting`]):
-            Model and examples.
-    """
-
-    def __init__(self, setting: Setting):
-        vlm = setting.vlm
-        self.operations = Operations(vlm.model)
-        piece = vlm.texts.prompt.query(setting.queries[0])
-        self.image = image_operations(vlm.model, vlm._process(piece).images)
-
-    def of(self, way: Whole | Shared | Least) -> int:
-        found = self.operations.of_decoder(way.tokens, way.pairs) + self.operations.of_head(way.positions)
-        return found + self.image * (way.images_encoded + way.copies_encoded)

@@ -45,7 +45,7 @@ from ..tasks import (
 )
 from ..vlms import BaseVLM, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
 from ..vlms.decoding import model_settings
-from ..vlms.estimate import Job, dry_run
+from ..vlms.dry_run import Job, dry_run
 from . import parsers
 from .stage_arguments import ShardedStageArguments
 
@@ -157,17 +157,22 @@ def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
     logger.info("%s", describe(*next(iter(splits.items()))))  # analysis.json holds the other splits
 
 
-def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArguments, state: PartialState) -> None:
+def num_prompts(queries: dict[str, Dataset], sampler_args: SamplerArguments, beam_args: BeamArguments) -> int:
+    """Prompts that the search scores: exactly, if every query has `num_candidates` candidates."""
     each = num_scored_sequences(sampler_args.num_candidates, beam_args.num_shots, beam_args.beam_size)
-    count = sum(len(examples) for examples in queries.values())
+    return each * sum(map(len, queries.values()))
+
+
+def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArguments, state: PartialState) -> None:
+    count, prompts = sum(map(len, queries.values())), num_prompts(queries, sampler_args, beam_args)
     logger.info(
         "%d queries (%s), %d candidates each: %d scored prompts a query, %s in all%s, with up to %d demonstrations, "
         "on %d processes.",
         count,
         ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
         sampler_args.num_candidates,
-        each,
-        f"{each * count:,}",
+        prompts // count,
+        f"{prompts:,}",
         ", each of which is also answered" if beam_args.score == METRIC else "",
         beam_args.num_shots,
         state.num_processes,
@@ -182,13 +187,15 @@ def job_to_estimate(
     num_shards: int,
 ) -> Job:
     """The search, with candidates drawn at random: those that are alike would have to be embedded first."""
+    count = num_prompts(queries, sampler_args, beam_args)
     sampler = CandidateSampler(pool["id"], "random", sampler_args.num_candidates, sampler_args.sampler_seed)
 
     def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
         search_unit(asked, sampler.sample([query["id"] for query in asked]), by_id, vlm, beam_args)
 
     notes = [f"Candidates were drawn at random, not by {sampler_args.sampler!r}."] * bool(sampler_args.modalities)
-    return Job(queries, pool, beam_args.unit_size, work, num_shards, notes)
+    answered = count if beam_args.score == METRIC else 0
+    return Job(queries, pool, beam_args.unit_size, work, count, answered, num_shards, notes)
 
 
 if __name__ == "__main__":

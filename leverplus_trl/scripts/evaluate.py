@@ -64,7 +64,7 @@ from ..tasks import (
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
 from ..vlms.decoding import model_settings
-from ..vlms.estimate import Job, dry_run
+from ..vlms.dry_run import Job, dry_run
 from ..vlms.prompt_hash import prompt_differences
 from . import parsers
 from .stage_arguments import ShardedStageArguments
@@ -316,7 +316,8 @@ def job_to_estimate(
     notes = ["Random demonstrations stood for what the methods choose, right answers for what zero-shot answers."]
     if eval_args.order_probes:
         notes.append(f"Order probes of up to {eval_args.order_probes} queries are not counted.")
-    return Job({table_split(eval_args.eval_split): queries}, pool, eval_args.unit_size, work, num_shards, notes)
+    asked, counts = {table_split(eval_args.eval_split): queries}, (len(queries), len(queries) * len(shots))
+    return Job(asked, pool, eval_args.unit_size, work, *counts, num_shards, notes)
 
 
 def beams_fingerprint(beams: str, split: str) -> dict[str, str]:

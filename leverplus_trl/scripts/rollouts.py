@@ -56,7 +56,7 @@ from ..tasks import (
 )
 from ..vlms import BaseVLM, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
 from ..vlms.decoding import model_settings
-from ..vlms.estimate import Job, dry_run
+from ..vlms.dry_run import Job, dry_run
 from . import parsers
 from .stage_arguments import ShardedStageArguments
 
@@ -110,9 +110,11 @@ def main(
         usable = usable_modalities(encoder.name, encoder.revision, *tables) if encoder else ()
         rollout_args.similarities = ["image_text_sim"] if "image" in usable else ["text_sim"] if usable else []
         logger.info("similarities: %s.", ", ".join(rollout_args.similarities) or "none, without an encoder")
-    announce(rollout_args, queries, task, made_by["recipe"]["score"], state)
+    counts = num_prompts(rollout_args, queries, task, made_by["recipe"]["score"])
+    announce(rollout_args, queries, counts, state)
     if stage_args.dry_run:
-        dry_run(job_to_estimate(rollout_args, searched, queries, pool, stage_args.num_shards), vlm_args, task)
+        job = job_to_estimate(rollout_args, searched, queries, pool, counts, stage_args.num_shards)
+        dry_run(job, vlm_args, task)
         return
     share = state.is_main_process and hub_args.push_to_hub and not stage_args.shard.is_part
     if share:
@@ -301,25 +303,32 @@ def encoder_of(
     return NamedEncoder(name, revision, commit)
 
 
-def announce(
-    rollout_args: RolloutArguments, queries: dict[str, Dataset], task: BaseTask, score: str, state: PartialState
-) -> None:
-    """Says what it will cost at most: what is known already is only known to the run itself."""
-    count, most = 0, 0
+def num_prompts(
+    rollout_args: RolloutArguments, queries: dict[str, Dataset], task: BaseTask, score: str
+) -> tuple[int, int]:
+    """Prompts to score and to answer, if each query gets `num_rollouts` sequences and nothing is known yet."""
+    scored, answered = 0, 0
     for examples in queries.values():
-        count += len(examples)
+        # On the scale of the metric, the prompt without demonstrations is answered, too.
+        answered += len(examples) * (rollout_args.num_rollouts + (score == METRIC))
         for row in examples.select_columns([name for name in examples.column_names if name != "image"]):
-            answers = {task.target(row), *answer_weights(task, row)}
-            most += 1 + rollout_args.num_rollouts * len(answers)
+            scored += 1 + rollout_args.num_rollouts * len({task.target(row), *answer_weights(task, row)})
+    return scored, answered
+
+
+def announce(
+    rollout_args: RolloutArguments, queries: dict[str, Dataset], counts: tuple[int, int], state: PartialState
+) -> None:
+    """Logs the most that the stage asks of the VLM: what is known already shows in the run itself."""
     logger.info(
         "%d queries (%s), up to %d sequences each of up to %d demonstrations: at most %s prompts to answer and %s "
         "answers to score, less what the ledger and earlier rollouts hold, on %d processes.",
-        count,
+        sum(map(len, queries.values())),
         ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
         rollout_args.num_rollouts,
         rollout_args.num_shots,
-        f"{count * (rollout_args.num_rollouts + (score == METRIC)):,}",  # on its scale zero-shot is answered too
-        f"{most:,}",
+        f"{counts[1]:,}",
+        f"{counts[0]:,}",
         state.num_processes,
     )
 
@@ -329,6 +338,7 @@ def job_to_estimate(
     searched: dict[str, SearchedBeams],
     queries: dict[str, Dataset],
     pool: Dataset,
+    counts: tuple[int, int],
     num_shards: int,
 ) -> Job:
     """Rollouts from the beams and at random, so that no selector need be asked and nothing embedded."""
@@ -342,7 +352,7 @@ def job_to_estimate(
         "Random sequences stood for those of the selector and of similarities, and nothing was taken from the ledger "
         "or from earlier rollouts."
     ]
-    return Job(queries, pool, rollout_args.unit_size, work, num_shards, notes)
+    return Job(queries, pool, rollout_args.unit_size, work, *counts, num_shards, notes)
 
 
 def make_sources(

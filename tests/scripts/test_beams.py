@@ -6,6 +6,7 @@ import io
 import json
 import multiprocessing
 import random
+import re
 import subprocess
 import sys
 import time
@@ -152,12 +153,14 @@ def test_another_recipe_is_refused_and_nothing_is_mixed(data_files, searched, mo
         stage.main(*beam_arguments(data_files, searched, generation_config="model"))
 
 
-def test_a_dry_run_counts_and_touches_nothing(data_files, tmp_path, monkeypatch, capsys, caplog):
+def test_a_dry_run_counts_and_touches_nothing(data_files, searched, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(stage, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     with caplog.at_level("INFO", logger="leverplus_trl"):
         stage.main(*beam_arguments(data_files, tmp_path / "dry", dry_run=True))
     per_query = num_scored_sequences(6, 2, 2)
     assert f"{per_query} scored prompts a query, {17 * per_query} in all" in caplog.text
+    scored = sum(len(datasets.load_dataset(str(searched), "ledger", split=split)) for split in ("train", "test"))
+    assert re.search(rf"prompts to score +{scored}\n", caplog.text)
     assert not (tmp_path / "dry").exists()
 
 

@@ -12,7 +12,7 @@ from small_world import beam_arguments, write_examples
 import leverplus_trl.beams.beam_generation as beam_generation
 import leverplus_trl.scripts.beams as stage
 import leverplus_trl.scripts.rollouts as rollouts_stage
-import leverplus_trl.vlms.estimate as estimate
+import leverplus_trl.vlms.dry_run as dry_run
 from leverplus_trl.beams import num_scored_sequences
 from leverplus_trl.evaluation.baselines import oracle
 from leverplus_trl.metrics.cider import cider, document_frequencies
@@ -170,7 +170,7 @@ def test_cider_counts_over_all_examples_of_the_query_splits(data_files, world, c
 
 
 def test_a_dry_run_counts_what_is_generated(data_files, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 0.0)
+    monkeypatch.setattr(dry_run, "SECONDS", 0.0)
     with caplog.at_level("INFO", logger="leverplus_trl"):
         stage.main(*beam_arguments(data_files, tmp_path / "dry", score="metric", dry_run=True))
     count = num_scored_sequences(6, 2, 2) * (SIZES["train"] + SIZES["test"])

@@ -6,6 +6,7 @@ wrote."""
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -269,6 +270,7 @@ def test_a_dry_run_knows_how_long_the_beams_are_once_they_are_there(line, tmp_pa
             caplog.clear()
             evaluate.main(stage_args, *others, eval_args)
         assert f": {expected} answers;" in caplog.text and not (tmp_path / "dry").exists()
+        assert re.search(rf"prompts to score +12\n  prompts to answer +{expected}\n", caplog.text)
 
 
 def test_results_that_were_deleted_are_made_anew_from_the_predictions(line, monkeypatch):

@@ -9,6 +9,7 @@ import json
 import math
 import multiprocessing
 import random
+import re
 import subprocess
 import sys
 import time
@@ -323,11 +324,15 @@ def test_the_ledger_spares_scores(setting, rolled, tmp_path, calls):
 
 
 def test_the_ledger_of_another_prompt_is_left_alone(setting, tmp_path, calls, caplog):
+    caplog.set_level("INFO", logger="leverplus_trl")
     one = {"query_splits": ["train"], "num_queries": 2, "question_template": "Q {question}"}
     stage.main(*setting.arguments(tmp_path / "other", **one))
     assert "question_template: None there, 'Q {question}' here): nothing is taken from it" in caplog.text
     texts = [len({answer.strip() for answer in row["answers"]}) for row in list(setting.tables["train"])[:2]]
     assert calls == {"answered": 18, "scored": 9 * sum(texts) + 2}  # the zero-shot prompts, too
+    stage.main(*setting.arguments(tmp_path / "dry", dry_run=True, **one))  # the price of a run that knows nothing yet
+    rows = {name: int(count) for name, count in re.findall(r"prompts to (\w+) +(\d+)\n", caplog.text)}
+    assert rows == {"score": calls["scored"], "answer": calls["answered"]}
     searched = datasets.load_dataset(str(setting.beams), "beams", split="train")
     assert read(tmp_path / "other")["zero_shot_score"][:] != searched["zero_shot_score"][:2]
 

@@ -17,7 +17,6 @@ from vlms.tiny_models import TEXT_MODELS, VLMS, byte_tokenizer, examples_for, ma
 from leverplus_trl.scripts.parsers import make_parser
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, Request, VLMArguments, load_vlm
-from leverplus_trl.vlms.counting import CountingVLM
 from leverplus_trl.vlms.decoding import GumbelNoise
 from leverplus_trl.vlms.plain_runner import PlainRunner
 
@@ -225,15 +224,6 @@ def test_padding_behind_an_answer_is_no_part_of_it():
     end = pad_with_the_end(vlm)
     assert end not in vlm.tokenizer.all_special_ids
     assert vlm.generate(requests) == single_generations(vlm, requests)
-
-
-def test_beams_count_as_work():
-    works = []
-    for beams in (1, 3):
-        counting = CountingVLM(make_vlm("llama", num_beams=beams))
-        counting.generate(longer(counting.vlm, 4))
-        works.append(counting.work)
-    assert works[1].new_tokens == 3 * works[0].new_tokens and works[1].tokens == works[0].tokens
 
 
 @pytest.mark.parametrize(
