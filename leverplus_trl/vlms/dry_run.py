@@ -130,6 +130,8 @@ class TimedVLM:
         return np.average([c.measures() for c in calls], axis=0, weights=[c.size for c in calls]) if calls else 0
 
     def _run(self, kind: str, run: Callable[[Sequence[Request]], list], requests: Sequence[Request]) -> list:
+        if not requests:
+            return []
         runner, call, results, tokens_run = self.vlm.prepare(requests), self.calls[kind, self._number], [], 0
         self._number += 1
         call.size += len(requests)

@@ -112,6 +112,7 @@ def test_without_any_time_the_first_requests_of_each_call_run(world, vlm):
     timed, found = estimate(job, vlm, seconds=0.0)
     assert [[count for count, _ in call.parts] for call in timed.calls.values()] == [[4], [4], [4]]
     assert found.seconds[0] > 0
+    assert timed.generate([]) == [] and len(timed.calls) == 3  # a call without requests is none
 
 
 def test_small_parts_do_not_count(world, vlm):
