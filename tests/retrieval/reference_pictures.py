@@ -28,6 +28,8 @@ POINTS, GREY_LINE = {"kind": "scatter", "points": 25, "grid": True}, {"kind": "l
 STYLES = (LINE, LINES, BARS, MANY_BARS, POINTS, GREY_LINE)
 INKS = ("#1e3cc8", "#ff7f0e", "#46823c")
 CHART_SIZES = ((400, 300), (640, 480), (320, 240), (800, 600))
+CANVASES = (((1600, 1200), 16), ((1024, 768), 14), ((800, 600), 12), ((640, 480), 12))
+PAGES = (((600, 800), 14), ((500, 400), 16), ((1240, 1754), 24), ((320, 160), 14))
 PHOTO_SIZES = ((256, 192), (200, 300), (500, 333), (128, 128), (640, 360))
 
 
@@ -141,6 +143,44 @@ def _slide(draw: random.Random) -> Image.Image:
     return image
 
 
+def word(number: int) -> Image.Image:
+    """A short word in the same place of one of four large canvases."""
+    draw, (size, text_size) = random.Random(f"word {number}"), CANVASES[number % 4]
+    image = Image.new("RGB", size, "white")
+    text = "".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(3, 7)))
+    place = size[0] // 5, size[1] // 3
+    ImageDraw.Draw(image).text(place, text, fill="black", font=ImageFont.load_default(text_size))
+    return image
+
+
+def bars(number: int) -> Image.Image:
+    """One of four bar charts; one bar's height differs, by 1.6% of the picture's height or more."""
+    style = number % 4
+    width, height = CHART_SIZES[style]
+    levels = random.Random(f"bars {style}").choices(range(20, 90), k=6)
+    levels[style] = 10 + 2 * (number // 4)
+    image = Image.new("RGB", (width, height), "white")
+    pen, bottom = ImageDraw.Draw(image), 0.9 * height
+    pen.line((0.1 * width, bottom, 0.95 * width, bottom), fill="black", width=2)
+    for bar, level in enumerate(levels):
+        left = (0.12 + 0.14 * bar) * width
+        pen.rectangle((left, bottom - 0.008 * height * level, left + 0.09 * width, bottom), fill=INKS[style % 3])
+    return image
+
+
+def total(number: int, figure: int | None = None) -> Image.Image:
+    """One of four pages of text; one figure of one to four digits differs."""
+    draw, (size, text_size) = random.Random(f"total {number % 4}"), PAGES[number % 4]
+    figures = [one for digits in range(1, 5) for one in draw.sample(range(10**digits // 10, 10**digits), 7)]
+    image, font = Image.new("RGB", size, "white"), ImageFont.load_default(text_size)
+    pen, left = ImageDraw.Draw(image), 2 * text_size
+    for top in range(2 * text_size, size[1] - 4 * text_size, 2 * text_size):
+        pen.text((left, top), " ".join(draw.choices(WORDS, k=size[0] // (5 * text_size))), fill="black", font=font)
+    said = f"Total: {figures[number // 4] if figure is None else figure}"
+    pen.text((left, size[1] - 2 * text_size), said, fill="black", font=font)
+    return image
+
+
 def encoded(image: Image.Image, kind: str, **options) -> Image.Image:
     """An image as it comes back from a file."""
     stored = io.BytesIO()
@@ -152,7 +192,14 @@ def resized(image: Image.Image, scale: float, resampling: Image.Resampling = Ima
     return image.resize((max(1, round(scale * image.width)), max(1, round(scale * image.height))), resampling)
 
 
-KINDS: dict[str, Callable[[int], Image.Image]] = {"chart": chart, "photo": photo, "page": page}
+KINDS: dict[str, Callable[[int], Image.Image]] = {
+    "chart": chart,
+    "photo": photo,
+    "page": page,
+    "word": word,
+    "bars": bars,
+    "total": total,
+}
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "JPEG 90": lambda image: encoded(image, "JPEG", quality=90),
     "JPEG 75": lambda image: encoded(image, "JPEG", quality=75),
