@@ -22,7 +22,8 @@ from leverplus_trl.trainer.training_fields import REWARD_NAMES
 
 
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "trl", "numpy", "pyarrow", "huggingface_hub")
-ROOMS = ("beams", "data_sources", "metrics", "retrieval", "rollouts", "selectors", "tasks", "trainer", "vlms")
+ROOMS = ("answering", "beams", "data_sources", "metrics", "retrieval", "rollouts", "selectors")
+ROOMS += ("tasks", "trainer", "vlms")
 #: Modules with the arguments of the stages.
 ARGUMENTS = sorted(
     str(file.relative_to(ROOT).with_suffix("")).replace("/", ".")

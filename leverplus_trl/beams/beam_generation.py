@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset
 
+from ..answering import Answerer
 from ..run_folder import RunFolder
 from ..tasks import Example
 from ..tasks.images import undecoded
@@ -37,12 +38,8 @@ def score_prompts(requests: Sequence[Request], vlm: BaseVLM, score: str) -> list
     logprobs = vlm.answer_logprobs(requests)
     if score != METRIC:
         return [ScoredPrompt(*found) for found in logprobs]
-    task = vlm.task
-    accuracies = [
-        task.accuracy(task.postprocess(text), request.query)
-        for request, text in zip(requests, vlm.generate(requests), strict=True)
-    ]
-    return [ScoredPrompt(*found, accuracy) for found, accuracy in zip(logprobs, accuracies, strict=True)]
+    answers = Answerer(vlm).answer(requests)
+    return [ScoredPrompt(*found, answer.accuracy) for found, answer in zip(logprobs, answers, strict=True)]
 
 
 def _entry(sequence: Sequence[str], found: ScoredPrompt) -> dict:

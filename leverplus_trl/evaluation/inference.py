@@ -3,7 +3,6 @@
 
 """Answering: every query with what every method chose for it, in units any process may take."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,20 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from ..beams.info_score import ScoredPrompt, answer_score
+from ..answering import Answerer
 from ..output_files import UNFINISHED
 from ..run_folder import RunFolder
 from ..schema import PREDICTIONS
 from ..tables import table_split
-from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import BaseVLM, Request
 from ..work_units import join_units, run_units, units_of
 from .evaluation_arguments import EvaluationArguments
 from .methods import SHUFFLED_SUFFIX, ZERO_SHOT
-
-
-logger = logging.getLogger(__name__)
 
 
 #: `{(method, shots, seed): demonstration ids of each query, in prompt order}`; `None` for a query that is not asked.
@@ -67,7 +62,7 @@ def answer_queries(
     pool, queries = undecoded(pool), undecoded(queries)
     row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
     split = table_split(args.eval_split)
-    units = units_of(split, len(queries), args.unit_size)
+    units, answerer = units_of(split, len(queries), args.unit_size), Answerer(vlm)
 
     def work(name: str) -> pa.Table:
         examples: dict[str, dict] = {}
@@ -93,57 +88,18 @@ def answer_queries(
                     }
                 )
         with vlm.unit():
-            for row, request, generation in zip(rows, requests, vlm.generate(requests), strict=True):
-                prediction = vlm.task.postprocess(generation)
-                row |= {
-                    "generation": generation,
-                    "prediction": prediction,
-                    "accuracy": vlm.task.accuracy(prediction, request.query),
-                    "confidence": None,
-                }
-            # Behind the answers, so that these run as they would without.
+            for row, answer in zip(rows, answerer.answer(requests), strict=True):
+                row |= {**vars(answer), "confidence": None}
+            # After the answers, so that these run as they would without.
             alone = [number for number, row in enumerate(rows) if row["method"] == ZERO_SHOT]
-            asked = [requests[number].query for number in alone]
-            found = confidences(vlm, asked, [rows[number]["prediction"] for number in alone])
+            said = [rows[number]["prediction"] for number in alone]
+            found = answerer.confidences([requests[number] for number in alone], said)
         for number, confidence in zip(alone, found, strict=True):
             rows[number]["confidence"] = confidence
         return pa.Table.from_pylist(rows)
 
     sizes = {name: len(unit.rows) for name, unit in units.items()}
     return {split: run_units(run, sizes, work, "Answering")}
-
-
-def confidences(vlm: BaseVLM, queries: Sequence[Example], predictions: Sequence[str]) -> list[float | None]:
-    """
-    How sure the VLM is of what it said without demonstrations: `answer_prob` of its own predictions, as the task would
-    show them (`task.target`), behind the zero-shot prompts. The right answers have no part in it.
-
-    Args:
-        vlm ([`BaseVLM`]):
-            Said it.
-        queries (`Sequence[Example]`):
-            What was asked.
-        predictions (`Sequence[str]`):
-            What the answers to it were.
-
-    Returns:
-        `list[float | None]`: in 0..1; `None` for a prediction that is empty, or can't be scored behind its prompt.
-    """
-    asked: dict[int, Request] = {}
-    for number, (query, prediction) in enumerate(zip(queries, predictions, strict=True)):
-        own = {**query, "answer": vlm.task.bare_answer(prediction)}
-        if not own["answer"]:
-            continue
-        try:
-            vlm.answer_ids(own)
-        except ValueError as error:  # a model may say what its own template or tokenizer has no place for
-            logger.warning("No confidence in the answer %r to query %r: %s", prediction, query["id"], error)
-        else:
-            asked[number] = Request((), own)
-    found: list[float | None] = [None] * len(queries)
-    for number, scored in zip(asked, vlm.answer_logprobs(list(asked.values())), strict=True):
-        found[number] = answer_score(ScoredPrompt(*scored))
-    return found
 
 
 def read_predictions(files: Sequence[Path], folder: Path) -> tuple[Dataset, Dataset]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import Dataset
 
+from ..answering import Answerer
 from ..beams.beam_arguments import METRIC
 from ..beams.info_score import ScoredPrompt, answer_score
 from ..run_folder import RunFolder
@@ -47,17 +48,6 @@ def gt_prob(weights: Mapping[str, float], logprobs: Mapping[str, float]) -> floa
             Log-probability of each.
     """
     return min(1.0, math.fsum(worth * math.exp(logprobs[text]) for text, worth in weights.items()))
-
-
-def measure_generation(generation: str, query: Example, task: BaseTask) -> dict:
-    """What an answer in words is, and what it is worth."""
-    prediction = task.postprocess(generation)
-    return {
-        "generation": generation,
-        "prediction": prediction,
-        "accuracy": task.accuracy(prediction, query),
-        "relevance": relevance(prediction, query["answers"]),
-    }
 
 
 def answer_unit(
@@ -104,8 +94,8 @@ def answer_unit(
     targets = [vlm.task.target(query) for query in queries]
     logprobs, num_scored = _score_answers(queries, new, weights, targets, known, pool, vlm)
     heard = {
-        (number, ids): measure_generation(generation, queries[number], vlm.task)
-        for (number, ids), generation in zip(asked, vlm.generate(requests), strict=True)
+        (number, ids): {**vars(answer), "relevance": relevance(answer.prediction, queries[number]["answers"])}
+        for (number, ids), answer in zip(asked, Answerer(vlm).answer(requests), strict=True)
     }
     measures = [dict(before.measures) for before in known]
     for number, ids in new:

@@ -3,6 +3,7 @@
 
 """What is asked of a VLM, what it answers, and what is refused before anything runs."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,11 @@ class AnswerLogprob(NamedTuple):
 
     logprob: float
     num_tokens: int
+
+    @property
+    def prob(self) -> float:
+        """The answer's probability, normalised by its length: exp(logprob / num_tokens)."""
+        return math.exp(self.logprob / self.num_tokens)
 
 
 class MemoryTooSmall(ValueError):

@@ -12,7 +12,7 @@ from vlms.made_examples import picture_examples
 from vlms.one_at_a_time import plain_logprob
 from vlms.tiny_models import make_vlm
 
-from leverplus_trl.evaluation.inference import confidences
+from leverplus_trl.answering import Answerer
 from leverplus_trl.vlms import AnswerLogprob, Request
 from leverplus_trl.vlms.segments import Segment
 
@@ -22,6 +22,10 @@ def vlm():
     made = make_vlm("qwen2_5_vl")
     made.prepare([Request((), example) for example in picture_examples(4)])
     return made
+
+
+def confidences(vlm, queries, predictions):
+    return Answerer(vlm).confidences([Request((), query) for query in queries], predictions)
 
 
 def test_confidence_is_the_probability_of_the_prediction_by_its_length(vlm):

@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: 2026 The leverplus_trl team
+# SPDX-License-Identifier: Apache-2.0
+
+"""The one place where requests become scored answers: beam search, rollouts and evaluation all answer here."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..vlms import BaseVLM, Request
+from ..vlms.finite import NotFinite
+from ..vlms.requests import MemoryTooSmall
+from .direct import direct
+from .reply import Protocol, Reply
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Reply):
+    """A [`Reply`] with the score of its prediction by the task's metric (`accuracy`)."""
+
+    accuracy: float
+
+
+@dataclass
+class Answerer:
+    """
+    Answers requests with a VLM, as a protocol says, and scores the answers.
+
+    Args:
+        vlm ([`BaseVLM`]):
+            Generates and scores.
+        protocol ([`Protocol`], *optional*, defaults to [`direct`]):
+            How the VLM is asked, and what is read from its words.
+    """
+
+    vlm: BaseVLM
+    protocol: Protocol = direct
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """The answer to each request, in their order."""
+        task = self.vlm.task
+        replies = self.protocol(requests, task, self.vlm.generate)
+        return [
+            Answer(**vars(reply), accuracy=task.accuracy(reply.prediction, request.query))
+            for request, reply in zip(requests, replies, strict=True)
+        ]
+
+    def confidences(self, requests: Sequence[Request], predictions: Sequence[str]) -> list[float | None]:
+        """
+        The probability of each prediction behind its request, normalised by length, as the task would show it
+        (`task.target`). The right answers have no part in it.
+
+        Returns:
+            `list[float | None]`: in 0..1; `None` for a prediction that is empty or can't be scored behind its prompt.
+            The latter are named in the log.
+        """
+        pairs = zip(requests, map(self.vlm.task.bare_answer, predictions), strict=True)
+        own = [request._replace(query={**request.query, "answer": answer}) for request, answer in pairs]
+        found = iter(self._probabilities([request for request in own if request.query["answer"]]))
+        return [next(found) if request.query["answer"] else None for request in own]
+
+    def _probabilities(self, requests: Sequence[Request]) -> list[float | None]:
+        try:
+            return [found.prob for found in self.vlm.answer_logprobs(requests)]
+        except (NotFinite, MemoryTooSmall):
+            raise
+        except ValueError as error:  # a model may say what its own template or tokenizer has no place for
+            if len(requests) > 1:
+                half = len(requests) // 2
+                return self._probabilities(requests[:half]) + self._probabilities(requests[half:])
+            query = requests[0].query
+            logger.warning("No confidence in the answer %r to query %r: %s", query["answer"], query["id"], error)
+            return [None]
