@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..evaluation.methods import method_label, method_rank
 from .evaluations import Evaluation, facets
-from .published import SOURCE, Published, is_okvqa, published_model, published_okvqa
+from .published import PublishedFigures, PublishedRow
 from .sections import Row, Section, Table
 from .tables import (
     ABSENT,
@@ -42,9 +42,9 @@ class Line:
     kind: str = ""
 
 
-def comparison_lines(evaluations: Sequence[Evaluation]) -> list[Line]:
+def comparison_lines(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> list[Line]:
     """
-    One's own lines, and behind them what is published on OKVQA, where that is what was evaluated.
+    One's own lines, and behind them published ones.
 
     What several evaluations say alike (zero-shot, the whole pool) stands there once; lines that only their evaluation
     tells apart are named by it.
@@ -65,7 +65,7 @@ def comparison_lines(evaluations: Sequence[Evaluation]) -> list[Line]:
     for alike in (own[key] for key in sorted(own, key=lambda key: key[0])):
         several = len(alike) > 1
         lines += [replace(line, method=f"{line.method} ({one.label})") if several else line for one, line in alike]
-    return lines + [_published(one) for one in _published_for(evaluations)]
+    return lines + [_published(row) for row in (published.rows if published else ())]
 
 
 def _same_numbers(line: Line, other: Line) -> bool:
@@ -85,29 +85,20 @@ def _own(one: Evaluation, size: int, results: Mapping, row: TableRow) -> Line:
     return Line(HERE, one.results["vlm"], str(size), row.label, sampler, cells, bold, kind)
 
 
-def _published_for(evaluations: Sequence[Evaluation]) -> list[Published]:
-    if not any(is_okvqa(one.results) for one in evaluations):
-        return []
-    models = {published_model(one.results["vlm"]) for one in evaluations} - {None}
-    return [one for one in published_okvqa() if not models or one.model in models]
+def _published(row: PublishedRow) -> Line:
+    label = f"{method_label(row.method)} (published)"
+    return Line(PUBLISHED, row.vlm, row.test_samples, label, row.sampler, row.accuracies, kind="published")
 
 
-def _published(one: Published) -> Line:
-    label = f"{method_label(one.version)} (published)"
-    return Line(PUBLISHED, one.model, one.test_samples, label, one.sampler, one.accuracies, kind="published")
-
-
-def comparison_section(evaluations: Sequence[Evaluation]) -> Section | None:
+def comparison_section(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> Section | None:
     """
     All evaluations in one table, a group a VLM and number of test samples; `None` where it would say no more than the
     table of the only evaluation.
     """
-    lines = comparison_lines(evaluations)
+    lines = comparison_lines(evaluations, published)
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
-        vlm = published_model(line.vlm) or line.vlm
-        groups.setdefault((vlm, line.test_samples), []).append(line)
-    published = [line for line in lines if line.source == PUBLISHED]
+        groups.setdefault((line.vlm.rstrip("/").rsplit("/")[-1], line.test_samples), []).append(line)
     if len(evaluations) == 1 and len(groups) == 1 and not published:
         return None
     shots = sorted({at for line in lines for at in line.cells})
@@ -127,9 +118,7 @@ def comparison_section(evaluations: Sequence[Evaluation]) -> Section | None:
         "if a test of the paired differences tells it from all others; never a published figure.",
     ]
     if published:
-        notes.append(SOURCE)
-        if all(published_model(one.results["vlm"]) is None for one in evaluations):
-            notes.append("Nothing is published on this VLM; the published figures are of others.")
+        notes.append(f"Published figures: {published.source}")
     title = "Beside the published figures" if published else "By number of test samples"
     if len(evaluations) > 1:
         title = "All evaluations side by side"
@@ -155,14 +144,14 @@ def _text(cell: Mapping | float | None) -> str:
     return f"{text} collapsed" if cell["collapsed"] else text
 
 
-def comparison_csv(evaluations: Sequence[Evaluation]) -> str:
+def comparison_csv(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> str:
     """The same as CSV, a row a cell; `source` tells one's own numbers from published ones."""
     out = io.StringIO()
     score = _score_name(evaluations)
     names = ["source", "vlm", "test_samples", "method", "sampler", "shots", score, "ci_low", "ci_high", "best"]
     writer = csv.DictWriter(out, fieldnames=[*names, "collapsed"], lineterminator="\n")
     writer.writeheader()
-    for line in comparison_lines(evaluations):
+    for line in comparison_lines(evaluations, published):
         row = {"source": line.source, "vlm": line.vlm, "test_samples": line.test_samples, "method": line.method}
         for at, cell in line.cells.items():
             found = {"sampler": "" if line.sampler == ABSENT else line.sampler, "shots": at}

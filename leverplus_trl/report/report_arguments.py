@@ -24,6 +24,8 @@ class ReportArguments:
         training (`list[str]`, *optional*):
             Folders of trained selectors, whose training curves are drawn; `LABEL=FOLDER` names one. By default those
             selectors of the evaluations that are folders here.
+        published (`str`, *optional*):
+            CSV file of figures that others published, to be shown beside these results; see `recipes/okvqa_*`.
         num_gallery_queries (`int`, *optional*, defaults to 500):
             Queries to browse, with their demonstrations and answers.
         title (`str`, *optional*):
@@ -45,6 +47,9 @@ class ReportArguments:
     training: list[str] | str | None = field(
         default=None,
         metadata={"help": "Selectors whose training is shown, each FOLDER or LABEL=FOLDER.", "path": "folder"},
+    )
+    published: str | None = field(
+        default=None, metadata={"help": "CSV file of published figures, to be shown beside these.", "path": "file"}
     )
     num_gallery_queries: int = field(default=500, metadata={"help": "Queries to browse in the page.", "min": 0})
     title: str | None = field(default=None, metadata={"help": "Title of the report; default: the evaluation's name."})

@@ -3,8 +3,7 @@
 
 """What more demonstrations do: each method from the fewest to the most shots, paired query by query."""
 
-from collections.abc import Mapping, Sequence
-from statistics import fmean
+from collections.abc import Sequence
 
 from datasets import Dataset
 
@@ -12,7 +11,7 @@ from ..evaluation.methods import ZERO_SHOT
 from ..evaluation.significance import paired_difference, paired_p_value
 from .evaluations import Evaluation
 from .plots import plot_accuracy_by_shots
-from .published import is_okvqa, published_model, published_okvqa
+from .published import PublishedFigures
 from .sections import Chart, Row, Section, Table
 from .tables import capital, interval, metric_of, percent, shots_of, small_p, table_rows
 
@@ -27,7 +26,7 @@ def accuracies_by_query(predictions: Dataset) -> dict[tuple[str, int], dict[str,
     return found
 
 
-def shots_section(evaluations: Sequence[Evaluation]) -> Section:
+def shots_section(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> Section:
     """Accuracy by number of shots as charts, and what the most shots give beyond the fewest."""
     charts, tables = [], []
     for number, one in enumerate(evaluations):
@@ -47,7 +46,7 @@ def shots_section(evaluations: Sequence[Evaluation]) -> Section:
         )
         if len(shots_of(one.results)) > 1:
             tables.append(_more_shots(one))
-    return Section("Number of shots", "shots", _published_shots(evaluations), charts, tables)
+    return Section("Number of shots", "shots", [_published_shots(published)] if published else [], charts, tables)
 
 
 def _more_shots(one: Evaluation) -> Table:
@@ -84,22 +83,6 @@ def _said(difference: float, differs: bool) -> str:
     return ("help" if difference > 0.0 else "hurt") if differs else "can't tell"
 
 
-def _published_shots(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The published averages by number of shots, for OKVQA with a VLM that was published on."""
-    models = {published_model(one.results["vlm"]) for one in evaluations if is_okvqa(one.results)} - {None}
-    return [
-        f"The mean of the published cells with {model}: "
-        + ", ".join(f"{accuracy:.1f} at {at}" for at, accuracy in published_shots(model).items())
-        + " (shots); not measured here."
-        for model in sorted(models)
-    ]
-
-
-def published_shots(model: str) -> Mapping[int, float]:
-    """Mean of all published cells of a VLM, by number of shots; `random` without a selector is left out."""
-    cells: dict[int, list[float]] = {}
-    for one in published_okvqa():
-        if one.model == model and one.version != "random":
-            for at, accuracy in one.accuracies.items():
-                cells.setdefault(at, []).append(accuracy)
-    return {at: fmean(found) for at, found in sorted(cells.items())}
+def _published_shots(published: PublishedFigures) -> str:
+    means = ", ".join(f"{accuracy:.1f} at {shots}" for shots, accuracy in published.mean_by_shots().items())
+    return f"The mean of the published cells with a selector: {means} (shots); not measured here."

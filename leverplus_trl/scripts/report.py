@@ -28,6 +28,7 @@ from ..report.diagnostics import diagnostics_section, metrics_section
 from ..report.evaluations import Evaluation, check_examples, read_evaluations, read_splits
 from ..report.gallery import build_gallery
 from ..report.page import render_markdown, render_page
+from ..report.published import read_published
 from ..report.report_arguments import ReportArguments
 from ..report.sections import Section
 from ..report.selectors import selectors_section
@@ -51,6 +52,7 @@ make_parser = partial(parsers.make_parser, "report")
 def main(stage_args: StageArguments, data_args: DataArguments, report_args: ReportArguments) -> None:
     state = start_stage(stage_args, "report")
     evaluations = read_evaluations(report_args.evaluation)
+    published = read_published(report_args.published) if report_args.published else None
     if stage_args.dry_run:
         logger.info(
             "%d rows of results would be reported in %s, without a VLM.",
@@ -61,9 +63,9 @@ def main(stage_args: StageArguments, data_args: DataArguments, report_args: Repo
     run = RunFolder(report_args.output_dir, "report", asdict(stage_args) | asdict(data_args) | asdict(report_args))
     beams = read_splits(report_args.beams, "beams", BEAMS) if report_args.beams else None
     found = [
-        comparison_section(evaluations),
+        comparison_section(evaluations, published),
         selectors_section(evaluations),
-        shots_section(evaluations),
+        shots_section(evaluations, published),
         metrics_section(evaluations),
         diagnostics_section(evaluations),
         beams_section(beams, read_analysis(report_args.beams, beams)) if report_args.beams else None,
@@ -78,7 +80,7 @@ def main(stage_args: StageArguments, data_args: DataArguments, report_args: Repo
     if state.is_main_process:
         files = {chart.file_name: chart.png for section in sections for chart in section.charts}
         files["results.csv"] = results_csv(evaluations).encode()
-        files["comparison.csv"] = comparison_csv(evaluations).encode()
+        files["comparison.csv"] = comparison_csv(evaluations, published).encode()
         files["report.md"] = render_markdown(evaluations, sections, report_args.title).encode()
         files["index.html"] = render_page(evaluations, sections, gallery, report_args.title).encode()
         for name, content in files.items():

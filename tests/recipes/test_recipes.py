@@ -97,6 +97,7 @@ SLOW = {"vqav2_flamingo_3b"}
 def ran(request, tmp_path_factory):
     recipes = {path.name[:2]: read(path) for path in sorted(request.param.glob("*.yaml"))}
     found = Ran(request.param.name, tmp_path_factory.mktemp("place"), recipes)
+    (found.place / "recipes").symlink_to(ROOT / "recipes")
     furnish(found.place, recipes["00"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(found.place)
@@ -183,11 +184,11 @@ def test_the_report_shows_published_figures_of_okvqa_alone(ran):
     table = (report / "comparison.csv").read_text()
     page = (report / "index.html").read_text()
     assert ran.recipes["60"]["title"] in page and "zero-shot" in page and "oracle" in page
-    model = "Flamingo-3B" if "flamingo" in ran.name else "Qwen2.5-VL-3B-Instruct"
+    model = "OpenFlamingo-3B" if "flamingo" in ran.name else "Qwen2.5-VL-3B-Instruct"
     published = [line for line in table.splitlines() if line.startswith("published,")]
     assert bool(published) == ran.name.startswith("okvqa")
     assert all(line.split(",")[1] == model for line in published)
-    assert ("nobody has measured them here" in page) == bool(published)
+    assert ("these figures were not measured here" in page) == bool(published)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

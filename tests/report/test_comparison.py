@@ -5,15 +5,17 @@ import csv
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from leverplus_trl.report.comparison import comparison_csv, comparison_lines, comparison_section, results_csv
-from leverplus_trl.report.published import is_okvqa, published_model, published_okvqa
+from leverplus_trl.report.published import read_published
 from leverplus_trl.report.sections import section_markdown
-from leverplus_trl.report.shots import accuracies_by_query, published_shots, shots_section
+from leverplus_trl.report.shots import accuracies_by_query, shots_section
 
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 QWEN = {"dataset": "data/okvqa", "vlm": "Qwen/Qwen2.5-VL-3B-Instruct"}
 
 
@@ -25,46 +27,52 @@ def with_sampler(evaluation, sampler, **changes):
     return changed(evaluation, f"sampler {sampler}", provenance={"recipe": {"sampler": sampler}}, **changes)
 
 
-def test_published_figures_are_those_of_the_source():
-    found = {(one.model, one.version, one.test_samples, one.sampler): one.accuracies for one in published_okvqa()}
-    qwen = "Qwen2.5-VL-3B-Instruct"
+@pytest.fixture(scope="module")
+def published():
+    return read_published(RECIPES / "okvqa_qwen2.5_vl_3b" / "published.csv")
+
+
+def test_published_figures_are_those_of_the_source(published):
+    flamingo = read_published(RECIPES / "okvqa_flamingo_3b" / "published.csv")
+    found = {(row.vlm, row.method, row.test_samples, row.sampler): row.accuracies for row in published.rows}
+    found |= {(row.vlm, row.method, row.test_samples, row.sampler): row.accuracies for row in flamingo.rows}
+    qwen, open_flamingo = "Qwen2.5-VL-3B-Instruct", "OpenFlamingo-3B"
     assert found[qwen, "v2", "300", "random"] == {1: 55.53, 2: 54.0, 3: 53.73, 4: 52.07}
-    assert found["Flamingo-3B", "random", "full", "random"] == {1: 19.96, 2: 20.5, 3: 21.68, 4: 22.33}
+    assert found[open_flamingo, "random", "full", "random"] == {1: 19.96, 2: 20.5, 3: 21.68, 4: 22.33}
     # The source gives Flamingo's v0 twice, with different values; Qwen's twice with the same.
-    assert found["Flamingo-3B", "v0 (its section 3.2)", "300", "random"][1] == 25.87
-    assert found["Flamingo-3B", "v0 (its section 3.3.1)", "300", "random"][1] == 21.96
+    assert found[open_flamingo, "v0 (its section 3.2)", "300", "random"][1] == 25.87
+    assert found[open_flamingo, "v0 (its section 3.3.1)", "300", "random"][1] == 21.96
     assert found[qwen, "v0", "300", "random"] == {1: 54.53, 2: 51.33, 3: 51.73, 4: 52.27}
-    assert published_shots(qwen)[1] > published_shots(qwen)[4] and list(published_shots(qwen)) == [1, 2, 3, 4]
+    means = published.mean_by_shots()
+    assert means[1] > means[4] and list(means) == [1, 2, 3, 4]
 
 
-def test_vlms_and_datasets_are_recognised_by_name():
-    assert published_model("/models/qwen2.5-vl-3b-instruct") == "Qwen2.5-VL-3B-Instruct"
-    assert published_model("openflamingo/OpenFlamingo-3B-vitl-mpt1b") == "Flamingo-3B"
-    assert published_model("openflamingo/OpenFlamingo-9B-vitl-mpt7b") is None
-    assert is_okvqa({"dataset": "lmms-lab/OK-VQA", "metric": "vqa_accuracy"})
-    assert is_okvqa({"dataset": "data/mine", "metric": "okvqa_accuracy"})
-    assert not is_okvqa({"dataset": "data/vqav2", "metric": "vqa_accuracy"})
-    assert not is_okvqa({"dataset": "lmms-lab/OK-VQA", "metric": "cider"})  # what is published is an accuracy
+def test_a_file_that_holds_no_published_figures_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"published is '.*absent\.csv', and that file can't be read"):
+        read_published(tmp_path / "absent.csv")
+    head = "vlm,method,test_samples,sampler,shots,accuracy\n"
+    for text, message in (
+        (head, "expected a first line `# SOURCE`"),
+        ("# Source.\nvlm,accuracy\na,1\n", "found the columns vlm, accuracy"),
+        (f"# Source.\n{head}vlm,v2,300,mix,one,50\n", "shots and accuracy must be numbers"),
+    ):
+        (tmp_path / "published.csv").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_published(tmp_path / "published.csv")
 
 
-def test_published_figures_stand_beside_ones_own_on_okvqa_alone(evaluation):
+def test_published_figures_stand_beside_ones_own(evaluation, published):
     assert comparison_section([evaluation]) is None
-    section = comparison_section([changed(evaluation, **QWEN)])
+    section = comparison_section([changed(evaluation, **QWEN)], published)
     titles = [title for title, _ in section.tables[0].groups]
     assert section.title == "Beside the published figures"
     assert titles[0] == "Qwen2.5-VL-3B-Instruct, 20 test samples" and titles[-1].endswith("all test samples")
     rows = [row for _, found in section.tables[0].groups for row in found]
-    published = [row for row in rows if row.kind == "published"]
-    assert len(published) == 1 + 3 * 4 * 4 and all("(published)" in row.cells[0] for row in published)
-    assert not any(row.bold for row in published) and any(row.bold for row in rows)
-    assert ["v2 (published)", "random", "55.53", "54.00", "53.73", "52.07"] in [list(row.cells) for row in published]
-    assert "nobody has measured them here" in section_markdown(section)
-
-
-def test_a_vlm_that_nobody_published_on_is_said_to_be_one(evaluation):
-    section = comparison_section([changed(evaluation, dataset="okvqa")])
-    assert any("Nothing is published on this VLM" in note for note in section.notes)
-    assert any("Flamingo-3B, 300 test samples" in title for title, _ in section.tables[0].groups)
+    of_others = [row for row in rows if row.kind == "published"]
+    assert len(of_others) == 1 + 3 * 4 * 4 and all("(published)" in row.cells[0] for row in of_others)
+    assert not any(row.bold for row in of_others) and any(row.bold for row in rows)
+    assert ["v2 (published)", "random", "55.53", "54.00", "53.73", "52.07"] in [list(row.cells) for row in of_others]
+    assert "were not measured here" in section_markdown(section)
 
 
 def test_several_samplers_stand_in_one_table(evaluation):
@@ -101,8 +109,8 @@ def test_prefixes_have_groups_of_their_own(evaluation):
     assert all(cell.startswith(("50.0", "–")) for row in groups[0][1] for cell in row.cells[2:])
 
 
-def test_csv_tells_published_from_measured(evaluation):
-    rows = list(csv.DictReader(io.StringIO(comparison_csv([changed(evaluation, **QWEN)]))))
+def test_csv_tells_published_from_measured(evaluation, published):
+    rows = list(csv.DictReader(io.StringIO(comparison_csv([changed(evaluation, **QWEN)], published))))
     mine = next(row for row in rows if row["method"] == "selector" and row["shots"] == "2")
     assert (mine["source"], mine["accuracy"], mine["best"], mine["test_samples"]) == ("here", "0.95", "True", "20")
     theirs = [row for row in rows if row["source"] == "published"]
@@ -147,9 +155,9 @@ def test_more_shots_are_compared_query_by_query(evaluation):
     assert section.charts[0].file_name == "accuracy_by_shots.png" and section.paragraphs == []
 
 
-def test_shots_beside_the_published_mean_on_okvqa(evaluation):
-    (text,) = shots_section([changed(evaluation, **QWEN)]).paragraphs
-    assert text.startswith("The mean of the published cells with Qwen2.5-VL-3B-Instruct: 58.2 at 1,")
+def test_shots_beside_the_published_mean(evaluation, published):
+    (text,) = shots_section([changed(evaluation, **QWEN)], published).paragraphs
+    assert text.startswith("The mean of the published cells with a selector: 58.2 at 1,")
     assert "not measured here" in text
 
 
