@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Writes `transformers_fields.py`: the fields of `transformers.TrainingArguments`, whose import takes seconds.
+Writes `transformers_fields.json`: the fields of `transformers.TrainingArguments`, whose import takes seconds.
 
 ```bash
 python -m leverplus_trl.trainer.list_transformers_fields
@@ -11,19 +11,18 @@ python -m leverplus_trl.trainer.list_transformers_fields
 
 import dataclasses
 import enum
-import inspect
+import json
 import types
 import typing
-from pathlib import Path
 
 import transformers
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..fields import members
+from .transformers_fields import FILE, fields_class
 
 
-FILE = Path(__file__).with_name("transformers_fields.py")
 _LIMITS = {
     **{key: {"min": 0, "max": 2**32 - 1} for key in ("seed", "data_seed")},
     **{key: {"min": 0, "below": 1} for key in ("adam_beta1", "adam_beta2")},
@@ -37,11 +36,11 @@ _PLAIN = (bool, int, float, str, dict, list, type(None))
 
 
 def _plain(kind: typing.Any) -> str:
-    """A type by the names of built-in ones; an `Enum` is text, and anything else is `Any`."""
+    """A type by the names of built-in types; an `Enum` is text, and any other class is `Any`."""
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return "str"
     if typing.get_origin(kind) is typing.Literal:
-        return " | ".join(dict.fromkeys(type(one).__name__ for one in typing.get_args(kind)))
+        return " | ".join(dict.fromkeys(type(value).__name__ for value in typing.get_args(kind)))
     if typing.get_origin(kind) is list:
         return f"list[{_plain(typing.get_args(kind)[0])}]"
     if typing.get_origin(kind) is dict:
@@ -52,49 +51,30 @@ def _plain(kind: typing.Any) -> str:
     return "None" if kind is type(None) else kind.__name__ if kind in _PLAIN else "Any"
 
 
-def source() -> str:
-    """The text of the module."""
+def rows() -> list[list]:
+    """`[name, type, default, limits]` of each field of the installed version."""
     hints = typing.get_type_hints(TrainingArguments)
-    lines = []
-    for one in dataclasses.fields(TrainingArguments):
-        enums = [kind for kind in members(hints[one.name]) if isinstance(kind, type) and issubclass(kind, enum.Enum)]
-        limits = dict(_LIMITS.get(one.name, {}))
-        choices = tuple(item.value for kind in enums for item in kind) or tuple(one.metadata.get("choices") or ())
+    listed = []
+    for field in dataclasses.fields(TrainingArguments):
+        enums = [kind for kind in members(hints[field.name]) if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+        limits = dict(_LIMITS.get(field.name, {}))
+        choices = [item.value for kind in enums for item in kind] or list(field.metadata.get("choices") or ())
         if choices:
             limits["choices"] = choices
-        default = f"default={one.default!r}"
-        if one.default_factory is not dataclasses.MISSING:
-            default = f"default_factory={one.default_factory.__name__}"
-        kind = _plain(hints[one.name])
-        if one.name.endswith("_kwargs"):  # a text is JSON on the command line, which is a mapping here
+        has_factory = field.default_factory is not dataclasses.MISSING
+        default = field.default_factory() if has_factory else field.default
+        kind = _plain(hints[field.name])
+        if field.name.endswith("_kwargs"):  # on the command line the text is JSON, in a recipe it is a mapping
             kind = kind.replace(" | str", "")
-        lines.append(f"    {one.name}: {kind} = field({default}{f', metadata={limits!r}' if limits else ''})")
-    licence = inspect.getsource(inspect.getmodule(source)).partition('\n"""')[0]
-    return f'''\
-{licence}
-"""The fields of `transformers.TrainingArguments`; by `python -m leverplus_trl.trainer.list_transformers_fields`."""
-
-from dataclasses import dataclass, field
-from typing import Any
-
-
-VERSION = "{transformers.__version__}"
-
-
-@dataclass
-class TransformersFields:
-    """Those of that version."""
-
-{chr(10).join(lines)}
-'''
+        listed.append([field.name, kind, default, limits])
+    return listed
 
 
 def listed() -> type:
-    """The fields of the version that is installed."""
-    found: dict[str, typing.Any] = {}
-    exec(source(), found)
-    return found["TransformersFields"]
+    """The fields of the installed version, as a dataclass."""
+    return fields_class(rows())
 
 
 if __name__ == "__main__":
-    FILE.write_text(source(), encoding="utf-8")
+    lines = ",\n".join(f"    {json.dumps(row)}" for row in rows())
+    FILE.write_text(f'{{\n  "version": "{transformers.__version__}",\n  "fields": [\n{lines}\n  ]\n}}\n', "utf-8")
