@@ -32,7 +32,7 @@ from .segments import ByteCache, Segment, cat_padded, num_tokens
 from .shared_runner import SharedRunner
 from .trie_attention import CantShare
 from .vlm_arguments import VLMArguments
-from .vocabulary import check_embeddings, control_tokens, padding_id
+from .vocabulary import check_embeddings, check_turns, control_tokens, padding_id
 
 
 logger = logging.getLogger(__name__)
@@ -132,11 +132,13 @@ class BaseVLM(ABC):
             `list[AnswerLogprob]`: one a request, in their order; natural logarithm, float64 sums of float32 terms.
 
         Raises:
-            `ValueError`: a prompt longer than the model's context, or an answer without tokens; before any is run.
+            `ValueError`: a prompt longer than the model's context, an answer without tokens, or turns that
+                [`check_turns`] refuses; before any is run.
             [`NotFinite`]: a log-probability that is NaN or infinite.
         """
         if not requests:
             return []
+        check_turns(self, requests)
         with self.unit():
             found = self.prepare(requests).answer_logprobs(requests)
         check_finite(self, requests, found)
@@ -164,6 +166,7 @@ class BaseVLM(ABC):
         """
         if not requests:
             return []
+        check_turns(self, requests)
         config = copy.deepcopy(generation_config) or self._decoding()
         check_config(config)
         if config.eos_token_id is None:
@@ -294,7 +297,7 @@ class BaseVLM(ABC):
     def tokens_add_up(self, probe: Example) -> bool:
         """Whether the tokens of an example's segments and answer are those that a whole text gives."""
         request, answer = Request((probe, probe), probe), Piece(self.texts.answer(probe))
-        parts = [self._process(piece) for piece in (*self.texts.pieces(*request), answer) if piece.text]
+        parts = [self._process(piece) for piece in (*self.texts.pieces(request), answer) if piece.text]
         whole = self.texts.whole(*request)
         reference = self._process(Piece(whole.text + answer.text, whole.images))
         return [t for part in parts for t in part.tokens["input_ids"]] == reference.tokens["input_ids"]
@@ -302,7 +305,7 @@ class BaseVLM(ABC):
     def segments_are_exact(self, request: Request) -> bool:
         """Whether the segments of a request and its answer add up to the inputs that the whole text gives."""
         answer = Piece(self.texts.answer(request.query))
-        parts = [self._process(piece) for piece in (*self.texts.pieces(*request), answer) if piece.text]
+        parts = [self._process(piece) for piece in (*self.texts.pieces(request), answer) if piece.text]
         whole = self.texts.whole(*request)
         found = self._collate([parts], "right")
         reference = self._collate([[self._process(Piece(whole.text + answer.text, whole.images))]], "right")

@@ -8,7 +8,7 @@ import json
 
 from ..tasks import BaseTask, Example
 from ..tasks.images import Source, image_key
-from .requests import Request
+from .requests import Request, Turn
 
 
 class ContentKeys:
@@ -32,15 +32,15 @@ class ContentKeys:
         self._examples: dict[int, tuple[Example, tuple[str], tuple[str, str]]] = {}
         self._images: dict[int, tuple[Source, str]] = {}
 
-    def key(self, example: Example, answered: bool) -> tuple[str, ...]:
-        """Key of an example with its answer (`answered`), or without."""
+    def key(self, example: Example, answered: bool, turns: tuple[Turn, ...] = ()) -> tuple:
+        """Key of an example with its answer (`answered`), or without; and of the turns after it."""
         found = self._examples.get(id(example)) or self._read(example)
-        return found[2] if answered else found[1]
+        return (found[2] if answered else found[1]) + turns
 
     def prompt(self, request: Request) -> tuple:
         """Key of a prompt without the query's answer."""
         shown = (self.key(example, answered=True) for example in request.demonstrations)
-        return (*shown, self.key(request.query, answered=False))
+        return (*shown, self.key(request.query, answered=False, turns=request.turns))
 
     def _read(self, example: Example) -> tuple[Example, tuple[str], tuple[str, str]]:
         parts = [

@@ -15,7 +15,8 @@ from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 from ..tasks import BaseTask, Example
 from .base_vlm import BaseVLM
 from .modeling_open_flamingo import OpenFlamingoModel
-from .prompts import Piece, images_of
+from .prompts import Piece, images_of, plain_turns
+from .requests import Turn
 from .segments import Segment
 from .shared_runner import SharedRunner
 from .trie_attention import CantShare
@@ -83,8 +84,12 @@ class FlamingoPrompt:
         query = self.query(example)
         return Piece(query.text + "".join(self.answer(example)), query.images)
 
-    def whole(self, demonstrations: Sequence[Example], query: Example) -> Piece:
-        pieces = [self._header, *(self.demonstration(example) for example in demonstrations), self.query(query)]
+    def turns(self, example: Example, turns: Sequence[Turn]) -> Piece:
+        return Piece(plain_turns(turns, "", END_OF_CHUNK))
+
+    def whole(self, demonstrations: Sequence[Example], query: Example, turns: Sequence[Turn] = ()) -> Piece:
+        shown = (self.demonstration(example) for example in demonstrations)
+        pieces = [self._header, *shown, self.query(query), self.turns(query, turns)]
         return Piece("".join(piece.text for piece in pieces), images_of(self.task, *demonstrations, query))
 
 

@@ -14,7 +14,7 @@ from ..tasks import Example
 from .decoding import decode, generate_settings, reads_tokens
 from .out_of_memory import run_or_halve
 from .prompts import Piece
-from .requests import AnswerLogprob, Request, check_answer, check_lengths
+from .requests import AnswerLogprob, Request, Turn, check_answer, check_lengths
 from .segments import ByteCache, Segment, num_tokens, plan_padded_batches
 
 
@@ -63,13 +63,13 @@ class PlainRunner:
         return [requests[start : start + size] for start in range(0, len(requests), max(1, size))]
 
     # ------------------------------------------------------------------ rows
-    def _segment(self, example: Example, answered: bool) -> Segment:
-        key = self.vlm.contents.key(example, answered)
+    def _segment(self, example: Example, answered: bool, turns: tuple[Turn, ...] = ()) -> Segment:
+        key = self.vlm.contents.key(example, answered, turns)
         segment = self._cache.get(key)
         if segment is None:
-            piece = self.vlm.texts.piece(example, answered)
+            piece = self.vlm.texts.piece(example, answered, turns)
             segment = self.vlm._encode(piece)
-            segment.ends = self.vlm.texts.ends(piece, example, answered)
+            segment.ends = self.vlm.texts.ends(piece, example, answered, turns)
             self._cache.put(key, segment, segment.num_bytes)
         return segment
 
@@ -89,7 +89,8 @@ class PlainRunner:
             for segment in self._header:
                 segment.ends = texts.boundaries.ends(piece.text)
         shown = [self._segment(example, answered=True) for example in request.demonstrations]
-        return [*self._header, *shown, self._segment(request.query, answered=False)]
+        said = [self._segment(request.query, False, request.turns)] if request.turns else []
+        return [*self._header, *shown, self._segment(request.query, answered=False), *said]
 
     def _row(self, request: Request) -> list[Segment]:
         """A prompt without its answer."""

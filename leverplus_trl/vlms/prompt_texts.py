@@ -9,6 +9,7 @@ from ..tasks import BaseTask, Example
 from ..tasks.prompt_template import template_fields
 from .boundaries import UNLIKE, Boundaries, Ends
 from .prompts import ChatPrompt, Piece, PlainPrompt
+from .requests import Request, Turn
 
 
 def probe_example(task: BaseTask) -> Example:
@@ -49,14 +50,16 @@ class PromptTexts:
         """What stands before the first turn, the start token included; empty if there is nothing."""
         return Piece(self._with_start(self.prompt.header(example).text))
 
-    def pieces(self, demonstrations: tuple[Example, ...], query: Example) -> list[Piece]:
+    def pieces(self, request: Request) -> list[Piece]:
         """A prompt piece by piece."""
-        shown = [self.prompt.demonstration(example) for example in demonstrations]
-        return [piece for piece in (self.header(query), *shown, self.prompt.query(query)) if piece.text]
+        shown = [self.prompt.demonstration(example) for example in request.demonstrations]
+        said = [self.prompt.turns(request.query, request.turns)] if request.turns else []
+        pieces = (self.header(request.query), *shown, self.prompt.query(request.query), *said)
+        return [piece for piece in pieces if piece.text]
 
-    def whole(self, demonstrations: tuple[Example, ...], query: Example) -> Piece:
+    def whole(self, demonstrations: tuple[Example, ...], query: Example, turns: tuple[Turn, ...] = ()) -> Piece:
         """The same prompt in one piece."""
-        whole = self.prompt.whole(demonstrations, query)
+        whole = self.prompt.whole(demonstrations, query, turns)
         return Piece(self._with_start(whole.text), whole.images)
 
     def set_neighbour(self, example: Example) -> None:
@@ -64,19 +67,24 @@ class PromptTexts:
         pieces = self.header(example), self.prompt.demonstration(example), self.prompt.query(example)
         self._neighbour = example, *(piece.text for piece in pieces)
 
-    def piece(self, example: Example, answered: bool) -> Piece:
-        """A demonstration (`answered`), or a query."""
+    def piece(self, example: Example, answered: bool, turns: tuple[Turn, ...] = ()) -> Piece:
+        """A demonstration (`answered`), or a query; or the turns after a query."""
+        if turns:
+            return self.prompt.turns(example, turns)
         return self.prompt.demonstration(example) if answered else self.prompt.query(example)
 
-    def ends(self, piece: Piece, example: Example, answered: bool) -> Ends:
-        """The ends of an example's piece; `UNLIKE` if a prompt renders it in another way."""
+    def ends(self, piece: Piece, example: Example, answered: bool, turns: tuple[Turn, ...] = ()) -> Ends:
+        """The ends of a [`piece`]; `UNLIKE` if a prompt renders it in another way."""
         if self._neighbour is not None:
             other, header, demonstration, query = self._neighbour
-            text = piece.text
+            text = self.prompt.query(example).text + piece.text if turns else piece.text
             if answered:  # first and in the middle
                 prompts = {header + text + text + query: ((example, example), other)}
             else:
-                prompts = {header + text: ((), example), header + demonstration + text: ((other,), example)}
+                prompts = {
+                    header + text: ((), example, turns),
+                    header + demonstration + text: ((other,), example, turns),
+                }
             if any(self.whole(*request).text != expected for expected, request in prompts.items()):
                 return UNLIKE
         return self.boundaries.ends(piece.text)

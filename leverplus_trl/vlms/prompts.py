@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ..tasks import BaseTask, Example
 from ..tasks.images import LazyImages
+from .requests import ASSISTANT, Turn
 
 
 class Piece(NamedTuple):
@@ -27,6 +28,18 @@ def images_of(task: BaseTask, *examples: Example) -> LazyImages:
     """The images that a task shows of some examples, in the order of the prompt."""
     shown = [(part["image"], e["id"]) for e in examples for part in task.content(e) if part["type"] == "image"]
     return LazyImages([image for image, _ in shown], [example_id for _, example_id in shown])
+
+
+def plain_turns(turns: Sequence[Turn], before: str, end: str) -> str:
+    """Turns without a chat template: those of the assistant as answers, the others as questions."""
+    text, last = "", ASSISTANT
+    for role, said in turns:
+        if role == ASSISTANT:
+            text += before + said.strip() + end
+        else:
+            text += said if last == ASSISTANT else end + said
+        last = role
+    return text
 
 
 class ChatPrompt:
@@ -52,18 +65,19 @@ class ChatPrompt:
             [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}] if system_prompt else []
         )
 
-    def _turns(self, example: Example, answered: bool) -> list[dict[str, Any]]:
+    def _turns(self, example: Example, answered: bool, turns: Sequence[Turn] = ()) -> list[dict[str, Any]]:
         content = [{"type": "image"} if part["type"] == "image" else part for part in self.task.content(example)]
-        turns = [{"role": "user", "content": content}]
-        if answered:
-            turns.append({"role": "assistant", "content": [{"type": "text", "text": self.task.target(example)}]})
-        return turns
+        said = (Turn(ASSISTANT, self.task.target(example)),) if answered else turns
+        return [
+            {"role": "user", "content": content},
+            *({"role": role, "content": [{"type": "text", "text": text}]} for role, text in said),
+        ]
 
-    def _behind_itself(self, example: Example, answered: bool) -> tuple[str, str]:
+    def _behind_itself(self, example: Example, answered: bool, turns: Sequence[Turn] = ()) -> tuple[str, str]:
         """Rendering of one finished turn, and of what is added by the same example standing behind it."""
         first = self._system + self._turns(example, answered=True)
         before = self._render(first, False)
-        whole = self._render(first + self._turns(example, answered), not answered)
+        whole = self._render(first + self._turns(example, answered, turns), not answered)
         if not whole.startswith(before):
             raise ValueError(
                 "The chat template rewrites earlier turns when later ones are added, so demonstrations can't be told "
@@ -82,6 +96,17 @@ class ChatPrompt:
     def query(self, example: Example) -> Piece:
         return Piece(self._behind_itself(example, answered=False)[1], images_of(self.task, example))
 
+    def turns(self, example: Example, turns: Sequence[Turn]) -> Piece:
+        """What stands between a query and the next answer, if there are turns after the query."""
+        text = self._behind_itself(example, False, turns)[1].removeprefix(self.query(example).text)
+        hidden = next((turn for turn in turns if turn.role != ASSISTANT and turn.text.strip() not in text), None)
+        if hidden is not None:
+            raise ValueError(
+                f"The chat template does not show the {hidden.role}'s turn {hidden.text!r} after query "
+                f"{example['id']!r}. Use another template, or `prompt_format: plain`."
+            )
+        return Piece(text)
+
     def answer(self, example: Example) -> tuple[str, str]:
         """The answer as it stands behind the query (with the space that some templates put before it), and what ends
         it."""
@@ -97,10 +122,10 @@ class ChatPrompt:
         end = rest.index(target) + len(target)
         return rest[:end], rest[end:]
 
-    def whole(self, demonstrations: Sequence[Example], query: Example) -> Piece:
+    def whole(self, demonstrations: Sequence[Example], query: Example, turns: Sequence[Turn] = ()) -> Piece:
         """The prompt in one rendering: what the pieces must add up to."""
         messages = self._system + [turn for example in demonstrations for turn in self._turns(example, answered=True)]
-        text = self._render(messages + self._turns(query, answered=False), True)
+        text = self._render(messages + self._turns(query, False, turns), True)
         return Piece(text, images_of(self.task, *demonstrations, query))
 
 
@@ -137,9 +162,13 @@ class PlainPrompt:
     def answer(self, example: Example) -> tuple[str, str]:
         return " " + self.task.target(example), self.separator
 
+    def turns(self, example: Example, turns: Sequence[Turn]) -> Piece:
+        return Piece(plain_turns(turns, " ", self.separator))
+
     def demonstration(self, example: Example) -> Piece:
         return Piece(self.query(example).text + "".join(self.answer(example)))
 
-    def whole(self, demonstrations: Sequence[Example], query: Example) -> Piece:
-        pieces = [self._header, *(self.demonstration(example) for example in demonstrations), self.query(query)]
+    def whole(self, demonstrations: Sequence[Example], query: Example, turns: Sequence[Turn] = ()) -> Piece:
+        shown = (self.demonstration(example) for example in demonstrations)
+        pieces = [self._header, *shown, self.query(query), self.turns(query, turns)]
         return Piece("".join(piece.text for piece in pieces))

@@ -14,7 +14,7 @@ from .decoding import decode, generate_settings, reads_tokens
 from .out_of_memory import run_or_halve
 from .plain_runner import PlainRunner
 from .prompts import Piece
-from .requests import AnswerLogprob, Request, check_answer, check_lengths
+from .requests import AnswerLogprob, Request, Turn, check_answer, check_lengths
 from .segments import ByteCache, Segment, plan_padded_batches
 from .trie_scorer import Step, TrieScorer, path_length
 
@@ -151,18 +151,18 @@ class SharedRunner:
             self._answers[text] = segment
         return self._answers[text]
 
-    def _steps(self, example: Example, answered: bool) -> list[Step]:
-        key = self.vlm.contents.key(example, answered)
+    def _steps(self, example: Example, answered: bool, turns: tuple[Turn, ...] = ()) -> list[Step]:
+        key = self.vlm.contents.key(example, answered, turns)
         steps = self._cache.get(key)
         if steps is None:
-            piece = self.vlm.texts.piece(example, answered)
+            piece = self.vlm.texts.piece(example, answered, turns)
             segment = self.vlm._share(piece)
-            segment.ends = self.vlm.texts.ends(piece, example, answered)
+            segment.ends = self.vlm.texts.ends(piece, example, answered, turns)
             steps = cut(key, segment, self.vlm.lead_length(segment.tokens["input_ids"]))
             self._cache.put(key, steps, segment.num_bytes)
         last = steps[-1][1]
         if last.make is None:
-            last.make = lambda: self.vlm.texts.piece(example, answered)
+            last.make = lambda: self.vlm.texts.piece(example, answered, turns)
             self._lent.append(last)
         return steps
 
@@ -176,7 +176,8 @@ class SharedRunner:
         path = list(self._header)
         for example in request.demonstrations:
             path += self._steps(example, answered=True)
-        return path + self._steps(request.query, answered=False)
+        path += self._steps(request.query, answered=False)
+        return path + self._steps(request.query, False, request.turns) if request.turns else path
 
 
 def cut(key: tuple, segment: Segment, lead: int) -> list[Step]:

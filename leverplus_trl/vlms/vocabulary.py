@@ -6,12 +6,14 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
 from .prompt_texts import probe_example
+from .requests import ASSISTANT, ROLES, Request
 
 
 if TYPE_CHECKING:
@@ -67,6 +69,38 @@ class ForgedTokens:
         read = {None, *self.tokenizer(text, add_special_tokens=False)["input_ids"]}
         more = Counter(self._pattern.findall(text)) - Counter(self._pattern.findall(template))
         return next((token for token in more if self._ids[token] in read), None)
+
+
+def check_turns(vlm: "BaseVLM", requests: Sequence[Request]) -> None:
+    """
+    Checks the turns after queries, before any prompt is run.
+
+    Raises:
+        `ValueError`: roles that are unknown or out of order, a turn that asks nothing, or a text with a control token.
+            What the VLM itself said may hold marks of the chat template (`<tool_call>`), but no special token.
+    """
+    requests = [request for request in requests if request.turns]
+    if not requests:
+        return
+    special = control_tokens(vlm.tokenizer, placeholders=vlm.placeholders())
+    own, others = ForgedTokens(vlm.tokenizer, special), ForgedTokens(vlm.tokenizer, vlm.control_tokens)
+    for request in requests:
+        where, roles = f"after query {request.query['id']!r}", [turn.role for turn in request.turns]
+        follow_itself = (ASSISTANT, ASSISTANT) in pairwise(roles)
+        if roles[0] != ASSISTANT or roles[-1] == ASSISTANT or follow_itself or not {*roles} <= {*ROLES}:
+            raise ValueError(
+                f"The turns {where} have the roles {roles}; expected {ASSISTANT!r} first, and {ROLES[1]!r} or "
+                f"{ROLES[2]!r} after it and last."
+            )
+        for role, text in request.turns:
+            if role != ASSISTANT and not text.strip():
+                raise ValueError(f"The {role}'s turn {where} is empty; expected a text.")
+            token = (own if role == ASSISTANT else others).find(text)
+            if token is not None:
+                raise ValueError(
+                    f"The {role}'s turn {text!r} {where} holds {token!r}, which the tokenizer of {vlm.args.vlm!r} "
+                    "takes for the mark of a turn or an image. Remove it from the text."
+                )
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase, num_embeddings: int) -> int:

@@ -375,3 +375,17 @@ def test_beams_and_evaluation_run_on_the_embedded_data(world, tmp_path):
     ]
     vlm.task.max_new_tokens = 4
     assert vlm.generate(asked) == predictions["generation"][:]
+
+
+def test_turns_after_a_query_are_chunks_of_text():
+    vlm = make_vlm()
+    requests = ragged_requests(8)
+    asked = [request.then(" blue ", "Why? Short answer:").then("", "So?") for request in requests]
+    text = "blue<|endofchunk|>Why? Short answer:<|endofchunk|>So?"
+    found = vlm.answer_logprobs(asked)
+    for request, one, scored in zip(requests, asked, found, strict=True):
+        assert vlm.prompt.whole(*one).text == vlm.prompt.whole(*request).text + text
+        said = {**request.query, "answer": text + request.query["answer"]}
+        start = stock_logprob(vlm, request._replace(query={**request.query, "answer": text}))
+        expected, count = (a - b for a, b in zip(stock_logprob(vlm, Request(request[0], said)), start, strict=True))
+        assert scored.num_tokens == count and scored.logprob == pytest.approx(expected, abs=1e-3)
