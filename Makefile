@@ -6,7 +6,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test_slow quality style benchmark emoji results
+.PHONY: help demo test test_slow quality style docs benchmark emoji results
 
 help: ## Lists the targets
 	@grep -E '^[a-z_]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -37,13 +37,16 @@ test: .venv/installed ## The tests that run in minutes
 test_slow: .venv/installed ## All tests
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests
 
-quality: .venv/installed ## Checks style
+quality: .venv/installed docs ## Checks style, and builds the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 style: .venv/installed ## Mends style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv/installed ## The documentation site, build/site/docs/index.html; a warning (a broken link, an unknown name) is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -E -c docs . build/site
 
 benchmark: .venv/installed ## Scoring by the VLM and training of selectors, each beside the plain way (about 10 minutes)
 	$(BIN)/python benchmarks/beam_scoring.py

@@ -15,7 +15,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from paths import WORLD
+from paths import ROOT, WORLD
 from small_world import VLM, beam_arguments, write_examples
 
 from leverplus_trl.evaluation.evaluation import read_results
@@ -224,21 +224,19 @@ def test_the_report_shows_the_numbers(line):
 
 
 def test_a_selector_is_loaded_and_used_as_the_card_says(line, tmp_path):
-    """In a fresh process: the snippet of the README, and its result handed to the VLM."""
+    """The snippet of the README in a fresh process, with this test's VLM, selector and folder of embeddings."""
     folder, _ = line
-    script = f"""
-from leverplus_trl import DemonstrationSelector, Request, TaskArguments, VLMArguments, load_vlm, make_task
-from datasets import load_dataset
-
-examples = load_dataset({str(WORLD)!r})
-where = {str(tmp_path)!r}
-selector = DemonstrationSelector.from_pretrained({str(folder / "sft")!r}, pool=examples["pool"], embeddings_dir=where)
-query = examples["test"][0]
-selection = selector.select(image=query["image"], question=query["question"], num_shots=2)
-vlm = load_vlm(VLMArguments(vlm={VLM!r}), make_task(TaskArguments(metric="exact_match")))
-print("IDS", *selection.demonstration_ids)
-print("SAYS", vlm.generate([Request(*selection.request)])[0])
-"""
+    script = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.M | re.S)[1]
+    for theirs, ours in {
+        '"data/concept_binding/vlm"': repr(VLM),
+        '"data/concept_binding"': repr(str(WORLD)),
+        '"outputs/demo/sft"': repr(str(folder / "sft")),
+        'examples["pool"])': f'examples["pool"], embeddings_dir={str(tmp_path)!r})',
+        "vlm.generate([Request(*selection.request)])": 'print("SAYS", *vlm.generate([Request(*selection.request)]))',
+    }.items():
+        assert script.count(theirs) == 1
+        script = script.replace(theirs, ours)
+    script += 'print("IDS", *selection.demonstration_ids)'
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     said = {words[0]: words[1:] for words in map(str.split, done.stdout.splitlines())}
