@@ -34,7 +34,7 @@ from leverplus_trl.log import OF_ONE_PROCESS, set_up_log
 from leverplus_trl.recipe import read_recipe
 from leverplus_trl.run_folder import RunFolder
 from leverplus_trl.scripts.parsers import make_parser
-from leverplus_trl.scripts.stage_arguments import StageArguments
+from leverplus_trl.stage_arguments import StageArguments
 from leverplus_trl.vlms.out_of_memory import run_or_halve
 
 

@@ -13,41 +13,26 @@ leverplus beams --config recipes/demo/10_beams.yaml
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
 from ..beams.beam_analysis import describe, write_analysis
 from ..beams.beam_arguments import METRIC
-from ..hub import check_writable
 from ..hub_arguments import HubArguments
-from ..launch import start_stage
-from ..provenance import dataset_fingerprint, model_revision
+from ..provenance import model_revision
 from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
+from ..stage import Stage
+from ..stage_arguments import ShardedStageArguments
 from ..stage_process import run_stage_here
-from ..tables import push_tables, table_split
-from ..tasks import (
-    DataArguments,
-    Example,
-    TaskArguments,
-    check_disjoint,
-    check_distinct,
-    check_overlap,
-    first_queries,
-    load_examples,
-    make_task,
-    overlap_facts,
-)
-from ..vlms import BaseVLM, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
-from ..vlms.decoding import model_settings
+from ..tasks import DataArguments, Example, TaskArguments
+from ..vlms import BaseVLM, VLMArguments
 from ..vlms.dry_run import Job, dry_run
 from . import parsers
-from .stage_arguments import ShardedStageArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.beams")  # as a module that is run, __name__ is "__main__"
@@ -68,74 +53,33 @@ def main(
     beam_args: BeamArguments,
     hub_args: HubArguments,
 ) -> None:
-    state = start_stage(stage_args, "beams")
-    stage_args.check_memory(vlm_args.memory_mb, state.device.type)
-    task = make_task(task_args)
-    pool = load_examples(data_args, data_args.pool_split, task)
-    task.check_examples(pool, data_args.pool_split)
-    queries, references, overlaps, whole = {}, {}, {}, {}
-    for split in beam_args.query_splits:
-        examples, name = load_examples(data_args, split, task, "query_splits"), table_split(split)
-        task.check_examples(examples, split)
-        check_disjoint(pool, examples, data_args.pool_split, split)
-        check_distinct(whole, examples, split)
-        whole[split] = examples
-        queries[name] = first_queries(examples, beam_args.num_queries)
-        overlaps[name] = check_overlap(pool, queries[name], task, data_args, split)
-        references[name] = examples.select_columns(["answers"])
-    if beam_args.score == METRIC:  # all of them: a trial on a few queries is on the scale of the whole job
-        task.use_references(*references.values())
-        for split, examples in queries.items():
-            task.check_metric(examples, split)
-    _announce(queries, sampler_args, beam_args, state)
+    stage = Stage("beams", stage_args, data_args, task_args, vlm_args, (sampler_args, beam_args), hub_args)
+    stage.load_data(beam_args.query_splits, beam_args.num_queries)
+    if beam_args.score == METRIC:  # over all examples: a trial on a few queries is on the scale of the whole job
+        stage.use_references(stage.examples)
+    pool, queries = stage.pool, stage.queries
+    _announce(queries, sampler_args, beam_args, stage.state)
     if stage_args.dry_run:
         job = job_to_estimate(queries, pool, sampler_args, beam_args, stage_args.num_shards)
-        dry_run(job, vlm_args, task)
+        dry_run(job, vlm_args, stage.task)
         return
-    share = state.is_main_process and hub_args.push_to_hub and not stage_args.shard.is_part
-    if share:
-        check_writable(hub_args.push_to_hub, "dataset", hub_args.hub_private_repo)
-    loaded = load_processor(vlm_args)
-    recipe = {}
-    for args in (stage_args, data_args, task_args, vlm_args, sampler_args, beam_args, hub_args):
-        recipe |= asdict(args)
-    facts = {
-        "pool_fingerprint": dataset_fingerprint(pool),
-        "query_fingerprints": {split: dataset_fingerprint(examples) for split, examples in queries.items()},
-        "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
-        "prompt_hash": prompt_hash(vlm_args, task, loaded),
-        "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
-    }
-    if task.document_frequencies:
-        facts["reference_fingerprints"] = {split: dataset_fingerprint(one) for split, one in references.items()}
-    facts |= overlap_facts(overlaps)
-    if vlm_args.generation_config == "model":
-        facts["model_generation_config"] = model_settings(vlm_args)
-    run = RunFolder(beam_args.output_dir, "beams", recipe, facts, stage_args.shard)
+    facts = stage.find_facts() | stage.reference_facts()
+    facts["encoder_commit"] = sampler_args.encoder and model_revision(
+        sampler_args.encoder, sampler_args.encoder_revision
+    )
+    run = stage.claim(beam_args.output_dir, facts)
     if run.is_complete(LAST_FILE):
-        if share:
-            push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
+        stage.push(run)
         return
     candidate_ids = {
-        split: sample_candidates(sampler_args, pool, examples, overlaps[split].excluded)
+        split: sample_candidates(sampler_args, pool, examples, stage.overlaps[split].excluded)
         for split, examples in queries.items()
     }
     check_room(candidate_ids, beam_args.num_shots)
-    vlm = load_vlm(vlm_args, task, loaded)
-    vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
-    every_query = concatenate_datasets(list(queries.values()))
     new_tokens = task_args.max_new_tokens if beam_args.score == METRIC else 0
-    report = preflight(vlm, pool, every_query, beam_args.num_shots, beam_args.preflight_seed, new_tokens)
-    logger.info("Preflight passed: %s.", report)
+    vlm = stage.load_vlm(run, beam_args.num_shots, beam_args.preflight_seed, new_tokens)
     files = generate_beams(run, queries, candidate_ids, pool, vlm, beam_args)
-    vlm.report_whole_prompts()
-    if run.waits_for_merge():
-        return
-    if state.is_main_process:
-        finish(run, files)
-    if share:
-        push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
-    state.wait_for_everyone()
+    stage.finish(run, vlm, partial(finish, run, files))
 
 
 def check_room(candidate_ids: dict[str, list[list[str]]], num_shots: int) -> None:

@@ -37,7 +37,6 @@ from ..evaluation.methods import (
     default_methods,
     method_scope,
 )
-from ..launch import start_stage
 from ..output_files import write_json
 from ..provenance import dataset_fingerprint, model_revision, overlap_sentence
 from ..report.tables import findings, terminal_table
@@ -46,28 +45,16 @@ from ..run_folder import RunFolder, read_record
 from ..schema import BEAMS, LEDGER, PREDICTIONS
 from ..selectors import DemonstrationSelection, DemonstrationSelector
 from ..selectors.collapse import CollapseMeasures, measure_collapse
+from ..stage import Stage
+from ..stage_arguments import ShardedStageArguments
 from ..stage_process import run_stage_here
 from ..tables import holding_split, read_table, splits_of, table_provenance, table_split, write_tables
-from ..tasks import (
-    NO_OVERLAP,
-    DataArguments,
-    Example,
-    Overlap,
-    TaskArguments,
-    check_disjoint,
-    check_overlap,
-    first_queries,
-    load_examples,
-    make_task,
-    overlap_facts,
-)
+from ..tasks import NO_OVERLAP, DataArguments, Example, Overlap, TaskArguments, load_examples, make_task
 from ..tasks.images import undecoded
-from ..vlms import BaseVLM, Request, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
-from ..vlms.decoding import model_settings
+from ..vlms import BaseVLM, Request, VLMArguments
 from ..vlms.dry_run import Job, dry_run
 from ..vlms.prompt_hash import prompt_differences
 from . import parsers
-from .stage_arguments import ShardedStageArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.evaluate")  # as a module that is run, __name__ is "__main__"
@@ -101,21 +88,14 @@ def main(
     sampler_args: SamplerArguments,
     eval_args: EvaluationArguments,
 ) -> None:
-    state = start_stage(stage_args, "evaluate")
-    stage_args.check_memory(vlm_args.memory_mb, state.device.type)
-    task = make_task(task_args)
-    pool = load_examples(data_args, data_args.pool_split, task)
-    queries = load_examples(data_args, eval_args.eval_split, task, "eval_split")
-    task.check_examples(pool, data_args.pool_split)
-    task.check_examples(queries, eval_args.eval_split)
-    check_disjoint(pool, queries, data_args.pool_split, eval_args.eval_split)
-    wanted = max(eval_args.num_queries or [0])
+    stage = Stage("evaluate", stage_args, data_args, task_args, vlm_args, (sampler_args, eval_args))
+    wanted, split = max(eval_args.num_queries or [0]), table_split(eval_args.eval_split)
+    stage.load_data([eval_args.eval_split], wanted, "eval_split")
+    state, pool = stage.state, stage.pool
+    queries, overlap = stage.queries[split], stage.overlaps[split]
     if wanted > len(queries):
         logger.warning("num_queries says %d; %r has %d.", wanted, eval_args.eval_split, len(queries))
-    queries = first_queries(queries, wanted)
-    overlap = check_overlap(pool, queries, task, data_args, eval_args.eval_split)
-    task.use_references(queries)
-    task.check_metric(queries, eval_args.eval_split)
+    stage.use_references(stage.queries)
     # In a dry run the beams may still have to be searched; then the oracle is counted at all shots.
     to_be_searched = stage_args.dry_run and not (Path(eval_args.beams or "") / "README.md").exists()
     beams_provenance = table_provenance(eval_args.beams) if eval_args.beams and not to_be_searched else None
@@ -127,27 +107,18 @@ def main(
             "%d queries x at most %d prompts each: %d answers; the zero-shot answer of each is scored, too.",
             *(len(queries), count, count * len(queries)),
         )
-        dry_run(job_to_estimate(queries, pool, shots, eval_args, stage_args.num_shards), vlm_args, task)
+        dry_run(job_to_estimate(queries, pool, shots, eval_args, stage_args.num_shards), vlm_args, stage.task)
         return
-    loaded = load_processor(vlm_args)
-    recipe = {}
-    for args in (stage_args, data_args, task_args, vlm_args, sampler_args, eval_args):
-        recipe |= asdict(args)
-    facts = {
-        "pool_fingerprint": dataset_fingerprint(pool),
-        "query_fingerprint": dataset_fingerprint(queries),
-        "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
-        "prompt_hash": prompt_hash(vlm_args, task, loaded),
+    facts = stage.find_facts()
+    facts |= {
+        "query_fingerprint": facts.pop("query_fingerprints")[split],
         "selector_commits": [model_revision(path) for paths in eval_args.selector_paths.values() for path in paths],
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
         "beams_fingerprint": eval_args.beams and beams_fingerprint(eval_args.beams, eval_args.eval_split),
     }
-    facts |= overlap_facts({table_split(eval_args.eval_split): overlap})
-    if vlm_args.generation_config == "model":
-        facts["model_generation_config"] = model_settings(vlm_args)
     if ORACLE in eval_args.methods:
-        check_oracle(eval_args.beams, beams_provenance, {"recipe": recipe, "facts": facts})
-    run = RunFolder(eval_args.output_dir, "evaluate", recipe, facts, stage_args.shard)
+        check_oracle(eval_args.beams, beams_provenance, {"recipe": stage.recipe, "facts": facts})
+    run = stage.claim(eval_args.output_dir, facts)
     if run.is_complete(LAST_FILE):
         results = read_results(run.path / LAST_FILE)
         if state.is_main_process:
@@ -162,20 +133,12 @@ def main(
     candidate_ids = candidates_of(queries, pool, sampler_args, eval_args, overlap)
     check_room(candidate_ids, eval_args)
     plan, collapse = make_plan(queries, pool, candidate_ids, sampler_args, eval_args, beams_provenance, overlap)
-    vlm = load_vlm(vlm_args, task, loaded)
-    vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
     most_shots = max(1, *(shots for _, shots, _ in plan))  # a VLM is checked by how it uses demonstrations
-    report = preflight(vlm, pool, queries, most_shots, max_new_tokens=task_args.max_new_tokens)
-    logger.info("Preflight passed: %s.", report)
+    vlm = stage.load_vlm(run, most_shots, max_new_tokens=task_args.max_new_tokens)
     if state.is_main_process:
         write_json(run.units / COLLAPSE, collapse)
     files = answer_queries(run, queries, pool, candidate_ids, plan, vlm, eval_args)
-    vlm.report_whole_prompts()
-    if run.waits_for_merge():
-        return
-    if state.is_main_process:
-        finish(run, files, queries, pool)
-    state.wait_for_everyone()
+    stage.finish(run, vlm, partial(finish, run, files, queries, pool))
 
 
 def fill_defaults(

@@ -12,7 +12,6 @@ leverplus grpo --config recipes/demo/40_grpo.yaml
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple
 
@@ -20,18 +19,15 @@ import numpy as np
 from datasets import Dataset
 from transformers import AutoModel, AutoProcessor, set_seed
 
-from ..hub import check_run_writable, push_run
-from ..launch import start_stage
-from ..provenance import dataset_fingerprint, digest, encoder_commit, model_revision
+from ..provenance import digest, encoder_commit, model_revision
 from ..retrieval import ExampleEmbeddings, embed_examples
 from ..rollouts import compute_rewards
-from ..run_folder import RunFolder
 from ..schema import ROLLOUTS
 from ..selectors import BaseSelectorConfig, BaseSelectorModel, GPT2SelectorConfig, read_selector_config
-from ..selectors.encoder_lora import copied_encoder, copy_encoder
+from ..selectors.encoder_lora import copied_encoder
+from ..stage_arguments import StageArguments
 from ..stage_process import run_stage_here
-from ..tables import read_table, table_provenance
-from ..tasks import DataArguments, load_examples, task_of_recipe
+from ..tasks import DataArguments
 from ..trainer import (
     OfflineGRPOConfig,
     OfflineGRPOTrainer,
@@ -42,20 +38,10 @@ from ..trainer import (
     with_pixels,
 )
 from ..trainer.offline_grpo_losses import has_spread
-from ..trainer.saving import COMPLETE
-from ..trainer.verdicts import NOT_MEASURED, grpo_verdict
+from ..trainer.verdicts import grpo_verdict
 from . import parsers
 from .grpo_arguments import GRPOArguments
-from .stage_arguments import StageArguments
-from .training import (
-    check_pool,
-    check_queries,
-    find_splits,
-    plain_arguments,
-    step_size,
-    train,
-    train_without_evaluation,
-)
+from .training import TrainingStage, step_size
 
 
 logger = logging.getLogger("leverplus_trl.scripts.grpo")  # `__name__` is "__main__" where a launcher runs this
@@ -76,80 +62,44 @@ make_parser = partial(parsers.make_parser, "grpo")
 def main(
     stage_args: StageArguments, data_args: DataArguments, grpo_args: GRPOArguments, training_args: OfflineGRPOConfig
 ) -> None:
-    state = start_stage(stage_args, "grpo")
-    made_by = rollouts_provenance(grpo_args)
-    named = {"train_split": grpo_args.train_split, "eval_split": grpo_args.eval_split}
-    splits = find_splits("rollouts", grpo_args.rollouts, grpo_args.rollouts_revision, named)
+    stage = TrainingStage("grpo", "rollouts", ROLLOUTS, stage_args, data_args, grpo_args, training_args)
     config = read_selector_config(grpo_args.selector, grpo_args.selector_revision)
     encoder = encoder_of(grpo_args, config)
-    facts = {"selector_commit": model_revision(grpo_args.selector, grpo_args.selector_revision)}
-    facts["encoder_commit"] = encoder.commit
-    check_fit(grpo_args, config, made_by, facts)
-    task = task_of_recipe(made_by["recipe"])
-    pool = load_examples(data_args, data_args.pool_split, task)
-    rollouts = {
-        split: read_table(grpo_args.rollouts, "rollouts", where.rows, ROLLOUTS, grpo_args.rollouts_revision)
-        for split, where in splits.items()
+    facts = {
+        "selector_commit": model_revision(grpo_args.selector, grpo_args.selector_revision),
+        "encoder_commit": encoder.commit,
     }
-    check_pool("rollouts", rollouts, pool, data_args.pool_split, made_by)
-    facts["pool_fingerprint"] = dataset_fingerprint(pool)
-    check_known_pool(config, facts["pool_fingerprint"])
-    queries = {split: load_examples(data_args, where.examples, task) for split, where in splits.items()}
-    check_queries("rollouts", rollouts, queries, splits, made_by)
-    rewards = {split: rewards_of(rollouts[split], queries[split], training_args, made_by) for split in splits}
-    num_shots = made_by["recipe"]["num_shots"]
+    check_fit(grpo_args, config, stage.made_by, facts)
+    stage.load_data()
+    check_known_pool(config, stage.pool_fingerprint)
+    rewards = {
+        split: rewards_of(rows, stage.queries[split], training_args, stage.made_by)
+        for split, rows in stage.rows.items()
+    }
+    num_shots = stage.made_by["recipe"]["num_shots"]
     groups = {
-        split: rollout_groups(rollouts[split], rewards[split], config.insertion, config.stop, num_shots)
-        for split in splits
+        split: rollout_groups(rows, rewards[split], config.insertion, config.stop, num_shots)
+        for split, rows in stage.rows.items()
     }
     announce(groups, training_args)
-    training_args.check_max_steps(-(-len(rollouts[grpo_args.train_split]) // step_size(training_args)))
+    training_args.check_max_steps(-(-len(stage.rows[grpo_args.train_split]) // step_size(training_args)))
     if stage_args.dry_run:
         return
-    if training_args.push_to_hub and state.is_main_process:
-        check_run_writable(training_args)
-    if grpo_args.eval_split is None:
-        train_without_evaluation(training_args)
-    recipe = asdict(stage_args) | asdict(data_args) | asdict(grpo_args) | plain_arguments(training_args)
-    facts["query_fingerprints"] = {split: dataset_fingerprint(examples) for split, examples in queries.items()}
-    facts["rollouts_fingerprint"] = {split: dataset_fingerprint(table) for split, table in rollouts.items()}
     facts["rewards_digest"] = {split: digest([own.tolist() for own in found]) for split, found in rewards.items()}
-    facts["queries_per_step"] = step_size(training_args)
-    run = RunFolder(training_args.output_dir, "grpo", recipe, facts)
-    if run.is_complete(COMPLETE):
-        if training_args.push_to_hub and state.is_main_process:
-            push_run(training_args)
+    run = stage.claim(facts)
+    if run is None:
         return
     config.trained_on = {
         **(config.trained_on or {}),
         "selector": grpo_args.selector,
         "selector_commit": facts["selector_commit"],
         "rollouts": grpo_args.rollouts,
-        "rollouts_made_by": made_by,
+        "rollouts_made_by": stage.made_by,
     }
     if encoder.copied:
-        if state.is_main_process:
-            copy_encoder(encoder.name, None, run.path)
-        state.wait_for_everyone()
-    model, datasets = build(config, encoder, rollouts, groups, pool, queries, grpo_args, training_args.seed)
-    metrics = train(OfflineGRPOTrainer, model, training_args, datasets, grpo_args.train_split, grpo_args.eval_split)
-    logger.info("The selector is in %s.", run.path)
-    if grpo_args.eval_split:
-        logger.info("%s", grpo_verdict(metrics, grpo_args.eval_split, len(datasets[grpo_args.eval_split])))
-    else:
-        logger.info("%s", NOT_MEASURED)
-    state.wait_for_everyone()
-
-
-def rollouts_provenance(grpo_args: GRPOArguments) -> dict:
-    """What made the rollouts; raises `ValueError` if they are no rollouts."""
-    made_by = table_provenance(grpo_args.rollouts, grpo_args.rollouts_revision)
-    if made_by.get("stage") != "rollouts":
-        raise ValueError(
-            f"{grpo_args.rollouts!r} was written by the stage {made_by.get('stage')!r}; `rollouts` must name what the "
-            "stage `rollouts` writes."
-        )
-    return made_by
+        stage.copy_encoder(encoder.name, None, run)
+    model, datasets = build(stage, config, encoder, groups)
+    stage.train(OfflineGRPOTrainer, model, datasets, grpo_verdict)
 
 
 def encoder_of(grpo_args: GRPOArguments, config: BaseSelectorConfig) -> FoundEncoder:
@@ -233,16 +183,10 @@ def announce(groups: dict[str, RolloutGroups], training_args: OfflineGRPOConfig)
 
 
 def build(
-    config: BaseSelectorConfig,
-    encoder: FoundEncoder,
-    rollouts: dict[str, Dataset],
-    groups: dict[str, RolloutGroups],
-    pool: Dataset,
-    queries: dict[str, Dataset],
-    grpo_args: GRPOArguments,
-    seed: int,
+    stage: TrainingStage, config: BaseSelectorConfig, encoder: FoundEncoder, groups: dict[str, RolloutGroups]
 ) -> tuple[BaseSelectorModel, dict[str, RolloutDataset | PixelDataset]]:
     """The selector as SFT left it and its data, by split."""
+    grpo_args, pool, queries = stage.own_args, stage.pool, stage.queries
 
     def embed(examples: Dataset, features: Sequence[str]) -> ExampleEmbeddings:
         where = {"batch_size": grpo_args.encoder_batch_size, "embeddings_dir": grpo_args.embeddings_dir}
@@ -251,11 +195,11 @@ def build(
     processor = AutoProcessor.from_pretrained(grpo_args.selector, revision=grpo_args.selector_revision)
     pool_embeddings = embed(pool, config.features)
     datasets = {}
-    for split, table in rollouts.items():
+    for split, table in stage.rows.items():
         ids = table["query_id"], table["candidate_ids"]
         embeddings = embed(queries[split], config.query_features), pool_embeddings
         datasets[split] = RolloutDataset(*ids, *embeddings, processor, groups[split])
-    set_seed(seed)
+    set_seed(stage.training_args.seed)
     model = AutoModel.from_pretrained(
         grpo_args.selector, revision=grpo_args.selector_revision, config=config, use_safetensors=True
     )

@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 
 from ..fields import check_fields
-from .stage_arguments import OutputArguments
+from ..stage_arguments import OutputArguments
 
 
 @dataclass

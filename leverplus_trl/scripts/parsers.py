@@ -14,6 +14,7 @@ from ..recipe_parser import RecipeParser, TrainingArgumentsClass
 from ..report.report_arguments import ReportArguments
 from ..retrieval.sampler_arguments import SamplerArguments
 from ..rollouts.rollout_arguments import RolloutArguments
+from ..stage_arguments import ShardedStageArguments, StageArguments
 from ..tasks.data_arguments import DataArguments
 from ..tasks.task_arguments import TaskArguments
 from ..trainer.training_fields import OfflineGRPOFields, SFTFields
@@ -24,7 +25,6 @@ from .merge_arguments import MergeArguments
 from .prepare_arguments import PrepareArguments
 from .recipe_checks import check_recipe
 from .sft_arguments import SFTArguments
-from .stage_arguments import ShardedStageArguments, StageArguments
 
 
 def transformers_fields() -> type:

@@ -37,11 +37,11 @@ from ..output_files import UNFINISHED, delete, naming, write_atomically
 from ..provenance import dataset_fingerprint
 from ..recipe import UsageError
 from ..run_folder import RunFolder
+from ..stage_arguments import StageArguments
 from ..stage_process import run_stage_here
 from ..tables import write_tables
 from . import parsers
 from .prepare_arguments import PrepareArguments
-from .stage_arguments import StageArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.prepare")  # as a module that is run, __name__ is "__main__"

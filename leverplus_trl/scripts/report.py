@@ -37,10 +37,10 @@ from ..report.tables import findings, terminal_table
 from ..report.training import STATE, training_section
 from ..run_folder import RunFolder
 from ..schema import BEAMS
+from ..stage_arguments import StageArguments
 from ..stage_process import run_stage_here
 from ..tasks import DataArguments, load_examples
 from . import parsers
-from .stage_arguments import StageArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.report")  # as a module that is run, __name__ is "__main__"

@@ -13,18 +13,16 @@ leverplus rollouts --config recipes/demo/30_rollouts.yaml
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from accelerate import PartialState
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 
 from ..beams.beam_arguments import METRIC
-from ..hub import check_writable
 from ..hub_arguments import HubArguments
-from ..launch import start_stage
 from ..provenance import dataset_fingerprint, encoder_commit, model_revision
 from ..retrieval import SIMILARITIES, embed_examples, usable_modalities
 from ..rollouts.rollout_arguments import RolloutArguments
@@ -37,28 +35,14 @@ from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
 from ..selectors import BaseSelectorConfig, DemonstrationSelector, read_selector_config
 from ..selectors.encoder_lora import copied_encoder
+from ..stage import Stage
+from ..stage_arguments import ShardedStageArguments
 from ..stage_process import run_stage_here
-from ..tables import holding_split, push_tables, read_table, splits_of, table_split
-from ..tasks import (
-    NO_OVERLAP,
-    BaseTask,
-    DataArguments,
-    Example,
-    Overlap,
-    TaskArguments,
-    check_disjoint,
-    check_distinct,
-    check_overlap,
-    first_queries,
-    load_examples,
-    make_task,
-    overlap_facts,
-)
-from ..vlms import BaseVLM, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
-from ..vlms.decoding import model_settings
+from ..tables import holding_split, read_table, splits_of, table_split
+from ..tasks import NO_OVERLAP, BaseTask, DataArguments, Example, Overlap, TaskArguments
+from ..vlms import BaseVLM, VLMArguments
 from ..vlms.dry_run import Job, dry_run
 from . import parsers
-from .stage_arguments import ShardedStageArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.rollouts")  # as a module that is run, __name__ is "__main__"
@@ -86,21 +70,15 @@ def main(
     rollout_args: RolloutArguments,
     hub_args: HubArguments,
 ) -> None:
-    state = start_stage(stage_args, "rollouts")
-    stage_args.check_memory(vlm_args.memory_mb, state.device.type)
-    task = make_task(task_args)
+    stage = Stage("rollouts", stage_args, data_args, task_args, vlm_args, (rollout_args,), hub_args)
     made_by = provenance_of(rollout_args.beams, "beams")
     if rollout_args.num_shots is None:
         rollout_args.num_shots = made_by["recipe"]["num_shots"]
-    pool = load_examples(data_args, data_args.pool_split, task)
-    task.check_examples(pool, data_args.pool_split)
-    examples = load_queries(rollout_args, data_args, task, pool)
-    queries = {split: first_queries(table, rollout_args.num_queries) for split, table in examples.items()}
-    overlaps = {split: check_overlap(pool, table, task, data_args, split) for split, table in queries.items()}
-    task.use_references(*examples.values())
-    for split, table in queries.items():
-        task.check_metric(table, split)
-    searched = read_searched(rollout_args, queries, pool, made_by, overlaps)
+    check_splits(rollout_args)
+    stage.load_data(rollout_args.query_splits, rollout_args.num_queries)
+    stage.use_references(stage.examples)
+    pool, queries, examples = stage.pool, stage.queries, stage.examples
+    searched = read_searched(rollout_args, queries, pool, made_by, stage.overlaps)
     config = read_selector_config(rollout_args.selector) if rollout_args.selector else None
     if config is not None:
         rollout_args.check_room(config.stop)
@@ -110,52 +88,35 @@ def main(
         usable = usable_modalities(encoder.name, encoder.revision, *tables) if encoder else ()
         rollout_args.similarities = ["image_text_sim"] if "image" in usable else ["text_sim"] if usable else []
         logger.info("similarities: %s.", ", ".join(rollout_args.similarities) or "none, without an encoder")
-    counts = num_prompts(rollout_args, queries, task, made_by["recipe"]["score"])
-    announce(rollout_args, queries, counts, state)
+    counts = num_prompts(rollout_args, queries, stage.task, made_by["recipe"]["score"])
+    announce(rollout_args, queries, counts, stage.state)
     if stage_args.dry_run:
         job = job_to_estimate(rollout_args, searched, queries, pool, counts, stage_args.num_shards)
-        dry_run(job, vlm_args, task)
+        dry_run(job, vlm_args, stage.task)
         return
-    share = state.is_main_process and hub_args.push_to_hub and not stage_args.shard.is_part
-    if share:
-        check_writable(hub_args.push_to_hub, "dataset", hub_args.hub_private_repo)
-    loaded = load_processor(vlm_args)
-    recipe = {}
-    for args in (stage_args, data_args, task_args, vlm_args, rollout_args, hub_args):
-        recipe |= asdict(args)
-    facts = facts_of(vlm_args, rollout_args, pool, queries, searched, encoder)
-    facts |= {"prompt_hash": prompt_hash(vlm_args, task, loaded)} | overlap_facts(overlaps)
-    facts["score"] = made_by["recipe"]["score"]  # the scale that the table's zero-shot scores stand on
-    if vlm_args.generation_config == "model":
-        facts["model_generation_config"] = model_settings(vlm_args)
-    facts["insertion"] = made_by["recipe"]["insertion"]
-    if task.document_frequencies:
-        facts["reference_fingerprints"] = {
-            split: dataset_fingerprint(table, ["answers"]) for split, table in examples.items()
-        }
+    facts = stage.find_facts() | stage.reference_facts()
+    facts |= {
+        "selector_commit": rollout_args.selector and model_revision(rollout_args.selector),
+        "encoder_commit": encoder and encoder.commit,
+        "beams_fingerprint": {
+            split: [dataset_fingerprint(found.beams), dataset_fingerprint(found.ledger)]
+            for split, found in searched.items()
+        },
+        "score": made_by["recipe"]["score"],  # the scale of the table's zero-shot scores
+        "insertion": made_by["recipe"]["insertion"],
+    }
+    recipe = stage.recipe
     previous = read_previous(rollout_args, recipe, facts, examples)
     facts["previous_fingerprint"] = {split: dataset_fingerprint(found.rollouts) for split, found in previous.items()}
-    run = RunFolder(rollout_args.output_dir, "rollouts", recipe, facts, stage_args.shard)
+    run = stage.claim(rollout_args.output_dir, facts)
     if run.is_complete(LAST_FILE):
-        if share:
-            push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
+        stage.push(run)
         return
     reuse_ledger = ledger_is_ours(rollout_args, made_by, recipe, facts, examples)
     sources = make_sources(rollout_args, searched, queries, pool, config, encoder, made_by["recipe"])
-    vlm = load_vlm(vlm_args, task, loaded)
-    vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
-    every_query = concatenate_datasets(list(queries.values()))
-    report = preflight(vlm, pool, every_query, rollout_args.num_shots, max_new_tokens=task_args.max_new_tokens)
-    logger.info("Preflight passed: %s.", report)
+    vlm = stage.load_vlm(run, rollout_args.num_shots, max_new_tokens=task_args.max_new_tokens)
     files = generate_rollouts(run, queries, pool, sources, vlm, facts["score"], reuse_ledger, previous)
-    vlm.report_whole_prompts()
-    if run.waits_for_merge():
-        return
-    if state.is_main_process:
-        finish(run, files)
-    if share:
-        push_tables(run.path, hub_args.push_to_hub, hub_args.hub_private_repo)
-    state.wait_for_everyone()
+    stage.finish(run, vlm, partial(finish, run, files))
 
 
 def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
@@ -171,46 +132,15 @@ def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
     logger.info("Rollouts are in %s, and what they say at a glance in summary.json there.", run.path)
 
 
-def facts_of(
-    vlm_args: VLMArguments,
-    rollout_args: RolloutArguments,
-    pool: Dataset,
-    queries: dict[str, Dataset],
-    searched: dict[str, SearchedBeams],
-    encoder: NamedEncoder | None,
-) -> dict:
-    """What the output depends on beside the recipe."""
-    return {
-        "pool_fingerprint": dataset_fingerprint(pool),
-        "query_fingerprints": {split: dataset_fingerprint(table) for split, table in queries.items()},
-        "vlm_commit": model_revision(vlm_args.vlm, vlm_args.vlm_revision),
-        "selector_commit": rollout_args.selector and model_revision(rollout_args.selector),
-        "encoder_commit": encoder and encoder.commit,
-        "beams_fingerprint": {
-            split: [dataset_fingerprint(found.beams), dataset_fingerprint(found.ledger)]
-            for split, found in searched.items()
-        },
-    }
-
-
-def load_queries(
-    rollout_args: RolloutArguments, data_args: DataArguments, task: BaseTask, pool: Dataset
-) -> dict[str, Dataset]:
-    """All examples of the query splits, checked."""
+def check_splits(rollout_args: RolloutArguments) -> None:
+    """Raises `ValueError` if the beams lack one of the query splits."""
     known = splits_of(rollout_args.beams, "beams")
-    found: dict[str, Dataset] = {}
     for split in rollout_args.query_splits:
         if holding_split(split, known) not in known:
             raise ValueError(
                 f"query_splits holds {split!r}, but the beams {rollout_args.beams!r} have the splits "
                 f"{', '.join(known)}. Search that split with the stage `beams`, or name others."
             )
-        examples = load_examples(data_args, split, task, "query_splits")
-        task.check_examples(examples, split)
-        check_disjoint(pool, examples, data_args.pool_split, split)
-        check_distinct(found, examples, split)
-        found[table_split(split)] = examples
-    return found
 
 
 def read_searched(

@@ -12,18 +12,14 @@ leverplus sft --config recipes/demo/20_sft.yaml
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 
 from datasets import Dataset
 from transformers import set_seed
 
 from ..evaluation.methods import method_label
-from ..hub import check_run_writable, push_run
-from ..launch import start_stage
-from ..provenance import dataset_fingerprint, model_revision
+from ..provenance import model_revision
 from ..retrieval import ExampleEmbeddings, embed_examples, usable_modalities
-from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
 from ..selectors import (
     ENCODINGS,
@@ -36,10 +32,10 @@ from ..selectors import (
     PointerSelectorModel,
     SelectorProcessor,
 )
-from ..selectors.encoder_lora import COPY, copied_encoder, copy_encoder
+from ..selectors.encoder_lora import COPY, copied_encoder
+from ..stage_arguments import StageArguments
 from ..stage_process import run_stage_here
-from ..tables import read_table, table_provenance
-from ..tasks import DataArguments, load_examples, task_of_recipe
+from ..tasks import DataArguments
 from ..trainer import (
     PixelDataset,
     SelectorDataset,
@@ -48,21 +44,10 @@ from ..trainer import (
     scored_prefixes,
     with_pixels,
 )
-from ..trainer.saving import COMPLETE
-from ..trainer.verdicts import NOT_MEASURED, baseline_regrets, sft_verdict
+from ..trainer.verdicts import baseline_regrets, sft_verdict
 from . import parsers
 from .sft_arguments import CONFIG_FIELDS, LORA_FIELDS, SFTArguments
-from .stage_arguments import StageArguments
-from .training import (
-    TableSplit,
-    check_pool,
-    check_queries,
-    find_splits,
-    plain_arguments,
-    step_size,
-    train,
-    train_without_evaluation,
-)
+from .training import TrainingStage
 
 
 logger = logging.getLogger("leverplus_trl.scripts.sft")  # `__name__` is "__main__" where a launcher runs this
@@ -77,66 +62,37 @@ make_parser = partial(parsers.make_parser, "sft")
 def main(
     stage_args: StageArguments, data_args: DataArguments, sft_args: SFTArguments, training_args: SelectorSFTConfig
 ) -> None:
-    state = start_stage(stage_args, "sft")
-    made_by = table_provenance(sft_args.beams, sft_args.beams_revision)
-    splits = {"train_split": sft_args.train_split, "eval_split": sft_args.eval_split}
-    found = find_splits("beams", sft_args.beams, sft_args.beams_revision, splits)
-    task = task_of_recipe(made_by["recipe"])
-    pool = load_examples(data_args, data_args.pool_split, task)
-    beams = {
-        split: read_table(sft_args.beams, "beams", where.rows, BEAMS, sft_args.beams_revision)
-        for split, where in found.items()
-    }
-    check_pool("beams", beams, pool, data_args.pool_split, made_by)
-    queries = {split: load_examples(data_args, where.examples, task) for split, where in found.items()}
-    check_queries("beams", beams, queries, found, made_by)
-    encoder, encoder_revision = encoder_of(sft_args, made_by["recipe"])
-    fill_features(sft_args, usable_modalities(encoder, encoder_revision, pool, *queries.values()))
-    sizes = ", ".join(f"{len(table)} queries of {split}" for split, table in beams.items())
-    logger.info("%s; a pool of %d.", sizes, len(pool))
+    stage = TrainingStage("sft", "beams", BEAMS, stage_args, data_args, sft_args, training_args)
+    stage.load_data()
+    searched = stage.made_by["recipe"]
+    encoder, encoder_revision = encoder_of(sft_args, searched)
+    fill_features(sft_args, usable_modalities(encoder, encoder_revision, stage.pool, *stage.queries.values()))
+    sizes = ", ".join(f"{len(table)} queries of {split}" for split, table in stage.rows.items())
+    logger.info("%s; a pool of %d.", sizes, len(stage.pool))
     if stage_args.dry_run:
         return
-    if training_args.push_to_hub and state.is_main_process:
-        check_run_writable(training_args)
-    if sft_args.eval_split is None:
-        train_without_evaluation(training_args)
-    recipe = asdict(stage_args) | asdict(data_args) | asdict(sft_args) | plain_arguments(training_args)
-    facts = {
-        "beams_fingerprint": {split: dataset_fingerprint(table) for split, table in beams.items()},
-        "pool_fingerprint": dataset_fingerprint(pool),
-        "query_fingerprints": {split: dataset_fingerprint(examples) for split, examples in queries.items()},
-        "encoder_commit": model_revision(encoder, encoder_revision),
-        "queries_per_step": step_size(training_args),
-    }
-    run = RunFolder(training_args.output_dir, "sft", recipe, facts)
-    if run.is_complete(COMPLETE):
-        if training_args.push_to_hub and state.is_main_process:
-            push_run(training_args)
+    commit = model_revision(encoder, encoder_revision)
+    run = stage.claim({"encoder_commit": commit})
+    if run is None:
         return
     config = make_config(
         sft_args,
-        **{name: made_by["recipe"][name] for name in FROM_THE_BEAMS},
+        **{name: searched[name] for name in FROM_THE_BEAMS},
         encoder=encoder,
         encoder_revision=encoder_revision,
-        encoder_commit=facts["encoder_commit"],
-        trained_on={"beams": sft_args.beams, **made_by},
+        encoder_commit=commit,
+        trained_on={"beams": sft_args.beams, **stage.made_by},
     )
     if isinstance(config, GPT2SelectorConfig):
-        config.pool_size, config.pool_fingerprint = len(pool), facts["pool_fingerprint"]
+        config.pool_size, config.pool_fingerprint = len(stage.pool), stage.pool_fingerprint
     if sft_args.copy_encoder:
-        if state.is_main_process:
-            copy_encoder(encoder, encoder_revision, run.path)
-        state.wait_for_everyone()
+        stage.copy_encoder(encoder, encoder_revision, run)
         config.encoder_commit = model_revision(str(run.path / COPY))
-    model, datasets, regrets = build(config, beams, pool, queries, found, sft_args, training_args)
-    metrics = train(SelectorSFTTrainer, model, training_args, datasets, sft_args.train_split, sft_args.eval_split)
-    logger.info("The selector is in %s.", run.path)
-    if sft_args.eval_split:
-        regrets = {method_label(name): regret for name, regret in regrets.items()}
-        logger.info("%s", sft_verdict(metrics, regrets, sft_args.eval_split, len(datasets[sft_args.eval_split])))
-    else:
-        logger.info("%s", NOT_MEASURED)
-    state.wait_for_everyone()
+    model, datasets, regrets = build(stage, config)
+    regrets = {method_label(name): regret for name, regret in regrets.items()}
+    stage.train(
+        SelectorSFTTrainer, model, datasets, lambda metrics, *held_out: sft_verdict(metrics, regrets, *held_out)
+    )
 
 
 def fill_features(sft_args: SFTArguments, usable: Sequence[str]) -> None:
@@ -164,16 +120,11 @@ def make_config(sft_args: SFTArguments, **values) -> BaseSelectorConfig:
 
 
 def build(
-    config: BaseSelectorConfig,
-    beams: dict[str, Dataset],
-    pool: Dataset,
-    queries: dict[str, Dataset],
-    splits: dict[str, TableSplit],
-    sft_args: SFTArguments,
-    training_args: SelectorSFTConfig,
+    stage: TrainingStage, config: BaseSelectorConfig
 ) -> tuple[BaseSelectorModel, dict[str, SelectorDataset | PixelDataset], dict[str, float]]:
     """An untrained selector, its data by split, and the regrets of baselines on the evaluation split; fills the widths
     of the embeddings into the config."""
+    sft_args, training_args, pool, queries = stage.own_args, stage.training_args, stage.pool, stage.queries
 
     def embed(examples: Dataset, features: Sequence[str]) -> ExampleEmbeddings:
         size = config.trained_on["recipe"]["encoder_batch_size"]
@@ -186,8 +137,8 @@ def build(
         setattr(config, "image_embed_dim" if name == "image" else "text_embed_dim", width)
     processor = SelectorProcessor(config.query_features, config.candidate_features)
     datasets = {}
-    for split, table in beams.items():
-        ledger = read_table(sft_args.beams, "ledger", splits[split].stored, LEDGER, sft_args.beams_revision)
+    for split, table in stage.rows.items():
+        ledger = stage.read("ledger", stage.splits[split].stored, LEDGER)
         scored = scored_prefixes(table, ledger, config.insertion, config.score, config.stop)
         query_embeddings = embed(queries[split], config.query_features)
         ids = table["query_id"], table["candidate_ids"]

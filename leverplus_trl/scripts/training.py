@@ -4,21 +4,29 @@
 """What the stages that train a selector share."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from datasets import Dataset
+from datasets import Dataset, Features
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
 from ..activity import doing
+from ..hub import check_run_writable, push_run
+from ..launch import start_stage
 from ..log import Progress
 from ..provenance import dataset_fingerprint
+from ..run_folder import RunFolder
 from ..selectors import BaseSelectorModel
-from ..tables import holding_split, splits_of, table_split
-from ..tasks import first_queries
+from ..selectors.encoder_lora import copy_encoder
+from ..stage_arguments import StageArguments
+from ..tables import holding_split, read_table, splits_of, table_provenance, table_split
+from ..tasks import DataArguments, first_queries, load_examples, task_of_recipe
 from ..trainer.base_selector_trainer import BaseSelectorTrainer
+from ..trainer.saving import COMPLETE
+from ..trainer.verdicts import NOT_MEASURED
 
 
 logger = logging.getLogger("leverplus_trl.scripts.training")
@@ -63,6 +71,109 @@ class TableSplit(NamedTuple):
     stored: str
     rows: str
     examples: str
+
+
+class TrainingStage:
+    """
+    A stage that trains a selector on the table of an earlier stage, on this process.
+
+    Args:
+        name (`str`):
+            The stage.
+        table (`str`):
+            `"beams"` or `"rollouts"`; also the key of `own_args` that names it.
+        features (`Features`):
+            Columns of that table.
+        stage_args, data_args, own_args, training_args:
+            Arguments of the stage; `own_args` name table, splits and encoder.
+
+    Raises:
+        `ValueError`: a recipe of another stage, or a table that is not there or lacks a split.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: str,
+        features: Features,
+        stage_args: StageArguments,
+        data_args: DataArguments,
+        own_args: Any,
+        training_args: TrainingArguments,
+    ):
+        self.name, self.table, self.features = name, table, features
+        self.stage_args, self.data_args = stage_args, data_args
+        self.own_args, self.training_args = own_args, training_args
+        self.state = start_stage(stage_args, name)
+        self.source = getattr(own_args, table)
+        self.revision = getattr(own_args, f"{table}_revision")
+        self.made_by = table_provenance(self.source, self.revision)
+        if self.made_by.get("stage") != table:
+            raise ValueError(
+                f"{self.source!r} was written by the stage {self.made_by.get('stage')!r}; `{table}` must name what "
+                f"the stage `{table}` writes."
+            )
+        named = {"train_split": own_args.train_split, "eval_split": own_args.eval_split}
+        self.splits = find_splits(table, self.source, self.revision, named)
+
+    def load_data(self) -> None:
+        """Loads the pool, and by split the table and the examples of its queries; checks that they fit."""
+        task = task_of_recipe(self.made_by["recipe"])
+        self.pool = load_examples(self.data_args, self.data_args.pool_split, task)
+        self.rows = {split: self.read(self.table, where.rows, self.features) for split, where in self.splits.items()}
+        check_pool(self.table, self.rows, self.pool, self.data_args.pool_split, self.made_by)
+        self.queries = {
+            split: load_examples(self.data_args, where.examples, task) for split, where in self.splits.items()
+        }
+        check_queries(self.table, self.rows, self.queries, self.splits, self.made_by)
+        self.pool_fingerprint = dataset_fingerprint(self.pool)
+
+    def read(self, table: str, split: str, features: Features) -> Dataset:
+        """A table of the earlier stage."""
+        return read_table(self.source, table, split, features, self.revision)
+
+    def claim(self, facts: dict[str, Any]) -> RunFolder | None:
+        """Claims the output folder; returns `None` if it is complete, after pushing it if that is asked for."""
+        args = self.training_args
+        pushes = args.push_to_hub and self.state.is_main_process
+        if pushes:
+            check_run_writable(args)
+        if self.own_args.eval_split is None:
+            train_without_evaluation(args)
+        recipe = asdict(self.stage_args) | asdict(self.data_args) | asdict(self.own_args) | plain_arguments(args)
+        facts |= {
+            "pool_fingerprint": self.pool_fingerprint,
+            "query_fingerprints": {split: dataset_fingerprint(examples) for split, examples in self.queries.items()},
+            f"{self.table}_fingerprint": {split: dataset_fingerprint(rows) for split, rows in self.rows.items()},
+            "queries_per_step": step_size(args),
+        }
+        run = RunFolder(args.output_dir, self.name, recipe, facts)
+        if not run.is_complete(COMPLETE):
+            return run
+        if pushes:
+            push_run(args)
+        return None
+
+    def copy_encoder(self, name: str, revision: str | None, run: RunFolder) -> None:
+        """Copies the encoder into the output folder."""
+        if self.state.is_main_process:
+            copy_encoder(name, revision, run.path)
+        self.state.wait_for_everyone()
+
+    def train(
+        self,
+        trainer_class: type[BaseSelectorTrainer],
+        model: BaseSelectorModel,
+        datasets: Mapping[str, Dataset],
+        verdict: Callable[[dict[str, float], str, int], str],
+    ) -> None:
+        """Trains and saves the selector, and logs the verdict on the metrics of the evaluation split."""
+        names = self.own_args.train_split, self.own_args.eval_split
+        metrics = train(trainer_class, model, self.training_args, datasets, *names)
+        logger.info("The selector is in %s.", Path(self.training_args.output_dir))
+        held_out = names[1]
+        logger.info("%s", verdict(metrics, held_out, len(datasets[held_out])) if held_out else NOT_MEASURED)
+        self.state.wait_for_everyone()
 
 
 def plain_arguments(training_args: TrainingArguments) -> dict:

@@ -9,7 +9,7 @@ from data_sources.official_formats import write_dataset
 
 from leverplus_trl.data_sources import DATA_SOURCES
 from leverplus_trl.scripts import prepare
-from leverplus_trl.scripts.stage_arguments import StageArguments
+from leverplus_trl.stage_arguments import StageArguments
 
 
 SIZES = {"train": 7, "validation": 4, "test": 3}

@@ -9,7 +9,7 @@ from data_sources.official_formats import colour_of, picture
 from datasets import Dataset, Features, Image, List, Value
 
 from leverplus_trl.scripts import prepare
-from leverplus_trl.scripts.stage_arguments import StageArguments
+from leverplus_trl.stage_arguments import StageArguments
 from leverplus_trl.tasks import DataArguments, load_examples
 
 

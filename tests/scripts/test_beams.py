@@ -137,14 +137,14 @@ def test_a_search_that_is_killed_again_and_again_ends_with_the_same_bytes(data_f
 
 
 def test_a_finished_search_is_not_run_again(data_files, searched, monkeypatch):
-    monkeypatch.setattr(stage, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     before = digests(searched)
     stage.main(*beam_arguments(data_files, searched))
     assert digests(searched) == before
 
 
 def test_another_recipe_is_refused_and_nothing_is_mixed(data_files, searched, monkeypatch):
-    monkeypatch.setattr(stage, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     with pytest.raises(ValueError, match=r"another recipe \(beam_size: 2 there, 3 here\)"):
         stage.main(*beam_arguments(data_files, searched, beam_size=3))
     with pytest.raises(ValueError, match=r"another recipe \(repetition_penalty: 1.0 there, 1.2 here\)"):
@@ -154,7 +154,7 @@ def test_another_recipe_is_refused_and_nothing_is_mixed(data_files, searched, mo
 
 
 def test_a_dry_run_counts_and_touches_nothing(data_files, searched, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(stage, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     with caplog.at_level("INFO", logger="leverplus_trl"):
         stage.main(*beam_arguments(data_files, tmp_path / "dry", dry_run=True))
     per_query = num_scored_sequences(6, 2, 2)
@@ -174,7 +174,7 @@ def with_images(table, change):
 @pytest.fixture
 def refuses(world, tmp_path, monkeypatch):
     """Asserts that the stage refuses damaged input before the VLM is loaded."""
-    monkeypatch.setattr(stage, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
 
     def check(message, edit=lambda tables: tables, **changes):
         tables = {name: world[name].select(range(8)) for name in ("pool", "train", "test")}

@@ -28,8 +28,8 @@ from leverplus_trl.retrieval import embed_examples
 from leverplus_trl.run_folder import RunFolder, Shard
 from leverplus_trl.scripts import beams, evaluate, grpo, merge, report, rollouts, sft
 from leverplus_trl.scripts.merge import MergeArguments
-from leverplus_trl.scripts.stage_arguments import ShardedStageArguments
 from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
+from leverplus_trl.stage_arguments import ShardedStageArguments
 
 
 SCRIPTS = {"beams": beams, "rollouts": rollouts, "evaluate": evaluate}
@@ -278,8 +278,8 @@ def test_shards_on_gpus_must_name_their_memory():
 
 @pytest.mark.parametrize("stage", SCRIPTS)
 def test_every_stage_looks_at_the_memory_of_its_shards_before_anything_else(stage, recipes, monkeypatch):
-    monkeypatch.setattr(SCRIPTS[stage], "start_stage", lambda *_: SimpleNamespace(device=torch.device("cuda", 0)))
-    monkeypatch.setattr(SCRIPTS[stage], "load_examples", lambda *_: pytest.fail("examples were loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.start_stage", lambda *_: SimpleNamespace(device=torch.device("cuda", 0)))
+    monkeypatch.setattr("leverplus_trl.stage.load_examples", lambda *_: pytest.fail("examples were loaded"))
     arguments = SCRIPTS[stage].make_parser().parse_dict({**recipes[stage], "num_shards": 2, "shard_index": 0})
     with pytest.raises(ValueError, match="memory_mb is not set"):
         SCRIPTS[stage].main(*arguments)

@@ -18,7 +18,7 @@ from leverplus_trl.evaluation.baselines import oracle
 from leverplus_trl.metrics.cider import cider, document_frequencies
 from leverplus_trl.rollouts.rewards import compute_rewards
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
-from leverplus_trl.scripts.stage_arguments import ShardedStageArguments
+from leverplus_trl.stage_arguments import ShardedStageArguments
 from leverplus_trl.tables import table_provenance
 from leverplus_trl.trainer import scored_prefixes
 from leverplus_trl.vlms import Request

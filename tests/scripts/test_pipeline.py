@@ -24,7 +24,7 @@ from leverplus_trl.report.report_arguments import ReportArguments
 from leverplus_trl.retrieval import SamplerArguments
 from leverplus_trl.schema import PREDICTIONS
 from leverplus_trl.scripts import beams, evaluate, merge, report, sft
-from leverplus_trl.scripts.stage_arguments import ShardedStageArguments, StageArguments
+from leverplus_trl.stage_arguments import ShardedStageArguments, StageArguments
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
 from leverplus_trl.trainer import SelectorSFTConfig
 from leverplus_trl.vlms import VLMArguments, load_vlm
@@ -246,7 +246,7 @@ def test_a_selector_is_loaded_and_used_as_the_card_says(line, tmp_path):
 
 def test_a_finished_evaluation_is_not_run_again_and_another_is_refused(line, monkeypatch):
     _, arguments = line
-    monkeypatch.setattr(evaluate, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     units = Path(arguments[-1].output_dir) / "units"
     units.mkdir()  # of a process that was killed behind the results
     evaluate.main(*arguments)
@@ -275,7 +275,7 @@ def test_results_that_were_deleted_are_made_anew_from_the_predictions(line, monk
     folder, arguments = line
     file = folder / "evaluation" / "results.json"
     before = file.read_bytes()
-    monkeypatch.setattr(evaluate, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     file.unlink()
     evaluate.main(*arguments)
     assert file.read_bytes() == before

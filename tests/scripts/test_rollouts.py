@@ -33,11 +33,11 @@ from leverplus_trl.rollouts import compute_rewards
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.schema import ROLLOUTS
 from leverplus_trl.scripts import beams as beams_stage
-from leverplus_trl.scripts.stage_arguments import ShardedStageArguments
 from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 from leverplus_trl.selectors.encoder_lora import copy_encoder
+from leverplus_trl.stage_arguments import ShardedStageArguments
 from leverplus_trl.tables import table_provenance, write_tables
-from leverplus_trl.tasks import DataArguments, TaskArguments
+from leverplus_trl.tasks import DataArguments, TaskArguments, make_task
 from leverplus_trl.vlms import BaseVLM, VLMArguments, load_vlm
 
 
@@ -174,7 +174,7 @@ def test_the_table_loads_with_plain_datasets(rolled, setting):
 
 def test_measures_are_what_the_vlm_says_of_each_sequence_alone(rolled, setting):
     task_args, vlm_args = setting.arguments("x")[2:4]
-    vlm = load_vlm(vlm_args, stage.make_task(task_args))
+    vlm = load_vlm(vlm_args, make_task(task_args))
     pool = {row["id"]: row for row in setting.tables["pool"]}
     for row, query in zip(list(read(rolled))[:3], setting.tables["train"], strict=False):
         for place in (0, 3, 8):
@@ -289,7 +289,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(setting, 
 
 
 def test_a_finished_run_is_not_done_again_and_another_is_refused(setting, rolled, monkeypatch):
-    monkeypatch.setattr(stage, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     before = digests(rolled)
     stage.main(*setting.arguments(rolled))
     assert digests(rolled) == before
@@ -298,7 +298,7 @@ def test_a_finished_run_is_not_done_again_and_another_is_refused(setting, rolled
 
 
 def test_a_dry_run_counts_and_touches_nothing(setting, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(stage, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
     with caplog.at_level("INFO", logger="leverplus_trl"):
         stage.main(*setting.arguments(tmp_path / "dry", dry_run=True))
     answers = [{a.strip() for a in row["answers"]} for split in SPLITS for row in setting.tables[split]]
@@ -339,7 +339,7 @@ def test_the_ledger_of_another_prompt_is_left_alone(setting, tmp_path, calls, ca
 
 def test_scores_of_other_prompts_are_never_mixed(setting, rolled, tmp_path, monkeypatch):
     """A template that writes the date, or a tokenizer that splits otherwise: nothing in the recipe tells of it."""
-    monkeypatch.setattr(stage, "prompt_hash", lambda *_: "another")
+    monkeypatch.setattr("leverplus_trl.stage.prompt_hash", lambda *_: "another")
     with pytest.raises(
         ValueError, match=r"holds the output of another recipe \(prompt_hash: '\w+' there, 'another' here\)"
     ):
@@ -398,7 +398,7 @@ def test_a_selector_that_can_stop_is_answered_at_every_length(setting, tmp_path)
 @pytest.fixture
 def refuses(setting, tmp_path, monkeypatch):
     """Asserts that the stage refuses something before the VLM is loaded."""
-    monkeypatch.setattr(stage, "load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
+    monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
 
     def check(message, **changes):
         with pytest.raises(ValueError, match=message):

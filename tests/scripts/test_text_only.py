@@ -16,7 +16,7 @@ from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.retrieval import SamplerArguments, usable_modalities
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.scripts import beams, evaluate, rollouts, sft
-from leverplus_trl.scripts.stage_arguments import ShardedStageArguments, StageArguments
+from leverplus_trl.stage_arguments import ShardedStageArguments, StageArguments
 from leverplus_trl.tasks import DataArguments, TaskArguments
 from leverplus_trl.trainer import SelectorSFTConfig
 from leverplus_trl.vlms import VLMArguments

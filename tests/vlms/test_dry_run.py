@@ -22,7 +22,7 @@ from leverplus_trl.rollouts.rollout_reuse import provenance_of
 from leverplus_trl.run_folder import RunFolder
 from leverplus_trl.scripts import beams as stage
 from leverplus_trl.scripts import evaluate, rollouts
-from leverplus_trl.scripts.stage_arguments import ShardedStageArguments
+from leverplus_trl.stage_arguments import ShardedStageArguments
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import ChatVLM, Request, VLMArguments, dry_run, load_vlm
 from leverplus_trl.vlms.dry_run import SECONDS, Job, TimedVLM, between, describe, duration, estimate_job

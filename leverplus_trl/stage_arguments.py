@@ -5,8 +5,8 @@
 
 from dataclasses import dataclass, field
 
-from ..fields import check_fields
-from ..shard import Shard
+from .fields import check_fields
+from .shard import Shard
 
 
 @dataclass(kw_only=True)
