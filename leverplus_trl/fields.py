@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-What a field of an argument dataclass allows: its type, and in its metadata
+What a field of an argument dataclass allows: its type, and in its metadata, which [`option`] writes,
 
+- `help`: what it is; the first sentence is in `--help`, all of it in `--help_all` and in the docstring;
 - `min`, `max`, `above`, `below`: the range of a number, or of each number of a list;
 - `choices`: the texts that are allowed;
 - `not_empty`: whether a list needs an item; `unique`: whether its items must differ;
@@ -14,6 +15,7 @@ Values of recipes, of the command line and of Python go through the same checks.
 
 import dataclasses
 import functools
+import inspect
 import math
 import re
 import types
@@ -33,6 +35,33 @@ _FLOAT = re.compile(rf"[-+]?({_WHOLE}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 #: Whole numbers beyond this fit no tensor and no table.
 _LARGEST = 2**63 - 1
+
+
+def option(help: str, default: Any = dataclasses.MISSING, **limits: Any) -> Any:
+    """A field of an argument dataclass: what it is, its default (none: it is required), and what it allows."""
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=default.copy, metadata={"help": help, **limits})
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+def documented(arguments: type) -> type:
+    """Adds the arguments of a dataclass to its docstring, from the help of its fields."""
+    of_others = {
+        one.name
+        for base in arguments.__mro__
+        if dataclasses.is_dataclass(base) and not base.__module__.startswith(__package__)
+        for one in dataclasses.fields(base)
+    }
+    lines = []
+    for one in keys_of(arguments):
+        if one.name in of_others or "help" not in one.metadata:
+            continue
+        kind = one.type if isinstance(one.type, str) else getattr(one.type, "__name__", str(one.type))
+        default = one.default_factory() if callable(one.default_factory) else one.default
+        end = "" if default is dataclasses.MISSING else f", *optional*, defaults to `{default!r}`"
+        lines += [f"    {one.name} (`{kind}`{end}):", f"        {one.metadata['help']}"]
+    arguments.__doc__ = "\n".join([inspect.cleandoc(arguments.__doc__ or ""), "", "Args:", *lines])
+    return arguments
 
 
 @functools.cache

@@ -4,6 +4,7 @@
 """The help of a stage: its keys in groups, required ones first, each with its default."""
 
 import dataclasses
+import re
 import shutil
 import textwrap
 import typing
@@ -15,6 +16,7 @@ from .fields import item_type, members
 
 WIDTH = 119
 _COLUMN = 37
+_AFTER_SENTENCE = re.compile(r"(?<=[^.]\.)(?<!e\.g\.) ")
 _WORDS = {bool: "true|false", int: "INT", float: "NUMBER", str: "TEXT", dict: "MAPPING", list: "LIST"}
 
 
@@ -26,7 +28,12 @@ class Group(NamedTuple):
 
 
 def format_help(
-    prog: str, description: str, groups: Sequence[Group], kinds: Mapping[str, Any], limits: Mapping[str, Mapping]
+    prog: str,
+    description: str,
+    groups: Sequence[Group],
+    kinds: Mapping[str, Any],
+    limits: Mapping[str, Mapping],
+    everything: bool = False,
 ) -> str:
     """
     The help of a command.
@@ -42,6 +49,8 @@ def format_help(
             Type of each field.
         limits (`Mapping[str, Mapping]`):
             Metadata of each field.
+        everything (`bool`, *optional*, defaults to `False`):
+            Whether all of a field's help is shown, not its first sentence alone.
     """
     required = [one for group in groups for one in group.fields if _default(one) is None]
     shown = [Group("Required", required)] if required else []
@@ -51,8 +60,9 @@ def format_help(
         if fields:
             lines += ["", f"{title}:"]
         for one in fields:
-            lines += _entry(one, kinds[one.name], limits[one.name])
-    lines += ["", "A key of the recipe is an option of the same name here. Defaults stand in [ ]; null is nothing."]
+            lines += _entry(one, kinds[one.name], limits[one.name], everything)
+    more = "" if everything else " --help_all says more."
+    lines += ["", f"Each key of the recipe is an option here. Defaults stand in [ ]; null is nothing.{more}"]
     return "\n".join(lines)
 
 
@@ -69,9 +79,10 @@ def _default(one: dataclasses.Field) -> str | None:
     return str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
 
 
-def _entry(one: dataclasses.Field, kind: Any, limits: Mapping[str, Any]) -> list[str]:
-    default = _default(one)
-    text = str(limits.get("help", "")) + (f" [{default}]" if default not in (None, "null") else "")
+def _entry(one: dataclasses.Field, kind: Any, limits: Mapping[str, Any], everything: bool) -> list[str]:
+    default, text = _default(one), str(limits.get("help", ""))
+    text = text if everything else _AFTER_SENTENCE.split(text, maxsplit=1)[0]
+    text += f" [{default}]" if default not in (None, "null") else ""
     width = max(min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns), _COLUMN + 40)
     head = f"  --{one.name} {_word(kind, limits)}"
     if len(head) >= _COLUMN and len(head) + 1 + len(text) <= width:

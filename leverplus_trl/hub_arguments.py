@@ -3,26 +3,24 @@
 
 """The recipe keys that say where tables are shared."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from .fields import documented, option
 
 
+@documented
 @dataclass
 class HubArguments:
-    """
-    Hub: where a stage's tables are shared.
+    """Hub: where a stage's tables are shared."""
 
-    Args:
-        push_to_hub (`str`, *optional*):
-            Dataset repository, `user/name`, that the tables are pushed to when they are complete. Whether it can be
-            written to is asked before the work begins. A stage that is complete already only pushes.
-        hub_private_repo (`bool`, *optional*, defaults to what the namespace does by default):
-            Whether the repository is private when it is created.
-    """
-
-    push_to_hub: str | None = field(
-        default=None, metadata={"help": "Dataset repository, user/name, that the tables are pushed to."}
+    push_to_hub: str | None = option(
+        "Dataset repository, user/name, that the tables are pushed to. Whether it can be written to is "
+        "checked before the work begins; a stage that is complete only pushes.",
+        None,
     )
-    hub_private_repo: bool | None = field(default=None, metadata={"help": "Whether that repository is private."})
+    hub_private_repo: bool | None = option(
+        "Whether that repository is private. If not given, the namespace decides when it is created.", None
+    )
 
     def __post_init__(self):
         if self.push_to_hub is not None:

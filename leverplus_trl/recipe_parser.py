@@ -164,7 +164,8 @@ class RecipeParser:
 
     def format_help(self, everything: bool = False) -> str:
         """The help: the fields of this project in groups, with `everything` those of transformers, too."""
-        return format_help(self.prog, self.description, self._groups(everything), self.kinds, self.limits)
+        groups = self._groups(everything)
+        return format_help(self.prog, self.description, groups, self.kinds, self.limits, everything)
 
     def _groups(self, everything: bool) -> list[Group]:
         groups = []

@@ -3,51 +3,43 @@
 
 """The recipe keys every stage has, and those of the stages that a job array may share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from .fields import check_fields
+from .fields import check_fields, documented, option
 from .shard import Shard
 
 
+@documented
 @dataclass(kw_only=True)
 class OutputArguments:
     """Messages: how much is said on the terminal; the log of the output folder has it all."""
 
-    quiet: bool = field(default=False, metadata={"help": "Say only warnings and errors."})
-    verbose: bool = field(default=False, metadata={"help": "Say the warnings of other libraries, too."})
-    traceback: bool = field(default=False, metadata={"help": "Print the traceback of an error."})
+    quiet: bool = option("Say only warnings and errors.", False)
+    verbose: bool = option("Say the warnings of other libraries, too.", False)
+    traceback: bool = option("Print the traceback of an error.", False)
 
 
+@documented
 @dataclass
 class StageArguments(OutputArguments):
-    """
-    Run: what every recipe may say, whatever its stage.
+    """Run: what every recipe may say, whatever its stage."""
 
-    Args:
-        stage (`str`, *optional*):
-            Name of the stage the recipe is for; the first key of every recipe.
-        accelerate_config (`str`, *optional*):
-            Accelerate config to launch the stage with: a path, or the name of a file in `accelerate_configs/`.
-        num_threads (`int`, *optional*):
-            CPU threads of one process; PyTorch's default if not given. Another number changes the last bits of an
-            output. Small models are fastest with 1.
-        dry_run (`bool`, *optional*, defaults to `False`):
-            Print what would be done and what it would cost, then stop.
-        overwrite (`bool`, *optional*, defaults to `False`):
-            Delete the output that an earlier run left in `output_dir`, of whatever recipe, and start anew. Files that
-            no stage wrote are kept.
-    """
-
-    stage: str | None = field(default=None, metadata={"help": "Stage the recipe is for; its first key."})
-    accelerate_config: str | None = field(
-        default=None,
-        metadata={"help": "Accelerate config to launch with: a path, or a name in accelerate_configs/."},
+    stage: str | None = option("Stage the recipe is for; its first key.", None)
+    accelerate_config: str | None = option(
+        "Accelerate config to launch with: a path, or a name in accelerate_configs/.", None
     )
-    num_threads: int | None = field(
-        default=None, metadata={"help": "CPU threads of one process.", "min": 1, "max": 1024}
+    num_threads: int | None = option(
+        "CPU threads of one process. Another number changes the last bits of an output; small models are "
+        "fastest with 1.",
+        None,
+        min=1,
+        max=1024,
     )
-    dry_run: bool = field(default=False, metadata={"help": "Print what would be done and what it costs, then stop."})
-    overwrite: bool = field(default=False, metadata={"help": "Delete earlier output in output_dir, and start anew."})
+    dry_run: bool = option("Print what would be done and what it costs, then stop.", False)
+    overwrite: bool = option(
+        "Delete earlier output in output_dir, of whatever recipe, and start anew. Files that no stage wrote are kept.",
+        False,
+    )
 
     def __post_init__(self):
         check_fields(self)
@@ -61,27 +53,18 @@ class StageArguments(OutputArguments):
             )
 
 
+@documented
 @dataclass
 class ShardedStageArguments(StageArguments):
-    """
-    Parallel runs: how a stage that calls the VLM is cut into the tasks of a job array.
+    """Parallel runs: how a stage that calls the VLM is cut into the tasks of a job array."""
 
-    Args:
-        stage, accelerate_config, num_threads, dry_run, overwrite:
-            Those of [`StageArguments`].
-        num_shards (`int`, *optional*, defaults to 1):
-            Number of launches among which the job is cut, e.g. the tasks of a job array. When all are done, `leverplus
-            merge` writes the tables; they are those of a single launch, to the byte.
-        shard_index (`int`, *optional*):
-            Which of them this is, counted from 0.
-    """
-
-    num_shards: int = field(
-        default=1, metadata={"help": "Launches among which the job is cut (a job array).", "min": 1}
+    num_shards: int = option(
+        "Launches among which the job is cut (a job array). When all are done, `leverplus merge` writes the "
+        "tables, byte for byte those of a single launch.",
+        1,
+        min=1,
     )
-    shard_index: int | None = field(
-        default=None, metadata={"help": "Which of them this is, counted from 0.", "min": 0}
-    )
+    shard_index: int | None = option("Which of them this is, counted from 0.", None, min=0)
 
     def __post_init__(self):
         super().__post_init__()

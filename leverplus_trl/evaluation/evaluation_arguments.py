@@ -4,9 +4,9 @@
 """The recipe keys of the `evaluate` stage."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..fields import check_fields
+from ..fields import check_fields, documented, option
 from ..recipe import named_folder
 from .methods import METHODS, ORACLE, POOL_SUFFIX, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
 
@@ -14,77 +14,59 @@ from .methods import METHODS, ORACLE, POOL_SUFFIX, SELECTOR, SHUFFLED_SUFFIX, ZE
 logger = logging.getLogger(__name__)
 
 
+@documented
 @dataclass
 class EvaluationArguments:
-    """
-    Evaluation: what is answered, with whose demonstrations.
+    """Evaluation: what is answered, with whose demonstrations."""
 
-    Args:
-        output_dir (`str`):
-            Where `predictions/` and `results.json` go.
-        eval_split (`str`, *optional*, defaults to `"test"`):
-            Split of the queries.
-        num_queries (`list[int]`, *optional*):
-            Only the first so many queries. Several numbers (100, 200, 300) are nested: the most are answered, each
-            once, and there are results for each number.
-        methods (`list[str]`, *optional*):
-            Methods to compare; zero-shot is always included. Defaults to all that the data, the encoder, `selectors`
-            and `beams` allow: without images the baselines that compare text, without an encoder the random ones.
-        shots (`list[int]`, *optional*, defaults to `[1, 2, 4]`):
-            Numbers of demonstrations; the oracle answers at those that the ledger holds.
-        method_seeds (`list[int]`, *optional*, defaults to `[0]`):
-            Seeds of the methods that draw at random; each answers once with each.
-        selectors (`list[str]`, *optional*):
-            Folders or hub ids of trained selectors, each as `NAME=PATH`; a path alone is called `selector`. Several
-            paths of one name are runs with different seeds: the tables show them and their average.
-        beams (`str`, *optional*):
-            Beams of the queries: their candidates are taken, and the oracle reads their ledger. Without them
-            candidates are sampled, and there is no oracle.
-        order_probes (`int`, *optional*, defaults to 50):
-            The first so many queries are also asked with the demonstrations of each selector (without one: of the
-            first method) in another order, at the most shots, to see what order does to the VLM. 0 for none.
-        unit_size (`int`, *optional*, defaults to 25):
-            Queries in a unit of work.
-    """
-
-    output_dir: str = field(metadata={"help": "Where predictions/ and results.json go.", "path": "folder"})
-    eval_split: str = field(default="test", metadata={"help": "Split of the queries."})
-    num_queries: list[int] | int | None = field(
-        default=None,
-        metadata={
-            "help": "Only the first so many queries; several numbers are nested test sets.",
-            "min": 1,
-            "not_empty": True,
-        },
+    output_dir: str = option("Where predictions/ and results.json go.", path="folder")
+    eval_split: str = option("Split of the queries.", "test")
+    num_queries: list[int] | int | None = option(
+        "Only the first so many queries; several numbers are nested test sets. The most are answered, each "
+        "once, and there are results for each number.",
+        None,
+        min=1,
+        not_empty=True,
     )
-    methods: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Methods to compare; all that data, encoder, selectors and beams allow.",
-            "choices": METHODS,
-            "unique": True,
-        },
+    methods: list[str] | None = option(
+        "Methods to compare; all that data, encoder, selectors and beams allow. Zero-shot is always included.",
+        None,
+        choices=METHODS,
+        unique=True,
     )
-    shots: list[int] = field(
-        default_factory=lambda: [1, 2, 4],
-        metadata={"help": "Numbers of demonstrations.", "min": 1, "not_empty": True, "unique": True},
+    shots: list[int] = option(
+        "Numbers of demonstrations. The oracle answers at those that the ledger holds.",
+        [1, 2, 4],
+        min=1,
+        not_empty=True,
+        unique=True,
     )
-    method_seeds: list[int] = field(
-        default_factory=lambda: [0],
-        metadata={"help": "Seeds of the methods that draw at random.", "min": 0, "not_empty": True, "unique": True},
+    method_seeds: list[int] = option(
+        "Seeds of the methods that draw at random. Each of them answers once with each seed.",
+        [0],
+        min=0,
+        not_empty=True,
+        unique=True,
     )
-    selectors: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Selectors as NAME=PATH or PATH; one name may have several (seeds).", "path": "folder"},
+    selectors: list[str] = option(
+        "Selectors as NAME=PATH or PATH; one name may have several (seeds). A path alone is called "
+        "`selector`; the tables show the runs of a name and their average.",
+        [],
+        path="folder",
     )
-    beams: str | None = field(
-        default=None, metadata={"help": "Beams of the queries: candidates, and the oracle.", "path": "folder"}
+    beams: str | None = option(
+        "Beams of the queries: candidates, and the oracle. Without them candidates are sampled and there is "
+        "no oracle.",
+        None,
+        path="folder",
     )
-    order_probes: int = field(
-        default=50,
-        metadata={"help": "Queries that are also asked with shuffled demonstrations, at the most shots.", "min": 0},
+    order_probes: int = option(
+        "Queries that are also asked with shuffled demonstrations, at the most shots. The demonstrations are "
+        "those of each selector, or of the first method without one; 0 for none.",
+        50,
+        min=0,
     )
-    unit_size: int = field(default=25, metadata={"help": "Queries in a unit of work.", "min": 1})
+    unit_size: int = option("Queries in a unit of work.", 25, min=1)
 
     def __post_init__(self):
         check_fields(self)

@@ -3,9 +3,9 @@
 
 """The recipe keys of candidate sampling, and the samplers that there are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..fields import check_fields
+from ..fields import check_fields, documented, option
 
 
 #: What each kind of similarity compares.
@@ -20,39 +20,26 @@ SAMPLERS = {
 }
 
 
+@documented
 @dataclass
 class SamplerArguments:
     """Candidates and encoder: how the candidates of each query are drawn from the pool."""
 
-    encoder: str | None = field(
-        default=None,
-        metadata={
-            "help": "CLIP model or (for text_sim) sentence encoder: hub id or folder.",
-            "path": "folder",
-        },
+    encoder: str | None = option(
+        "CLIP model or (for text_sim) sentence encoder: hub id or folder.", None, path="folder"
     )
-    encoder_revision: str | None = field(
-        default=None, metadata={"help": "Branch, tag or commit of the encoder on the hub."}
+    encoder_revision: str | None = option("Branch, tag or commit of the encoder on the hub.", None)
+    sampler: str = option(
+        "random | text_sim | image_sim | image_text_sim (sum of both similarities) | mix (half random, a "
+        "quarter text-similar, a quarter image-similar).",
+        "random",
+        choices=tuple(SAMPLERS),
     )
-    sampler: str = field(
-        default="random",
-        metadata={
-            "help": "random | text_sim | image_sim | image_text_sim (sum of both similarities) | mix (half random, a "
-            "quarter text-similar, a quarter image-similar).",
-            "choices": tuple(SAMPLERS),
-        },
-    )
-    num_candidates: int = field(default=64, metadata={"help": "Candidates of each query (K).", "min": 1})
-    sampler_seed: int = field(default=0, metadata={"help": "Seed of the random part of the candidates.", "min": 0})
-    encoder_batch_size: int = field(
-        default=64, metadata={"help": "Examples that the encoder embeds at once.", "min": 1}
-    )
-    embeddings_dir: str | None = field(
-        default=None,
-        metadata={
-            "help": "Where embeddings are kept. Defaults to leverplus_trl/embeddings under HF_HOME.",
-            "path": "folder",
-        },
+    num_candidates: int = option("Candidates of each query (K).", 64, min=1)
+    sampler_seed: int = option("Seed of the random part of the candidates.", 0, min=0)
+    encoder_batch_size: int = option("Examples that the encoder embeds at once.", 64, min=1)
+    embeddings_dir: str | None = option(
+        "Where embeddings are kept. Defaults to leverplus_trl/embeddings under HF_HOME.", None, path="folder"
     )
 
     def __post_init__(self) -> None:

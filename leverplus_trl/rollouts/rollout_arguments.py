@@ -4,12 +4,13 @@
 
 """The recipe keys that say which sequences a query is answered with."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..fields import check_fields
+from ..fields import check_fields, documented, option
 from ..retrieval.sampler_arguments import SIMILARITIES
 
 
+@documented
 @dataclass
 class RolloutArguments:
     """
@@ -17,93 +18,50 @@ class RolloutArguments:
 
     Candidates are those of the beams. What the sources leave free of `num_rollouts`, because they were asked for less
     or proposed a sequence twice, is drawn at random.
-
-    Args:
-        beams (`str`):
-            Folder or hub id of the beams and ledger of the queries.
-        output_dir (`str`):
-            Where the rollouts table and `summary.json` go.
-        selector (`str`, *optional*):
-            Folder or hub id of the selector to sample; without one there are neither samples nor a greedy choice.
-        query_splits (`list[str]`, *optional*, defaults to `["train", "validation"]`):
-            Splits whose examples are queries.
-        num_queries (`int`, *optional*):
-            Only the first so many of each split.
-        num_shots (`int`, *optional*, defaults to that of the beams):
-            Demonstrations in a sequence (S); the most, if the selector can stop.
-        num_rollouts (`int`, *optional*, defaults to 16):
-            Sequences of a query, if it has so many different ones (G).
-        num_beam_sequences (`int`, *optional*, defaults to 5):
-            Sequences from the beams.
-        num_samples (`int`, *optional*, defaults to 3):
-            Draws from the selector at each temperature.
-        temperatures (`list[float]`, *optional*, defaults to `[1.0, 1.3]`):
-            What the selector's logits are divided by.
-        similarities (`list[str]`, *optional*):
-            Kinds of similarity whose top candidates are taken. Defaults to `image_text_sim`, to `text_sim` where not
-            every example has an image or the encoder embeds texts only, and to none without an encoder.
-        num_similar (`int`, *optional*, defaults to 1):
-            Sequences by each similarity.
-        rollout_seed (`int`, *optional*, defaults to 0):
-            Seed of all draws; each query draws by itself.
-        previous_rollouts (`str`, *optional*):
-            Earlier rollouts of the same VLM, prompt and data: what they hold is taken over.
-        encoder (`str`, *optional*, defaults to that of the selector, else of the beams):
-            Encoder that similarities compare, and the selector reads.
-        encoder_revision (`str`, *optional*):
-            Its revision.
-        embeddings_dir (`str`, *optional*):
-            Where embeddings are kept.
-        unit_size (`int`, *optional*, defaults to 8):
-            Queries in a unit of work.
     """
 
-    beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger of the queries.", "path": "folder"})
-    output_dir: str = field(metadata={"help": "Where the rollouts table and summary.json go.", "path": "folder"})
-    selector: str | None = field(
-        default=None, metadata={"help": "Folder or hub id of the selector to sample.", "path": "folder"}
+    beams: str = option("Folder or hub id of the beams and ledger of the queries.", path="folder")
+    output_dir: str = option("Where the rollouts table and summary.json go.", path="folder")
+    selector: str | None = option(
+        "Folder or hub id of the selector to sample. Without one there are neither samples nor a greedy choice.",
+        None,
+        path="folder",
     )
-    query_splits: list[str] = field(
-        default_factory=lambda: ["train", "validation"],
-        metadata={"help": "Splits whose examples are queries.", "not_empty": True, "unique": True},
+    query_splits: list[str] = option(
+        "Splits whose examples are queries.", ["train", "validation"], not_empty=True, unique=True
     )
-    num_queries: int | None = field(
-        default=None, metadata={"help": "Only the first so many queries of each split.", "min": 1}
+    num_queries: int | None = option("Only the first so many queries of each split.", None, min=1)
+    num_shots: int | None = option(
+        "Demonstrations in a sequence (S); that of the beams if not given. It is the most if the selector can stop.",
+        None,
+        min=1,
     )
-    num_shots: int | None = field(
-        default=None, metadata={"help": "Demonstrations in a sequence (S); that of the beams if not given.", "min": 1}
+    num_rollouts: int = option(
+        "Sequences of a query (G); random ones fill up. A query with fewer different sequences gets fewer.",
+        16,
+        min=2,
     )
-    num_rollouts: int = field(
-        default=16, metadata={"help": "Sequences of a query (G); random ones fill up.", "min": 2}
+    num_beam_sequences: int = option("Sequences from the beams.", 5, min=0)
+    num_samples: int = option("Draws from the selector at each temperature.", 3, min=0)
+    temperatures: list[float] = option("Temperatures the selector is sampled at.", [1.0, 1.3], above=0, unique=True)
+    similarities: list[str] | None = option(
+        f"Similarities whose top candidates are taken, of {', '.join(SIMILARITIES)}; default: "
+        "image_text_sim, or text_sim without images.",
+        None,
+        choices=tuple(SIMILARITIES),
+        unique=True,
     )
-    num_beam_sequences: int = field(default=5, metadata={"help": "Sequences from the beams.", "min": 0})
-    num_samples: int = field(default=3, metadata={"help": "Draws from the selector at each temperature.", "min": 0})
-    temperatures: list[float] = field(
-        default_factory=lambda: [1.0, 1.3],
-        metadata={"help": "Temperatures the selector is sampled at.", "above": 0, "unique": True},
+    num_similar: int = option("Sequences by each similarity.", 1, min=0)
+    rollout_seed: int = option("Seed of all draws. Each query draws from its own generator.", 0, min=0)
+    previous_rollouts: str | None = option(
+        "Earlier rollouts of the same VLM, prompt and data, to be taken over.", None, path="folder"
     )
-    similarities: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": f"Similarities whose top candidates are taken, of {', '.join(SIMILARITIES)}; default: "
-            "image_text_sim, or text_sim without images.",
-            "choices": tuple(SIMILARITIES),
-            "unique": True,
-        },
+    encoder: str | None = option(
+        "Encoder of the embeddings; that of the selector, else of the beams.", None, path="folder"
     )
-    num_similar: int = field(default=1, metadata={"help": "Sequences by each similarity.", "min": 0})
-    rollout_seed: int = field(default=0, metadata={"help": "Seed of all draws.", "min": 0})
-    previous_rollouts: str | None = field(
-        default=None,
-        metadata={"help": "Earlier rollouts of the same VLM, prompt and data, to be taken over.", "path": "folder"},
-    )
-    encoder: str | None = field(
-        default=None,
-        metadata={"help": "Encoder of the embeddings; that of the selector, else of the beams.", "path": "folder"},
-    )
-    encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
-    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept.", "path": "folder"})
-    unit_size: int = field(default=8, metadata={"help": "Queries in a unit of work.", "min": 1})
+    encoder_revision: str | None = option("Its hub revision.", None)
+    embeddings_dir: str | None = option("Where embeddings are kept.", None, path="folder")
+    unit_size: int = option("Queries in a unit of work.", 8, min=1)
 
     def __post_init__(self):
         check_fields(self)

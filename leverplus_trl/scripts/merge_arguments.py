@@ -3,30 +3,20 @@
 
 """The arguments of `leverplus merge`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..fields import check_fields
+from ..fields import check_fields, documented, option
 from ..stage_arguments import OutputArguments
 
 
+@documented
 @dataclass
 class MergeArguments(OutputArguments):
-    """
-    Shards: what is merged.
+    """Shards: what is merged."""
 
-    Args:
-        output_dir (`str`):
-            The `output_dir` of the shards if they shared one; else where the tables are to go.
-        shards (`list[str]`, *optional*):
-            Folders of shards that had one each; they are left as they are.
-    """
-
-    output_dir: str = field(
-        metadata={"help": "Folder that the shards shared, or where the tables are to go.", "path": "folder"}
-    )
-    shards: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Folders of shards that had one each.", "path": "folder", "unique": True},
+    output_dir: str = option("Folder that the shards shared, or where the tables are to go.", path="folder")
+    shards: list[str] = option(
+        "Folders of shards that had one each. They are not changed.", [], path="folder", unique=True
     )
 
     def __post_init__(self):

@@ -3,9 +3,9 @@
 
 """The recipe keys of the stage `sft`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..fields import check_fields
+from ..fields import check_fields, documented, option
 from ..selectors.presets import ENCODINGS, PRESETS, SIZES
 
 
@@ -29,132 +29,74 @@ LORA_FIELDS = {
 }
 
 
+@documented
 @dataclass
 class SFTArguments:
     """
     Beams and selector: what to learn from, and which selector learns.
 
     Candidates, insertion, score and encoder are those of the beams: a selector must choose as the search did.
-
-    Args:
-        beams (`str`):
-            Folder or hub id of the beams and ledger tables.
-        beams_revision (`str`, *optional*):
-            Hub revision of these.
-        train_split (`str`, *optional*, defaults to `"train"`):
-            Split of the beams to learn from; slices such as `"train[:100]"` work.
-        eval_split (`str`, *optional*, defaults to `"validation"`):
-            Split of the beams that chooses the best checkpoint; null for none, which keeps the last.
-        selector (`str`, *optional*, defaults to `"v2"`):
-            Preset of the selector.
-        encoder (`str`, *optional*, defaults to that of the beams):
-            Frozen encoder of the embeddings.
-        encoder_revision (`str`, *optional*):
-            Its revision.
-        embeddings_dir (`str`, *optional*):
-            Where embeddings are kept.
-        encoding (`str`, *optional*):
-            What describes query and demonstration, by the name of the pair: one of `ENCODINGS`.
-        query_features, candidate_features, hidden_size, num_tower_layers, num_cross_attention_layers,
-        candidate_encoder_layers, num_heads, history, scoring, diversity, stop, step_embeddings, dropout,
-        initial_temperature, learn_temperature, num_layers, max_shots (*optional*, default to those of the preset):
-            Fields of the selector's config, [`PointerSelectorConfig`] or [`GPT2SelectorConfig`].
-        lora_r, lora_alpha, lora_dropout, lora_bias, lora_target_modules (*optional*, default to those of
-        [`EncoderLoraConfig`]):
-            Adapters on the encoder, for `selector: v2_lora`.
-        copy_encoder (`bool`, *optional*, defaults to `False`):
-            Whether the files of the encoder are put into the selector's folder, and used from there. Else it is named
-            in the config alone.
-        cache_mb (`int`, *optional*, defaults to 4096):
-            Memory for prepared images, where the selector encodes them itself. Others are prepared anew for each
-            batch, by `dataloader_num_workers` processes.
     """
 
-    beams: str = field(metadata={"help": "Folder or hub id of the beams and ledger tables.", "path": "folder"})
-    beams_revision: str | None = field(default=None, metadata={"help": "Hub revision of the beams."})
-    train_split: str = field(default="train", metadata={"help": "Split of the beams to learn from."})
-    eval_split: str | None = field(
-        default="validation", metadata={"help": "Split of the beams that chooses the best checkpoint; null for none."}
+    beams: str = option("Folder or hub id of the beams and ledger tables.", path="folder")
+    beams_revision: str | None = option("Hub revision of the beams.", None)
+    train_split: str = option("Split of the beams to learn from. Slices such as train[:100] work.", "train")
+    eval_split: str | None = option(
+        "Split of the beams that chooses the best checkpoint; null for none. Without one, the last checkpoint"
+        " is kept.",
+        "validation",
     )
-    selector: str = field(
-        default="v2", metadata={"help": f"Preset of the selector: {' | '.join(PRESETS)}.", "choices": tuple(PRESETS)}
+    selector: str = option(f"Preset of the selector: {' | '.join(PRESETS)}.", "v2", choices=tuple(PRESETS))
+    encoder: str | None = option("Frozen encoder; that of the beams if not given.", None, path="folder")
+    encoder_revision: str | None = option("Its hub revision.", None)
+    embeddings_dir: str | None = option("Where embeddings are kept.", None, path="folder")
+    encoding: str | None = option(
+        "What describes query and demonstration, by a name of Lever-LM.", None, choices=tuple(ENCODINGS)
     )
-    encoder: str | None = field(
-        default=None, metadata={"help": "Frozen encoder; that of the beams if not given.", "path": "folder"}
+    query_features: list[str] | None = option(
+        "What describes a query: image, text.", None, choices=("image", "text"), not_empty=True, unique=True
     )
-    encoder_revision: str | None = field(default=None, metadata={"help": "Its hub revision."})
-    embeddings_dir: str | None = field(default=None, metadata={"help": "Where embeddings are kept.", "path": "folder"})
-    encoding: str | None = field(
-        default=None,
-        metadata={
-            "help": "What describes query and demonstration, by a name of Lever-LM.",
-            "choices": tuple(ENCODINGS),
-        },
+    candidate_features: list[str] | None = option(
+        "What describes a candidate: image, text, answer.",
+        None,
+        choices=("image", "text", "answer"),
+        unique=True,
     )
-    query_features: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "What describes a query: image, text.",
-            "choices": ("image", "text"),
-            "not_empty": True,
-            "unique": True,
-        },
+    hidden_size: int | None = option("Width of the selector.", None, min=1)
+    num_tower_layers: int | None = option("Linear layers of a tower.", None, min=2)
+    num_cross_attention_layers: int | None = option("Blocks of cross-attention.", None, min=0)
+    candidate_encoder_layers: int | None = option("Blocks in which candidates attend to each other.", None, min=0)
+    num_heads: int | None = option("Attention heads of a block.", None, min=1)
+    history: str | None = option(
+        "none | scalar_gate | vector_gate | gru.", None, choices=("none", "scalar_gate", "vector_gate", "gru")
     )
-    candidate_features: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "What describes a candidate: image, text, answer.",
-            "choices": ("image", "text", "answer"),
-            "unique": True,
-        },
+    scoring: str | None = option("cosine | additive.", None, choices=("cosine", "additive"))
+    diversity: str | None = option("none | mmr: mark down what is like a pick.", None, choices=("none", "mmr"))
+    stop: bool | None = option("Whether it may pick fewer than asked for.", None)
+    step_embeddings: bool | None = option("Whether it knows which step it is at.", None)
+    dropout: float | None = option("Dropout while training.", None, min=0, below=1)
+    initial_temperature: float | None = option("First temperature of the scores.", None, above=0)
+    learn_temperature: bool | None = option("Whether the temperature is trained.", None)
+    num_layers: int | None = option("Blocks of v0.", None, min=1)
+    max_shots: int | None = option("Most shots that v0 can be asked for.", None, min=1)
+    lora_r: int | None = option("Rank of the adapters of v2_lora.", None, min=1)
+    lora_alpha: float | None = option("Adapters are multiplied by lora_alpha / lora_r.", None, above=0)
+    lora_dropout: float | None = option("Dropout of the adapters while training.", None, min=0, below=1)
+    lora_bias: str | None = option(
+        "Biases that are trained: none | all | lora_only.", None, choices=("none", "all", "lora_only")
     )
-    hidden_size: int | None = field(default=None, metadata={"help": "Width of the selector.", "min": 1})
-    num_tower_layers: int | None = field(default=None, metadata={"help": "Linear layers of a tower.", "min": 2})
-    num_cross_attention_layers: int | None = field(
-        default=None, metadata={"help": "Blocks of cross-attention.", "min": 0}
+    lora_target_modules: list[str] | None = option("Layers that are adapted.", None, not_empty=True, unique=True)
+    copy_encoder: bool = option(
+        "Whether the encoder is copied to the output folder. The selector then uses the copy; otherwise its "
+        "config only names the encoder.",
+        False,
     )
-    candidate_encoder_layers: int | None = field(
-        default=None, metadata={"help": "Blocks in which candidates attend to each other.", "min": 0}
+    cache_mb: int = option(
+        "Memory for prepared images, for v2_lora. Images beyond it are prepared again for each batch, by "
+        "`dataloader_num_workers` processes.",
+        4096,
+        min=0,
     )
-    num_heads: int | None = field(default=None, metadata={"help": "Attention heads of a block.", "min": 1})
-    history: str | None = field(
-        default=None,
-        metadata={
-            "help": "none | scalar_gate | vector_gate | gru.",
-            "choices": ("none", "scalar_gate", "vector_gate", "gru"),
-        },
-    )
-    scoring: str | None = field(
-        default=None, metadata={"help": "cosine | additive.", "choices": ("cosine", "additive")}
-    )
-    diversity: str | None = field(
-        default=None, metadata={"help": "none | mmr: mark down what is like a pick.", "choices": ("none", "mmr")}
-    )
-    stop: bool | None = field(default=None, metadata={"help": "Whether it may pick fewer than asked for."})
-    step_embeddings: bool | None = field(default=None, metadata={"help": "Whether it knows which step it is at."})
-    dropout: float | None = field(default=None, metadata={"help": "Dropout while training.", "min": 0, "below": 1})
-    initial_temperature: float | None = field(
-        default=None, metadata={"help": "First temperature of the scores.", "above": 0}
-    )
-    learn_temperature: bool | None = field(default=None, metadata={"help": "Whether the temperature is trained."})
-    num_layers: int | None = field(default=None, metadata={"help": "Blocks of v0.", "min": 1})
-    max_shots: int | None = field(default=None, metadata={"help": "Most shots that v0 can be asked for.", "min": 1})
-    lora_r: int | None = field(default=None, metadata={"help": "Rank of the adapters of v2_lora.", "min": 1})
-    lora_alpha: float | None = field(
-        default=None, metadata={"help": "Adapters are multiplied by lora_alpha / lora_r.", "above": 0}
-    )
-    lora_dropout: float | None = field(
-        default=None, metadata={"help": "Dropout of the adapters while training.", "min": 0, "below": 1}
-    )
-    lora_bias: str | None = field(
-        default=None,
-        metadata={"help": "Biases that are trained: none | all | lora_only.", "choices": ("none", "all", "lora_only")},
-    )
-    lora_target_modules: list[str] | None = field(
-        default=None, metadata={"help": "Layers that are adapted.", "not_empty": True, "unique": True}
-    )
-    copy_encoder: bool = field(default=False, metadata={"help": "Whether the encoder is copied to the output folder."})
-    cache_mb: int = field(default=4096, metadata={"help": "Memory for prepared images, for v2_lora.", "min": 0})
 
     def __post_init__(self):
         check_fields(self)

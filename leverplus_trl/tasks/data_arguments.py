@@ -6,79 +6,51 @@
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..fields import check_fields
+from ..fields import check_fields, documented, option
 
 
 ON_BAD_EXAMPLE = ("raise", "skip")
 ON_OVERLAP = ("raise", "exclude", "allow")
 
 
+@documented
 @dataclass
 class DataArguments:
-    """
-    Data: where examples come from and what their columns are called there.
+    """Data: where examples come from and what their columns are called there."""
 
-    Args:
-        dataset (`str`):
-            Hub id, local dataset directory (parquet + card, or `save_to_disk`), or builder name with `data_files`.
-        dataset_config (`str`, *optional*):
-            Configuration (subset) of the dataset.
-        dataset_revision (`str`, *optional*):
-            Hub revision.
-        data_files (`str`, `list[str]` or `dict`, *optional*):
-            Files for a builder such as `json`, `csv` or `parquet`.
-        columns (`dict[str, str]`, *optional*):
-            `{our name: their name}` for columns called otherwise there.
-        image_dir (`str`, *optional*):
-            Folder that image paths are relative to, where the image column holds paths.
-        pool_split (`str`, *optional*, defaults to `"train"`):
-            Split that demonstrations are taken from.
-        split (`dict[str, float]`, *optional*):
-            `{part: fraction}` to cut a dataset of one split into parts, such as `{pool: 0.6, train: 0.2, validation:
-            0.1, test: 0.1}`. A hash of image, question and answer decides on the part of an example: equal examples
-            are in one part, in any order and under any id. So the sizes of the parts are approximate.
-        on_bad_example (`str`, *optional*, defaults to `"raise"`):
-            `"raise"` stops at examples that can't be used (an image that can't be decoded, an empty answer), naming
-            them; `"skip"` leaves them out and says so.
-        on_overlap (`str`, *optional*, defaults to `"raise"`):
-            What to do if a query is in the pool under another id, with the same image, question and answer: `"raise"`
-            stops and names them, `"exclude"` does not offer a query its copies, `"allow"` does. A query is never
-            offered itself, the example with its own id.
-    """
-
-    dataset: str = field(metadata={"help": "Hub id, dataset directory, or builder name together with data_files."})
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration (subset) of the dataset."})
-    dataset_revision: str | None = field(default=None, metadata={"help": "Hub revision of the dataset."})
-    data_files: dict[str, str | list[str]] | list[str] | str | None = field(
-        default=None,
-        metadata={
-            "help": "Files of a json, csv, ... dataset: all.csv, or '{train: a.csv, test: b.csv}'.",
-            "path": "file",
-        },
+    dataset: str = option(
+        "Hub id, dataset directory, or builder name together with data_files. A directory holds parquet and a"
+        " card, or is made by `save_to_disk`."
     )
-    columns: dict[str, str] | None = field(
-        default=None, metadata={"help": "Our name and theirs of columns, e.g. '{question: prompt, answer: reply}'."}
+    dataset_config: str | None = option("Configuration (subset) of the dataset.", None)
+    dataset_revision: str | None = option("Hub revision of the dataset.", None)
+    data_files: dict[str, str | list[str]] | list[str] | str | None = option(
+        "Files of a json, csv, ... dataset: all.csv, or '{train: a.csv, test: b.csv}'.", None, path="file"
     )
-    image_dir: str | None = field(
-        default=None, metadata={"help": "Folder that image paths are relative to.", "path": "folder"}
+    columns: dict[str, str] | None = option(
+        "Our name and theirs of columns, e.g. '{question: prompt, answer: reply}'.", None
     )
-    pool_split: str = field(default="train", metadata={"help": "Split that demonstrations are taken from."})
-    split: dict[str, float] | None = field(
-        default=None, metadata={"help": "Parts that one split is cut into, e.g. '{pool: 0.6, train: 0.2, test: 0.2}'."}
+    image_dir: str | None = option("Folder that image paths are relative to.", None, path="folder")
+    pool_split: str = option("Split that demonstrations are taken from.", "train")
+    split: dict[str, float] | None = option(
+        "Parts that one split is cut into, e.g. '{pool: 0.6, train: 0.2, test: 0.2}'. A hash of image, "
+        "question and answer decides, so equal examples share a part and sizes are approximate.",
+        None,
     )
-    on_bad_example: str = field(
-        default="raise",
-        metadata={"help": "raise | skip: what to do with unusable examples.", "choices": ON_BAD_EXAMPLE},
+    on_bad_example: str = option(
+        "raise | skip: what to do with unusable examples. These are images that can't be decoded and empty "
+        "answers; both name them in the log or error.",
+        "raise",
+        choices=ON_BAD_EXAMPLE,
     )
-    on_overlap: str = field(
-        default="raise",
-        metadata={
-            "help": "What to do with queries that are in the pool under another id.",
-            "choices": ON_OVERLAP,
-        },
+    on_overlap: str = option(
+        "What to do with queries that are in the pool under another id. raise stops, exclude offers a query "
+        "none of its copies, allow does; a query is never offered itself.",
+        "raise",
+        choices=ON_OVERLAP,
     )
 
     def __post_init__(self):

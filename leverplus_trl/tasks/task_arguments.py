@@ -3,9 +3,9 @@
 
 """The recipe keys of the task and its prompt."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..fields import check_fields
+from ..fields import check_fields, documented, option
 from ..metrics import METRICS
 from .prompt_template import template_fields
 
@@ -13,45 +13,27 @@ from .prompt_template import template_fields
 TASK_NAMES = ("vqa", "captioning", "multiple_choice", "math_word_problem", "text_classification")
 
 
+@documented
 @dataclass
 class TaskArguments:
-    """
-    Task and prompt.
+    """Task and prompt."""
 
-    Args:
-        task (`str`, *optional*, defaults to `"vqa"`):
-            `"vqa"`, `"captioning"`, `"multiple_choice"`, `"math_word_problem"` or `"text_classification"`.
-        metric (`str`, *optional*):
-            Metric that scores an answer; the task's own if not given.
-        question_template (`str`, *optional*):
-            Text shown to the VLM, with `{question}` (captions may do without) and any other text column of the example
-            in braces. Braces around anything but a name are text; `{{name}}` is the text `{name}`.
-        answer_template (`str`, *optional*):
-            The words the VLM should answer with, in demonstrations and where answers are scored, such as
-            `"The answer is {answer}."`; the bare answer if not given.
-        labels (`list[str]`, *optional*):
-            The classes of a classification task.
-        max_new_tokens (`int`, *optional*, defaults to 10):
-            Longest answer that is generated.
-    """
-
-    task: str = field(default="vqa", metadata={"help": f"{' | '.join(TASK_NAMES)}.", "choices": TASK_NAMES})
-    metric: str | None = field(
-        default=None, metadata={"help": f"{' | '.join(METRICS)} [the task's]", "choices": tuple(METRICS)}
+    task: str = option(f"{' | '.join(TASK_NAMES)}.", "vqa", choices=TASK_NAMES)
+    metric: str | None = option(f"{' | '.join(METRICS)} [the task's]", None, choices=tuple(METRICS))
+    question_template: str | None = option(
+        "Prompt text with {question} in it. Other text columns may stand in braces, too; `{{name}}` is the "
+        "text `{name}`. Captions may do without {question}.",
+        None,
     )
-    question_template: str | None = field(default=None, metadata={"help": "Prompt text with {question} in it."})
-    answer_template: str | None = field(default=None, metadata={"help": "Words to answer with, {answer} in them."})
-    labels: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Classes of a classification task, e.g. --labels yes no.",
-            "not_empty": True,
-            "unique": True,
-        },
+    answer_template: str | None = option(
+        "Words to answer with, {answer} in them. They are used in demonstrations and where answers are "
+        "scored; the bare answer if not given.",
+        None,
     )
-    max_new_tokens: int = field(
-        default=10, metadata={"help": "Longest answer that is generated, in tokens.", "min": 1}
+    labels: list[str] | None = option(
+        "Classes of a classification task, e.g. --labels yes no.", None, not_empty=True, unique=True
     )
+    max_new_tokens: int = option("Longest answer that is generated, in tokens.", 10, min=1)
 
     def __post_init__(self):
         check_fields(self)

@@ -8,10 +8,10 @@ Apart from the configs, since importing `TrainingArguments` takes seconds.
 
 import math
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
-from ..fields import check_fields
+from ..fields import check_fields, documented, option
 
 
 LOSS_TYPES = ("listwise", "beams")
@@ -32,6 +32,7 @@ _METRIC_FOR_BEST_MODEL = {"help": "What the best checkpoint is best in."}
 _GREATER_IS_BETTER = {"help": "Whether more of it is better."}
 
 
+@documented
 @dataclass
 class TrainingFields:
     """What all selectors' trainers have: other defaults for fields of `transformers.TrainingArguments`."""
@@ -39,41 +40,27 @@ class TrainingFields:
     #: What an evaluation measures, and checkpoints can be chosen by.
     measures: ClassVar[tuple[str, ...]] = ()
 
-    output_dir: str = field(metadata={"help": "Where the selector goes.", "path": "folder"})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate changes."})
-    warmup_steps: float = field(
-        default=0.05, metadata={"help": "Warm-up: steps, or a share of all below 1.", "min": 0}
+    output_dir: str = option("Where the selector goes.", path="folder")
+    lr_scheduler_type: str = option("How the learning rate changes.", "cosine")
+    warmup_steps: float = option("Warm-up: steps, or a share of all below 1.", 0.05, min=0)
+    per_device_train_batch_size: int = option("Queries in a batch, on each device.", 32, min=1)
+    per_device_eval_batch_size: int = option("The same while evaluating.", 64, min=1)
+    eval_strategy: str = option("When to evaluate: no | steps | epoch.", "steps")
+    eval_steps: float = option("Steps between evaluations, or a share of all below 1.", 0.1, above=0)
+    save_strategy: str = option("When to save: no | steps | epoch | best.", "steps")
+    save_steps: float = option("Steps between checkpoints, or a share of all below 1.", 0.1, above=0)
+    save_total_limit: int = option("Checkpoints kept, besides the best one.", 1, min=1)
+    logging_steps: float = option("Steps between logs, or a share of all below 1.", 0.02, above=0)
+    load_best_model_at_end: bool = option("Keep the best checkpoint, not the last.", True)
+    remove_unused_columns: bool = option(
+        "Without effect: batches are gathered from tensors, not from columns.", False, hidden=True
     )
-    per_device_train_batch_size: int = field(
-        default=32, metadata={"help": "Queries in a batch, on each device.", "min": 1}
-    )
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "The same while evaluating.", "min": 1})
-    eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: no | steps | epoch."})
-    eval_steps: float = field(
-        default=0.1, metadata={"help": "Steps between evaluations, or a share of all below 1.", "above": 0}
-    )
-    save_strategy: str = field(default="steps", metadata={"help": "When to save: no | steps | epoch | best."})
-    save_steps: float = field(
-        default=0.1, metadata={"help": "Steps between checkpoints, or a share of all below 1.", "above": 0}
-    )
-    save_total_limit: int = field(default=1, metadata={"help": "Checkpoints kept, besides the best one.", "min": 1})
-    logging_steps: float = field(
-        default=0.02, metadata={"help": "Steps between logs, or a share of all below 1.", "above": 0}
-    )
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Keep the best checkpoint, not the last."})
-    remove_unused_columns: bool = field(
-        default=False,
-        metadata={"help": "Without effect: batches are gathered from tensors, not from columns.", "hidden": True},
-    )
-    dataloader_pin_memory: bool = field(default=False, metadata={"help": "Whether batches go to pinned memory."})
-    hub_strategy: str = field(default="end", metadata={"help": "A selector is pushed once, when it is trained: end."})
-    label_smoothing_factor: float = field(
-        default=0.0, metadata={"help": "Without effect on selectors.", "hidden": True}
-    )
-    max_steps: int = field(default=-1, metadata={"help": "Optimizer steps, in place of num_train_epochs.", "min": -1})
-    logging_nan_inf_filter: bool = field(
-        default=False,
-        metadata={"help": "Without effect: a loss that is NaN or infinite stops the run.", "hidden": True},
+    dataloader_pin_memory: bool = option("Whether batches go to pinned memory.", False)
+    hub_strategy: str = option("A selector is pushed once, when it is trained: end.", "end")
+    label_smoothing_factor: float = option("Without effect on selectors.", 0.0, hidden=True)
+    max_steps: int = option("Optimizer steps, in place of num_train_epochs.", -1, min=-1)
+    logging_nan_inf_filter: bool = option(
+        "Without effect: a loss that is NaN or infinite stops the run.", False, hidden=True
     )
 
     def check(self) -> None:
@@ -109,6 +96,7 @@ class TrainingFields:
             )
 
 
+@documented
 @dataclass
 class SFTFields(TrainingFields):
     """SFT: how the selector is trained on the scores."""
@@ -118,31 +106,34 @@ class SFTFields(TrainingFields):
         *("id_entropy", "position_entropy", "most_common_share", "swap_change_share"),
     )
 
-    loss_type: str = field(
-        default="listwise", metadata={"help": "listwise | beams: what the policy is drawn to.", "choices": LOSS_TYPES}
+    loss_type: str = option(
+        "listwise | beams: what the policy is drawn to. listwise: cross-entropy to softmax(score / tau) over "
+        "all candidates scored after a prefix; beams: cross-entropy to the best beams.",
+        "listwise",
+        choices=LOSS_TYPES,
     )
-    tau: float = field(
-        default=0.03, metadata={"help": "Temperature of the targets, on the scale of the scores.", "above": 0}
+    tau: float = option(
+        "Temperature of the targets, on the scale of the scores. Take about ten times as much for `score: "
+        "logprob`, and more for a metric that is not in 0..1 (CIDEr).",
+        0.03,
+        above=0,
     )
-    top_n: int = field(default=5, metadata={"help": "Beams of each query that the beams loss imitates.", "min": 1})
-    score_weights: str = field(
-        default="none",
-        metadata={"help": "none | softmax: how the beams loss weighs the beams of a query.", "choices": SCORE_WEIGHTS},
+    top_n: int = option("Beams of each query that the beams loss imitates.", 5, min=1)
+    score_weights: str = option(
+        "none | softmax: how the beams loss weighs the beams of a query. none weighs all alike, softmax by "
+        "softmax(score / tau).",
+        "none",
+        choices=SCORE_WEIGHTS,
     )
-    label_smoothing: float = field(
-        default=0.0,
-        metadata={
-            "help": "Share of each target that is spread over all candidates in question.",
-            "min": 0,
-            "below": 1,
-        },
+    label_smoothing: float = option(
+        "Share of each target that is spread over all candidates in question.", 0.0, min=0, below=1
     )
     # What follows are other defaults for fields of TrainingArguments: a selector trains from scratch.
-    learning_rate: float = field(default=3e-3, metadata=_LEARNING_RATE)
-    weight_decay: float = field(default=1.0, metadata={"help": "Weight decay of matrices.", "min": 0})
-    num_train_epochs: float = field(default=50.0, metadata=_NUM_TRAIN_EPOCHS)
-    metric_for_best_model: str = field(default="eval_regret", metadata=_METRIC_FOR_BEST_MODEL)
-    greater_is_better: bool = field(default=False, metadata=_GREATER_IS_BETTER)
+    learning_rate: float = option(**_LEARNING_RATE, default=3e-3)
+    weight_decay: float = option("Weight decay of matrices.", 1.0, min=0)
+    num_train_epochs: float = option(**_NUM_TRAIN_EPOCHS, default=50.0)
+    metric_for_best_model: str = option(**_METRIC_FOR_BEST_MODEL, default="eval_regret")
+    greater_is_better: bool = option(**_GREATER_IS_BETTER, default=False)
 
     def check(self) -> None:
         """Raises `ValueError` for values that make no sense, alone or together."""
@@ -154,6 +145,7 @@ class SFTFields(TrainingFields):
             )
 
 
+@documented
 @dataclass
 class OfflineGRPOFields(TrainingFields):
     """GRPO: how the selector is trained on the rewards."""
@@ -163,65 +155,70 @@ class OfflineGRPOFields(TrainingFields):
         *("changed", "kl", "entropy", "id_entropy", "position_entropy", "most_common_share", "swap_change_share"),
     )
 
-    reward_funcs: list[str] = field(
-        default_factory=lambda: ["accuracy"],
-        metadata={"help": "Rewards: names, or package.module:function.", "not_empty": True, "unique": True},
+    reward_funcs: list[str] = option(
+        "Rewards: names, or package.module:function. Names are those of `leverplus_trl.rollouts.REWARDS`; "
+        "rewards are computed from the stored measures.",
+        ["accuracy"],
+        not_empty=True,
+        unique=True,
     )
-    reward_weights: list[float] | None = field(
-        default=None, metadata={"help": "Weight of each; 1 if not given.", "not_empty": True}
+    reward_weights: list[float] | None = option("Weight of each; 1 if not given.", None, not_empty=True)
+    scale_rewards: str = option(
+        "group | batch | none: whose standard deviation rewards are divided by. batch counts all processes "
+        "and accumulated micro-batches.",
+        "group",
+        choices=SCALE_REWARDS,
     )
-    scale_rewards: str = field(
-        default="group",
-        metadata={
-            "help": "group | batch | none: whose standard deviation rewards are divided by.",
-            "choices": SCALE_REWARDS,
-        },
+    advantage_clip: float = option("Largest advantage, in either direction.", 5.0, above=0)
+    rce_epochs: float = option(
+        "Epochs of the warm-up, of all num_train_epochs. It is a reward-weighted cross-entropy (RCE), and "
+        "comes first.",
+        2.0,
+        min=0,
     )
-    advantage_clip: float = field(
-        default=5.0, metadata={"help": "Largest advantage, in either direction.", "above": 0}
+    rce_tau_start: float = option(
+        "Temperature of the weights when it begins. It falls linearly to rce_tau_end.", 2.0, above=0
     )
-    rce_epochs: float = field(
-        default=2.0, metadata={"help": "Epochs of the warm-up, of all num_train_epochs.", "min": 0}
+    rce_tau_end: float = option("Temperature of the weights when it ends.", 0.5, above=0)
+    curriculum_top_k: int = option(
+        "Best sequences of a group that count at first. Those that tie with them count, too.", 3, min=1
     )
-    rce_tau_start: float = field(
-        default=2.0, metadata={"help": "Temperature of the weights when it begins.", "above": 0}
+    curriculum_epochs: float = option("Epochs after the warm-up with these alone.", 1.0, min=0)
+    num_iterations: int = option(
+        "Optimizer steps in a row on each batch. With 1 all ratios are 1 and nothing is clipped.", 2, min=1
     )
-    rce_tau_end: float = field(default=0.5, metadata={"help": "Temperature of the weights when it ends.", "above": 0})
-    curriculum_top_k: int = field(
-        default=3, metadata={"help": "Best sequences of a group that count at first.", "min": 1}
+    epsilon: float = option("How far below 1 a ratio may fall. Beyond, it is clipped.", 0.2, above=0, below=1)
+    epsilon_high: float | None = option("How far above 1; epsilon if not given.", None, above=0)
+    importance_sampling_level: str = option(
+        "step | sequence: what has a ratio. An action is a step, not a token as in trl; the ratio of a "
+        "sequence is the product of those of its steps.",
+        "step",
+        choices=IMPORTANCE_SAMPLING_LEVELS,
     )
-    curriculum_epochs: float = field(
-        default=1.0, metadata={"help": "Epochs after the warm-up with these alone.", "min": 0}
+    loss_type: str = option(
+        "grpo | dr_grpo: mean of a sequence's steps, or their sum over a constant. They differ only for "
+        "selectors with `stop`, whose sequences differ in length.",
+        "grpo",
+        choices=GRPO_LOSS_TYPES,
     )
-    num_iterations: int = field(default=2, metadata={"help": "Optimizer steps in a row on each batch.", "min": 1})
-    epsilon: float = field(default=0.2, metadata={"help": "How far below 1 a ratio may fall.", "above": 0, "below": 1})
-    epsilon_high: float | None = field(
-        default=None, metadata={"help": "How far above 1; epsilon if not given.", "above": 0}
+    beta: float = option("Weight of the KL to the SFT policy, or its first value.", 0.04, min=0)
+    adaptive_beta: bool = option(
+        "Whether beta keeps the KL in kl_low..kl_high. The KL is measured in nats a step.", True
     )
-    importance_sampling_level: str = field(
-        default="step", metadata={"help": "step | sequence: what has a ratio.", "choices": IMPORTANCE_SAMPLING_LEVELS}
+    kl_low: float = option("Beta falls below this KL.", 0.01, min=0)
+    kl_high: float = option("Beta rises above this KL.", 0.1, above=0)
+    behaviour_weights: bool = option(
+        "Weight sequences by pi / b where b is known. b is the probability with which their source drew them:"
+        " samples of the selector, and random ones.",
+        False,
     )
-    loss_type: str = field(
-        default="grpo",
-        metadata={
-            "help": "grpo | dr_grpo: mean of a sequence's steps, or their sum over a constant.",
-            "choices": GRPO_LOSS_TYPES,
-        },
-    )
-    beta: float = field(
-        default=0.04, metadata={"help": "Weight of the KL to the SFT policy, or its first value.", "min": 0}
-    )
-    adaptive_beta: bool = field(default=True, metadata={"help": "Whether beta keeps the KL in kl_low..kl_high."})
-    kl_low: float = field(default=0.01, metadata={"help": "Beta falls below this KL.", "min": 0})
-    kl_high: float = field(default=0.1, metadata={"help": "Beta rises above this KL.", "above": 0})
-    behaviour_weights: bool = field(default=False, metadata={"help": "Weight sequences by pi / b where b is known."})
-    behaviour_weight_cap: float = field(default=2.0, metadata={"help": "Largest such weight.", "above": 0})
-    disable_dropout: bool = field(default=True, metadata={"help": "Whether dropout is off."})
+    behaviour_weight_cap: float = option("Largest such weight.", 2.0, above=0)
+    disable_dropout: bool = option("Whether dropout is off. Ratios then compare policies, not dropout masks.", True)
     # What follows are other defaults for fields of TrainingArguments: a selector goes on from where SFT left it.
-    learning_rate: float = field(default=3e-4, metadata=_LEARNING_RATE)
-    num_train_epochs: float = field(default=10.0, metadata=_NUM_TRAIN_EPOCHS)
-    metric_for_best_model: str = field(default="eval_expected_reward", metadata=_METRIC_FOR_BEST_MODEL)
-    greater_is_better: bool = field(default=True, metadata=_GREATER_IS_BETTER)
+    learning_rate: float = option(**_LEARNING_RATE, default=3e-4)
+    num_train_epochs: float = option(**_NUM_TRAIN_EPOCHS, default=10.0)
+    metric_for_best_model: str = option(**_METRIC_FOR_BEST_MODEL, default="eval_expected_reward")
+    greater_is_better: bool = option(**_GREATER_IS_BETTER, default=True)
 
     def check(self) -> None:
         """Raises `ValueError` for values that make no sense, alone or together."""

@@ -3,58 +3,40 @@
 
 """The recipe keys that say how a VLM's answers are decoded."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from ..fields import documented, option
 
 
 SOURCES = ("recipe", "model")
 
 
+@documented
 @dataclass(kw_only=True)
 class GenerationArguments:
-    """
-    Decoding: answers are greedy and without penalties unless the recipe says otherwise.
+    """Decoding: answers are greedy and without penalties unless the recipe says otherwise."""
 
-    Args:
-        num_beams (`int`, *optional*, defaults to 1):
-            Beams of a beam search; 1 for none.
-        length_penalty (`float`, *optional*, defaults to 1.0):
-            With beams, the power of an answer's length that its log-probability is divided by.
-        repetition_penalty (`float`, *optional*, defaults to 1.0):
-            What the logits of tokens that are in the prompt or the answer already are divided by (multiplied by, if
-            negative).
-        do_sample (`bool`, *optional*, defaults to `False`):
-            Draw each token, from a generator of its prompt's own: an answer depends on its prompt and
-            `generation_seed`, and on nothing else that is asked.
-        temperature (`float`, *optional*, defaults to 1.0):
-            With `do_sample`, what logits are divided by.
-        top_p (`float`, *optional*, defaults to 1.0):
-            With `do_sample`, the most probable tokens are kept whose probabilities add up to this.
-        generation_seed (`int`, *optional*, defaults to 0):
-            Seed of the draws.
-        generation_config (`str`, *optional*, defaults to `"recipe"`):
-            `"recipe"`: these fields hold, whatever the model's `generation_config.json` says; `"model"`: that file
-            holds, and these fields are left out. `max_new_tokens` is the recipe's in any case.
-    """
-
-    num_beams: int = field(default=1, metadata={"help": "Beams of a beam search; 1 for none.", "min": 1})
-    length_penalty: float = field(
-        default=1.0, metadata={"help": "Power of an answer's length that ranks beams (num_beams > 1)."}
+    num_beams: int = option("Beams of a beam search; 1 for none.", 1, min=1)
+    length_penalty: float = option(
+        "Power of an answer's length that ranks beams (num_beams > 1). The log-probability is divided by it.",
+        1.0,
     )
-    repetition_penalty: float = field(
-        default=1.0, metadata={"help": "Divides logits of tokens that are there already.", "above": 0.0}
+    repetition_penalty: float = option(
+        "Divides logits of tokens that are there already. Negative logits are multiplied; tokens of the prompt count.",
+        1.0,
+        above=0.0,
     )
-    do_sample: bool = field(default=False, metadata={"help": "Draw each token instead of taking the best."})
-    temperature: float = field(
-        default=1.0, metadata={"help": "What logits are divided by before a draw (do_sample).", "above": 0.0}
+    do_sample: bool = option(
+        "Draw each token instead of taking the best. An answer depends on its prompt and generation_seed alone.", False
     )
-    top_p: float = field(
-        default=1.0,
-        metadata={"help": "Probability that is kept for a draw (do_sample).", "above": 0.0, "max": 1.0},
-    )
-    generation_seed: int = field(default=0, metadata={"help": "Seed of the draws (do_sample).", "min": 0})
-    generation_config: str = field(
-        default="recipe",
-        metadata={"help": "recipe | model: what says how answers are decoded.", "choices": SOURCES},
+    temperature: float = option("What logits are divided by before a draw (do_sample).", 1.0, above=0.0)
+    top_p: float = option("Probability that is kept for a draw (do_sample).", 1.0, above=0.0, max=1.0)
+    generation_seed: int = option("Seed of the draws (do_sample).", 0, min=0)
+    generation_config: str = option(
+        "recipe | model: what says how answers are decoded. model: its `generation_config.json` holds and "
+        "these keys are left out; `max_new_tokens` is the recipe's in any case.",
+        "recipe",
+        choices=SOURCES,
     )
 
     def __post_init__(self):
