@@ -60,7 +60,8 @@ def documented(arguments: type) -> type:
         default = one.default_factory() if callable(one.default_factory) else one.default
         end = "" if default is dataclasses.MISSING else f", *optional*, defaults to `{default!r}`"
         lines += [f"    {one.name} (`{kind}`{end}):", f"        {one.metadata['help']}"]
-    arguments.__doc__ = "\n".join([inspect.cleandoc(arguments.__doc__ or ""), "", "Args:", *lines])
+    summary, raises, errors = inspect.cleandoc(arguments.__doc__ or "").partition("\nRaises:\n")
+    arguments.__doc__ = "\n".join([summary.rstrip(), "", "Args:", *lines]) + ("\n" + raises + errors if raises else "")
     return arguments
 
 

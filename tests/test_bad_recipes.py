@@ -426,9 +426,8 @@ def test_what_looks_like_them_and_can_be_meant_is_taken(line, tmp_path):
 
 
 def test_sizes_and_fields_of_selectors_are_those_of_their_configs():
-    from leverplus_trl.scripts.sft_arguments import CONFIG_FIELDS
     from leverplus_trl.selectors import GPT2SelectorConfig, PointerSelectorConfig
-    from leverplus_trl.selectors.presets import SIZES
+    from leverplus_trl.selectors.selector_fields import CONFIG_FIELDS, SIZES
 
     for kind in (GPT2SelectorConfig, PointerSelectorConfig):
         config = kind()

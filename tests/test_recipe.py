@@ -247,6 +247,24 @@ def test_values_of_python_are_checked_as_those_of_recipes():
             Arguments("n", **values)
 
 
+def squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("stage", PARSERS)
+def test_help_and_docstring_are_one_text(stage):
+    parser = make_parser(stage)
+    short, whole = (squeezed(parser.format_help(everything)) for everything in (False, True))
+    for kind in parser.dataclass_types:
+        own = getattr(kind, "own", kind)
+        for one in dataclasses.fields(own):
+            if one.init and not one.metadata.get("hidden"):
+                text = squeezed(one.metadata["help"])
+                assert text in whole and text in squeezed(own.__doc__), one.name
+    more = squeezed("How a pick changes the query's state: not at all,")
+    assert (more in whole, more in short) == (stage == "sft", False)
+
+
 @pytest.mark.parametrize("stage", PARSERS)
 def test_every_field_has_help_and_a_default_that_its_own_checks_allow(stage):
     parser = make_parser(stage)

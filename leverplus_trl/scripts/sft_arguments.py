@@ -6,32 +6,16 @@
 from dataclasses import dataclass
 
 from ..fields import check_fields, documented, option
-from ..selectors.presets import ENCODINGS, PRESETS, SIZES
+from ..selectors.presets import ENCODINGS, PRESETS
+from ..selectors.selector_fields import CONFIG_FIELDS, LORA_FIELDS, SIZES, as_recipe_keys
 
 
-_OF_ALL = ("query_features", "candidate_features", "hidden_size", "num_heads", "stop", "dropout")
-#: Fields of a selector's config that a recipe may set, by model type.
-CONFIG_FIELDS = {
-    "pointer_selector": (
-        *_OF_ALL,
-        *("num_tower_layers", "num_cross_attention_layers", "candidate_encoder_layers", "history", "scoring"),
-        *("diversity", "step_embeddings", "initial_temperature", "learn_temperature"),
-    ),
-    "gpt2_selector": (*_OF_ALL, "num_layers", "max_shots"),
-}
-#: Fields of a recipe that describe adapters on the encoder, and what these are called there.
-LORA_FIELDS = {
-    "lora_r": "r",
-    "lora_alpha": "lora_alpha",
-    "lora_dropout": "lora_dropout",
-    "lora_bias": "bias",
-    "lora_target_modules": "target_modules",
-}
+_SelectorKeys = as_recipe_keys("SelectorKeys", "Selector: what is set here differs from the preset.")
 
 
 @documented
 @dataclass
-class SFTArguments:
+class SFTArguments(_SelectorKeys):
     """
     Beams and selector: what to learn from, and which selector learns.
 
@@ -53,39 +37,6 @@ class SFTArguments:
     encoding: str | None = option(
         "What describes query and demonstration, by a name of Lever-LM.", None, choices=tuple(ENCODINGS)
     )
-    query_features: list[str] | None = option(
-        "What describes a query: image, text.", None, choices=("image", "text"), not_empty=True, unique=True
-    )
-    candidate_features: list[str] | None = option(
-        "What describes a candidate: image, text, answer.",
-        None,
-        choices=("image", "text", "answer"),
-        unique=True,
-    )
-    hidden_size: int | None = option("Width of the selector.", None, min=1)
-    num_tower_layers: int | None = option("Linear layers of a tower.", None, min=2)
-    num_cross_attention_layers: int | None = option("Blocks of cross-attention.", None, min=0)
-    candidate_encoder_layers: int | None = option("Blocks in which candidates attend to each other.", None, min=0)
-    num_heads: int | None = option("Attention heads of a block.", None, min=1)
-    history: str | None = option(
-        "none | scalar_gate | vector_gate | gru.", None, choices=("none", "scalar_gate", "vector_gate", "gru")
-    )
-    scoring: str | None = option("cosine | additive.", None, choices=("cosine", "additive"))
-    diversity: str | None = option("none | mmr: mark down what is like a pick.", None, choices=("none", "mmr"))
-    stop: bool | None = option("Whether it may pick fewer than asked for.", None)
-    step_embeddings: bool | None = option("Whether it knows which step it is at.", None)
-    dropout: float | None = option("Dropout while training.", None, min=0, below=1)
-    initial_temperature: float | None = option("First temperature of the scores.", None, above=0)
-    learn_temperature: bool | None = option("Whether the temperature is trained.", None)
-    num_layers: int | None = option("Blocks of v0.", None, min=1)
-    max_shots: int | None = option("Most shots that v0 can be asked for.", None, min=1)
-    lora_r: int | None = option("Rank of the adapters of v2_lora.", None, min=1)
-    lora_alpha: float | None = option("Adapters are multiplied by lora_alpha / lora_r.", None, above=0)
-    lora_dropout: float | None = option("Dropout of the adapters while training.", None, min=0, below=1)
-    lora_bias: str | None = option(
-        "Biases that are trained: none | all | lora_only.", None, choices=("none", "all", "lora_only")
-    )
-    lora_target_modules: list[str] | None = option("Layers that are adapted.", None, not_empty=True, unique=True)
     copy_encoder: bool = option(
         "Whether the encoder is copied to the output folder. The selector then uses the copy; otherwise its "
         "config only names the encoder.",

@@ -4,58 +4,22 @@
 
 """What the configurations of all selectors share: what they read, and what they were trained for."""
 
-from dataclasses import field
-
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from ..fields import documented, option
 from ..weights import check_folder, first_line
+from .selector_fields import FEATURES, QUERY_FEATURES, SelectorFields
 
 
-FEATURES = ("image", "text", "answer")
-QUERY_FEATURES = ("image", "text")  # the answer of a query is what is asked for
 INSERTIONS = ("left", "right")
 
 
+@documented
 @strict
-class BaseSelectorConfig(PreTrainedConfig):
+class BaseSelectorConfig(SelectorFields, PreTrainedConfig):
     r"""
     Base of all selectors' configurations.
-
-    Args:
-        query_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
-            Embeddings that describe the query, of `"image"` and `"text"`; concatenated in this order.
-        candidate_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
-            Embeddings that describe a candidate, of `"image"`, `"text"` and `"answer"`.
-        image_embed_dim (`int`, *optional*, defaults to 512):
-            Width of an image embedding. Without meaning if no feature is `"image"`.
-        text_embed_dim (`int`, *optional*, defaults to 512):
-            Width of the embedding of a question or an answer. Without meaning if neither is a feature.
-        stop (`bool`, *optional*, defaults to `False`):
-            Whether the selector may end before it has picked as many as asked for.
-        dropout (`float`, *optional*, defaults to 0.1):
-            Dropout while training.
-        encoder (`str`, *optional*):
-            Frozen encoder of the embeddings: hub id or folder. It is named here, not copied.
-        encoder_revision (`str`, *optional*):
-            Revision of the encoder.
-        encoder_commit (`str`, *optional*):
-            Commit or content hash of the encoder that the selector was trained with.
-        sampler (`str`, *optional*, defaults to `"random"`):
-            How candidates are drawn from the pool, unless `select` is told otherwise.
-        num_candidates (`int`, *optional*, defaults to 64):
-            How many candidates are drawn.
-        sampler_seed (`int`, *optional*, defaults to 0):
-            Seed of the candidates.
-        insertion (`str`, *optional*, defaults to `"left"`):
-            Where each new pick stands in the prompt: `"left"` of the earlier ones or `"right"` of them, next to the
-            query.
-        score (`str`, *optional*, defaults to `"prob"`):
-            Scale of the InfoScore it was trained on: `"prob"`, `"logprob"` or `"metric"`.
-        num_shots (`int`, *optional*, defaults to 2):
-            Length of the sequences it was trained on. More can be asked for.
-        trained_on (`dict`, *optional*):
-            The beams it was trained on and what made them (VLM, task, data, search).
 
     Raises:
         `ValueError`: a value that no model can be built from.
@@ -63,22 +27,18 @@ class BaseSelectorConfig(PreTrainedConfig):
 
     candidates_may_have_no_features = False
 
-    query_features: list[str] = field(default_factory=lambda: ["image", "text"])
-    candidate_features: list[str] = field(default_factory=lambda: ["image", "text"])
-    image_embed_dim: int = 512
-    text_embed_dim: int = 512
-    stop: bool = False
-    dropout: float | int = 0.1
-    encoder: str | None = None
-    encoder_revision: str | None = None
-    encoder_commit: str | None = None
-    sampler: str = "random"
-    num_candidates: int = 64
-    sampler_seed: int = 0
-    insertion: str = "left"
-    score: str = "prob"
-    num_shots: int = 2
-    trained_on: dict | None = None
+    image_embed_dim: int = option("Width of an image embedding, if one is a feature.", 512)
+    text_embed_dim: int = option("Width of the embedding of a question or an answer, if one is a feature.", 512)
+    encoder: str | None = option("Frozen encoder of the embeddings: hub id or folder. It is named, not copied.", None)
+    encoder_revision: str | None = option("Revision of the encoder.", None)
+    encoder_commit: str | None = option("Commit or content hash of the encoder that it was trained with.", None)
+    sampler: str = option("How candidates are drawn from the pool, unless `select` is told otherwise.", "random")
+    num_candidates: int = option("How many candidates are drawn.", 64)
+    sampler_seed: int = option("Seed of the candidates.", 0)
+    insertion: str = option("Where each new pick stands in the prompt: left | right of the earlier ones.", "left")
+    score: str = option("Scale of the InfoScore it was trained on: prob | logprob | metric.", "prob")
+    num_shots: int = option("Length of the sequences it was trained on. More can be asked for.", 2)
+    trained_on: dict | None = option("The beams it was trained on and what made them (VLM, task, data, search).", None)
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -6,30 +6,17 @@
 
 from huggingface_hub.dataclasses import strict
 
+from ..fields import check_fields, documented, option
 from .base_selector_config import BaseSelectorConfig
+from .selector_fields import GPT2SelectorFields
 
 
+@documented
 @strict
-class GPT2SelectorConfig(BaseSelectorConfig):
+class GPT2SelectorConfig(GPT2SelectorFields, BaseSelectorConfig):
     r"""
-    Configuration of a [`GPT2SelectorModel`]. The defaults are the sizes of Lever-LM.
-
-    Args:
-        pool_size (`int`, *optional*, defaults to 1):
-            Examples of the pool; each is a word of the vocabulary.
-        pool_fingerprint (`str`, *optional*):
-            Content of the pool it was trained on, the only one it can serve.
-        hidden_size (`int`, *optional*, defaults to 512):
-            Width.
-        num_layers (`int`, *optional*, defaults to 2):
-            Blocks.
-        num_heads (`int`, *optional*, defaults to 8):
-            Attention heads of a block.
-        max_shots (`int`, *optional*, defaults to 32):
-            Most demonstrations that can be asked for: there are so many position embeddings.
-        **kwargs:
-            What every selector has: [`BaseSelectorConfig`]. `candidate_features` may be empty: then an example is
-            known by its name alone (`query_img_icd_idx` of Lever-LM).
+    Configuration of a [`GPT2SelectorModel`], and what every selector has. The defaults are the sizes of Lever-LM.
+    `candidate_features` may be empty: then an example is known by its name alone (`query_img_icd_idx` of Lever-LM).
 
     Raises:
         `ValueError`: a value that no model can be built from.
@@ -38,16 +25,13 @@ class GPT2SelectorConfig(BaseSelectorConfig):
     model_type = "gpt2_selector"
     candidates_may_have_no_features = True
 
-    pool_size: int = 1
-    pool_fingerprint: str | None = None
-    hidden_size: int = 512
-    num_layers: int = 2
-    num_heads: int = 8
-    max_shots: int = 32
+    pool_size: int = option("Examples of the pool; each is a word of the vocabulary.", 1, min=1)
+    pool_fingerprint: str | None = option("Content of the pool it was trained on, the only one it can serve.", None)
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        self.check_least(dict.fromkeys(("pool_size", "hidden_size", "num_layers", "num_heads"), 1))
+        check_fields(self, GPT2SelectorFields)
+        self.check_least({"pool_size": 1})
         self.check_least({"max_shots": self.num_shots})
         if self.hidden_size % self.num_heads:
             raise ValueError(

@@ -29,7 +29,8 @@ from ..output_files import UNFINISHED, delete, naming
 from ..provenance import WEIGHT_SUFFIXES, digest, model_revision
 from ..retrieval.embeddings import Encoder
 from ..weights import load_safetensors
-from .configuration_pointer_selector import EncoderLoraConfig, PointerSelectorConfig
+from .configuration_pointer_selector import PointerSelectorConfig
+from .selector_fields import EncoderLoraConfig
 
 
 logger = logging.getLogger(__name__)

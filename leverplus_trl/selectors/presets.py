@@ -17,9 +17,6 @@ PRESETS: dict[str, tuple[str, dict]] = {
     "v4": ("pointer_selector", _V2),
 }
 
-#: `hidden_size` and `num_heads` of each model type, where a recipe sets none.
-SIZES = {"pointer_selector": (128, 4), "gpt2_selector": (512, 8)}
-
 #: What describes a query and a demonstration, by the names that Lever-LM gives these pairs:
 #: `{encoding: (query features, candidate features)}`. `icd_idx`: an example is known by its name alone (v0).
 ENCODINGS: dict[str, tuple[list[str], list[str]]] = {

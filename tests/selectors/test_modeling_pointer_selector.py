@@ -154,7 +154,7 @@ def test_fit_inputs_makes_features_standard_and_an_untrained_selector_rank_by_si
         ({"scoring": "dot"}, "scoring is 'dot'; expected one of cosine, additive"),
         ({"diversity": "yes"}, "diversity is 'yes'; expected one of none, mmr"),
         ({"hidden_size": 30, "num_heads": 4}, "hidden_size is 30, which 4 heads can't share"),
-        ({"num_tower_layers": 1}, "num_tower_layers is 1; it must be at least 2"),
+        ({"num_tower_layers": 1}, "num_tower_layers is 1; expected a whole number of at least 2"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"initial_temperature": 0.0}, "initial_temperature is 0.0"),
         ({"num_candidates": 0}, "num_candidates is 0"),
