@@ -9,9 +9,13 @@ import shutil
 import textwrap
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .fields import item_type, members
+
+
+if TYPE_CHECKING:
+    from .recipe_parser import RecipeParser
 
 
 WIDTH = 119
@@ -27,40 +31,17 @@ class Group(NamedTuple):
     fields: Sequence[dataclasses.Field]
 
 
-def format_help(
-    prog: str,
-    description: str,
-    groups: Sequence[Group],
-    kinds: Mapping[str, Any],
-    limits: Mapping[str, Mapping],
-    everything: bool = False,
-) -> str:
-    """
-    The help of a command.
-
-    Args:
-        prog (`str`):
-            The command.
-        description (`str`):
-            What it does.
-        groups (`Sequence[Group]`):
-            Its fields.
-        kinds (`Mapping[str, Any]`):
-            Type of each field.
-        limits (`Mapping[str, Mapping]`):
-            Metadata of each field.
-        everything (`bool`, *optional*, defaults to `False`):
-            Whether all of a field's help is shown, not its first sentence alone.
-    """
+def format_help(parser: "RecipeParser", groups: Sequence[Group], everything: bool = False) -> str:
+    """The help of a command: of each field the first sentence, or with `everything` the whole text."""
     required = [one for group in groups for one in group.fields if _default(one) is None]
     shown = [Group("Required", required)] if required else []
     shown += [Group(title, [one for one in fields if _default(one) is not None]) for title, fields in groups]
-    lines = [f"usage: {prog} --config RECIPE.yaml [--key value ...]", "", description]
+    lines = [f"usage: {parser.prog} --config RECIPE.yaml [--key value ...]", "", parser.description]
     for title, fields in shown:
         if fields:
             lines += ["", f"{title}:"]
         for one in fields:
-            lines += _entry(one, kinds[one.name], limits[one.name], everything)
+            lines += _entry(one, parser.kinds[one.name], parser.limits[one.name], everything)
     more = "" if everything else " --help_all says more."
     lines += ["", f"Each key of the recipe is an option here. Defaults stand in [ ]; null is nothing.{more}"]
     return "\n".join(lines)

@@ -164,8 +164,7 @@ class RecipeParser:
 
     def format_help(self, everything: bool = False) -> str:
         """The help: the fields of this project in groups, with `everything` those of transformers, too."""
-        groups = self._groups(everything)
-        return format_help(self.prog, self.description, groups, self.kinds, self.limits, everything)
+        return format_help(self, self._groups(everything), everything)
 
     def _groups(self, everything: bool) -> list[Group]:
         groups = []

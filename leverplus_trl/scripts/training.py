@@ -5,7 +5,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +73,7 @@ class TableSplit(NamedTuple):
     examples: str
 
 
+@dataclass
 class TrainingStage:
     """
     A stage that trains a selector on the table of an earlier stage, on this process.
@@ -91,30 +92,26 @@ class TrainingStage:
         `ValueError`: a recipe of another stage, or a table that is not there or lacks a split.
     """
 
-    def __init__(
-        self,
-        name: str,
-        table: str,
-        features: Features,
-        stage_args: StageArguments,
-        data_args: DataArguments,
-        own_args: Any,
-        training_args: TrainingArguments,
-    ):
-        self.name, self.table, self.features = name, table, features
-        self.stage_args, self.data_args = stage_args, data_args
-        self.own_args, self.training_args = own_args, training_args
-        self.state = start_stage(stage_args, name)
-        self.source = getattr(own_args, table)
-        self.revision = getattr(own_args, f"{table}_revision")
+    name: str
+    table: str
+    features: Features
+    stage_args: StageArguments
+    data_args: DataArguments
+    own_args: Any
+    training_args: TrainingArguments
+
+    def __post_init__(self):
+        self.state = start_stage(self.stage_args, self.name)
+        self.source = getattr(self.own_args, self.table)
+        self.revision = getattr(self.own_args, f"{self.table}_revision")
         self.made_by = table_provenance(self.source, self.revision)
-        if self.made_by.get("stage") != table:
+        if self.made_by.get("stage") != self.table:
             raise ValueError(
-                f"{self.source!r} was written by the stage {self.made_by.get('stage')!r}; `{table}` must name what "
-                f"the stage `{table}` writes."
+                f"{self.source!r} was written by the stage {self.made_by.get('stage')!r}; `{self.table}` must name "
+                f"what the stage `{self.table}` writes."
             )
-        named = {"train_split": own_args.train_split, "eval_split": own_args.eval_split}
-        self.splits = find_splits(table, self.source, self.revision, named)
+        named = {"train_split": self.own_args.train_split, "eval_split": self.own_args.eval_split}
+        self.splits = find_splits(self.table, self.source, self.revision, named)
 
     def load_data(self) -> None:
         """Loads the pool, and by split the table and the examples of its queries; checks that they fit."""
