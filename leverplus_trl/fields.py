@@ -7,6 +7,7 @@ What a field of an argument dataclass allows: its type, and in its metadata, whi
 - `help`: what it is; the first sentence is in `--help`, all of it in `--help_all` and in the docstring;
 - `min`, `max`, `above`, `below`: the range of a number, or of each number of a list;
 - `choices`: the texts that are allowed;
+- `blank`: whether a text may be white space alone;
 - `not_empty`: whether a list needs an item; `unique`: whether its items must differ;
 - `path`: what a local path must not be the opposite of, `"folder"` or `"file"`.
 
@@ -165,6 +166,8 @@ def _convert_scalar(name: str, value: Scalar, kinds: tuple, expected: str, limit
     for kind in (bool, int, float, str, Any):
         if kind in kinds and (found := _READ[kind](value)) is not None:
             return found
+    if limits.get("blank") and value.text.isspace():
+        return value.text
     raise ValueError(f"{name} is {value if value.text else 'empty'}; expected {expected}.{_hint(value, kinds)}")
 
 

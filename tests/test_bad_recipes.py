@@ -82,6 +82,9 @@ beams | max_new_tokens: true | max_new_tokens is true
 beams | max_new_tokens: [4] | max_new_tokens is the list [4]
 beams | max_new_tokens: .inf | max_new_tokens is .inf
 beams | max_new_tokens: 1e400 | max_new_tokens is 1e400
+beams | stop_strings: ["a", ""] | Item 2 of stop_strings is empty; expected text
+beams | stop_strings: [a, a] | which names something twice
+beams | stop_strings: {a: b} | stop_strings is the mapping
 beams | vlm: null | vlm is null; expected text
 beams | vlm: 3 3: 4 | no valid YAML
 beams | vlm: [a, b] | vlm is the list [a, b]

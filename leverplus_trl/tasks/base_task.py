@@ -8,6 +8,7 @@ import logging
 import math
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 from datasets import Dataset, Value
@@ -26,6 +27,11 @@ Example = dict[str, Any]
 OF_ANNOTATORS = ("vqa_accuracy", "vqa_accuracy_normalized", "okvqa_accuracy")
 
 
+def text_before(text: str, stop_strings: Iterable[str]) -> str:
+    """A text up to the first of some strings in it; the whole text if it holds none."""
+    return text[: min((text.index(stop) for stop in stop_strings if stop in text), default=len(text))]
+
+
 class BaseTask(ABC):
     """
     A task turns examples into prompts and generations into scores; it knows nothing of any model.
@@ -41,9 +47,12 @@ class BaseTask(ABC):
     metrics: tuple[str, ...]
     #: Fields of a template that the task makes itself.
     derived_fields: tuple[str, ...] = ()
+    #: Texts that end a generation if the recipe has no `stop_strings`.
+    default_stop_strings: tuple[str, ...] = ()
 
     def __init__(self, args: TaskArguments):
         self.max_new_tokens = args.max_new_tokens
+        self.stop_strings = list(self.default_stop_strings if args.stop_strings is None else args.stop_strings)
         self.template = args.question_template or self.default_template
         self._fields = template_fields(self.template)
         self.answer_template = args.answer_template or "{answer}"
@@ -119,7 +128,11 @@ class BaseTask(ABC):
         if METRICS[self.metric].needs_corpus:  # what a caption scores depends on the other captions
             return
         rows = examples.remove_columns("image")
-        lost = [row for row in rows if not self.accuracy(self.postprocess(self.target(row)), row) > 0.0]
+
+        def score(row: Example) -> float:
+            return self.accuracy(self.postprocess(text_before(self.target(row), self.stop_strings)), row)
+
+        lost = [row for row in rows if not score(row) > 0.0]
         if not lost:
             return
         first, answers = lost[0]["id"], lost[0]["answers"]
@@ -127,7 +140,7 @@ class BaseTask(ABC):
             f"metric {self.metric} gives 0 to the right answer of {len(lost)} of {len(rows)} examples of split "
             f"{split!r}, e.g. to {self.target(lost[0])!r} for {first!r}, whose answers are {answers}"
         )
-        remedy = "Compare `answer`, `answers` and `answer_template`, or set another `metric`."
+        remedy = "Compare `answer`, `answers`, `answer_template` and `stop_strings`, or set another `metric`."
         if self.metric in OF_ANNOTATORS and all(len(row["answers"]) == 1 for row in lost):
             remedy = "It compares an answer with those of other annotators; for one answer set `metric: exact_match`."
         if len(lost) == len(rows):

@@ -8,22 +8,20 @@ from typing import Any
 
 from datasets import Dataset
 
-from .base_task import BaseTask, Example
-
-
-_STOP = re.compile(r"Question:|</s>|<\|im_end\|>")
+from .base_task import BaseTask, Example, text_before
 
 
 class MathWordProblemTask(BaseTask):
     """
     `answer` is the solution that demonstrations show, with "#### number" in its last line. The prediction is the whole
-    reply up to the next "Question:", since it is the metric that looks for the number; give `max_new_tokens` room for
-    the reasoning (256).
+    reply up to the first stop string ("Question:", "</s>" or "<|im_end|>", as lm-evaluation-harness has them), since
+    it is the metric that looks for the number; give `max_new_tokens` room for the reasoning (256).
     """
 
     default_template = "{question}"
     default_metric = "gsm8k_strict"
     metrics = ("gsm8k_strict", "gsm8k_flexible")
+    default_stop_strings = ("Question:", "</s>", "<|im_end|>")
 
     def content(self, example: Example) -> list[dict[str, Any]]:
         return [{"type": "text", "text": self.question_text(example)}]
@@ -42,4 +40,4 @@ class MathWordProblemTask(BaseTask):
             )
 
     def postprocess(self, generation: str) -> str:
-        return _STOP.split(generation, maxsplit=1)[0].strip()
+        return text_before(generation, self.stop_strings).strip()

@@ -34,6 +34,9 @@ class TaskArguments:
         "Classes of a classification task, e.g. --labels yes no.", None, not_empty=True, unique=True
     )
     max_new_tokens: int = option("Longest answer that is generated, in tokens.", 10, min=1)
+    stop_strings: list[str] | None = option(
+        "Texts that end an answer and are cut off [the task's].", None, blank=True, unique=True
+    )
 
     def __post_init__(self):
         check_fields(self)

@@ -153,10 +153,11 @@ class BaseVLM(ABC):
                 Prompts; the same one asked twice is answered once.
             generation_config (`GenerationConfig`, *optional*):
                 Settings of transformers' `generate`, complete: none are added from the model's file. Those of the
-                VLM's arguments, and the task's `max_new_tokens`, if not given.
+                VLM's arguments, and the task's `max_new_tokens` and `stop_strings`, if not given.
 
         Returns:
-            `list[str]`: the new text of each, special tokens left out, in the order of the requests.
+            `list[str]`: the new text of each up to the first stop string, special tokens left out, in the order of
+            the requests.
 
         Raises:
             `ValueError`: a prompt that with its answer is longer than the model's context, or a `generation_config`
@@ -172,6 +173,8 @@ class BaseVLM(ABC):
         if config.eos_token_id is None:
             config.eos_token_id = self._end_token_ids(requests[0].query) or None
         config.pad_token_id = self.pad_token_id
+        if isinstance(config.stop_strings, str):
+            config.stop_strings = [config.stop_strings]
         with self.unit():
             keys = [self.contents.prompt(request) for request in requests]
             distinct = dict(zip(keys, requests, strict=True))
@@ -186,7 +189,7 @@ class BaseVLM(ABC):
         if not self._decoding_reported:
             report_ignored(self.args, self.model)
             self._decoding_reported = True
-        return make_config(self.args, self.model, self.task.max_new_tokens)
+        return make_config(self.args, self.model, self.task.max_new_tokens, self.task.stop_strings)
 
     @contextmanager
     def unit(self) -> Iterator[None]:

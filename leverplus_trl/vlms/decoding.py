@@ -3,6 +3,7 @@
 
 """How answers are decoded: as the recipe says, and each by its own prompt alone, whatever else is in the batch."""
 
+import copy
 import hashlib
 import json
 import logging
@@ -12,9 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 from transformers.generation.configuration_utils import GenerationMode
 
+from ..tasks.base_task import text_before
 from .finite import FiniteLogits
 from .generation_arguments import GenerationArguments
 from .requests import Request
@@ -69,7 +78,9 @@ def model_settings(args: VLMArguments) -> dict[str, Any]:
     return json.loads(json.dumps(settings_of(config), default=str))
 
 
-def make_config(args: GenerationArguments, model: PreTrainedModel, max_new_tokens: int) -> GenerationConfig:
+def make_config(
+    args: GenerationArguments, model: PreTrainedModel, max_new_tokens: int, stop_strings: Sequence[str] = ()
+) -> GenerationConfig:
     """
     The settings of `generate`, with nothing left for the model to fill in.
 
@@ -80,6 +91,8 @@ def make_config(args: GenerationArguments, model: PreTrainedModel, max_new_token
             The model, whose own settings are followed only if the recipe says so.
         max_new_tokens (`int`):
             Longest answer.
+        stop_strings (`Sequence[str]`, *optional*):
+            Texts that end an answer.
 
     Raises:
         `ValueError`: the model's settings are to be followed, and can't be.
@@ -98,7 +111,8 @@ def make_config(args: GenerationArguments, model: PreTrainedModel, max_new_token
     drop = () if settings.get("do_sample") else OF_DRAWS
     drop += () if settings.get("num_beams", 1) > 1 else OF_BEAMS
     settings = {name: value for name, value in settings.items() if name not in drop}
-    return GenerationConfig(**{"do_sample": False, "num_beams": 1} | settings, max_new_tokens=max_new_tokens)
+    settings = {"do_sample": False, "num_beams": 1} | settings
+    return GenerationConfig(**settings, max_new_tokens=max_new_tokens, stop_strings=list(stop_strings) or None)
 
 
 def report_ignored(args: VLMArguments, model: PreTrainedModel) -> None:
@@ -132,7 +146,7 @@ def check_config(config: GenerationConfig) -> None:
 
 def reads_tokens(config: GenerationConfig) -> bool:
     """Whether something looks at the tokens of a prompt, or counts them: then padding must not stand among them."""
-    allowed = OTHERS | OF_LOGITS.keys() | {"num_return_sequences"}
+    allowed = OTHERS | OF_LOGITS.keys() | {"num_return_sequences", "stop_strings"}
     found = {name: value for name, value in config.to_dict().items() if name not in allowed}
     return any(value is not None and value != OF_TOKENS.get(name) for name, value in found.items())
 
@@ -165,9 +179,49 @@ class GumbelNoise(LogitsProcessor):
         return scores - torch.stack(rows).log().to(scores.device)
 
 
-def generate_settings(vlm: "BaseVLM", requests: Sequence[Request], config: GenerationConfig) -> dict[str, Any]:
-    """What `generate` is told of a batch of prompts, beside its inputs."""
+class StopStrings(StoppingCriteria):
+    """
+    Ends a row when its new tokens hold one of some strings. That of transformers also looks at the prompt.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            Reads the tokens.
+        stop_strings (`Sequence[str]`):
+            The strings.
+        num_prompt_tokens (`int`, *optional*, defaults to 0):
+            Tokens of a row before the first new one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str], num_prompt_tokens: int = 0):
+        self.tokenizer, self.stop_strings, self.start = tokenizer, stop_strings, num_prompt_tokens
+        added = tokenizer.added_tokens_decoder.items()  # a special token is not in the text
+        self.stop_ids = {number for number, token in added if token.content in stop_strings}
+        # A token is a byte or more; the first of a text may lose the space before it.
+        self.num_read = max(len(text.encode()) for text in stop_strings) + 1
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
+        rows = input_ids[:, self.start :][:, -self.num_read :].tolist()
+        return torch.tensor([self._holds_one(row) for row in rows], device=input_ids.device)
+
+    def _holds_one(self, ids: list[int]) -> bool:
+        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return not self.stop_ids.isdisjoint(ids) or any(stop in text for stop in self.stop_strings)
+
+    def length(self, ids: list[int]) -> int:
+        """How many of some new tokens came until a row ended."""
+        ends = (end for end in range(1, len(ids)) if self._holds_one(ids[max(0, end - self.num_read) : end]))
+        return next(ends, len(ids))
+
+
+def generate_settings(
+    vlm: "BaseVLM", requests: Sequence[Request], config: GenerationConfig, num_prompt_tokens: int
+) -> dict[str, Any]:
+    """What `generate` is told of a batch of prompts (of that many tokens, padding included), beside its inputs."""
     settings = {"generation_config": config, "logits_processor": [FiniteLogits(vlm, requests)]}
+    if config.stop_strings:
+        settings["generation_config"] = copy.copy(config)
+        settings["generation_config"].stop_strings = None
+        settings["stopping_criteria"] = [StopStrings(vlm.tokenizer, config.stop_strings, num_prompt_tokens)]
     if config.do_sample:
         noise = GumbelNoise([_seed(vlm, request) for request in requests])
 
@@ -186,10 +240,13 @@ def _seed(vlm: "BaseVLM", request: Request) -> int:
 
 
 def decode(vlm: "BaseVLM", new_ids: torch.Tensor, config: GenerationConfig) -> list[str]:
-    """Texts of new tokens `(B, N)`, each up to its end; padding follows, which may be a token of texts."""
+    """Texts of new tokens `(B, N)`, each up to its end or the first of `config.stop_strings`; padding follows, which
+    may be a token of texts."""
+    stops = StopStrings(vlm.tokenizer, config.stop_strings) if config.stop_strings else None
     ends = {*config.eos_token_id} if isinstance(config.eos_token_id, list) else {config.eos_token_id}
     rows = []
     for row in new_ids.tolist():
         length = next((place for place, token in enumerate(row, 1) if token in ends), len(row))
-        rows.append(row[:length])
-    return vlm.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        rows.append(row[: stops.length(row[:length]) if stops else length])
+    texts = vlm.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    return [text_before(text, config.stop_strings or ()) for text in texts]

@@ -185,7 +185,7 @@ class PlainRunner:
             inputs = self.vlm._collate([rows[position] for position in batch], padding_side="left")
             width = inputs["input_ids"].shape[1]
             with torch.inference_mode():
-                settings = generate_settings(self.vlm, [requests[position] for position in batch], config)
+                settings = generate_settings(self.vlm, [requests[position] for position in batch], config, width)
                 output = self.vlm.model.generate(**self.vlm._generation_inputs(inputs), **settings)
             return decode(self.vlm, output[:, width:], config)
 

@@ -115,7 +115,7 @@ class SharedRunner:
                     attention_mask=mask,
                     position_ids=positions,
                     past_key_values=cache,
-                    **generate_settings(self.vlm, [requests[position] for position in batch], config),
+                    **generate_settings(self.vlm, [requests[position] for position in batch], config, width),
                 )
             return decode(self.vlm, output[:, width:], config)
 

@@ -22,6 +22,22 @@ def test_the_reply_is_kept_up_to_the_next_question():
     assert task.content(EXAMPLE) == [{"type": "text", "text": "1 + 1?"}]
 
 
+def test_the_recipe_says_where_a_reply_ends():
+    assert make_task(TaskArguments(task="math_word_problem")).stop_strings == ["Question:", "</s>", "<|im_end|>"]
+    task = make_task(TaskArguments(task="math_word_problem", stop_strings=["\n\n", "Q:"]))
+    assert task.postprocess("2 Question: 3 Q: 4\n\n5") == "2 Question: 3"
+    assert make_task(TaskArguments(task="math_word_problem", stop_strings=[])).postprocess("2</s>") == "2</s>"
+    assert make_task(TaskArguments()).stop_strings == []
+
+
+def test_stop_strings_that_cut_every_right_answer_are_refused():
+    task = make_task(TaskArguments(task="math_word_problem", stop_strings=["####"]))
+    with pytest.raises(
+        ValueError, match=r"metric gsm8k_strict gives 0 to the right answer of 1 of 1 .*`stop_strings`"
+    ):
+        task.check_metric(Dataset.from_list([EXAMPLE]), "train")
+
+
 def test_solutions_without_a_number_are_named():
     task = make_task(TaskArguments(task="math_word_problem"))
     task.check_examples(Dataset.from_list([EXAMPLE]), "train")
