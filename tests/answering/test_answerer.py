@@ -1,20 +1,79 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-
-"""How sure the VLM is of its own answers."""
+"""Answers by the protocol `direct` and by one of two turns; how sure the VLM is of its own answers."""
 
 import logging
 import math
 
 import pytest
-from vlms.made_examples import picture_examples
+from vlms.made_examples import picture_examples, world_requests
 from vlms.one_at_a_time import plain_logprob
 from vlms.tiny_models import make_vlm
 
-from leverplus_trl.answering import Answerer
+from leverplus_trl.answering import Answer, Answerer, direct
+from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import AnswerLogprob, Request
 from leverplus_trl.vlms.segments import Segment
+
+
+def in_one_word(requests, task, generate):
+    """A protocol: a prediction of more words than one, or of none, is asked for again, once."""
+    replies = direct(requests, task, generate)
+    failed = [number for number, reply in enumerate(replies) if len(reply.prediction.split()) != 1]
+    again = [requests[number].then(replies[number].generation, "In one word ?") for number in failed]
+    for number, reply in zip(failed, direct(again, task, generate), strict=True):
+        replies[number] = reply
+    return replies
+
+
+class ScriptedVLM:
+    """Keeps the promise of generating without a model: the number of turns decides what it says."""
+
+    def __init__(self, *lines):
+        self.task = make_task(TaskArguments(metric="exact_match"))
+        self.lines, self.asked = lines, []
+
+    def generate(self, requests, generation_config=None):
+        self.asked.append([(request.query["id"], [text for _, text in request.turns]) for request in requests])
+        return [self.lines[len(request.turns) // 2][request.query["id"]] for request in requests]
+
+
+def test_an_answer_is_generated_parsed_and_scored(concept_vlm, world):
+    requests, task = world_requests(world, count=8), concept_vlm.task
+    expected = []
+    for request, text in zip(requests, concept_vlm.generate(requests), strict=True):
+        prediction = text.strip().split("\n")[0].strip()
+        accuracy = task.accuracy(prediction, request.query)
+        expected.append(Answer(generation=text, prediction=prediction, accuracy=accuracy))
+    assert Answerer(concept_vlm).answer(requests) == expected
+    assert {answer.accuracy for answer in expected} == {0.0, 1.0}
+    assert Answerer(concept_vlm).answer([]) == []
+
+
+def test_a_protocol_of_two_turns_asks_again_for_what_it_can_not_parse():
+    requests = [Request((), example) for example in picture_examples(3)]
+    first = {"e0": "red circle\nand more", "e1": "blue", "e2": ""}
+    vlm = ScriptedVLM(first, {"e0": " circle", "e2": "it\nis"})
+    answers = Answerer(vlm, in_one_word).answer(requests)
+    assert vlm.asked == [
+        [("e0", []), ("e1", []), ("e2", [])],
+        [("e0", ["red circle\nand more", "In one word ?"]), ("e2", ["", "In one word ?"])],
+    ]
+    assert [answer.prediction for answer in answers] == ["circle", "blue", "it"]
+    assert [answer.generation for answer in answers] == [" circle", "blue", "it\nis"]
+    assert [answer.accuracy for answer in answers] == [0.0, 0.0, 1.0]
+    assert [answer.prediction for answer in Answerer(vlm).answer(requests)] == ["red circle", "blue", ""]
+
+
+def test_the_embedded_vlm_answers_a_protocol_of_two_turns(concept_vlm, world):
+    requests = world_requests(world, count=8)
+    once, twice = Answerer(concept_vlm).answer(requests), Answerer(concept_vlm, in_one_word).answer(requests)
+    again = [len(answer.prediction.split()) != 1 for answer in once]
+    assert 0 < sum(again) < len(requests)
+    for request, asked, before, after in zip(requests, again, once, twice, strict=True):
+        continued = request.then(before.generation, "In one word ?") if asked else request
+        assert after.generation == concept_vlm.generate([continued])[0]
 
 
 @pytest.fixture(scope="module")
