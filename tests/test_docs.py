@@ -34,7 +34,7 @@ def test_recipes_in_the_pages_parse(tmp_path):
         file.write_text(recipe)
         stage = parse_recipe(recipe, "recipe.yaml").text("stage")
         make_parser(stage).parse_args_and_config(["--config", str(file)])
-    assert len(recipes) == 3
+    assert len(recipes) == 7
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
