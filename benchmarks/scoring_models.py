@@ -17,8 +17,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from leverplus_trl import Request, TaskArguments, VLMArguments, load_examples, load_vlm, make_task
 from leverplus_trl.retrieval import CandidateSampler
 from leverplus_trl.tasks import DataArguments, Example
-from leverplus_trl.vlms import BaseVLM, Qwen2_5_VL
+from leverplus_trl.vlms import TransformersVLM
 from leverplus_trl.vlms.processing_qwen2_5_vl import Qwen2_5_VLProcessor
+from leverplus_trl.vlms.qwen2_5_vl import Qwen2_5_VLFamily
 
 
 WORLD = Path(__file__).parent.parent / "data" / "concept_binding"
@@ -70,7 +71,7 @@ class Setting:
     A model and what it is asked.
 
     Args:
-        vlm ([`BaseVLM`]):
+        vlm ([`TransformersVLM`]):
             The model, as yet unasked: only what it knows of prompts and tokens is used.
         queries (`list[Example]`):
             Examples to ask.
@@ -82,15 +83,16 @@ class Setting:
             Examples that are neither, to try a VLM out on.
     """
 
-    vlm: BaseVLM
+    vlm: TransformersVLM
     queries: list[Example]
     candidate_ids: list[list[str]]
     pool: dict[str, Example]
     others: list[Example]
 
-    def fresh(self) -> BaseVLM:
+    def fresh(self) -> TransformersVLM:
         """The same model behind a VLM that has seen nothing but what it was tried out on."""
-        made = type(self.vlm)(self.vlm.model, self.vlm.processor, self.vlm.task, self.vlm.args)
+        family = self.vlm.family
+        made = TransformersVLM(type(family)(family.model, family.processor, family.task, family.args))
         made.prepare([Request((), example) for example in self.others])
         return made
 
@@ -146,7 +148,8 @@ def _random_qwen(args) -> Setting:
     size = args.image_size**2
     images = Qwen2VLImageProcessorPil(size={"shortest_edge": size, "longest_edge": size}, patch_size=14, merge_size=2)
     processor = Qwen2_5_VLProcessor(images, tokenizer, chat_template=CHAT_TEMPLATE)
-    vlm = Qwen2_5_VL(model, processor, make_task(TASK), _vlm_arguments("random weights", args))
+    family = Qwen2_5_VLFamily(model, processor, make_task(TASK), _vlm_arguments("random weights", args))
+    vlm = TransformersVLM(family)
     rng = np.random.default_rng(0)
     names = [f"{i}" for i in range(args.num_queries + args.pool_size + 4)]
     examples = [_random_example(name, rng, args.image_size) for name in names]

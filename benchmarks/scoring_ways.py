@@ -38,7 +38,7 @@ def record(setting: Setting, num_shots: int, beam_size: int) -> list[list[Reques
 
 
 def answer_tokens(setting: Setting, query: Example) -> list[int]:
-    return setting.vlm._process(Piece(setting.vlm.texts.answer(query))).tokens["input_ids"]
+    return setting.vlm.family.process(Piece(setting.vlm.texts.answer(query))).tokens["input_ids"]
 
 
 class Whole:
@@ -86,7 +86,9 @@ class Whole:
     def _process(self, batch: list[Request]) -> dict[str, torch.Tensor]:
         texts = [self.vlm.texts.whole(*request).text + self.vlm.texts.answer(request.query) for request in batch]
         images = [[self.images[e["id"]] for e in (*request.demonstrations, request.query)] for request in batch]
-        inputs = self.vlm.processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
+        inputs = self.vlm.family.processor(
+            text=texts, images=images, padding=True, padding_side="left", return_tensors="pt"
+        )
         return self._moved(inputs)
 
     def _put_together(self, batch: list[Request]) -> dict[str, torch.Tensor]:
@@ -122,7 +124,7 @@ class Whole:
         if (role, name) not in self.pieces:
             piece = make()
             images = [self.images[name]] if piece.images else None
-            self.pieces[role, name] = self.vlm.processor(text=[piece.text], images=images, return_tensors="pt")
+            self.pieces[role, name] = self.vlm.family.processor(text=[piece.text], images=images, return_tensors="pt")
         return self.pieces[role, name]
 
 
@@ -149,11 +151,11 @@ class Shared:
 
     def run(self) -> np.ndarray:
         """Log-probability of the answer of each request."""
-        engine, images = self.vlm.runner.engine, self.vlm.num_images_encoded
+        engine, images = self.vlm.runner.engine, self.vlm.family.num_images_encoded
         tokens = engine.num_tokens
         with self.vlm.unit():
             found = [score.logprob for call in self.calls for score in self.vlm.answer_logprobs(call)]
-        self.tokens, self.images_encoded = engine.num_tokens - tokens, self.vlm.num_images_encoded - images
+        self.tokens, self.images_encoded = engine.num_tokens - tokens, self.vlm.family.num_images_encoded - images
         return np.array(found)
 
 
@@ -194,6 +196,6 @@ class Least:
         """Tokens of a segment; those of its image are its own, everything else may stand in others, too."""
         if (role, name) not in self._tokens:
             piece, image = make(), self.vlm.model.config.image_token_id
-            found = self.vlm._process(piece).tokens["input_ids"] if piece.text else []
+            found = self.vlm.family.process(piece).tokens["input_ids"] if piece.text else []
             self._tokens[role, name] = [(token, name) if token == image else token for token in found]
         return self._tokens[role, name]

@@ -43,7 +43,7 @@ __getattr__, __dir__, __all__ = lazy(
         ),
         "tasks": ("BaseTask", "DataArguments", "TaskArguments", "load_examples", "make_task"),
         "trainer": ("OfflineGRPOConfig", "OfflineGRPOTrainer", "SelectorSFTConfig", "SelectorSFTTrainer"),
-        "vlms": ("BaseVLM", "Request", "VLMArguments", "load_vlm"),
+        "vlms": ("VLM", "Request", "VLMArguments", "load_vlm"),
     },
 )
 

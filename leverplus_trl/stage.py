@@ -29,7 +29,7 @@ from .tasks import (
     make_task,
     overlap_facts,
 )
-from .vlms import BaseVLM, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
+from .vlms import TransformersVLM, VLMArguments, load_processor, load_vlm, preflight, prompt_hash
 from .vlms.decoding import model_settings
 
 
@@ -137,7 +137,7 @@ class Stage:
         """Claims the output folder."""
         return RunFolder(output_dir, self.name, self.recipe, facts, self.stage_args.shard)
 
-    def load_vlm(self, run: RunFolder, num_shots: int, seed: int = 0, max_new_tokens: int = 0) -> BaseVLM:
+    def load_vlm(self, run: RunFolder, num_shots: int, seed: int = 0, max_new_tokens: int = 0) -> TransformersVLM:
         """
         Loads the VLM, with the memory budget of the run, and checks it with [`preflight`].
 
@@ -154,7 +154,7 @@ class Stage:
         logger.info("Preflight passed: %s.", report)
         return vlm
 
-    def finish(self, run: RunFolder, vlm: BaseVLM, write: Callable[[], None]) -> None:
+    def finish(self, run: RunFolder, vlm: TransformersVLM, write: Callable[[], None]) -> None:
         """Writes the tables, unless shards have to be merged first, and pushes them."""
         vlm.report_whole_prompts()
         if run.waits_for_merge():

@@ -3,9 +3,11 @@
 
 """What importing the package imports, and what it registers, each in a fresh process."""
 
+import ast
 import importlib
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 
 import pytest
 from paths import ROOT
@@ -76,6 +78,21 @@ from leverplus_trl.beams import beam_search
 from leverplus_trl.vlms import preflight
 print(callable(beam_search), callable(preflight), callable(leverplus_trl.beams.beam_search))"""
     assert run_fresh(code) == ["True", "True", "True"]
+
+
+def test_modules_of_vlms_import_each_other_in_no_circle():
+    root = ROOT / "leverplus_trl" / "vlms"
+    modules = {file.relative_to(root).with_suffix("").parts: file for file in root.rglob("*.py")}
+    imports = {}
+    for name, file in modules.items():
+        nodes = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+        bases = [(name[: -node.level], (node.module or "").split("."), node.names) for node in nodes if node.level]
+        found = {(*base, *filter(None, module)) for base, module, _ in bases}
+        found |= {(*base, *filter(None, module), one.name) for base, module, names in bases for one in names}
+        imports[name] = found & modules.keys()
+    order = list(TopologicalSorter(imports).static_order())  # raises CycleError, imports for type checks included
+    assert len(order) == len(modules) > 30 and imports["vlm",] >= {("family",), ("plain_runner",), ("shared_runner",)}
+    assert ("open_flamingo", "mpt") in imports["open_flamingo", "modeling"]
 
 
 @pytest.fixture(scope="module")

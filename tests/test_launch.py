@@ -306,7 +306,7 @@ def halve(folder):
     set_up_log(state.is_main_process, state.process_index)
     held = RunFolder(str(folder / "run"), "beams", {})  # a run without a result takes its log with it
     logging.getLogger("leverplus_trl.scripts.beams").info("news")
-    logging.getLogger("leverplus_trl.vlms.base_vlm").warning("alike everywhere")
+    logging.getLogger("leverplus_trl.vlms.vlm").warning("alike everywhere")
     logging.getLogger("another_library").warning("of another library")
 
     def run(batch):

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..vlms import BaseVLM, Request
+from ..vlms import VLM, Request
 from ..vlms.finite import NotFinite
 from ..vlms.requests import MemoryTooSmall
 from .direct import direct
@@ -30,13 +30,13 @@ class Answerer:
     Answers requests with a VLM, as a protocol says, and scores the answers.
 
     Args:
-        vlm ([`BaseVLM`]):
+        vlm ([`VLM`]):
             Generates and scores.
         protocol ([`Protocol`], *optional*, defaults to [`direct`]):
             How the VLM is asked, and what is read from its words.
     """
 
-    vlm: BaseVLM
+    vlm: VLM
     protocol: Protocol = direct
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:

@@ -13,7 +13,7 @@ from ..answering import Answerer
 from ..run_folder import RunFolder
 from ..tasks import Example
 from ..tasks.images import undecoded
-from ..vlms import BaseVLM, Request
+from ..vlms import VLM, Request
 from ..work_units import Unit, files_by_split, run_units, units_of
 from .beam_arguments import METRIC, BeamArguments
 from .beam_search import beam_search
@@ -30,7 +30,7 @@ def num_scored_sequences(num_candidates: int, num_shots: int, beam_size: int) ->
     return total
 
 
-def score_prompts(requests: Sequence[Request], vlm: BaseVLM, score: str) -> list[ScoredPrompt]:
+def score_prompts(requests: Sequence[Request], vlm: VLM, score: str) -> list[ScoredPrompt]:
     """
     What the VLM makes of some prompts: the log-probability of the right answer, and with `score="metric"` also what
     the answer that it generates is worth.
@@ -56,7 +56,7 @@ def search_unit(
     queries: Sequence[Example],
     candidate_ids: Sequence[Sequence[str]],
     pool: dict[str, Example],
-    vlm: BaseVLM,
+    vlm: VLM,
     args: BeamArguments,
 ) -> list[dict]:
     """
@@ -69,7 +69,7 @@ def search_unit(
             Candidates of each.
         pool (`dict[str, Example]`):
             At least all candidates, by id.
-        vlm ([`BaseVLM`]):
+        vlm ([`VLM`]):
             Scores.
         args ([`BeamArguments`]):
             The search.
@@ -111,7 +111,7 @@ def generate_beams(
     queries: dict[str, Dataset],
     candidate_ids: dict[str, list[list[str]]],
     pool: Dataset,
-    vlm: BaseVLM,
+    vlm: VLM,
     args: BeamArguments,
 ) -> dict[str, list[Path]]:
     """
@@ -126,7 +126,7 @@ def generate_beams(
             Candidates of each query, by split.
         pool (`Dataset`):
             Examples to demonstrate with.
-        vlm ([`BaseVLM`]):
+        vlm ([`VLM`]):
             Scores.
         args ([`BeamArguments`]):
             The search.

@@ -17,7 +17,7 @@ from ..run_folder import RunFolder
 from ..schema import PREDICTIONS
 from ..tables import table_split
 from ..tasks.images import undecoded
-from ..vlms import BaseVLM, Request
+from ..vlms import VLM, Request
 from ..work_units import join_units, run_units, units_of
 from .evaluation_arguments import EvaluationArguments
 from .methods import SHUFFLED_SUFFIX, ZERO_SHOT
@@ -33,7 +33,7 @@ def answer_queries(
     pool: Dataset,
     candidate_ids: list[list[str]],
     plan: Plan,
-    vlm: BaseVLM,
+    vlm: VLM,
     args: EvaluationArguments,
 ) -> dict[str, list[Path]]:
     """
@@ -50,7 +50,7 @@ def answer_queries(
             What the methods chose from.
         plan (`Mapping`):
             What they chose: `{(method, shots, seed): demonstration ids of each query}`.
-        vlm ([`BaseVLM`]):
+        vlm ([`VLM`]):
             Answers.
         args ([`EvaluationArguments`]):
             Split and unit size.

@@ -17,7 +17,7 @@ from ..beams.info_score import ScoredPrompt, answer_score
 from ..run_folder import RunFolder
 from ..tasks import BaseTask, Example
 from ..tasks.images import undecoded
-from ..vlms import AnswerLogprob, BaseVLM, Request
+from ..vlms import VLM, AnswerLogprob, Request
 from ..work_units import Unit, files_by_split, run_units, units_of
 from .relevance import relevance
 from .rollout_reuse import MEASURES, Known, PreviousRollouts
@@ -55,7 +55,7 @@ def answer_unit(
     proposals: Sequence[Sequence[Proposal]],
     known: Sequence[Known],
     pool: Mapping[str, Example],
-    vlm: BaseVLM,
+    vlm: VLM,
     score: str = "prob",
 ) -> list[dict]:
     """
@@ -70,7 +70,7 @@ def answer_unit(
             What need not be asked again.
         pool (`Mapping[str, Example]`):
             At least all examples in `proposals`, by id.
-        vlm ([`BaseVLM`]):
+        vlm ([`VLM`]):
             Answers and scores.
         score (`str`, *optional*, defaults to `"prob"`):
             Scale of InfoScore. On `"metric"` the prompt without demonstrations is answered too.
@@ -144,7 +144,7 @@ def _score_answers(
     targets: Sequence[str],
     known: Sequence[Known],
     pool: Mapping[str, Example],
-    vlm: BaseVLM,
+    vlm: VLM,
 ) -> tuple[dict[tuple[int, Ids, str], AnswerLogprob], list[int]]:
     """
     Log-probabilities by query, sequence and answer: of `answer` and of all that is worth something behind each new
@@ -179,7 +179,7 @@ def generate_rollouts(
     queries: dict[str, Dataset],
     pool: Dataset,
     sources: RolloutSources,
-    vlm: BaseVLM,
+    vlm: VLM,
     score: str,
     reuse_ledger: Mapping[str, bool],
     previous: Mapping[str, PreviousRollouts],
@@ -196,7 +196,7 @@ def generate_rollouts(
             Examples to demonstrate with.
         sources ([`RolloutSources`]):
             Propose sequences.
-        vlm ([`BaseVLM`]):
+        vlm ([`VLM`]):
             Answers and scores.
         score (`str`):
             Scale of InfoScore.

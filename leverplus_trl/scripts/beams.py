@@ -30,7 +30,7 @@ from ..stage import Stage
 from ..stage_arguments import ShardedStageArguments
 from ..stage_process import run_stage_here
 from ..tasks import DataArguments, Example, TaskArguments
-from ..vlms import BaseVLM, VLMArguments
+from ..vlms import VLM, VLMArguments
 from ..vlms.dry_run import Job, dry_run
 from . import parsers
 
@@ -134,7 +134,7 @@ def job_to_estimate(
     count = num_prompts(queries, sampler_args, beam_args)
     sampler = CandidateSampler(pool["id"], "random", sampler_args.num_candidates, sampler_args.sampler_seed)
 
-    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
+    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: VLM) -> None:
         search_unit(asked, sampler.sample([query["id"] for query in asked]), by_id, vlm, beam_args)
 
     notes = [f"Candidates were drawn at random, not by {sampler_args.sampler!r}."] * bool(sampler_args.modalities)

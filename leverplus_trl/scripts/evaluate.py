@@ -51,7 +51,7 @@ from ..stage_process import run_stage_here
 from ..tables import holding_split, read_table, splits_of, table_provenance, table_split, write_tables
 from ..tasks import NO_OVERLAP, DataArguments, Example, Overlap, TaskArguments, load_examples, make_task
 from ..tasks.images import undecoded
-from ..vlms import BaseVLM, Request, VLMArguments
+from ..vlms import VLM, Request, VLMArguments
 from ..vlms.dry_run import Job, dry_run
 from ..vlms.prompt_hash import prompt_differences
 from . import parsers
@@ -267,7 +267,7 @@ def job_to_estimate(
     """Answers behind random demonstrations, so that no method need choose any."""
     identifiers = pool["id"]
 
-    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
+    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: VLM) -> None:
         rng, requests = np.random.default_rng(eval_args.method_seeds[0]), []
         for query in asked:
             for count in shots:

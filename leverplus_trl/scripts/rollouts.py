@@ -40,7 +40,7 @@ from ..stage_arguments import ShardedStageArguments
 from ..stage_process import run_stage_here
 from ..tables import holding_split, read_table, splits_of, table_split
 from ..tasks import NO_OVERLAP, BaseTask, DataArguments, Example, Overlap, TaskArguments
-from ..vlms import BaseVLM, VLMArguments
+from ..vlms import VLM, VLMArguments
 from ..vlms.dry_run import Job, dry_run
 from . import parsers
 
@@ -274,7 +274,7 @@ def job_to_estimate(
     """Rollouts from the beams and at random, so that no selector need be asked and nothing embedded."""
     sources = RolloutSources(replace(rollout_args, selector=None, num_similar=0), searched)
 
-    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: BaseVLM) -> None:
+    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: VLM) -> None:
         proposals = sources.propose(split, [query["id"] for query in asked])
         answer_unit(asked, proposals, [Known()] * len(asked), by_id, vlm, searched[split].score)
 

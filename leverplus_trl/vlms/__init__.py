@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""A frozen model that scores and answers, one file a family."""
+"""Frozen models that score and answer: what a VLM promises, what a family knows, one file a family."""
 
 from ..lazy import lazy
 
@@ -9,14 +9,13 @@ from ..lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "base_vlm": ("BaseVLM",),
-        "causal_lm": ("CausalLM",),
-        "chat_vlm": ("ChatVLM",),
-        "loading": ("FAMILIES", "load_processor", "load_vlm"),
+        "chat_vlm": ("ChatFamily",),
+        "family": ("VLMFamily",),
+        "loading": ("FAMILIES", "CausalLM", "load_processor", "load_vlm"),
         "preflight": ("preflight",),
         "prompt_hash": ("prompt_hash",),
-        "qwen2_5_vl": ("Qwen2_5_VL",),
         "requests": ("AnswerLogprob", "Request"),
+        "vlm": ("VLM", "TransformersVLM"),
         "vlm_arguments": ("VLMArguments",),
     },
 )

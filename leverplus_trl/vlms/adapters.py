@@ -42,13 +42,7 @@ def base_of(args: VLMArguments) -> VLMArguments | None:
 
 def put_on(model: PreTrainedModel, args: VLMArguments) -> PreTrainedModel:
     """
-    The base model with the adapter's layers in their places, not merged.
-
-    Args:
-        model (`PreTrainedModel`):
-            The base model; it is changed.
-        args ([`VLMArguments`]):
-            Names the adapter.
+    The base model, which is changed, with the adapter's layers in their places, not merged.
 
     Raises:
         `ValueError`: weights in a pickle or for other layers than the model's, or an adapter that is no layers, such

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Where the pieces of a prompt meet: whether they tokenise one by one as the whole prompt does."""
+"""Whether the pieces of a prompt tokenise one by one as the whole prompt does."""
 
 import logging
 import re
@@ -25,24 +25,15 @@ MAX_NAMED = 10
 
 
 class Ends(NamedTuple):
-    """
-    What of a piece can decide how its neighbours tokenise.
-
-    Args:
-        head (`str`):
-            Its text up to the first cut.
-        tail (`str`):
-            Its text from the last cut on.
-        has_cut (`bool`):
-            Whether there is a cut; `head` and `tail` are the whole text if not, and its neighbours may touch.
-    """
+    """The parts of a piece that decide how its neighbours tokenise: its text up to the first cut and from the last cut
+    on. Without a cut both are the whole text, and its neighbours may touch."""
 
     head: str
     tail: str
     has_cut: bool
 
 
-#: Of a piece that a prompt does not hold as it is rendered by itself.
+#: Ends of a piece that a prompt renders in another way than by itself.
 UNLIKE = Ends("", "", False)
 
 
@@ -51,12 +42,8 @@ class Boundaries:
     Compares the tokens of joined pieces with those of the pieces.
 
     Tokenizers cut a text into words (at special tokens, then by a regular expression that looks at most one character
-    ahead), and each word into tokens. So what stands between two cuts tokenises alike in any text, and comparing the
-    last cut of a piece with the first of the next tells as much as comparing whole prompts, once for each pair.
-
-    Args:
-        tokenizer (`PreTrainedTokenizerBase`):
-            The tokenizer.
+    ahead), and each word into tokens. So the text between two cuts tokenises alike in any text, and comparing the last
+    cut of a piece with the first of the next is as good as comparing whole prompts, and is done once for each pair.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -98,7 +85,7 @@ class Boundaries:
 
 @dataclass
 class WholePrompts:
-    """How many prompts were processed whole, since their pieces tokenise otherwise, of how many; and which."""
+    """How many prompts were processed whole because their pieces tokenise differently, and which."""
 
     num_prompts: int = 0
     num_whole: int = 0

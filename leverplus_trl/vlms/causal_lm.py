@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Text-only causal language models behind the same interface, for tasks without images."""
+"""The family of text-only causal language models."""
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..tasks import BaseTask
-from .base_vlm import BaseVLM
 from .chat_templates import make_chat_prompt
+from .family import VLMFamily
 from .prompts import ChatPrompt, Piece, PlainPrompt
 from .segments import Segment
 from .vlm_arguments import VLMArguments
@@ -24,25 +24,17 @@ def make_text_prompt(
     return PlainPrompt(task, args.system_prompt)
 
 
-class CausalLM(BaseVLM):
-    """
-    A causal language model.
+class CausalLMFamily(VLMFamily):
+    """Causal language models, for tasks without images; `prompt_format` chooses the chat template or plain lines."""
 
-    Args:
-        model (`PreTrainedModel`):
-            A model for causal language modelling.
-        tokenizer (`PreTrainedTokenizerBase`):
-            Its tokenizer.
-        task ([`BaseTask`]):
-            A task without images.
-        args ([`VLMArguments`]):
-            Budgets and conventions; `prompt_format` chooses between the chat template and plain lines.
-    """
-
+    model_loader = AutoModelForCausalLM
+    processor_loader = AutoTokenizer
+    processor_file = "tokenizer_config.json"
+    takes_images = False
     make_prompt = staticmethod(make_text_prompt)
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments):
         super().__init__(model, tokenizer, make_text_prompt(tokenizer, task, args), args)
 
-    def _process(self, piece: Piece) -> Segment:
+    def process(self, piece: Piece) -> Segment:
         return Segment({"input_ids": self.tokenizer(piece.text, add_special_tokens=False)["input_ids"]})

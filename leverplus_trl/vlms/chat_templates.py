@@ -38,14 +38,8 @@ def make_chat_prompt(
     A prompt in the chat template of a processor or tokenizer, which is tried on a conversation.
 
     Args:
-        renderer (`ProcessorMixin` or `PreTrainedTokenizerBase`):
-            Has the template.
-        task ([`BaseTask`]):
-            Makes the turns.
-        args ([`VLMArguments`]):
-            System prompt and date.
         has_images (`bool`):
-            Whether messages may hold images; they are lists of parts then, else whichever the template takes.
+            Whether messages may hold images. They are lists of parts then, else whichever the template takes.
 
     Raises:
         `ValueError`: a template that raises an error for turns or the system prompt, or does not show them.

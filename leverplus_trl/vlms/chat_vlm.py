@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..tasks import BaseTask
-from .base_vlm import BaseVLM
 from .chat_templates import make_chat_prompt
+from .family import VLMFamily
 from .out_of_memory import run_or_halve
 from .prompts import ChatPrompt, Piece
 from .segments import Segment
@@ -19,8 +19,8 @@ from .trie_attention import CantShare
 from .vlm_arguments import VLMArguments
 
 
-#: Values of pixels that one call to the vision tower takes, if they are those of more than one image: small images
-#: one by one would leave most of a machine idle. Low enough that filling a call up costs little.
+#: Pixel values of the images that are encoded in one call. One small image at a time would leave most of a machine
+#: idle; a call is filled up with copies, which must stay cheap.
 ENCODED_VALUES = 2**18
 MAX_ENCODED = 16
 #: Images of rare shapes that may wait for others of theirs.
@@ -61,20 +61,10 @@ def make_image_prompt(processor: ProcessorMixin, task: BaseTask, args: VLMArgume
     return make_chat_prompt(processor, task, args, has_images=True)
 
 
-class ChatVLM(BaseVLM):
+class ChatFamily(VLMFamily):
     """
-    A vision-language model driven through nothing but its processor and its `forward`, so that it is right for any
-    family.
-
-    Args:
-        model (`PreTrainedModel`):
-            A model for image-text-to-text.
-        processor (`ProcessorMixin`):
-            Its processor, with a chat template.
-        task ([`BaseTask`]):
-            Task to make prompts for.
-        args ([`VLMArguments`]):
-            Budgets and conventions.
+    Any vision-language model of transformers: it uses nothing but the model's processor, `get_image_features` and
+    `forward`.
 
     Raises:
         `ValueError`: a processor that can't take images, or has no chat template.
@@ -88,13 +78,13 @@ class ChatVLM(BaseVLM):
         self.num_images_encoded = self.num_copies_encoded = 0
         self._waiting: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}  # preprocessed images, not encoded yet
 
-    def _chat_template(self) -> str:
+    def chat_template(self) -> str:
         return str(self.processor.chat_template)
 
     def placeholders(self) -> tuple[str | None, ...]:
         return tuple(getattr(self.processor, name, None) for name in ("image_token", "video_token"))
 
-    def _process(self, piece: Piece) -> Segment:
+    def process(self, piece: Piece) -> Segment:
         inputs = self.processor(
             text=[piece.text], images=list(piece.images) or None, return_tensors="pt", add_special_tokens=False
         )
@@ -114,11 +104,11 @@ class ChatVLM(BaseVLM):
         return Segment(tokens, images)
 
     # ------------------------------------------------------------------ shared prefixes
-    def _share(self, piece: Piece) -> Segment:
-        return self._with_features(self._process(piece), piece)
+    def share(self, piece: Piece) -> Segment:
+        return self._with_features(self.process(piece), piece)
 
     def _with_features(self, segment: Segment, piece: Piece) -> Segment:
-        """A segment whose images wait to be encoded, unless they were before, and which holds them no longer."""
+        """A segment without its images, which wait to be encoded if they were not encoded before."""
         if segment.images:
             segment.images_key = piece.images.keys
             self._let_wait(segment.images_key, segment.images)
@@ -139,10 +129,10 @@ class ChatVLM(BaseVLM):
 
     def _encode_waiting(self, key: tuple[str, ...]) -> list[torch.Tensor]:
         """
-        Features of the images of `key`, `(tokens, D)`, and behind them what else the decoder is given of them.
+        Features of the images of `key`, `(tokens, D)`, followed by those of further layers.
 
-        Others that wait are encoded with them, always as many, if need be the same again: in a call of the same shape
-        an image's features have the same bytes, whatever stands beside it.
+        Waiting images of the same shape are encoded in the same call, which copies fill up: in calls of one shape an
+        image's features have the same bytes, whatever the other images.
         """
         size = _batch_size(self._waiting[key])
         keys = [key, *(other for other in self._alike(key) if other != key)][:size]
@@ -170,7 +160,7 @@ class ChatVLM(BaseVLM):
         found = self.features.get(segment.images_key)
         if found is None:
             if segment.images_key not in self._waiting:  # encoded, and forgotten since
-                self._waiting[segment.images_key] = self._process(segment.make()).images
+                self._waiting[segment.images_key] = self.process(segment.make()).images
             found = self._encode_waiting(segment.images_key)
         return found
 

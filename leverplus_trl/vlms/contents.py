@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What caches know examples by: their content as prompts show it, never their ids."""
+"""Keys of examples in caches: their content as prompts show it, never their ids."""
 
 import hashlib
 import json
@@ -13,13 +13,8 @@ from .requests import Request, Turn
 
 class ContentKeys:
     """
-    Keys of examples. Two examples have the same key if, and only if, a prompt shows the same of them.
-
-    Each object is read once, until [`forget`] is called.
-
-    Args:
-        task ([`BaseTask`]):
-            Says what a prompt shows of an example.
+    Keys of examples. Two examples have the same key if, and only if, a prompt of the task shows the same of them. Each
+    object is read once, until [`forget`] is called.
     """
 
     def __init__(self, task: BaseTask):

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""How answers are decoded: as the recipe says, and each by its own prompt alone, whatever else is in the batch."""
+"""Decoding: the settings of `generate`, and draws that do not depend on the other prompts of a batch."""
 
 import copy
 import hashlib
@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -24,14 +24,11 @@ from transformers import (
 from transformers.generation.configuration_utils import GenerationMode
 
 from ..tasks.base_task import text_before
+from .family import VLMFamily
 from .finite import FiniteLogits
 from .generation_arguments import GenerationArguments
 from .requests import Request
 from .vlm_arguments import VLMArguments
-
-
-if TYPE_CHECKING:
-    from .base_vlm import BaseVLM
 
 
 logger = logging.getLogger(__name__)
@@ -82,17 +79,7 @@ def make_config(
     args: GenerationArguments, model: PreTrainedModel, max_new_tokens: int, stop_strings: Sequence[str] = ()
 ) -> GenerationConfig:
     """
-    The settings of `generate`, with nothing left for the model to fill in.
-
-    Args:
-        args ([`GenerationArguments`]):
-            The recipe's decoding.
-        model (`PreTrainedModel`):
-            The model, whose own settings are followed only if the recipe says so.
-        max_new_tokens (`int`):
-            Longest answer.
-        stop_strings (`Sequence[str]`, *optional*):
-            Texts that end an answer.
+    All settings of `generate`: the recipe's, or the model's if the recipe says so. `stop_strings` end an answer.
 
     Raises:
         `ValueError`: the model's settings are to be followed, and can't be.
@@ -162,13 +149,7 @@ def own_settings(model: PreTrainedModel) -> Iterator[None]:
 
 
 class GumbelNoise(LogitsProcessor):
-    """
-    Adds noise to logits, of which the largest sum is a draw from their softmax (the Gumbel-max trick).
-
-    Args:
-        seeds (`Sequence[int]`):
-            Of each row, which has a generator of its own.
-    """
+    """Adds noise to logits: the largest sum is a draw from their softmax (Gumbel-max trick). Each row has its seed."""
 
     def __init__(self, seeds: Sequence[int]):
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -181,15 +162,8 @@ class GumbelNoise(LogitsProcessor):
 
 class StopStrings(StoppingCriteria):
     """
-    Ends a row when its new tokens hold one of some strings. That of transformers also looks at the prompt.
-
-    Args:
-        tokenizer (`PreTrainedTokenizerBase`):
-            Reads the tokens.
-        stop_strings (`Sequence[str]`):
-            The strings.
-        num_prompt_tokens (`int`, *optional*, defaults to 0):
-            Tokens of a row before the first new one.
+    Ends a row when its tokens after the first `num_prompt_tokens` hold a stop string. The criterion of transformers
+    also reads the prompt.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str], num_prompt_tokens: int = 0):
@@ -214,16 +188,16 @@ class StopStrings(StoppingCriteria):
 
 
 def generate_settings(
-    vlm: "BaseVLM", requests: Sequence[Request], config: GenerationConfig, num_prompt_tokens: int
+    family: VLMFamily, requests: Sequence[Request], config: GenerationConfig, num_prompt_tokens: int
 ) -> dict[str, Any]:
     """What `generate` is told of a batch of prompts (of that many tokens, padding included), beside its inputs."""
-    settings = {"generation_config": config, "logits_processor": [FiniteLogits(vlm, requests)]}
+    settings = {"generation_config": config, "logits_processor": [FiniteLogits(family.args, requests)]}
     if config.stop_strings:
         settings["generation_config"] = copy.copy(config)
         settings["generation_config"].stop_strings = None
-        settings["stopping_criteria"] = [StopStrings(vlm.tokenizer, config.stop_strings, num_prompt_tokens)]
+        settings["stopping_criteria"] = [StopStrings(family.tokenizer, config.stop_strings, num_prompt_tokens)]
     if config.do_sample:
-        noise = GumbelNoise([_seed(vlm, request) for request in requests])
+        noise = GumbelNoise([_seed(family, request) for request in requests])
 
         def draw(model, input_ids, logits_processor, stopping_criteria, generation_config, **inputs):
             generation_config.do_sample = False  # the best of noisy logits is the draw
@@ -234,19 +208,19 @@ def generate_settings(
     return settings
 
 
-def _seed(vlm: "BaseVLM", request: Request) -> int:
-    key = json.dumps([vlm.args.generation_seed, vlm.contents.prompt(request)])
+def _seed(family: VLMFamily, request: Request) -> int:
+    key = json.dumps([family.args.generation_seed, family.contents.prompt(request)])
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1  # below 2**63
 
 
-def decode(vlm: "BaseVLM", new_ids: torch.Tensor, config: GenerationConfig) -> list[str]:
+def decode(family: VLMFamily, new_ids: torch.Tensor, config: GenerationConfig) -> list[str]:
     """Texts of new tokens `(B, N)`, each up to its end or the first of `config.stop_strings`; padding follows, which
     may be a token of texts."""
-    stops = StopStrings(vlm.tokenizer, config.stop_strings) if config.stop_strings else None
+    stops = StopStrings(family.tokenizer, config.stop_strings) if config.stop_strings else None
     ends = {*config.eos_token_id} if isinstance(config.eos_token_id, list) else {config.eos_token_id}
     rows = []
     for row in new_ids.tolist():
         length = next((place for place, token in enumerate(row, 1) if token in ends), len(row))
         rows.append(row[: stops.length(row[:length]) if stops else length])
-    texts = vlm.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    texts = family.tokenizer.batch_decode(rows, skip_special_tokens=True)
     return [text_before(text, config.stop_strings or ()) for text in texts]

@@ -21,12 +21,10 @@ from datasets import Dataset
 from ..tasks import BaseTask, Example
 from ..tasks.images import undecoded
 from ..work_units import units_of
-from .base_vlm import BaseVLM
 from .loading import load_vlm
-from .plain_runner import PlainRunner
 from .prompts import images_of
 from .requests import AnswerLogprob, Request
-from .shared_runner import SharedRunner
+from .vlm import TransformersVLM
 from .vlm_arguments import VLMArguments
 
 
@@ -80,8 +78,8 @@ class ExamplesById(dict):
 
 @dataclass
 class Call:
-    """What was measured of the same call in some units: its requests, size and seconds of each part that ran, and of
-    some prompts `[tokens, images, tokens that ran]`."""
+    """Measures of the same call in some units: its requests, size and seconds of each part that ran, and
+    `[tokens, images, tokens that ran]` of some prompts."""
 
     size: int = 0
     parts: list[tuple[int, float]] = field(default_factory=list)
@@ -102,7 +100,7 @@ class TimedVLM:
     those of its requests that do not fit get the result of the last one that ran, so that a search goes on.
     """
 
-    def __init__(self, vlm: BaseVLM, seconds: float):
+    def __init__(self, vlm: TransformersVLM, seconds: float):
         self.vlm, self.task, self.args = vlm, vlm.task, vlm.args
         self.calls: defaultdict[tuple[str, int], Call] = defaultdict(Call)  # by kind and number in a unit
         self.drawn: list[set[str]] = []  # demonstrations of each unit that have an image
@@ -117,11 +115,11 @@ class TimedVLM:
             job.work(split, [job.queries[split][row] for row in rows], ExamplesById(job.pool), self)
 
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
-        """See [`BaseVLM.answer_logprobs`]."""
+        """See [`VLM.answer_logprobs`]."""
         return self._run(SCORE, self.vlm.answer_logprobs, requests)
 
     def generate(self, requests: Sequence[Request]) -> list[str]:
-        """See [`BaseVLM.generate`]."""
+        """See [`VLM.generate`]."""
         return self._run(ANSWER, self.vlm.generate, requests)
 
     def measures(self, kind: str) -> np.ndarray:
@@ -132,11 +130,11 @@ class TimedVLM:
     def _run(self, kind: str, run: Callable[[Sequence[Request]], list], requests: Sequence[Request]) -> list:
         if not requests:
             return []
-        runner, call, results, tokens_run = self.vlm.prepare(requests), self.calls[kind, self._number], [], 0
+        runner, call, results = self.vlm.prepare(requests), self.calls[kind, self._number], []
         self._number += 1
         call.size += len(requests)
         budget, size, begun = self.seconds_left / 2, FIRST_PART, time.perf_counter()
-        before = runner.engine.num_tokens if isinstance(runner, SharedRunner) else 0
+        before = runner.num_tokens_run
         while len(results) < len(requests):
             part = requests[len(results) : len(results) + size]
             self._show(part)
@@ -149,8 +147,7 @@ class TimedVLM:
             if 2 * size < len(part):
                 break
         self.seconds_left -= time.perf_counter() - begun
-        if isinstance(runner, SharedRunner):
-            tokens_run = (runner.engine.num_tokens - before) / len(results)
+        tokens_run = (runner.num_tokens_run - before) / len(results)
         for request in requests[: len(results) : max(1, len(results) // NUM_REQUESTS)]:
             images = len(images_of(self.task, *request.demonstrations, request.query))
             call.prompts.append([self.vlm.num_prompt_tokens(request), images, tokens_run])
@@ -159,7 +156,7 @@ class TimedVLM:
 
     def _show(self, requests: Sequence[Request]) -> None:
         """Times images by themselves where the VLM encodes each once: the job will have seen most of them before."""
-        if isinstance(self.vlm.runner, PlainRunner) and not self.vlm.runner.by_segments:
+        if not self.vlm.prepare(requests).by_segments:
             return
         start = time.perf_counter()
         for demonstrations, query in requests:
@@ -209,7 +206,7 @@ def _different_images(job: Job, timed: TimedVLM, processes: int) -> float:
     all are kept while there is room."""
     pool, queries = _num_images(job.pool), sum(map(_num_images, job.queries.values())) / processes
     drawn, units = float(np.mean([len(unit) for unit in timed.drawn])), max(1.0, len(job.units) / processes)
-    features = timed.vlm.features
+    features = timed.vlm.family.features
     if pool * features.num_bytes > features.max_bytes * max(1, len(features)):
         return queries + drawn * units
     return queries + pool * (1 - (1 - min(1.0, drawn / max(1, pool))) ** units)
@@ -219,7 +216,7 @@ def _num_images(examples: Dataset) -> int:
     return len({(image["path"], hash(image["bytes"])) for image in examples["image"] if image is not None})
 
 
-def peak_memory(vlm: BaseVLM) -> int:
+def peak_memory(vlm: TransformersVLM) -> int:
     """Most bytes that this process has held: of its GPU, or else of the machine's memory."""
     if vlm.model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(vlm.model.device)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""From the recipe to a frozen model: which class drives it, how its weights are read, and where they stand."""
+"""From the recipe to a frozen model: its family, its weights and its devices."""
 
 import logging
 import os
@@ -14,11 +14,6 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
-    AutoImageProcessor,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -33,39 +28,38 @@ from ..provenance import refuse_missing_folder
 from ..tasks import BaseTask
 from ..weights import check_folder, first_line, refuse_pickles
 from .adapters import base_of, find_file, put_on
-from .base_vlm import BaseVLM
-from .causal_lm import CausalLM
-from .chat_vlm import ChatVLM
-from .modeling_open_flamingo import OpenFlamingoConfig, OpenFlamingoModel
-from .open_flamingo import OpenFlamingo, refuse_published_checkpoint
+from .causal_lm import CausalLMFamily
+from .chat_vlm import ChatFamily
+from .family import VLMFamily
+from .open_flamingo.family import FlamingoProcessor, OpenFlamingoFamily, refuse_published_checkpoint
 from .processing_qwen2_5_vl import register_processor
-from .qwen2_5_vl import Qwen2_5_VL
+from .qwen2_5_vl import Qwen2_5_VLFamily
+from .vlm import TransformersVLM
 from .vlm_arguments import VLMArguments
 
 
 register_processor()
 
-#: Families that do better than the plain path; any other vision-language model is a `ChatVLM`.
-FAMILIES = {"qwen2_vl": Qwen2_5_VL, "qwen2_5_vl": Qwen2_5_VL, "qwen3_vl": Qwen2_5_VL}
+#: Families by `model_type`; any other vision-language model is of the [`ChatFamily`], any other model a causal LM.
+FAMILIES: dict[str, type[VLMFamily]] = {
+    "open_flamingo": OpenFlamingoFamily,
+    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), Qwen2_5_VLFamily),
+}
 
-#: A model's config, and its processor, or the tokenizer of a language model or OpenFlamingo.
-Loaded = tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase]
+#: A model's config, and what its family makes inputs with.
+Loaded = tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase | FlamingoProcessor]
 
 
 @doing("loading the VLM {args.vlm!r}")
-def load_vlm(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None) -> BaseVLM:
+def load_vlm(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None) -> TransformersVLM:
     """
     Loads a frozen model on this process's device, or with `device_map` over all devices that the process sees.
 
     An adapter that PEFT saved is put on the base model that it names.
 
     Args:
-        args ([`VLMArguments`]):
-            Names the model.
-        task ([`BaseTask`]):
-            Task to make prompts for.
         loaded (`Loaded`, *optional*):
-            What [`load_processor`] returned, if it was called before.
+            The result of [`load_processor`], if it was called before.
 
     Raises:
         `ValueError`: a model that is neither vision-language nor causal, has no safetensors weights, or does not fit
@@ -74,27 +68,32 @@ def load_vlm(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None) -
     check_placement(args)
     config, processor = loaded or load_processor(args)
     family = family_of(config, args)
-    if family is OpenFlamingo:
-        return load_open_flamingo(config, processor, task, args)
-    loader = AutoModelForCausalLM if family is CausalLM else AutoModelForImageTextToText
-    return family(load_weights(loader, config, args), processor, task, args)
+    family.check_arguments(args)
+    return TransformersVLM(family(load_weights(family.model_loader, config, args), processor, task, args))
 
 
-def family_of(config: PreTrainedConfig, args: VLMArguments) -> type[BaseVLM]:
-    """The class that drives a model; raises `ValueError` for one that is neither vision-language nor causal."""
-    if isinstance(config, OpenFlamingoConfig):
-        return OpenFlamingo
+def CausalLM(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments
+) -> TransformersVLM:
+    """The VLM of a causal language model that is loaded already."""
+    return TransformersVLM(CausalLMFamily(model, tokenizer, task, args))
+
+
+def family_of(config: PreTrainedConfig, args: VLMArguments) -> type[VLMFamily]:
+    """The family of a model; raises `ValueError` for one that is neither vision-language nor causal."""
+    if config.model_type in FAMILIES:
+        return FAMILIES[config.model_type]
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return FAMILIES.get(config.model_type, ChatVLM)
+        return ChatFamily
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return CausalLM
+        return CausalLMFamily
     raise ValueError(f"{args.vlm!r} is a {config.model_type!r} model: neither image-text-to-text nor a causal LM.")
 
 
 @doing("reading the config and processor of the VLM {args.vlm!r}")
 def load_processor(args: VLMArguments) -> Loaded:
     """
-    What is known of a model without its weights.
+    A model's config and processor, without its weights.
 
     Raises:
         `ValueError`: no model, one that is neither vision-language nor causal, or one whose weights are pickles.
@@ -112,8 +111,7 @@ def load_processor(args: VLMArguments) -> Loaded:
         raise ValueError(
             f"The VLM {args.vlm!r} can't be read ({first_line(error)}). Name a folder that is there, or a hub id."
         ) from error
-    loader = AutoProcessor if issubclass(family_of(config, args), ChatVLM) else AutoTokenizer
-    return config, loader.from_pretrained(args.vlm, **source_of(args))
+    return config, family_of(config, args).processor_loader.from_pretrained(args.vlm, **source_of(args))
 
 
 def check_vlm_folder(name: str) -> None:
@@ -134,52 +132,20 @@ def load_processor_of_adapter(args: VLMArguments, base: VLMArguments) -> Loaded:
             "it is into base_model_name_or_path of the adapter's adapter_config.json, or name a folder with "
             "both merged."
         ) from error
-    if isinstance(processor, ProcessorMixin):
-        if find_file(args, "processor_config.json") is not None:
-            processor = AutoProcessor.from_pretrained(args.vlm, **source_of(args))
-    elif find_file(args, "tokenizer_config.json") is not None:
-        processor = AutoTokenizer.from_pretrained(args.vlm, **source_of(args))
+    family = family_of(config, args)
+    if find_file(args, family.processor_file) is not None:
+        processor = family.processor_loader.from_pretrained(args.vlm, **source_of(args))
     return config, processor
 
 
 def source_of(args: VLMArguments) -> dict[str, Any]:
-    """Keywords that every `from_pretrained` of the model takes."""
+    """Keyword arguments of every `from_pretrained` of the model."""
     source = {"revision": args.vlm_revision, "trust_remote_code": args.trust_remote_code}
     return source if args.gguf_file is None else source | {"gguf_file": args.gguf_file}
 
 
-def load_open_flamingo(
-    config: OpenFlamingoConfig, tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments
-) -> OpenFlamingo:
-    """OpenFlamingo from a folder that `convert_open_flamingo` wrote."""
-    if args.device_map is not None:
-        raise ValueError(
-            f"device_map is {args.device_map!r}, and OpenFlamingo hands images to all its layers at once, so these "
-            "must stand on one device. Leave device_map out."
-        )
-    if args.quantization == "8bit":
-        raise ValueError(
-            "quantization is '8bit', and OpenFlamingo's perceiver gives its layers inputs of four dimensions, which "
-            "the 8-bit layers of bitsandbytes do not take. Use '4bit'."
-        )
-    model = load_weights(OpenFlamingoModel, config, args)
-    # With Pillow, as the transforms that it was trained with.
-    image_processor = AutoImageProcessor.from_pretrained(args.vlm, backend="pil", **source_of(args))
-    return OpenFlamingo(model, tokenizer, image_processor, task, args)
-
-
 def load_weights(loader: type, config: PreTrainedConfig, args: VLMArguments) -> PreTrainedModel:
-    """
-    Reads weights, never from pickles, to where they stay.
-
-    Args:
-        loader (`type`):
-            `AutoModelForImageTextToText` or `AutoModelForCausalLM`.
-        config (`PreTrainedConfig`):
-            The model's config.
-        args ([`VLMArguments`]):
-            Type, attention, quantisation and devices.
-    """
+    """Reads weights, never from pickles, with a family's `model_loader`."""
     base = base_of(args)
     if base is not None:
         return put_on(load_weights(loader, config, base), args).eval()

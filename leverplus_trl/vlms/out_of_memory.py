@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What to do when a batch does not fit into memory."""
+"""Batches that do not fit into memory."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -15,23 +15,12 @@ logger = logging.getLogger(__name__)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a smaller batch might do."""
+    """Whether a smaller batch might fit."""
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
 def run_or_halve(run: Callable[[Sequence[Any]], Sequence[Any]], batch: Sequence[Any]) -> list[Any]:
-    """
-    Runs a batch; in halves, and that is said, if it does not fit into memory.
-
-    Args:
-        run (`Callable`):
-            Gives a result for each item of a batch.
-        batch (`Sequence`):
-            The items.
-
-    Raises:
-        What `run` raises, if it is anything else than a lack of memory, or a single item is too much.
-    """
+    """`run(batch)`, a result for each item; in halves, with a warning, if it does not fit into memory."""
     try:
         return list(run(batch))
     except Exception as error:

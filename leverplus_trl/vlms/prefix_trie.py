@@ -1,11 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Requests as paths in a tree of segments, and the plan by which every shared prefix is run once.
-
-Nothing here computes: a plan is a function of lengths and of what the tree already holds, so it is the same on every
-machine, and the cost of a job can be counted without running it.
-"""
+"""Requests as paths in a tree of segments, and the plan that runs every shared prefix once. A plan depends only on
+lengths and on what the tree already holds, so it is the same on every machine."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,35 +13,27 @@ import numpy as np
 
 class Node:
     """
-    A prefix: a segment behind the segments of its ancestors.
-
-    Args:
-        parent (`Node`, *optional*):
-            The prefix without the last segment.
-        segment (`Any`):
-            The last segment; has a length.
-        span (`int`):
-            Rotary positions that the segment takes up (its length, but for images of models with more than one
-            position axis).
+    A prefix: a segment after the segments of its ancestors. It takes up `num_positions` rotary positions: its length,
+    or fewer for an image of a model with several position axes.
     """
 
     __slots__ = ("children", "depth", "end", "end_position", "hidden", "parent", "segment", "size", "slots", "tick")
 
-    def __init__(self, parent: "Node | None" = None, segment: Any = (), span: int = 0):
+    def __init__(self, parent: "Node | None" = None, segment: Any = (), num_positions: int = 0):
         self.parent = parent
         self.segment = segment
         self.children: dict[Any, Node] = {}
         self.depth = parent.depth + 1 if parent else 0
         self.size = len(segment)
         self.end: int = (parent.end if parent else 0) + self.size  # tokens of the whole prefix
-        self.end_position: int = (parent.end_position if parent else 0) + span
-        self.slots: np.ndarray | None = None  # where keys and values of the segment's tokens are kept
-        self.hidden: Any = None  # last hidden state at the segment's last token, where it was asked for
+        self.end_position: int = (parent.end_position if parent else 0) + num_positions
+        self.slots: np.ndarray | None = None  # of the keys and values of the segment's tokens
+        self.hidden: Any = None  # last hidden state at the segment's last token, where it was requested
         self.tick = 0  # last call that used it
 
     @property
     def is_there(self) -> bool:
-        """Whether something can be run behind it at once: keys and values are kept, or there are none (the root)."""
+        """Whether its keys and values are kept; the root has none."""
         return self.slots is not None or self.parent is None
 
     def path(self) -> list["Node"]:
@@ -57,16 +46,16 @@ class Node:
         return nodes[::-1]
 
 
-class Ask(NamedTuple):
-    """An answer wanted behind a prompt: its tokens (none: only the prompt itself is to be run), and who wants it."""
+class ScoreRequest(NamedTuple):
+    """Tokens of an answer to score after a prompt (none: the prompt alone is run), and whose score it is."""
 
     prompt: Node
     answer: tuple[int, ...]
     owner: int
 
 
-class Pick(NamedTuple):
-    """A log-probability to read off: `token` after the hidden state at `offset` of a chain, for `owners`."""
+class LogprobIndex(NamedTuple):
+    """A log-probability to read: of `token`, from the hidden state at `offset` of a span, for `owners`."""
 
     offset: int
     token: int
@@ -74,28 +63,14 @@ class Pick(NamedTuple):
 
 
 @dataclass
-class Chain:
-    """
-    Tokens that are run in one piece behind a prefix whose keys and values are there.
+class Span:
+    """Tokens that are run in one piece after a prefix whose keys and values are kept."""
 
-    Args:
-        parent (`Node`):
-            The prefix; the root if there is none.
-        nodes (`list[Node]`):
-            Segments to run, top down.
-        tail (`tuple[int, ...]`):
-            Tokens of an answer behind them, without its last one, which nothing follows.
-        picks (`list[Pick]`):
-            What is read off.
-        shared (`bool`):
-            Whether other chains of the plan go on from its end.
-    """
-
-    parent: Node
-    nodes: list[Node]
-    tail: tuple[int, ...] = ()
-    picks: list[Pick] = field(default_factory=list)
-    shared: bool = False
+    parent: Node  # the prefix
+    nodes: list[Node]  # segments to run, top down
+    tail: tuple[int, ...] = ()  # tokens of an answer after them, without the last
+    indices: list[LogprobIndex] = field(default_factory=list)
+    shared: bool = False  # whether other spans of the plan continue from its end
 
     @property
     def num_tokens(self) -> int:
@@ -105,63 +80,56 @@ class Chain:
 @dataclass
 class Plan:
     """
-    What a call runs.
-
-    Args:
-        levels (`list[list[Chain]]`):
-            Chains by level; those of a level need only what earlier levels leave.
-        stored (`list[tuple[Node, list[Pick]]]`):
-            Prompts whose last hidden state is there already, and what is read off it.
+    What a call runs: spans by level, each of which needs only earlier levels; and what is read of prompts whose last
+    hidden state is kept already (`stored`).
     """
 
-    levels: list[list[Chain]]
-    stored: list[tuple[Node, list[Pick]]]
+    levels: list[list[Span]]
+    stored: list[tuple[Node, list[LogprobIndex]]]
 
     @property
     def num_tokens(self) -> int:
-        return sum(chain.num_tokens for level in self.levels for chain in level)
+        return sum(span.num_tokens for level in self.levels for span in level)
 
 
-def plan_chains(asks: Iterable[Ask]) -> Plan:
+def plan_spans(requests: Iterable[ScoreRequest]) -> Plan:
     """
-    The chains that answer `asks` with every distinct prefix run once.
-
-    A prefix that more than one thing follows (and is not there yet) ends a chain of its own; one that a single thing
-    follows is run together with that. So no token is run twice, and in as few pieces as possible.
+    The spans that score `requests` with every distinct prefix run once, in as few pieces as possible: a prefix with
+    several continuations ends a span of its own, one with a single continuation is run together with it.
     """
     by_prompt: dict[Node, dict[tuple[int, ...], list[int]]] = {}
-    for ask in asks:
-        by_prompt.setdefault(ask.prompt, {}).setdefault(ask.answer, []).append(ask.owner)
+    for request in requests:
+        by_prompt.setdefault(request.prompt, {}).setdefault(request.answer, []).append(request.owner)
     uses = _count_uses(by_prompt)
     builder = _Builder(uses)
     stored = []
     for prompt, answers in by_prompt.items():
         if prompt.slots is None and uses[prompt] == 1:
             ((answer, owners),) = answers.items()
-            chain = builder.chain(prompt)
-            first = chain.num_tokens - 1
-            chain.tail = answer[:-1]
-            chain.picks = [Pick(first + i, token, tuple(owners)) for i, token in enumerate(answer)]
-            builder.add(chain)
+            span = builder.span(prompt)
+            first = span.num_tokens - 1
+            span.tail = answer[:-1]
+            span.indices = [LogprobIndex(first + i, token, tuple(owners)) for i, token in enumerate(answer)]
+            builder.add(span)
             continue
         firsts: dict[int, list[int]] = {}
         for answer, owners in answers.items():
             if answer:
                 firsts.setdefault(answer[0], []).extend(owners)
         if prompt.slots is not None:
-            stored.append((prompt, [Pick(0, token, tuple(owners)) for token, owners in firsts.items()]))
+            stored.append((prompt, [LogprobIndex(0, token, tuple(owners)) for token, owners in firsts.items()]))
         else:
             end = builder.end_of(prompt)
-            end.picks = [Pick(end.num_tokens - 1, token, tuple(owners)) for token, owners in firsts.items()]
+            end.indices = [LogprobIndex(end.num_tokens - 1, token, tuple(owners)) for token, owners in firsts.items()]
         for answer, owners in answers.items():
             if len(answer) > 1:
-                picks = [Pick(i, token, tuple(owners)) for i, token in enumerate(answer[1:])]
-                builder.add(Chain(prompt, [], answer[:-1], picks))
+                indices = [LogprobIndex(i, token, tuple(owners)) for i, token in enumerate(answer[1:])]
+                builder.add(Span(prompt, [], answer[:-1], indices))
     return Plan(builder.levels, stored)
 
 
 def _count_uses(by_prompt: dict[Node, dict[tuple[int, ...], list[int]]]) -> dict[Node, int]:
-    """How many things follow each prefix that is not there yet; a prompt that is wanted itself counts as two."""
+    """Continuations of each prefix that is not kept yet; one more for a prompt that is requested itself."""
     uses: dict[Node, int] = {}
     for prompt, answers in by_prompt.items():
         node, follow = prompt, len(answers) + (() in answers)
@@ -175,70 +143,60 @@ def _count_uses(by_prompt: dict[Node, dict[tuple[int, ...], list[int]]]) -> dict
 
 
 class _Builder:
-    """Makes chains, those that others need first."""
+    """Makes spans, those first that others need."""
 
     def __init__(self, uses: dict[Node, int]):
         self.uses = uses
-        self.levels: list[list[Chain]] = []
-        self.ends: dict[Node, tuple[Chain, int]] = {}
+        self.levels: list[list[Span]] = []
+        self.ends: dict[Node, tuple[Span, int]] = {}
 
-    def chain(self, node: Node) -> Chain:
-        """The chain up to `node`, from the nearest prefix that is there or shared."""
+    def span(self, node: Node) -> Span:
+        """The span up to `node`, from the nearest prefix that is kept or shared."""
         nodes = [node]
         above = node.parent
         while not above.is_there and self.uses[above] == 1:
             nodes.append(above)
             above = above.parent
-        return Chain(above, nodes[::-1])
+        return Span(above, nodes[::-1])
 
-    def add(self, chain: Chain) -> int:
-        if not chain.parent.is_there:
-            self.end_of(chain.parent)
-        level = self.ends[chain.parent][1] + 1 if chain.parent in self.ends else 0
+    def add(self, span: Span) -> int:
+        if not span.parent.is_there:
+            self.end_of(span.parent)
+        level = self.ends[span.parent][1] + 1 if span.parent in self.ends else 0
         if level == len(self.levels):
             self.levels.append([])
-        self.levels[level].append(chain)
+        self.levels[level].append(span)
         return level
 
-    def end_of(self, node: Node) -> Chain:
-        """The chain that ends in a shared prefix."""
+    def end_of(self, node: Node) -> Span:
+        """The span that ends in a shared prefix."""
         if node not in self.ends:
-            chain = self.chain(node)
-            chain.shared = True
-            self.ends[node] = chain, self.add(chain)
+            span = self.span(node)
+            span.shared = True
+            self.ends[node] = span, self.add(span)
         return self.ends[node][0]
 
 
-def plan_batches(chains: Sequence[Chain], cost: Callable[[int, int, int, int], int], max_tokens: int, max_bytes: int):
+def plan_batches(spans: Sequence[Span], cost: Callable[[int, int, int, int], int], max_tokens: int, max_bytes: int):
     """
-    Chains of a level in batches of near-equal length, each within both bounds.
-
-    The plan depends on the lengths alone; ties go by position. A chain beyond a bound is a batch by itself.
+    Spans of a level in batches of near-equal length of at most `max_tokens` and `max_bytes`, by length, then position.
+    A span beyond a bound is a batch by itself.
 
     Args:
-        chains (`Sequence[Chain]`):
-            The chains.
         cost (`Callable`):
-            Bytes that a batch needs: `cost(tokens, rows, longest chain, longest chain with its prefix)`.
-        max_tokens (`int`):
-            Tokens in a batch.
-        max_bytes (`int`):
-            Bytes for a batch.
-
-    Returns:
-        `list[list[Chain]]`: the batches.
+            Bytes that a batch needs: `cost(tokens, rows, longest span, longest span with its prefix)`.
     """
-    batches: list[list[Chain]] = []
+    batches: list[list[Span]] = []
     tokens = longest = whole = 0
-    lengths = [chain.num_tokens for chain in chains]
-    ends = [chain.parent.end + length for chain, length in zip(chains, lengths, strict=True)]
-    for i in sorted(range(len(chains)), key=lambda i: (lengths[i], ends[i], i)):
+    lengths = [span.num_tokens for span in spans]
+    ends = [span.parent.end + length for span, length in zip(spans, lengths, strict=True)]
+    for i in sorted(range(len(spans)), key=lambda i: (lengths[i], ends[i], i)):
         after = tokens + lengths[i], max(longest, lengths[i]), max(whole, ends[i])
         fits = batches and after[0] <= max_tokens and cost(after[0], len(batches[-1]) + 1, *after[1:]) <= max_bytes
         if fits:
-            batches[-1].append(chains[i])
+            batches[-1].append(spans[i])
             tokens, longest, whole = after
         else:
-            batches.append([chains[i]])
+            batches.append([spans[i]])
             tokens, longest, whole = lengths[i], lengths[i], ends[i]
     return batches

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""A minute of checks before GPU-weeks: a VLM whose scores can't be trusted is refused before the long job starts."""
+"""Checks of a VLM on the data of a job, which refuse it before the job starts if its scores can't be trusted."""
 
 import math
 import os
@@ -13,9 +13,10 @@ from datasets import Dataset
 
 from ..activity import doing
 from ..tasks.images import undecoded
-from .base_vlm import BaseVLM
+from .plain_runner import PlainRunner
 from .requests import AnswerLogprob, MemoryTooSmall, Request
 from .shared_runner import SharedRunner
+from .vlm import TransformersVLM
 from .vocabulary import ForgedTokens, bare
 
 
@@ -48,30 +49,22 @@ class PreflightReport:
 
 @doing("checking the VLM (preflight)")
 def preflight(
-    vlm: BaseVLM, pool: Dataset, queries: Dataset, num_shots: int, seed: int = 0, max_new_tokens: int = 0
+    vlm: TransformersVLM, pool: Dataset, queries: Dataset, num_shots: int, seed: int = 0, max_new_tokens: int = 0
 ) -> PreflightReport:
     """
     Checks a VLM on the data of a job.
 
-    Refused is a VLM for which (1) a prompt scores differently in a batch than alone, (2) the scored tokens do not
-    decode to the answer, (3) InfoScore hardly differs between random sequences: less than 100 times the batching
-    error, (4) the longest prompt does not fit into the context, or where prefixes are shared into `memory_mb`, (5)
-    showing a query its own solution does not raise its score, (6) the tokenizer changes the words of an answer, (7) a
-    text holds a control token, such as the mark of a turn or an image. All but (4), (6) and (7) are tried on a sample.
+    A VLM is refused if (1) a prompt scores differently in a batch than alone, (2) the scored tokens do not decode to
+    the answer, (3) the spread of InfoScore over random sequences is less than 100 times the batching error, (4) the
+    longest prompt does not fit into the context, or where prefixes are shared into `memory_mb`, (5) showing a query
+    its own solution does not raise its score, (6) the tokenizer changes the words of an answer, (7) a text holds a
+    control token, such as the mark of a turn or an image. All but (4), (6) and (7) are tried on a sample.
 
     Args:
-        vlm ([`BaseVLM`]):
-            The model.
-        pool (`Dataset`):
-            Examples to demonstrate with.
-        queries (`Dataset`):
-            Examples to ask.
         num_shots (`int`):
             Demonstrations in the longest prompt.
-        seed (`int`, *optional*, defaults to 0):
-            Seed of the random sequences.
         max_new_tokens (`int`, *optional*, defaults to 0):
-            Room for a generated answer that context and memory must leave.
+            Tokens that context and memory must leave for a generated answer.
 
     Raises:
         `ValueError`: names every check that failed, with its numbers.
@@ -87,10 +80,10 @@ def preflight(
     for i in range(NUM_SEQUENCES):
         shots = num_shots if i < NUM_SINGLE else 1 + i % num_shots
         requests.append(Request(tuple(demonstrations[i * num_shots : i * num_shots + shots]), picked[i % len(picked)]))
-    vlm.prepare(requests)
+    runner = vlm.prepare(requests)
     # Context first: a prompt that does not fit can't be scored at all.
     longest = _longest_prompt(vlm, pool, queries, num_shots)
-    _check_room(vlm, longest, num_shots, max_new_tokens)
+    _check_room(vlm, runner, longest, num_shots, max_new_tokens)
     together = vlm.answer_logprobs(requests)[:NUM_SINGLE]
     alone = [vlm.answer_logprobs([request])[0] for request in requests[:NUM_SINGLE]]
     info_scores = _info_scores(vlm, requests)
@@ -101,7 +94,7 @@ def preflight(
         info_score_spread=float(info_scores.std()),
         self_demonstration_gain=float(own.mean()),
         longest_prompt=longest.num_tokens,
-        context=vlm.max_length,
+        context=vlm.family.max_length,
     )
     problems = _problems(vlm, report, picked)
     if problems:
@@ -111,7 +104,7 @@ def preflight(
     return report
 
 
-def _problems(vlm: BaseVLM, report: PreflightReport, queries: list[dict]) -> list[str]:
+def _problems(vlm: TransformersVLM, report: PreflightReport, queries: list[dict]) -> list[str]:
     # Each comparison is one that NaN fails.
     problems = []
     tolerance = COARSE_BATCHING_TOLERANCE
@@ -144,29 +137,34 @@ def _problems(vlm: BaseVLM, report: PreflightReport, queries: list[dict]) -> lis
     return problems
 
 
-def _check_room(vlm: BaseVLM, longest: "_LongestPrompt", num_shots: int, max_new_tokens: int) -> None:
+def _check_room(
+    vlm: TransformersVLM,
+    runner: SharedRunner | PlainRunner,
+    longest: "_LongestPrompt",
+    num_shots: int,
+    max_new_tokens: int,
+) -> None:
     """Refuses a longest prompt that context or memory is too small for."""
-    context, needed = vlm.max_length, longest.num_tokens + max_new_tokens
+    context, needed = vlm.family.max_length, longest.num_tokens + max_new_tokens
     found = (
         f"Preflight of {vlm.args.vlm!r} failed: the longest prompt has {longest.num_tokens} tokens ({num_shots} "
         f"demonstrations, query {longest.query_id!r}){f' and {max_new_tokens} to come' if max_new_tokens else ''}"
     )
     if context is not None and needed > context:
         raise ValueError(f"{found}; the model's context holds {context}. Use fewer shots or shorter examples.")
-    if isinstance(vlm.runner, SharedRunner):
-        try:
-            vlm.runner.engine.check_room([needed])
-        except MemoryTooSmall as error:
-            raise MemoryTooSmall(f"{found}. {error}") from error
+    try:
+        runner.check_room(needed)
+    except MemoryTooSmall as error:
+        raise MemoryTooSmall(f"{found}. {error}") from error
 
 
 def _texts(examples: Dataset) -> Dataset:
     return examples.select_columns([name for name in examples.column_names if name != "image"])
 
 
-def _check_texts(vlm: BaseVLM, examples: Dataset) -> None:
+def _check_texts(vlm: TransformersVLM, examples: Dataset) -> None:
     """Refuses questions and answers that the tokenizer reads a turn's or an image's mark in."""
-    forged, task, found = ForgedTokens(vlm.tokenizer, vlm.control_tokens), vlm.task, {}
+    forged, task, found = ForgedTokens(vlm.tokenizer, vlm.family.control_tokens), vlm.task, {}
     for row in _texts(examples):
         shown = [(task.question_text(row), task.template), (task.target(row), task.answer_template)]
         shown += [(answer, "") for answer in row["answers"]]
@@ -182,7 +180,7 @@ def _check_texts(vlm: BaseVLM, examples: Dataset) -> None:
         )
 
 
-def _check_answers(vlm: BaseVLM, examples: Dataset) -> None:
+def _check_answers(vlm: TransformersVLM, examples: Dataset) -> None:
     """Refuses answers that are other words once the tokenizer has read them."""
     targets = {row["id"]: vlm.task.target(row) for row in _texts(examples)}
     ids = vlm.tokenizer(list(targets.values()), add_special_tokens=False)["input_ids"]
@@ -211,7 +209,7 @@ def _check_answers(vlm: BaseVLM, examples: Dataset) -> None:
         )
 
 
-def _info_scores(vlm: BaseVLM, requests: list[Request]) -> np.ndarray:
+def _info_scores(vlm: TransformersVLM, requests: list[Request]) -> np.ndarray:
     """InfoScore on the probability scale, whatever the job's own."""
     scores = vlm.answer_logprobs(requests)
     zero_shot = vlm.answer_logprobs([Request((), request.query) for request in requests])
@@ -233,13 +231,10 @@ class _LongestPrompt:
     query_id: str
 
 
-def _longest_prompt(vlm: BaseVLM, pool: Dataset, queries: Dataset, num_shots: int) -> _LongestPrompt:
+def _longest_prompt(vlm: TransformersVLM, pool: Dataset, queries: Dataset, num_shots: int) -> _LongestPrompt:
     """
     The longest prompt that can be expected: of the examples with the most words, the largest image files, and a
-    sample.
-
-    Length is additive over segments, so the longest segments make the longest prompt. Tokenising and preprocessing a
-    whole pool would take longer than what it guards; each prompt's own length is checked once more before it is run.
+    sample. Tokenising a whole pool would take too long; each prompt's length is checked again before it is run.
     """
 
     def candidates(dataset: Dataset, count: int) -> list[dict]:

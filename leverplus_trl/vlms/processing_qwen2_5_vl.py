@@ -2,11 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Processors of Qwen2-VL, Qwen2.5-VL and Qwen3-VL for machines without torchvision.
-
-The stock processors insist on a video processor, and video processors need torchvision, which has no wheel for every
-machine. Pictures need neither. [`register_processor`] makes `AutoProcessor` give the stock classes where torchvision
-is installed and the image-only classes of this module where it is not.
+Processors of Qwen2-VL, Qwen2.5-VL and Qwen3-VL for machines without torchvision, which the video half of the stock
+processors needs. Where it is not installed, [`register_processor`] makes `AutoProcessor` return these classes.
 """
 
 from transformers import AutoProcessor, Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig, Qwen3VLMoeConfig
@@ -31,19 +28,9 @@ class ImageOnlyProcessor(ProcessorMixin):
     """
     A stock processor without its video half: image processor (PIL backend) and tokenizer.
 
-    A class for a family inherits this one first and the stock class second, and bears the stock class's name on
-    purpose: the name is written into the directories it saves, which then load with plain `transformers` and
-    torchvision elsewhere; and it is the name by which `AutoProcessor` looks for a class (see [`register_processor`]).
-    Everything that concerns images and text (placeholders, `mm_token_type_ids`, chat template, post-processing) is
-    inherited; videos are refused.
-
-    Args:
-        image_processor ([`Qwen2VLImageProcessorPil`]):
-            Image processor.
-        tokenizer ([`PreTrainedTokenizerFast`]):
-            Tokenizer. It must know `<|image_pad|>` and `<|video_pad|>`.
-        chat_template (`str`, *optional*):
-            Jinja template of a conversation.
+    A class for a family inherits from this class, then from the stock class, and has the stock class's name: it is
+    written into saved directories, which then load with plain `transformers` and torchvision, and `AutoProcessor`
+    looks classes up by it. Videos are refused; everything else is inherited.
     """
 
     def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):
@@ -90,17 +77,12 @@ PROCESSORS = {
 
 def register_processor() -> None:
     """
-    Makes `AutoProcessor.from_pretrained` work for Qwen-VL directories on machines without torchvision.
+    Makes `AutoProcessor.from_pretrained` work for Qwen-VL directories on machines without torchvision; does nothing
+    where it is installed.
 
-    It does nothing where torchvision is installed: `AutoProcessor` then gives the stock classes. It can be called
-    repeatedly.
-
-    `AutoProcessor` finds a class in one of two ways. A directory that names no processor class is looked up by its
-    config, and there `AutoProcessor.register` is enough. A directory that names one (every published Qwen-VL does) is
-    looked up by that name: first in the table of built-in names, then among the registered classes. A registered class
-    can therefore only be reached by name when the built-in table has no such entry, so the entry is taken out (nothing
-    else refers to it) and a class of the same name registered. That is what `transformers` itself does to its table of
-    video processors when torchvision is missing; no class, function or method of `transformers` is replaced.
+    `AutoProcessor` looks the class that a directory names up in the table of built-in names, then among the registered
+    classes. So the built-in entry is removed, as `transformers` itself does with its video processors, and a class of
+    the same name registered.
     """
     if is_torchvision_available():
         return

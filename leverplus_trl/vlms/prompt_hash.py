@@ -8,7 +8,6 @@ from typing import Any
 
 from ..provenance import digest
 from ..tasks import BaseTask
-from .causal_lm import CausalLM
 from .loading import Loaded, family_of, load_processor
 from .prompt_texts import PromptTexts, probe_example
 from .vlm_arguments import VLMArguments
@@ -25,23 +24,15 @@ def prompt_hash(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None
     """
     Hash of the prompt of a fixed example, and of its tokens; it reads no weights.
 
-    It changes with the chat template, the date that this writes, the system prompt, the task's templates and the
-    tokenizer; not with the examples of a job, nor with the machine.
-
-    Args:
-        args ([`VLMArguments`]):
-            Names the model.
-        task ([`BaseTask`]):
-            Task to make prompts for.
-        loaded (`Loaded`, *optional*):
-            What [`load_processor`] returned, if it was called before.
+    It changes with the chat template and the date in it, the system prompt, the task's templates and the tokenizer;
+    not with the examples of a job, nor with the machine. `loaded` is the result of [`load_processor`].
 
     Raises:
         `ValueError`: a model or a chat template that can't be used.
     """
     config, processor = loaded or load_processor(args)
     family, probe = family_of(config, args), probe_example(task)
-    if family is CausalLM:
+    if not family.takes_images:
         probe["image"] = None
         try:
             task.content(probe)
@@ -56,13 +47,7 @@ def prompt_hash(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None
 
 
 def prompt_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """
-    In what the prompts of two outputs differ; empty if in nothing.
-
-    Args:
-        there, here (`Mapping[str, Any]`):
-            Provenance, each with `recipe` and `facts`.
-    """
+    """The differences between the prompts of two outputs, of which this is the provenance; empty if there are none."""
     if there["facts"].get("prompt_hash") == here["facts"]["prompt_hash"]:
         return ""
     pairs = {"prompt_hash": [made["facts"].get("prompt_hash") for made in (there, here)]}

@@ -27,15 +27,8 @@ def probe_example(task: BaseTask) -> Example:
 
 class PromptTexts:
     """
-    Pieces of prompts and answers, with what the tokenizer would write before a text by itself.
-
-    Args:
-        prompt ([`ChatPrompt`] or [`PlainPrompt`]):
-            Renders requests.
-        tokenizer (`PreTrainedTokenizerBase`):
-            Tokenizer of the model.
-        score_end_token (`bool`):
-            Whether the token that ends an answer belongs to it.
+    Pieces of prompts and answers, with the start token that the tokenizer would write by itself. With
+    `score_end_token` an answer includes the token that ends it.
     """
 
     def __init__(self, prompt: ChatPrompt | PlainPrompt, tokenizer: PreTrainedTokenizerBase, score_end_token: bool):

@@ -3,10 +3,9 @@
 
 """Prompts as pieces: header, demonstrations, query, answer; for chat templates and for plain text.
 
-A prompt is the header, then each demonstration, then the query; the answer follows directly. A piece never depends on
-what else stands in the prompt, so it is rendered, tokenised and its images are preprocessed once, however many prompts
-it stands in. Whether a family's template and tokenizer really allow that is checked by the VLM, not assumed (see
-`BaseVLM.prepare`).
+A prompt is the header, each demonstration, then the query; the answer follows directly. A piece does not depend on the
+rest of the prompt, so it is rendered, tokenised and preprocessed once for all prompts; `TransformersVLM.prepare` tests
+whether a family's template and tokenizer allow that.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,8 +51,6 @@ class ChatPrompt:
     Args:
         render (`Callable`):
             `render(messages, add_generation_prompt)` -> `str`, the processor's or tokenizer's chat template.
-        task ([`BaseTask`]):
-            Makes the turns.
         system_prompt (`str`, *optional*):
             First message of every conversation.
     """
@@ -135,8 +132,6 @@ class PlainPrompt:
     question.
 
     Args:
-        task ([`BaseTask`]):
-            Makes the lines; images can't stand in them.
         system_prompt (`str`, *optional*):
             First line of every prompt.
     """

@@ -7,14 +7,14 @@ segments."""
 import numpy as np
 import torch
 
-from .chat_vlm import ChatVLM
+from .chat_vlm import ChatFamily
 from .prompts import Piece
 from .segments import ByteCache, Segment
 
 
-class Qwen2_5_VL(ChatVLM):
+class Qwen2_5_VLFamily(ChatFamily):
     """
-    [`ChatVLM`] of three position axes: those of a prompt are put together from those of its segments.
+    [`ChatFamily`] of three position axes: those of a prompt are put together from those of its segments.
 
     An image that was shown before is not opened again for another text: how many tokens it becomes is known.
     """
@@ -26,7 +26,7 @@ class Qwen2_5_VL(ChatVLM):
         self._grids: dict[tuple[str, ...], torch.Tensor] = {}  # of each image that was seen, [images, 3]
         self._positions = ByteCache(2**24)  # of texts, by where their images stand
 
-    def _share(self, piece: Piece) -> Segment:
+    def share(self, piece: Piece) -> Segment:
         keys, images = piece.images.keys, {}
         if keys and keys not in self._grids:
             images = dict(self.processor.image_processor(images=list(piece.images), return_tensors="pt"))

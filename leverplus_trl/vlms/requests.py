@@ -1,17 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What is asked of a VLM, what it answers, and what is refused before anything runs."""
+"""What a VLM is asked, and what it returns."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from ..tasks import BaseTask, Example
-
-
-if TYPE_CHECKING:
-    from .base_vlm import BaseVLM
+from ..tasks import Example
 
 
 #: Who speaks in a turn: the VLM, and those whom it answers.
@@ -56,20 +51,3 @@ class AnswerLogprob(NamedTuple):
 
 class MemoryTooSmall(ValueError):
     """`memory_mb` leaves no room for a prompt."""
-
-
-def check_answer(task: BaseTask, query: Example, ids: Sequence[int]) -> None:
-    """Refuses an answer that there is nothing to score of."""
-    if not ids:
-        raise ValueError(f"The answer {task.target(query)!r} of example {query['id']!r} has no tokens.")
-
-
-def check_lengths(vlm: "BaseVLM", requests: Sequence[Request], lengths: Sequence[int]) -> None:
-    """Refuses prompts (with their answers) that are longer than the model's context."""
-    for request, length in zip(requests, lengths, strict=True):
-        if vlm.max_length is not None and length > vlm.max_length:
-            raise ValueError(
-                f"The prompt of query {request.query['id']!r} with {len(request.demonstrations)} demonstrations has "
-                f"{length} tokens; the context of {type(vlm.model).__name__} holds {vlm.max_length}. Use fewer shots, "
-                "shorter texts or smaller images."
-            )

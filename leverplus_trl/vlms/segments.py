@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Pieces of prompts as tensors: what is kept of them, for how long, and how many stand in one batch."""
+"""Pieces of prompts as tensors, how long they are kept, and how many make a batch."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -12,35 +12,20 @@ import numpy as np
 import torch
 
 from .boundaries import Ends
+from .out_of_memory import run_or_halve
 from .prompts import Piece
 
 
 @dataclass(eq=False)
 class Segment:
-    """
-    A piece of a prompt, ready for the model.
+    """A piece of a prompt, ready for the model."""
 
-    Args:
-        tokens (`dict[str, list[int]]`):
-            `input_ids` and what else the processor says of each token, of length L each.
-        images (`dict[str, torch.Tensor]`):
-            What the processor (or the vision tower) says of its images; rows of different segments are concatenated.
-        position_ids (`np.ndarray` of shape `(axes, L)`, *optional*):
-            Positions counted from the segment's start, for models with more than one position axis.
-        images_key (`tuple[str, ...]`, *optional*):
-            What its images are known by where they were encoded ahead; `images` is empty then.
-        make (`Callable`, *optional*):
-            Makes the piece again, should what was encoded be forgotten; lent for as long as a unit runs.
-        ends ([`Ends`], *optional*):
-            Those of its text, where it may stand beside others.
-    """
-
-    tokens: dict[str, list[int]]
-    images: dict[str, torch.Tensor] = field(default_factory=dict)
-    position_ids: np.ndarray | None = None
-    images_key: tuple[str, ...] = ()
-    make: Callable[[], Piece] | None = None
-    ends: Ends | None = None
+    tokens: dict[str, list[int]]  # `input_ids` and the processor's other outputs of a value per token
+    images: dict[str, torch.Tensor] = field(default_factory=dict)  # of the processor or the vision tower
+    position_ids: np.ndarray | None = None  # [axes, L] from the segment's start, for several position axes
+    images_key: tuple[str, ...] = ()  # the key of images that are encoded ahead; `images` is empty then
+    make: Callable[[], Piece] | None = None  # makes the piece again, if its features were dropped, while a unit runs
+    ends: Ends | None = None  # of its text, if it may stand beside others
 
     def __len__(self) -> int:
         return len(self.tokens["input_ids"])
@@ -50,7 +35,7 @@ class Segment:
         return 64 * len(self) + sum(tensor.nbytes for tensor in self.images.values())
 
     @property
-    def span(self) -> int:
+    def num_positions(self) -> int:
         """Positions that the segment takes up."""
         return len(self) if self.position_ids is None else int(self.position_ids.max()) + 1
 
@@ -100,6 +85,15 @@ def cat_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
         ]
         padded.append(torch.nn.functional.pad(tensor, missing) if any(missing) else tensor)
     return torch.cat(padded)
+
+
+def run_padded_batches(
+    run: Callable[[Sequence[int]], Sequence[Any]], lengths: Sequence[int], max_tokens: int, padded: bool = True
+) -> list[Any]:
+    """Results of `run`, which takes positions of `lengths`, in the batches of [`plan_padded_batches`]."""
+    batches = plan_padded_batches(lengths, max_tokens, padded)
+    found = {i: result for batch in batches for i, result in zip(batch, run_or_halve(run, batch), strict=True)}
+    return [found[i] for i in range(len(lengths))]
 
 
 def plan_padded_batches(lengths: Sequence[int], max_tokens: int, padded: bool = True) -> list[list[int]]:

@@ -4,52 +4,46 @@
 """Requests through the prefix-sharing engine: segments processed and images encoded once, prefixes run once."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
 from ..tasks import Example
+from .boundaries import WholePrompts
 from .decoding import decode, generate_settings, reads_tokens
-from .out_of_memory import run_or_halve
+from .family import VLMFamily
 from .plain_runner import PlainRunner
 from .prompts import Piece
-from .requests import AnswerLogprob, Request, Turn, check_answer, check_lengths
-from .segments import ByteCache, Segment, plan_padded_batches
+from .requests import AnswerLogprob, Request, Turn
+from .segments import ByteCache, Segment, run_padded_batches
 from .trie_scorer import Step, TrieScorer, path_length
-
-
-if TYPE_CHECKING:
-    from .base_vlm import BaseVLM
 
 
 class SharedRunner:
     """
-    Scores and answers with every distinct prefix of a unit run once; a prompt that tokenises otherwise in pieces than
-    as a whole runs whole.
-
-    Args:
-        vlm ([`BaseVLM`]):
-            Processes pieces, embeds tokens and images, and holds the model.
+    Runs each distinct prefix of a unit once; a prompt that tokenises differently in pieces runs whole.
 
     Raises:
         [`CantShare`]: a decoder whose prefixes can't be shared.
     """
 
-    def __init__(self, vlm: "BaseVLM"):
-        self.vlm = vlm
+    by_segments = True
+
+    def __init__(self, family: VLMFamily):
+        self.family, self.whole_prompts = family, WholePrompts()
         # A quarter of the memory is for image features, which the family keeps.
-        memory = vlm.memory_bytes - vlm.memory_bytes // 4
-        self.engine = TrieScorer(vlm.model, vlm, vlm.num_axes, vlm.args.max_batch_tokens, memory)
-        self._whole = PlainRunner(vlm, by_segments=False)
-        self._cache = ByteCache(vlm.memory_bytes // 16)  # tokens and positions, on the host
+        memory = family.memory_bytes - family.memory_bytes // 4
+        self.engine = TrieScorer(family, memory)
+        self._whole = PlainRunner(family, by_segments=False)
+        self._cache = ByteCache(family.memory_bytes // 16)  # tokens and positions, on the host
         self._lent: list[Segment] = []  # segments that know how to be made again, in this unit
         self._answers: dict[str, Segment] = {}  # by the answer's text
         self._header: list[Step] | None = None  # empty if the prompts have none
 
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
-        """See [`BaseVLM.answer_logprobs`]."""
-        contents = self.vlm.contents
+        """See [`VLM.answer_logprobs`]."""
+        contents = self.family.contents
         keys = [contents.key(request.query, answered=True) for request in requests]
         answers = {key: self._answer(r.query) for key, r in dict(zip(keys, requests, strict=True)).items()}
         paths, found = [self._path(request) for request in requests], [answers[key] for key in keys]
@@ -58,14 +52,14 @@ class SharedRunner:
         def score(kept: Sequence[int]) -> list[AnswerLogprob]:
             ids = [found[i].tokens["input_ids"] for i in kept]
             lengths = [path_length(paths[i]) + len(own) for i, own in zip(kept, ids, strict=True)]
-            check_lengths(self.vlm, [requests[i] for i in kept], lengths)
+            self.family.check_lengths([requests[i] for i in kept], lengths)
             sums = self.engine.score([paths[i] for i in kept], ids)
             return [AnswerLogprob(float(total), len(own)) for total, own in zip(sums, ids, strict=True)]
 
         return self._run(requests, rows, score, self._whole.answer_logprobs)
 
     def generate(self, requests: Sequence[Request], config: GenerationConfig) -> list[str]:
-        """See [`BaseVLM.generate`]."""
+        """See [`VLM.generate`]."""
         paths = [self._path(request) for request in requests]
         rows = [[segment for _, segment in path] for path in paths]
 
@@ -85,55 +79,59 @@ class SharedRunner:
         kept, whole = [], []
         for position, row in enumerate(rows):
             (kept if self._adds_up(row) else whole).append(position)
-        self.vlm.whole_prompts.count(requests, [requests[position] for position in whole])
+        self.whole_prompts.count(requests, [requests[position] for position in whole])
         results = dict(zip(kept, run(kept), strict=True)) if kept else {}
         results |= zip(whole, run_whole([requests[position] for position in whole]), strict=True)
         return [results[position] for position in range(len(requests))]
 
     def _adds_up(self, row: Sequence[Segment]) -> bool:
-        return self.vlm.texts.boundaries.add_up([segment.ends for segment in row if segment.ends is not None])
+        return self.family.texts.boundaries.add_up([segment.ends for segment in row if segment.ends is not None])
 
     def _generate(
         self, requests: Sequence[Request], paths: Sequence[Sequence[Step]], config: GenerationConfig
     ) -> list[str]:
         lengths = [path_length(path) + config.max_new_tokens for path in paths]
-        check_lengths(self.vlm, requests, lengths)
+        self.family.check_lengths(requests, lengths)
         beams = config.num_beams or 1
 
         def answer(batch: Sequence[int]) -> list[str]:
             cache, mask, positions = self.engine.prefill([paths[position] for position in batch])
             width = mask.shape[1]
-            ids = torch.full_like(mask, self.vlm.pad_token_id)
+            ids = torch.full_like(mask, self.family.pad_token_id)
             for row, position in enumerate(batch):
                 tokens = [token for _, segment in paths[position] for token in segment.tokens["input_ids"]]
                 ids[row, width - len(tokens) :] = torch.tensor(tokens)
             if beams > 1:  # `generate` repeats everything but the cache
                 cache.batch_repeat_interleave(beams)
             with torch.inference_mode():
-                output = self.vlm.model.generate(
+                output = self.family.model.generate(
                     input_ids=ids,
                     attention_mask=mask,
                     position_ids=positions,
                     past_key_values=cache,
-                    **generate_settings(self.vlm, [requests[position] for position in batch], config, width),
+                    **generate_settings(self.family, [requests[position] for position in batch], config, width),
                 )
-            return decode(self.vlm, output[:, width:], config)
+            return decode(self.family, output[:, width:], config)
 
-        texts: list[str | None] = [None] * len(requests)
         budget = self.engine.max_prefilled_tokens // beams
-        for batch in plan_padded_batches(lengths, budget, padded=not reads_tokens(config)):
-            for position, text in zip(batch, run_or_halve(answer, batch), strict=True):
-                texts[position] = text
-        return texts
+        return run_padded_batches(answer, lengths, budget, padded=not reads_tokens(config))
 
     def answer_ids(self, query: Example) -> list[int]:
-        """See [`BaseVLM.answer_ids`]."""
+        """See [`TransformersVLM.answer_ids`]."""
         answer = self._answer(query)
         adds_up = self._adds_up([*(segment for _, segment in self._path(Request((), query))), answer])
         return answer.tokens["input_ids"] if adds_up else self._whole.answer_ids(query)
 
     def num_prompt_tokens(self, request: Request) -> int:
         return path_length(self._path(request)) + len(self._answer(request.query))
+
+    def check_room(self, num_tokens: int) -> None:
+        """Raises [`MemoryTooSmall`] for a prompt of so many tokens that there is no memory for."""
+        self.engine.check_room([num_tokens])
+
+    @property
+    def num_tokens_run(self) -> int:
+        return self.engine.num_tokens
 
     def forget(self) -> None:
         """Drops all prefixes, and the examples that they could be made of again."""
@@ -143,36 +141,36 @@ class SharedRunner:
         self._lent.clear()
 
     def _answer(self, query: Example) -> Segment:
-        text = self.vlm.texts.answer(query)
+        text = self.family.texts.answer(query)
         if text not in self._answers:
-            segment = self.vlm._process(Piece(text)) if text else Segment({"input_ids": []})
-            check_answer(self.vlm.task, query, segment.tokens["input_ids"])
-            segment.ends = self.vlm.texts.boundaries.ends(text)
+            segment = self.family.process(Piece(text)) if text else Segment({"input_ids": []})
+            self.family.check_answer(query, segment.tokens["input_ids"])
+            segment.ends = self.family.texts.boundaries.ends(text)
             self._answers[text] = segment
         return self._answers[text]
 
     def _steps(self, example: Example, answered: bool, turns: tuple[Turn, ...] = ()) -> list[Step]:
-        key = self.vlm.contents.key(example, answered, turns)
+        key = self.family.contents.key(example, answered, turns)
         steps = self._cache.get(key)
         if steps is None:
-            piece = self.vlm.texts.piece(example, answered, turns)
-            segment = self.vlm._share(piece)
-            segment.ends = self.vlm.texts.ends(piece, example, answered, turns)
-            steps = cut(key, segment, self.vlm.lead_length(segment.tokens["input_ids"]))
+            piece = self.family.texts.piece(example, answered, turns)
+            segment = self.family.share(piece)
+            segment.ends = self.family.texts.ends(piece, example, answered, turns)
+            steps = cut(key, segment, self.family.lead_length(segment.tokens["input_ids"]))
             self._cache.put(key, steps, segment.num_bytes)
         last = steps[-1][1]
         if last.make is None:
-            last.make = lambda: self.vlm.texts.piece(example, answered, turns)
+            last.make = lambda: self.family.texts.piece(example, answered, turns)
             self._lent.append(last)
         return steps
 
     def _path(self, request: Request) -> list[Step]:
         """A prompt as steps down the tree."""
         if self._header is None:
-            piece = self.vlm.texts.header(request.query)
-            self._header = [(("header",), self.vlm._share(piece))] if piece.text else []
+            piece = self.family.texts.header(request.query)
+            self._header = [(("header",), self.family.share(piece))] if piece.text else []
             for _, segment in self._header:
-                segment.ends = self.vlm.texts.boundaries.ends(piece.text)
+                segment.ends = self.family.texts.boundaries.ends(piece.text)
         path = list(self._header)
         for example in request.demonstrations:
             path += self._steps(example, answered=True)

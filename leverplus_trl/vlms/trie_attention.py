@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 
-#: Name of the attention in `config._attn_implementation`, for as long as a batch of chains runs.
+#: Name of the attention in `config._attn_implementation`, for as long as a batch of spans runs.
 TRIE_ATTENTION = "leverplus_trie"
 
 
@@ -22,23 +22,8 @@ class CantShare(Exception):
 
 class KVPool:
     """
-    A fixed number of slots, each for the keys and values of one token in every layer.
-
-    Slot 0 is never given away and holds zeros: padding reads it.
-
-    Args:
-        num_layers (`int`):
-            Attention layers.
-        num_heads (`int`):
-            Key-value heads.
-        head_dim (`int`):
-            Width of a head.
-        capacity (`int`):
-            Slots.
-        dtype (`torch.dtype`):
-            Type of keys and values.
-        device (`torch.device`):
-            Where they are kept.
+    A fixed number of slots (`capacity`), each for the keys and values of one token in every layer. Slot 0 is never
+    handed out and holds zeros: padding reads it.
     """
 
     def __init__(
@@ -67,7 +52,7 @@ class KVPool:
         self._num_free = self.capacity - 1
 
     def take(self, count: int) -> np.ndarray:
-        """Slots for `count` tokens, which must be there."""
+        """Slots for `count` tokens; they must be free."""
         assert count <= self._num_free
         self._num_free -= count
         return self._free[self._num_free : self._num_free + count][::-1].copy()
@@ -88,53 +73,21 @@ class KVPool:
 
 @dataclass
 class TrieBatch:
-    """
-    T tokens of B chains, one behind the other without padding, and where their attention looks.
-
-    Args:
-        pool ([`KVPool`]):
-            Keys and values.
-        slots (`torch.Tensor` of shape `(T,)`):
-            Where those of the new tokens go.
-        kv_index (`torch.Tensor` of shape `(B, L)`):
-            Slots of each chain's prefix and own tokens; padding is 0.
-        query_index (`torch.Tensor` of shape `(B, N)`, *optional*):
-            New tokens of each chain; padding is 0. None if all have the same length: then a view does.
-        token_index (`torch.Tensor` of shape `(T,)`):
-            Where each token stands among the `B * N`.
-        mask (`torch.Tensor` of shape `(B, 1, N, L)`):
-            What each new token sees.
-        num_layers_run (`int`, *optional*, defaults to 0):
-            Layers that have attended through it.
-    """
+    """T tokens of B spans in a row without padding, and the slots that they attend to."""
 
     pool: KVPool
-    slots: torch.Tensor
-    kv_index: torch.Tensor
-    query_index: torch.Tensor | None
-    token_index: torch.Tensor
-    mask: torch.Tensor
-    num_layers_run: int = 0
+    slots: torch.Tensor  # [T], of the new tokens' keys and values
+    kv_index: torch.Tensor  # [B, L], slots of each span's prefix and own tokens; padding is 0
+    query_index: torch.Tensor | None  # [B, N], new tokens of each span; padding is 0. None if all have one length
+    token_index: torch.Tensor  # [T], the place of each token among the B * N
+    mask: torch.Tensor  # [B, 1, N, L], added to the attention scores
+    num_layers_run: int = 0  # layers that have attended through it
 
 
 def make_batch(
     pool: KVPool, prefixes: list[np.ndarray], lengths: list[int], slots: np.ndarray, dtype: torch.dtype
 ) -> TrieBatch:
-    """
-    Index tensors of a batch.
-
-    Args:
-        pool ([`KVPool`]):
-            Keys and values.
-        prefixes (`list[np.ndarray]`):
-            Slots of what stands before each chain.
-        lengths (`list[int]`):
-            New tokens of each chain.
-        slots (`np.ndarray` of shape `(T,)`):
-            Slots for them.
-        dtype (`torch.dtype`):
-            Type that attention runs in.
-    """
+    """The batch of spans with the given slots of their prefixes and numbers of new tokens; `slots` are for these."""
     before = np.array([len(prefix) for prefix in prefixes])
     new = np.array(lengths)
     rows, width, whole = len(new), int(new.max()), int((before + new).max())
@@ -176,12 +129,11 @@ def trie_attention(
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """
-    Attention of the tokens of a [`TrieBatch`] to their prefixes and to themselves; an attention function of
-    transformers.
+    An attention function of transformers: the tokens of a [`TrieBatch`] attend to their prefixes and themselves.
 
     Args:
         query (`torch.Tensor` of shape `(1, heads, T, dim)`), key, value (`(1, key-value heads, T, dim)`):
-            Of the new tokens, rotated.
+            Those of the new tokens, rotated.
 
     Returns:
         `tuple`: the result, `(1, T, heads, dim)`, and no weights.

@@ -1,21 +1,20 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The prefix-sharing engine: every distinct prefix goes through the language model once, and only answers through the
-head."""
+"""The prefix-sharing engine: each distinct prefix runs through the decoder once, and only answers through the head."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate.utils.memory import clear_device_cache
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 
+from .family import VLMFamily
 from .out_of_memory import is_out_of_memory, run_or_halve
-from .prefix_trie import Ask, Chain, Node, Pick, Plan, plan_batches, plan_chains
+from .prefix_trie import LogprobIndex, Node, Plan, ScoreRequest, Span, plan_batches, plan_spans
 from .requests import MemoryTooSmall
 from .segments import Segment
 from .trie_attention import TRIE_ATTENTION, CantShare, KVPool, make_batch
@@ -23,7 +22,7 @@ from .trie_attention import TRIE_ATTENTION, CantShare, KVPool, make_batch
 
 logger = logging.getLogger(__name__)
 
-#: A segment of a request, and what it is known by among those that can stand in the same place.
+#: A segment of a request, and its key among the segments that can follow the same prefix.
 Step = tuple[tuple, Segment]
 
 
@@ -32,36 +31,23 @@ def path_length(path: Sequence[Step]) -> int:
     return sum(len(segment) for _, segment in path)
 
 
-class Embedder(Protocol):
-    """What a family knows that the engine does not; see [`BaseVLM.embed`]."""
-
-    def embed(self, ids: torch.Tensor, segments: Sequence[Segment]) -> tuple[torch.Tensor, dict]: ...
-
-
 class TrieScorer:
     """
     Runs requests through a decoder as paths in a tree of segments.
 
     Args:
-        model (`PreTrainedModel`):
-            Model with a decoder of full attention, and a head.
-        embedder ([`Embedder`]):
-            Turns tokens and images into the decoder's inputs.
-        num_axes (`int`):
-            Position axes of the decoder's rotary embedding.
-        max_batch_tokens (`int`):
-            Tokens in one batch.
+        family ([`VLMFamily`]):
+            Has the model and makes the decoder's inputs.
         memory_bytes (`int`):
-            For keys, values and activations.
+            Memory for keys, values and activations.
 
     Raises:
-        [`CantShare`]: a decoder that is not of that kind.
+        [`CantShare`]: a decoder without full attention in every layer.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, embedder: Embedder, num_axes: int, max_batch_tokens: int, memory_bytes: int
-    ):
-        self.model, self.embedder, self.num_axes = model, embedder, num_axes
+    def __init__(self, family: VLMFamily, memory_bytes: int):
+        model, max_batch_tokens = family.model, family.args.max_batch_tokens
+        self.family, self.model, self.num_axes = family, model, family.num_axes
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
         if len({parameter.device for parameter in model.parameters()}) > 1:
             raise CantShare("it stands on several devices")
@@ -85,8 +71,7 @@ class TrieScorer:
 
     @property
     def max_prompt_tokens(self) -> int:
-        """Tokens that a prompt with its answer may have: there is room for it twice, for what is kept of it and for
-        what is run behind that."""
+        """Tokens that a prompt with its answer may have: there is room for it twice, once kept and once running."""
         return (self.pool.capacity - 1) // 2
 
     def forget(self) -> None:
@@ -98,33 +83,21 @@ class TrieScorer:
 
     # ------------------------------------------------------------------ promises
     def score(self, paths: Sequence[Sequence[Step]], answers: Sequence[Sequence[int]]) -> np.ndarray:
-        """
-        Log-probability of each answer behind its path.
-
-        Args:
-            paths (`Sequence[Sequence[Step]]`):
-                Segments of each prompt.
-            answers (`Sequence[Sequence[int]]`):
-                Tokens of each answer; at least one.
-
-        Returns:
-            `np.ndarray` of shape `(number of paths,)`: float64 sums of float32 terms.
-        """
+        """Log-probability of each answer (one token or more) after its path: float64 sums of float32 terms."""
         self.tick += 1
         self.check_room([path_length(path) + len(ids) for path, ids in zip(paths, answers, strict=True)])
         sums = np.zeros(len(paths))
-        asks = [Ask(self._node(path), tuple(ids), i) for i, (path, ids) in enumerate(zip(paths, answers, strict=True))]
+        requests = [
+            ScoreRequest(self._node(path), tuple(ids), i)
+            for i, (path, ids) in enumerate(zip(paths, answers, strict=True))
+        ]
         with torch.inference_mode(), self._attention():
-            self._answer(asks, sums)
+            self._answer(requests, sums)
         return sums
 
     def prefill(self, paths: Sequence[Sequence[Step]]) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
         """
         A cache of transformers that holds all of each prompt but its last token.
-
-        Args:
-            paths (`Sequence[Sequence[Step]]`):
-                Segments of each prompt.
 
         Returns:
             `tuple`: the cache, padded on the left; the attention mask of the whole prompts, `(B, L)`; their position
@@ -134,7 +107,7 @@ class TrieScorer:
         self.check_room([path_length(path) for path in paths])
         nodes = [self._node(path) for path in paths]
         with torch.inference_mode(), self._attention():
-            self._answer([Ask(node, (), i) for i, node in enumerate(nodes)], np.zeros(0))
+            self._answer([ScoreRequest(node, (), i) for i, node in enumerate(nodes)], np.zeros(0))
             width = max(node.end for node in nodes)
             index = np.zeros((len(nodes), width - 1), dtype=np.int64)
             mask = np.zeros((len(nodes), width), dtype=np.int64)
@@ -154,7 +127,7 @@ class TrieScorer:
         )
 
     def check_room(self, lengths: Sequence[int]) -> None:
-        """Raises [`MemoryTooSmall`] for prompts (with what is behind them) that there is no memory for."""
+        """Raises [`MemoryTooSmall`] for prompts, with their answers, that are too long for the memory."""
         if max(lengths) > self.max_prompt_tokens:
             needed = -(-5 * max(lengths) * self.costs.kv_bytes // 2**20)  # half of it is for them
             raise MemoryTooSmall(
@@ -168,29 +141,29 @@ class TrieScorer:
         for key, segment in path:
             child = node.children.get(key)
             if child is None:
-                child = node.children[key] = Node(node, segment, segment.span)
+                child = node.children[key] = Node(node, segment, segment.num_positions)
             child.tick = self.tick
             node = child
         return node
 
-    def _answer(self, asks: list[Ask], sums: np.ndarray) -> None:
-        plan = plan_chains(asks)
-        longest = max((chain.num_tokens for level in plan.levels for chain in level), default=0)
+    def _answer(self, requests: list[ScoreRequest], sums: np.ndarray) -> None:
+        plan = plan_spans(requests)
+        longest = max((span.num_tokens for level in plan.levels for span in level), default=0)
         room = self.pool.capacity - 1 - max(self.max_batch_tokens, longest)
-        prompts = list(dict.fromkeys(ask.prompt for ask in asks))
+        prompts = list(dict.fromkeys(request.prompt for request in requests))
         if self._num_pinned(plan) > room and len(prompts) > 1:
             # In the tree's own order, so that what shares a prefix stays together.
             order = {node: i for i, node in enumerate(self._walk())}
             prompts.sort(key=order.__getitem__)
             first = set(prompts[: len(prompts) // 2])
-            self._answer([ask for ask in asks if ask.prompt in first], sums)
-            self._answer([ask for ask in asks if ask.prompt not in first], sums)
+            self._answer([request for request in requests if request.prompt in first], sums)
+            self._answer([request for request in requests if request.prompt not in first], sums)
             return
-        pins = {above for level in plan.levels for chain in level for above in self._above(chain)}
-        for ask in asks:
-            if not ask.answer:  # wanted itself
-                pins.update(ask.prompt.path())
-        self._read([(node.hidden, picks) for node, picks in plan.stored if picks], sums)
+        pins = {above for level in plan.levels for span in level for above in self._above(span)}
+        for request in requests:
+            if not request.answer:  # the prompt itself is requested
+                pins.update(request.prompt.path())
+        self._read([(node.hidden, indices) for node, indices in plan.stored if indices], sums)
         for level in plan.levels:
             for batch in plan_batches(level, self.costs.of_batch, self.max_batch_tokens, self.batch_bytes):
                 self._run(batch, pins, sums)
@@ -203,16 +176,16 @@ class TrieScorer:
             pending.extend(reversed(node.children.values()))
 
     @staticmethod
-    def _above(chain: Chain) -> list[Node]:
-        """What must stay while the plan runs, so that the chain can: its prefix, and itself if others need it."""
-        return [*chain.parent.path(), *(chain.nodes if chain.shared else ())]
+    def _above(span: Span) -> list[Node]:
+        """Prefixes that the span needs, and its own if others need it: they stay while the plan runs."""
+        return [*span.parent.path(), *(span.nodes if span.shared else ())]
 
     def _num_pinned(self, plan: Plan) -> int:
-        pinned = {node for level in plan.levels for chain in level for node in self._above(chain)}
+        pinned = {node for level in plan.levels for span in level for node in self._above(span)}
         return sum(node.size for node in pinned)
 
     def _make_room(self, count: int, pins: set[Node]) -> None:
-        """Forgets the prefixes that were used least recently, longer ones first, until `count` slots are free."""
+        """Drops the least recently used prefixes, longer ones first, until `count` slots are free."""
         if self.pool.num_free >= count:
             return
         goal = min(count + self.pool.capacity // 8, self.pool.capacity - 1)
@@ -237,21 +210,21 @@ class TrieScorer:
         finally:
             config._attn_implementation = before
 
-    def _run(self, chains: list[Chain], pins: set[Node], sums: np.ndarray) -> None:
-        """Runs a batch; halved, and said so, if it does not fit into memory."""
-        count = sum(chain.num_tokens for chain in chains)
+    def _run(self, spans: list[Span], pins: set[Node], sums: np.ndarray) -> None:
+        """Runs a batch; in halves, with a warning, if it does not fit into memory."""
+        count = sum(span.num_tokens for span in spans)
         self._make_room(count, pins)
         slots = self.pool.take(count)
         try:
-            hidden = self._forward(chains, slots)
+            hidden = self._forward(spans, slots)
             places, start = [], 0
-            for chain in chains:
-                places.append((hidden[start : start + chain.num_tokens], chain.picks))
-                start += chain.num_tokens
+            for span in spans:
+                places.append((hidden[start : start + span.num_tokens], span.indices))
+                start += span.num_tokens
             self._read(places, sums)
         except Exception as error:
             self.pool.give_back(slots)
-            if not is_out_of_memory(error) or len(chains) == 1:
+            if not is_out_of_memory(error) or len(spans) == 1:
                 raise
             if count <= self.max_batch_tokens:  # later ones of the same plan may be as large
                 self.max_batch_tokens = max(1, self.max_batch_tokens // 2)
@@ -265,49 +238,49 @@ class TrieScorer:
         else:
             self.num_tokens += count
             self.num_batches += 1
-            self._keep(chains, slots, hidden)
+            self._keep(spans, slots, hidden)
             return
         clear_device_cache()
-        half = len(chains) // 2
-        self._run(chains[:half], pins, sums)
-        self._run(chains[half:], pins, sums)
+        half = len(spans) // 2
+        self._run(spans[:half], pins, sums)
+        self._run(spans[half:], pins, sums)
 
-    def _forward(self, chains: list[Chain], slots: np.ndarray) -> torch.Tensor:
+    def _forward(self, spans: list[Span], slots: np.ndarray) -> torch.Tensor:
         """Last hidden states `(T, D)` of the new tokens; their keys and values go into the pool."""
         ids, positions, segments = [], [], []
-        for chain in chains:
-            for node in chain.nodes:
+        for span in spans:
+            for node in span.nodes:
                 ids.extend(node.segment.tokens["input_ids"])
                 positions.append(node.segment.positions(self.num_axes) + node.parent.end_position)
                 segments.append(node.segment)
-            if chain.tail:
-                start = (chain.nodes[-1] if chain.nodes else chain.parent).end_position
-                ids.extend(chain.tail)
-                positions.append(np.tile(np.arange(start, start + len(chain.tail)), (self.num_axes, 1)))
+            if span.tail:
+                start = (span.nodes[-1] if span.nodes else span.parent).end_position
+                ids.extend(span.tail)
+                positions.append(np.tile(np.arange(start, start + len(span.tail)), (self.num_axes, 1)))
         device = self.model.device
         position_ids = torch.from_numpy(np.concatenate(positions, axis=1)).to(device)  # [axes, T]
         if self.num_axes > 1:
             position_ids = position_ids[:, None]  # [axes, 1, T]
-        embeds, extra = self.embedder.embed(torch.tensor(ids, device=device), segments)
-        prefixes = [self._slots(chain.parent) for chain in chains]
-        batch = make_batch(self.pool, prefixes, [chain.num_tokens for chain in chains], slots, self.model.dtype)
+        embeds, extra = self.family.embed(torch.tensor(ids, device=device), segments)
+        prefixes = [self._slots(span.parent) for span in spans]
+        batch = make_batch(self.pool, prefixes, [span.num_tokens for span in spans], slots, self.model.dtype)
         out = self.decoder(inputs_embeds=embeds, position_ids=position_ids, use_cache=False, trie_batch=batch, **extra)
-        if batch.num_layers_run != self.costs.num_layers:  # an attention of its own, which sees all tokens as one text
+        if batch.num_layers_run != self.costs.num_layers:  # other layers take all tokens for one text
             raise CantShare(f"{batch.num_layers_run} of its {self.costs.num_layers} layers attend as they are told to")
         return out.last_hidden_state[0]
 
-    def _keep(self, chains: list[Chain], slots: np.ndarray, hidden: torch.Tensor) -> None:
-        """Hands the slots to the prefixes that they now hold, and takes those of answers back."""
+    def _keep(self, spans: list[Span], slots: np.ndarray, hidden: torch.Tensor) -> None:
+        """Hands the slots to the prefixes in them, and takes those of answers back."""
         start, lasts = 0, []
-        for chain in chains:
-            for node in chain.nodes:
+        for span in spans:
+            for node in span.nodes:
                 node.slots = slots[start : start + node.size]
                 self.kept.append(node)
                 start += node.size
-            if chain.nodes:
-                lasts.append((chain.nodes[-1], start - 1))
-            self.pool.give_back(slots[start : start + len(chain.tail)])
-            start += len(chain.tail)
+            if span.nodes:
+                lasts.append((span.nodes[-1], start - 1))
+            self.pool.give_back(slots[start : start + len(span.tail)])
+            start += len(span.tail)
         if lasts:
             rows = hidden.index_select(0, torch.tensor([row for _, row in lasts], device=hidden.device))
             for (node, _), row in zip(lasts, rows, strict=True):
@@ -317,15 +290,14 @@ class TrieScorer:
         path = node.path()
         return np.concatenate([above.slots for above in path]) if path else np.zeros(0, dtype=np.int64)
 
-    def _read(self, places: Sequence[tuple[torch.Tensor, Sequence[Pick]]], sums: np.ndarray) -> None:
-        """Adds the log-probabilities of `picks` to their owners' sums; each has its own hidden states, `(n, D)`, or
-        one, `(D,)`."""
+    def _read(self, places: Sequence[tuple[torch.Tensor, Sequence[LogprobIndex]]], sums: np.ndarray) -> None:
+        """Adds log-probabilities to their owners' sums, each read from hidden states `(n, D)`, or from one, `(D,)`."""
         rows, tokens, owners = [], [], []
-        for hidden, picks in places:
-            for pick in picks:
-                rows.append(hidden if hidden.ndim == 1 else hidden[pick.offset])
-                tokens.append(pick.token)
-                owners.append(pick.owners)
+        for hidden, indices in places:
+            for index in indices:
+                rows.append(hidden if hidden.ndim == 1 else hidden[index.offset])
+                tokens.append(index.token)
+                owners.append(index.owners)
 
         def logprobs(batch: Sequence[int]) -> np.ndarray:
             logits = self.head(torch.stack([rows[i] for i in batch])).float()  # [R, V]
@@ -344,7 +316,7 @@ class TrieScorer:
 
 
 class _Costs:
-    """Bytes that a batch of chains takes, from a decoder's shape."""
+    """Bytes that a batch of spans takes, from a decoder's shape."""
 
     def __init__(self, config, dtype: torch.dtype):
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -366,12 +338,12 @@ class _Costs:
 
     @property
     def kv_bytes(self) -> int:
-        """Keys and values of a token in all layers."""
+        """Bytes of the keys and values of a token in all layers."""
         return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.size
 
     @property
     def head_bytes(self) -> int:
-        """Logits of one position: as the model gives them, in float32, and what logsumexp makes of them."""
+        """Bytes for one position's logits: the model's, in float32, and those of logsumexp."""
         return self.vocab_size * (self.size + 8)
 
     def of_batch(self, tokens: int, rows: int, longest: int, whole: int) -> int:

@@ -111,8 +111,8 @@ def test_empty_predictions_have_no_confidence(vlm):
 
 
 def test_a_prediction_that_leaves_no_tokens_has_none_and_is_named(vlm, monkeypatch, caplog):
-    process, nothing = vlm._process, Segment({"input_ids": []})
-    monkeypatch.setattr(vlm, "_process", lambda piece: nothing if piece.text == "unheard" else process(piece))
+    process, nothing = vlm.family.process, Segment({"input_ids": []})
+    monkeypatch.setattr(vlm.family, "process", lambda piece: nothing if piece.text == "unheard" else process(piece))
     with caplog.at_level(logging.WARNING):
         found = confidences(vlm, picture_examples(2), ["unheard", "blue"])
     assert found[0] is None and 0.0 < found[1] < 1.0

@@ -11,7 +11,7 @@ from leverplus_trl.beams import BeamArguments, search_unit
 from leverplus_trl.beams.info_score import ScoredPrompt
 from leverplus_trl.metrics.cider import cider, document_frequencies
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
-from leverplus_trl.vlms import ChatVLM, Request, VLMArguments
+from leverplus_trl.vlms import ChatFamily, Request, TransformersVLM, VLMArguments
 
 
 def tiny_captioner(*splits):
@@ -19,7 +19,7 @@ def tiny_captioner(*splits):
     if splits:
         task.use_references(*splits)
     arguments = VLMArguments(vlm="llava", dtype="float32", max_batch_tokens=400, memory_mb=64)
-    return ChatVLM(*VLMS["llava"][0](), task, arguments)
+    return TransformersVLM(ChatFamily(*VLMS["llava"][0](), task, arguments))
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,7 @@ def test_prompts_and_model_are_those_of_the_recipe(ran):
     query = load_examples(ran.examples, ran.recipes["50"]["eval_split"])[0]
     for vlm in ran.vlms:
         assert type(vlm.model).__name__ == MODELS[ran.name.split("_", ran.name.startswith("coco") + 1)[-1]]
-        text = vlm.prompt.whole([pool[0]], query).text
+        text = vlm.family.prompt.whole([pool[0]], query).text
         where = [text.index(part) for part in PROMPTS[ran.name]]
         assert where == sorted(where)
         assert vlm.task.target(pool[0]) in text and not text.endswith(vlm.task.target(query))

@@ -125,9 +125,9 @@ def test_zero_shot_answers_have_the_confidence_that_one_plain_forward_gives(line
     vlm = load_vlm(vlm_args, make_task(task_args))
     query = world["test"][3]
     (row,) = (row for row in alone if row["query_id"] == query["id"])
-    prompt = vlm.prompt.whole((), query)
+    prompt = vlm.family.prompt.whole((), query)
     before, whole = (
-        vlm.processor(text=[text], images=list(prompt.images), return_tensors="pt")
+        vlm.family.processor(text=[text], images=list(prompt.images), return_tensors="pt")
         for text in (prompt.text, prompt.text + row["prediction"])
     )
     start, ids = before["input_ids"].shape[1], whole["input_ids"][0]

@@ -38,7 +38,7 @@ from leverplus_trl.selectors.encoder_lora import copy_encoder
 from leverplus_trl.stage_arguments import ShardedStageArguments
 from leverplus_trl.tables import table_provenance, write_tables
 from leverplus_trl.tasks import DataArguments, TaskArguments, make_task
-from leverplus_trl.vlms import BaseVLM, VLMArguments, load_vlm
+from leverplus_trl.vlms import VLMArguments, load_vlm
 
 
 CLIP = str(WORLD / "clip")
@@ -136,7 +136,7 @@ def calls(monkeypatch):
     counted = Counter()
 
     class Counting:
-        def __init__(self, vlm: BaseVLM):
+        def __init__(self, vlm):
             self.vlm, self.task, self.unit = vlm, vlm.task, vlm.unit
 
         def generate(self, requests):

@@ -6,8 +6,6 @@
 import numpy as np
 import torch
 
-from leverplus_trl.vlms import CausalLM
-
 
 def logprobs(found):
     """Of [`AnswerLogprob`]s, as an array."""
@@ -16,14 +14,14 @@ def logprobs(found):
 
 def plain_logprob(vlm, request):
     """The definition: one forward over the whole prompt and the answer, through the stock processor."""
-    whole = vlm.prompt.whole(*request)
-    answer, _ = vlm.prompt.answer(request.query)
+    whole = vlm.family.prompt.whole(*request)
+    answer, _ = vlm.family.prompt.answer(request.query)
 
     def inputs(text):
-        if isinstance(vlm, CausalLM):
+        if not vlm.family.takes_images:
             return dict(vlm.tokenizer(text, return_tensors="pt"))  # a start token, where the tokenizer adds one
         images = list(whole.images) or None
-        return dict(vlm.processor(text=[text], images=images, return_tensors="pt"))
+        return dict(vlm.family.processor(text=[text], images=images, return_tensors="pt"))
 
     full = inputs(whole.text + answer)
     ids = full["input_ids"][0]
@@ -37,18 +35,18 @@ def single_generations(vlm, requests, **settings):
     """What `model.generate` says behind each prompt alone."""
     texts = []
     for request in requests:
-        whole = vlm.prompt.whole(*request)
-        if isinstance(vlm, CausalLM):
+        whole = vlm.family.prompt.whole(*request)
+        if not vlm.family.takes_images:
             inputs = vlm.tokenizer(whole.text, return_tensors="pt")
         else:
-            inputs = vlm.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
+            inputs = vlm.family.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
         inputs.pop("token_type_ids", None)
         output = vlm.model.generate(
             **inputs,
             max_new_tokens=5,
             do_sample=False,
             pad_token_id=vlm.tokenizer.pad_token_id,
-            eos_token_id=vlm._end_token_ids(request.query),
+            eos_token_id=vlm.family.end_token_ids(request.query),
             **settings,
         )
         texts.append(vlm.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))

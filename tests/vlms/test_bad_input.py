@@ -6,6 +6,7 @@
 import io
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from vlms.tiny_models import byte_tokenizer, tiny_causal_lm, tiny_idefics3, tiny
 
 from leverplus_trl.schema import EXAMPLES
 from leverplus_trl.tasks import TaskArguments, make_task
-from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, load_vlm, preflight
+from leverplus_trl.vlms import CausalLM, ChatFamily, Request, TransformersVLM, VLMArguments, load_vlm, preflight
 from leverplus_trl.vlms.loading import load_processor
 from leverplus_trl.vlms.plain_runner import PlainRunner
 from leverplus_trl.vlms.prompts import PlainPrompt
@@ -33,7 +34,9 @@ INVISIBLE = "\u200b"  # a zero-width space: not empty, and no space to `str.stri
 def picture_vlm(make_model):
     model, processor = make_model()
     task = make_task(TaskArguments(metric="exact_match", max_new_tokens=5))
-    return ChatVLM(model, processor, task, VLMArguments(vlm=make_model.__name__, max_batch_tokens=1000))
+    return TransformersVLM(
+        ChatFamily(model, processor, task, VLMArguments(vlm=make_model.__name__, max_batch_tokens=1000))
+    )
 
 
 @pytest.fixture(params=["concept", "llava", "idefics3"])
@@ -99,7 +102,7 @@ def test_an_image_of_few_pixels_shows_what_a_larger_one_does(vlm, width, height)
 def test_a_demonstration_without_an_image_is_named(vlm):
     examples = picture_examples(3)
     examples[0] |= {"id": "blind", "image": None}
-    with pytest.raises(ValueError, match="Example 'blind' has no image, and the task is vqa"):
+    with pytest.raises(ValueError, match="Example 'blind' has no image, which vqa and captioning need"):
         vlm.answer_logprobs([Request((examples[0],), examples[1])])
 
 
@@ -126,12 +129,16 @@ def test_a_text_beyond_the_context_is_named_before_any_is_run(prompt_format, pro
 
 @pytest.mark.parametrize(
     "make_runner",
-    [SharedRunner, lambda vlm: PlainRunner(vlm, by_segments=True), lambda vlm: PlainRunner(vlm, by_segments=False)],
+    [
+        SharedRunner,
+        partial(PlainRunner, by_segments=True),
+        partial(PlainRunner, by_segments=False),
+    ],
     ids=["shared", "by segments", "whole"],
 )
 def test_an_answer_without_tokens_is_named(make_runner, monkeypatch):
     vlm, examples = text_vlm("chat"), words(3)
-    vlm.runner = make_runner(vlm)
+    vlm.runner = make_runner(vlm.family)
     monkeypatch.setattr(vlm.model, "forward", lambda *_, **__: pytest.fail("a prompt was run"))
     unseen = {**examples[2], "id": "unseen", "answer": INVISIBLE}
     with pytest.raises(ValueError, match="of example 'unseen' has no tokens"):

@@ -101,7 +101,7 @@ def odd_requests(rng, count):
 
 def logprob_of(vlm, request):
     """Of the whole prompt; of an answer that begins within the prompt's last token, by its own tokens behind that."""
-    whole, answer = vlm.prompt.whole(*request).text, vlm.prompt.answer(request.query)[0]
+    whole, answer = vlm.family.prompt.whole(*request).text, vlm.family.prompt.answer(request.query)[0]
     before, after, alone = (vlm.tokenizer(text)["input_ids"] for text in (whole, whole + answer, answer))
     if after[: len(before)] == before:
         return plain_logprob(vlm, request)
@@ -179,4 +179,4 @@ def test_a_template_that_looks_at_what_the_texts_say_is_seen():
     expected = [plain_logprob(vlm, request)[0] for request in requests]
     assert np.abs(logprobs(vlm.answer_logprobs(requests)) - expected).max() <= 1e-4
     assert isinstance(vlm.runner, SharedRunner)
-    assert 0 < vlm.whole_prompts.num_whole < len(requests)
+    assert 0 < vlm.runner.whole_prompts.num_whole < len(requests)

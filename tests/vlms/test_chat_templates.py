@@ -14,7 +14,7 @@ from vlms.made_examples import ANSWERS
 from vlms.tiny_models import CHATML, byte_tokenizer, tiny_causal_lm, tiny_llava, tiny_text_model
 
 from leverplus_trl.tasks import TaskArguments, make_task
-from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, prompt_hash
+from leverplus_trl.vlms import CausalLM, ChatFamily, Request, TransformersVLM, VLMArguments, prompt_hash
 from leverplus_trl.vlms.chat_templates import make_chat_prompt
 
 
@@ -225,7 +225,7 @@ def test_a_template_for_text_alone_is_refused_for_images():
     with pytest.raises(
         ValueError, match=r"does not show what three messages say.*that belongs to the model's processor"
     ):
-        ChatVLM(model, processor, make_task(TaskArguments()), VLMArguments(vlm="x"))
+        TransformersVLM(ChatFamily(model, processor, make_task(TaskArguments()), VLMArguments(vlm="x")))
 
 
 def test_the_default_of_several_templates_is_taken():

@@ -9,7 +9,7 @@ import torch
 from transformers import CLIPVisionModel, GPTNeoXForCausalLM
 from vlms.test_modeling_mosaic_mpt import ORIGINAL, load, original_weights
 
-from leverplus_trl.vlms.modeling_open_flamingo import INSTALL, OpenFlamingoModel
+from leverplus_trl.vlms.open_flamingo.modeling import INSTALL, OpenFlamingoModel
 
 
 if importlib.util.find_spec("open_flamingo") is None or importlib.util.find_spec("einops_exts") is None:
@@ -20,7 +20,7 @@ from vlms.tiny_models import byte_tokenizer
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import VLMArguments, load_vlm
-from leverplus_trl.vlms.convert_open_flamingo import ConversionArguments, convert
+from leverplus_trl.vlms.open_flamingo.conversion import ConversionArguments, convert
 
 
 @pytest.fixture

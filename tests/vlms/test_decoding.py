@@ -86,8 +86,8 @@ def pad_with_the_end(vlm):
     """Answers end with a token that they often say, and rows are padded with it."""
     said = Counter(token for text in vlm.generate(longer(vlm, 20)) for token in vlm.tokenizer(text)["input_ids"])
     (end, _), *_ = said.most_common(1)
-    vlm._end_token_ids = lambda example: [end]
-    vlm.pad_token_id = end
+    vlm.family.end_token_ids = lambda example: [end]
+    vlm.family.pad_token_id = end
     return end
 
 
@@ -116,7 +116,7 @@ def test_an_answer_does_not_depend_on_what_else_is_asked(name, num_beams):
         assert [vlm.generate([request], config)[0] for request in requests[:4]] == expected[:4]
         vlm.prepare(requests)
         with torch.no_grad():
-            whole = PlainRunner(vlm, by_segments=False)
+            whole = PlainRunner(vlm.family, by_segments=False)
         config.pad_token_id, config.eos_token_id = end, [end]
         assert whole.generate(requests, config) == expected
         changed += expected != plain

@@ -24,7 +24,7 @@ from leverplus_trl.scripts import beams as stage
 from leverplus_trl.scripts import evaluate, rollouts
 from leverplus_trl.stage_arguments import ShardedStageArguments
 from leverplus_trl.tasks import TaskArguments, make_task
-from leverplus_trl.vlms import ChatVLM, Request, VLMArguments, dry_run, load_vlm
+from leverplus_trl.vlms import ChatFamily, Request, TransformersVLM, VLMArguments, dry_run, load_vlm
 from leverplus_trl.vlms.dry_run import SECONDS, Job, TimedVLM, between, describe, duration, estimate_job
 
 
@@ -61,7 +61,7 @@ def test_the_estimate_of_a_job_against_the_job(world, vlm, tmp_path):
     timed, found = estimate(job, vlm)
     fresh = load_vlm(vlm.args, vlm.task)
     fresh.prepare([Request((), world["validation"][row]) for row in range(4)])
-    before, images = fresh.runner.engine.num_tokens, fresh.num_images_encoded
+    before, images = fresh.runner.engine.num_tokens, fresh.family.num_images_encoded
     candidates = {"test": CandidateSampler(world["pool"]["id"], "random", 16).sample(job.queries["test"]["id"])}
     args = BeamArguments(output_dir=str(tmp_path), num_shots=2, beam_size=3, unit_size=6)
     start = time.perf_counter()
@@ -70,7 +70,7 @@ def test_the_estimate_of_a_job_against_the_job(world, vlm, tmp_path):
     assert sum(call.size for call in timed.calls.values()) == 4 * 6 * EACH  # of four whole units
     assert found.tokens_run == pytest.approx(fresh.runner.engine.num_tokens - before, rel=0.05)
     assert found.tokens_run < 0.8 * found.tokens
-    assert found.different_images == pytest.approx(fresh.num_images_encoded - images, rel=0.1)
+    assert found.different_images == pytest.approx(fresh.family.num_images_encoded - images, rel=0.1)
     assert found.images == pytest.approx(48 * (1 + 16 * 2 + 3 * 15 * 3))
     assert found.memory > 2**27
     middle, low, high = found.seconds
@@ -140,7 +140,9 @@ def test_processes_and_shards_divide_the_time(world, vlm, monkeypatch):
 def test_a_model_that_shares_nothing(world, make):
     if make == "llava":
         model, processor = tiny_llava()
-        plain = ChatVLM(model, processor, make_task(TASK), VLMArguments(vlm="tiny", max_batch_tokens=1024))
+        plain = TransformersVLM(
+            ChatFamily(model, processor, make_task(TASK), VLMArguments(vlm="tiny", max_batch_tokens=1024))
+        )
         plain._try_sharing = lambda probes: (_ for _ in ()).throw(ValueError("not this one"))
     else:
         plain = make_vlm()

@@ -74,7 +74,7 @@ def test_a_model_over_all_devices_is_refused_where_processes_share_them(language
 
 def test_a_model_that_does_not_fit_is_refused_instead_of_crawling(language_model, monkeypatch):
     model = tiny_causal_lm(byte_tokenizer()).to("meta")  # where accelerate leaves what it fetches in every batch
-    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: model)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: model)
     with pytest.raises(ValueError, match="does not fit into the devices of this process: with device_map 'auto'"):
         load_vlm(VLMArguments(vlm=str(language_model), device_map="auto"), WORDS)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from leverplus_trl.vlms.modeling_mosaic_mpt import (
+from leverplus_trl.vlms.open_flamingo.mpt import (
     MosaicMptConfig,
     MosaicMptForCausalLM,
     config_from_mosaic_gpt,

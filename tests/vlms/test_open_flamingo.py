@@ -17,8 +17,8 @@ from leverplus_trl.beams import num_scored_sequences
 from leverplus_trl.evaluation.inference import EvaluationArguments
 from leverplus_trl.scripts import beams, evaluate
 from leverplus_trl.tasks import TaskArguments, make_task
-from leverplus_trl.vlms import Request, VLMArguments, load_vlm
-from leverplus_trl.vlms.modeling_open_flamingo import INSTALL, import_open_flamingo
+from leverplus_trl.vlms import Request, TransformersVLM, VLMArguments, load_vlm
+from leverplus_trl.vlms.open_flamingo.modeling import INSTALL, import_open_flamingo
 
 
 if importlib.util.find_spec("open_flamingo") is None or importlib.util.find_spec("einops_exts") is None:
@@ -26,7 +26,7 @@ if importlib.util.find_spec("open_flamingo") is None or importlib.util.find_spec
 
 from vlms.tiny_flamingo import flamingo_tokenizer, image_processor, save_flamingo, tiny_flamingo
 
-from leverplus_trl.vlms.open_flamingo import OpenFlamingo
+from leverplus_trl.vlms.open_flamingo.family import FlamingoProcessor, OpenFlamingoFamily
 from leverplus_trl.vlms.plain_runner import PlainRunner
 
 
@@ -39,7 +39,8 @@ WORDS = make_task(TaskArguments(task="text_classification", labels=ANSWERS))
 def make_vlm(kind="mosaic_mpt", dtype="float32", spread=0.5, task=TASK, **arguments):
     model = tiny_flamingo(kind, every=2 if kind == "opt" else 1, spread=spread).to(getattr(torch, dtype))
     args = VLMArguments(vlm=kind, dtype=dtype, **{"max_batch_tokens": 1000, **arguments})
-    return OpenFlamingo(model, flamingo_tokenizer(), image_processor(), task, args)
+    processor = FlamingoProcessor(flamingo_tokenizer(), image_processor())
+    return TransformersVLM(OpenFlamingoFamily(model, processor, task, args))
 
 
 def ragged_requests(count=12):
@@ -55,7 +56,9 @@ def ragged_requests(count=12):
 def stock_inputs(vlm, request, with_answer):
     """One prompt as the package takes it: images (B, T, F, C, H, W), and the whole text through the tokenizer."""
     examples = [*request.demonstrations, request.query]
-    pixels = vlm.image_processor([example["image"] for example in examples], return_tensors="pt")["pixel_values"]
+    pixels = vlm.family.image_processor([example["image"] for example in examples], return_tensors="pt")[
+        "pixel_values"
+    ]
     chunks = [f"<image>Question:{e['question']} Short answer:{e['answer']}<|endofchunk|>" for e in examples]
     text = "".join(chunks).removesuffix("<|endofchunk|>")
     text = text if with_answer else text[: -len(request.query["answer"])]
@@ -107,14 +110,14 @@ def test_images_and_their_order_count():
 def test_prompts_are_chunks_of_image_and_text():
     vlm = make_vlm()
     red, blue = picture_examples(2)
-    whole = vlm.prompt.whole([red], blue)
+    whole = vlm.family.prompt.whole([red], blue)
     assert whole.text == (
         "<image>Question:what shape is it ? Short answer:red circle<|endofchunk|>"
         "<image>Question:what colour is it ? Short answer:"
     )
     assert [image.tobytes() for image in whole.images] == [red["image"].tobytes(), blue["image"].tobytes()]
-    assert vlm.prompt.answer(blue) == ("blue star", "<|endofchunk|>")
-    pieces = [vlm.prompt.header(blue), vlm.prompt.demonstration(red), vlm.prompt.query(blue)]
+    assert vlm.family.prompt.answer(blue) == ("blue star", "<|endofchunk|>")
+    pieces = [vlm.family.prompt.header(blue), vlm.family.prompt.demonstration(red), vlm.family.prompt.query(blue)]
     assert "".join(piece.text for piece in pieces) == whole.text
 
 
@@ -172,7 +175,7 @@ def test_answers_depend_on_their_own_prompts_alone(kind, settings):
     vlm = make_vlm(kind)
     requests = ragged_requests(8)
     vlm.model.generation_config.update(suppress_tokens=list(range(200)), num_beams=2)  # as a file may say
-    vlm.pad_token_id = vlm.model.config.eoc_token_id
+    vlm.family.pad_token_id = vlm.model.config.eoc_token_id
     config = GenerationConfig(max_new_tokens=6, do_sample=False, **settings)
     found = vlm.generate(requests, config)
     assert found == [vlm.generate([request], config)[0] for request in requests] != vlm.generate(requests)
@@ -199,7 +202,7 @@ def test_prompts_without_images_are_those_of_a_model_that_saw_none():
     vlm = make_vlm(task=WORDS)
     requests = requests_of([{**example, "image": None} for example in picture_examples(8)])
     for request, found in zip(requests, vlm.answer_logprobs(requests), strict=True):
-        text = vlm.prompt.whole(*request).text
+        text = vlm.family.prompt.whole(*request).text
         assert "<image>" not in text
         inputs = vlm.tokenizer(text + request.query["answer"], return_tensors="pt")
         start = len(vlm.tokenizer(text)["input_ids"])
@@ -217,7 +220,7 @@ def test_a_saved_model_is_loaded_by_its_folder_alone(kind, tmp_path):
     vlm = make_vlm(kind)
     folder = save_flamingo(tmp_path / "vlm", vlm.model)
     loaded = load_vlm(VLMArguments(vlm=folder, max_batch_tokens=1000), TASK)
-    assert isinstance(loaded, OpenFlamingo) and not loaded.model.training
+    assert isinstance(loaded.family, OpenFlamingoFamily) and not loaded.model.training
     requests = ragged_requests()
     assert loaded.answer_logprobs(requests) == vlm.answer_logprobs(requests)
     assert loaded.generate(requests) == vlm.generate(requests)
@@ -253,7 +256,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
 def test_published_pickles_are_refused_with_what_to_do(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"a pickle")
     for name in (tmp_path, tmp_path / "checkpoint.pt", "openflamingo/OpenFlamingo-3B-vitl-mpt1b"):
-        with pytest.raises(ValueError, match=r"pickle.*python -m leverplus_trl.vlms.convert_open_flamingo"):
+        with pytest.raises(ValueError, match=r"pickle.*python -m leverplus_trl.vlms.open_flamingo.conversion"):
             load_vlm(VLMArguments(vlm=str(name)), TASK)
 
 
@@ -267,7 +270,7 @@ def test_published_pickles_are_refused_with_what_to_do(tmp_path):
 def test_missing_packages_are_named_with_the_command_that_installs_them(name, value, message, monkeypatch):
     for loaded in [loaded for loaded in sys.modules if loaded.startswith("open_flamingo_src")]:
         monkeypatch.delitem(sys.modules, loaded)
-    monkeypatch.setattr(f"leverplus_trl.vlms.modeling_open_flamingo.{name}", lambda asked: value)
+    monkeypatch.setattr(f"leverplus_trl.vlms.open_flamingo.modeling.{name}", lambda asked: value)
     with pytest.raises(ImportError, match=f"{re.escape(message)}.*{re.escape(INSTALL)}"):
         tiny_flamingo()
 
@@ -296,7 +299,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     vlm = load_vlm(VLMArguments(vlm=folder), TASK)
     vlm.model.config.media_token_id += 1
     with pytest.raises(ValueError, match=r"gives '<image>' the id \d+.*do not belong together"):
-        OpenFlamingo(vlm.model, vlm.tokenizer, image_processor(), TASK, vlm.args)
+        OpenFlamingoFamily(vlm.model, FlamingoProcessor(vlm.tokenizer, image_processor()), TASK, vlm.args)
 
 
 def test_a_prompt_beyond_the_context_is_named():
@@ -316,7 +319,7 @@ def test_prompts_that_are_tokenised_whole_have_the_same_numbers():
     vlm = make_vlm()
     requests = ragged_requests()
     by_segments = vlm.answer_logprobs(requests)
-    vlm.runner = PlainRunner(vlm, by_segments=False)
+    vlm.runner = PlainRunner(vlm.family, by_segments=False)
     whole = vlm.answer_logprobs(requests)
     assert [found.logprob for found in whole] == pytest.approx([found.logprob for found in by_segments], abs=1e-4)
 
@@ -384,7 +387,7 @@ def test_turns_after_a_query_are_chunks_of_text():
     text = "blue<|endofchunk|>Why? Short answer:<|endofchunk|>So?"
     found = vlm.answer_logprobs(asked)
     for request, one, scored in zip(requests, asked, found, strict=True):
-        assert vlm.prompt.whole(*one).text == vlm.prompt.whole(*request).text + text
+        assert vlm.family.prompt.whole(*one).text == vlm.family.prompt.whole(*request).text + text
         said = {**request.query, "answer": text + request.query["answer"]}
         start = stock_logprob(vlm, request._replace(query={**request.query, "answer": text}))
         expected, count = (a - b for a, b in zip(stock_logprob(vlm, Request(request[0], said)), start, strict=True))

@@ -6,13 +6,13 @@
 import numpy as np
 import pytest
 
-from leverplus_trl.vlms.prefix_trie import Ask, Chain, Node, Plan, plan_batches, plan_chains
+from leverplus_trl.vlms.prefix_trie import Node, Plan, ScoreRequest, Span, plan_batches, plan_spans
 
 
-def random_asks(rng, root, count):
+def random_requests(rng, root, count):
     """Prompts of 0 to 4 segments of 1 to 5 tokens, and a last one; some are asked twice, with several answers."""
     tokens = {name: tuple(rng.integers(0, 9, rng.integers(1, 6))) for name in range(6)}
-    asks = []
+    requests = []
     for owner in range(count):
         node = root
         names = [("demonstration", int(name)) for name in rng.permutation(6)[: rng.integers(0, 5)]]
@@ -21,8 +21,8 @@ def random_asks(rng, root, count):
                 node.children[key] = Node(node, tokens[key[1]], len(tokens[key[1]]))
             node = node.children[key]
         length = 0 if rng.random() < 0.1 else rng.integers(1, 5)
-        asks.append(Ask(node, tuple(int(token) for token in rng.integers(0, 3, length)), owner))
-    return asks
+        requests.append(ScoreRequest(node, tuple(int(token) for token in rng.integers(0, 3, length)), owner))
+    return requests
 
 
 def prompt_tokens(node):
@@ -33,39 +33,39 @@ def run(plan, num_owners):
     """What each owner would be told: pairs of what stands before a token, and the token."""
     told = [[] for _ in range(num_owners)]
 
-    def read(states, picks):
-        for pick in picks:
-            for owner in pick.owners:
-                told[owner].append((states[pick.offset], pick.token))
+    def read(states, indices):
+        for index in indices:
+            for owner in index.owners:
+                told[owner].append((states[index.offset], index.token))
 
-    for node, picks in plan.stored:
+    for node, indices in plan.stored:
         assert node.slots is not None and node.hidden is not None
-        read([prompt_tokens(node)], picks)
+        read([prompt_tokens(node)], indices)
     for level in plan.levels:
-        for chain in level:
-            assert chain.parent.is_there, "a chain before what it goes on from"
-            assert chain.num_tokens > 0
-        for chain in level:
-            before = prompt_tokens(chain.parent)
-            tokens = sum((tuple(node.segment) for node in chain.nodes), ()) + chain.tail
-            read([before + tokens[: i + 1] for i in range(len(tokens))], chain.picks)
-            for node in chain.nodes:
+        for span in level:
+            assert span.parent.is_there, "a span before what it goes on from"
+            assert span.num_tokens > 0
+        for span in level:
+            before = prompt_tokens(span.parent)
+            tokens = sum((tuple(node.segment) for node in span.nodes), ()) + span.tail
+            read([before + tokens[: i + 1] for i in range(len(tokens))], span.indices)
+            for node in span.nodes:
                 assert node.slots is None, "a prefix run twice"
                 node.slots = np.zeros(len(node.segment), dtype=np.int64)
-            if chain.nodes:
-                chain.nodes[-1].hidden = ()
+            if span.nodes:
+                span.nodes[-1].hidden = ()
     return told
 
 
-def definition(ask):
-    before = prompt_tokens(ask.prompt)
-    return [(before + ask.answer[:i], token) for i, token in enumerate(ask.answer)]
+def definition(request):
+    before = prompt_tokens(request.prompt)
+    return [(before + request.answer[:i], token) for i, token in enumerate(request.answer)]
 
 
-def needed_tokens(asks):
+def needed_tokens(requests):
     """Distinct segments in their places that are not there yet, and distinct answers without their last tokens."""
-    nodes = {node for ask in asks for node in ask.prompt.path() if node.slots is None}
-    tails = {(ask.prompt, ask.answer) for ask in asks if ask.answer}
+    nodes = {node for request in requests for node in request.prompt.path() if node.slots is None}
+    tails = {(request.prompt, request.answer) for request in requests if request.answer}
     return sum(len(node.segment) for node in nodes) + sum(len(answer) - 1 for _, answer in tails)
 
 
@@ -74,12 +74,12 @@ def test_each_prefix_runs_once_and_everyone_is_told_what_they_asked(seed):
     rng = np.random.default_rng(seed)
     root = Node()
     for count in (int(rng.integers(1, 30)), 1, 12, 12):  # later calls find what earlier ones left
-        asks = random_asks(rng, root, count)
-        needed = needed_tokens(asks)
-        plan = plan_chains(asks)
+        requests = random_requests(rng, root, count)
+        needed = needed_tokens(requests)
+        plan = plan_spans(requests)
         assert plan.num_tokens == needed
         told = run(plan, count)
-        assert [sorted(found) for found in told] == [sorted(definition(ask)) for ask in asks]
+        assert [sorted(found) for found in told] == [sorted(definition(request)) for request in requests]
 
 
 def test_prefixes_that_others_go_on_from_are_the_shared_ones():
@@ -87,23 +87,23 @@ def test_prefixes_that_others_go_on_from_are_the_shared_ones():
     header = Node(root, (1, 2), 2)
     shown = Node(header, (3, 4, 5), 3)
     first, second, alone = Node(shown, (6,), 1), Node(shown, (7,), 1), Node(header, (8, 9), 2)
-    plan = plan_chains([Ask(first, (1,), 0), Ask(second, (1, 2), 1), Ask(alone, (1,), 2)])
-    nodes = [[chain.nodes for chain in level] for level in plan.levels]
+    plan = plan_spans([ScoreRequest(first, (1,), 0), ScoreRequest(second, (1, 2), 1), ScoreRequest(alone, (1,), 2)])
+    nodes = [[span.nodes for span in level] for level in plan.levels]
     assert nodes == [[[header]], [[shown], [alone]], [[first], [second]]]
-    shared = [node for level in plan.levels for chain in level if chain.shared for node in chain.nodes]
+    shared = [node for level in plan.levels for span in level if span.shared for node in span.nodes]
     assert shared == [header, shown]
 
 
 def test_a_prompt_of_its_own_runs_in_one_piece():
     shown = Node(Node(Node(), (1, 2), 2), (3, 4), 2)
-    plan = plan_chains([Ask(shown, (5, 6), 0)])
-    ((chain,),) = plan.levels
-    assert (chain.num_tokens, chain.tail, chain.shared) == (5, (5,), False)
+    plan = plan_spans([ScoreRequest(shown, (5, 6), 0)])
+    ((span,),) = plan.levels
+    assert (span.num_tokens, span.tail, span.shared) == (5, (5,), False)
 
 
 def test_several_answers_share_their_prompt():
     prompt = Node(Node(), (1, 2, 3), 3)
-    plan = plan_chains([Ask(prompt, answer, i) for i, answer in enumerate([(4, 5), (4, 6), (7,), (4, 5)])])
+    plan = plan_spans([ScoreRequest(prompt, answer, i) for i, answer in enumerate([(4, 5), (4, 6), (7,), (4, 5)])])
     assert plan.num_tokens == 3 + 1 + 1
 
 
@@ -113,10 +113,10 @@ def test_positions_go_on_behind_a_segment_that_takes_up_fewer_than_it_has_tokens
     assert (picture.end, picture.end_position, behind.end, behind.end_position) == (9, 3, 11, 5)
 
 
-def made_up_chains(rng, count):
+def made_up_spans(rng, count):
     root = Node()
     parents = [root, *(Node(root, range(rng.integers(1, 40)), 1) for _ in range(5))]
-    return [Chain(parents[rng.integers(0, 6)], [], tuple(range(rng.integers(1, 20)))) for _ in range(count)]
+    return [Span(parents[rng.integers(0, 6)], [], tuple(range(rng.integers(1, 20)))) for _ in range(count)]
 
 
 def cost_of(tokens, rows, longest, whole):
@@ -124,30 +124,30 @@ def cost_of(tokens, rows, longest, whole):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_batches_hold_every_chain_once_within_both_bounds(seed):
+def test_batches_hold_every_span_once_within_both_bounds(seed):
     rng = np.random.default_rng(seed)
-    chains = made_up_chains(rng, 40)
-    batches = plan_batches(chains, cost_of, max_tokens=30, max_bytes=2000)
-    assert sorted(id(chain) for batch in batches for chain in batch) == sorted(map(id, chains))
+    spans = made_up_spans(rng, 40)
+    batches = plan_batches(spans, cost_of, max_tokens=30, max_bytes=2000)
+    assert sorted(id(span) for batch in batches for span in batch) == sorted(map(id, spans))
     for batch in batches:
-        lengths = [chain.num_tokens for chain in batch]
-        whole = max(chain.parent.end + chain.num_tokens for chain in batch)
+        lengths = [span.num_tokens for span in batch]
+        whole = max(span.parent.end + span.num_tokens for span in batch)
         within = sum(lengths) <= 30 and cost_of(sum(lengths), len(batch), max(lengths), whole) <= 2000
         assert within or len(batch) == 1
-    assert len(batches) < len(chains)
+    assert len(batches) < len(spans)
 
 
-def test_batches_do_not_depend_on_what_chains_hold():
-    first = made_up_chains(np.random.default_rng(0), 20)
-    second = made_up_chains(np.random.default_rng(0), 20)
+def test_batches_do_not_depend_on_what_spans_hold():
+    first = made_up_spans(np.random.default_rng(0), 20)
+    second = made_up_spans(np.random.default_rng(0), 20)
 
-    def places(chains):
-        where = {id(chain): i for i, chain in enumerate(chains)}
-        return [[where[id(chain)] for chain in batch] for batch in plan_batches(chains, cost_of, 40, 1000)]
+    def places(spans):
+        where = {id(span): i for i, span in enumerate(spans)}
+        return [[where[id(span)] for span in batch] for batch in plan_batches(spans, cost_of, 40, 1000)]
 
     assert places(first) == places(second)
 
 
 def test_nothing_asked_is_nothing_planned():
-    assert plan_chains([]) == Plan([], [])
+    assert plan_spans([]) == Plan([], [])
     assert plan_batches([], cost_of, 10, 10) == []

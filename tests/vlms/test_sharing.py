@@ -34,7 +34,7 @@ def test_every_family_gives_the_numbers_of_one_prompt_at_a_time(name, caplog):
     requests = requests_of(examples_for(vlm), count=16)
     expected, counts = zip(*(plain_logprob(vlm, request) for request in requests), strict=True)
     found = vlm.answer_logprobs(requests)
-    padded = PlainRunner(vlm, by_segments=False).answer_logprobs(requests)
+    padded = PlainRunner(vlm.family, by_segments=False).answer_logprobs(requests)
     assert isinstance(vlm.runner, SharedRunner if SHARES[name] else PlainRunner)
     assert [score.num_tokens for score in found] == list(counts)
     assert np.abs(logprobs(found) - expected).max() <= 1e-4
@@ -60,7 +60,7 @@ def test_in_bf16_shared_numbers_are_as_good_as_those_of_one_prompt_at_a_time(nam
     vlm = make_vlm(name, "bfloat16")
     requests = requests_of(examples_for(vlm), count=16)
     found = logprobs(vlm.answer_logprobs(requests))
-    plain = PlainRunner(vlm, by_segments=False)
+    plain = PlainRunner(vlm.family, by_segments=False)
     single = logprobs(plain.answer_logprobs([request])[0] for request in requests)
     assert isinstance(vlm.runner, SharedRunner)
     exact = make_vlm(name)
@@ -76,7 +76,7 @@ def test_in_bf16_shared_numbers_are_as_good_as_those_of_one_prompt_at_a_time(nam
 def test_in_bf16_a_trained_model_gives_the_numbers_of_one_prompt_at_a_time(world):
     vlm = load_vlm(VLMArguments(vlm=str(WORLD / "vlm"), dtype="bfloat16"), make_task(TaskArguments()))
     requests = world_requests(world, count=48)
-    plain = PlainRunner(vlm, by_segments=False)
+    plain = PlainRunner(vlm.family, by_segments=False)
     single = logprobs(plain.answer_logprobs([request])[0] for request in requests)
     assert np.abs(logprobs(vlm.answer_logprobs(requests)) - single).max() <= 2e-2
     assert isinstance(vlm.runner, SharedRunner)
@@ -87,7 +87,10 @@ def test_in_bf16_a_trained_model_gives_the_numbers_of_one_prompt_at_a_time(world
 def test_headers_are_shared_and_ends_are_scored(name, settings):
     vlm = make_vlm(name, **settings)
     requests = requests_of(examples_for(vlm), count=12)
-    found, plain = vlm.answer_logprobs(requests), PlainRunner(vlm, by_segments=False).answer_logprobs(requests)
+    found, plain = (
+        vlm.answer_logprobs(requests),
+        PlainRunner(vlm.family, by_segments=False).answer_logprobs(requests),
+    )
     assert isinstance(vlm.runner, SharedRunner)
     assert np.abs(logprobs(found) - logprobs(plain)).max() <= 1e-4
     assert [score.num_tokens for score in found] == [score.num_tokens for score in plain]
@@ -104,7 +107,7 @@ def test_each_image_is_encoded_once(name, monkeypatch):
     vlm.answer_logprobs(requests)
     vlm.generate(requests)
     shown = {e["image"].tobytes() for request in requests for e in (*request.demonstrations, request.query)}
-    assert vlm.num_images_encoded == len(shown) == 8
+    assert vlm.family.num_images_encoded == len(shown) == 8
     assert len(calls) <= len(shown)
 
 
@@ -171,7 +174,7 @@ def test_shots_that_nobody_asked_for_do_not_decide_whether_prefixes_are_shared()
     vlm = make_vlm("llama")
     examples = examples_for(vlm)
     requests = [Request((examples[i],), examples[i + 1]) for i in range(6)]
-    vlm.max_length = max(vlm.num_prompt_tokens(request) for request in requests)
+    vlm.family.max_length = max(vlm.num_prompt_tokens(request) for request in requests)
     vlm.runner = None
     expected = [plain_logprob(vlm, request)[0] for request in requests]
     assert np.abs(logprobs(vlm.answer_logprobs(requests)) - expected).max() <= 1e-4
@@ -184,7 +187,7 @@ def test_beams_are_those_of_one_prompt_at_a_time(concept_vlm, world, insertion):
     queries = [world["train"][i] for i in range(3)]
     candidates = [sorted(pool) for _ in queries]
     concept_vlm.prepare([Request((), queries[0])])
-    engine, plain = concept_vlm.runner.engine, PlainRunner(concept_vlm, by_segments=True)
+    engine, plain = concept_vlm.runner.engine, PlainRunner(concept_vlm.family, by_segments=True)
     shared_scores, plain_scores, before = {}, {}, engine.num_tokens
     with concept_vlm.unit():
         shared = beam_search(scores_of(concept_vlm, pool, queries, shared_scores), candidates, 3, 3, insertion)

@@ -20,8 +20,8 @@ from leverplus_trl.vlms.shared_runner import SharedRunner
 
 def leave_room_for(vlm, num_tokens):
     """Less memory than `memory_mb` can say: half of it is for keys and values."""
-    vlm.memory_bytes = 2 * vlm.runner.engine.costs.kv_bytes * num_tokens
-    vlm.features.max_bytes = 2000
+    vlm.family.memory_bytes = 2 * vlm.runner.engine.costs.kv_bytes * num_tokens
+    vlm.family.features.max_bytes = 2000
     vlm.runner = None
 
 

@@ -56,7 +56,7 @@ def test_nothing_is_generated_after_them_and_prompts_are_not_read(concept_vlm, w
     lengths.clear()
     vlm.generate(requests, config_of(max_new_tokens=4, eos_token_id=-1))
     assert [output.shape[1] for output in lengths] == [width + 3 for width in widths]
-    whole = [vlm.prompt.whole(*request).text for request in requests]
+    whole = [vlm.family.prompt.whole(*request).text for request in requests]
     straddling = sorted({text[-3:] + word[0] for text, word in zip(whole, words, strict=True)})
     assert vlm.generate(requests, config_of([*straddling, whole[0][:5]], max_new_tokens=4)) == vlm.generate(requests)
 
@@ -69,8 +69,9 @@ def test_the_tasks_own_are_used_by_every_runner(concept_vlm, world, monkeypatch)
     expected = [text.split(" ")[0] for text in plain]
     assert concept_vlm.generate(requests) == expected
     config = concept_vlm._decoding()
-    config.eos_token_id, config.pad_token_id = concept_vlm._end_token_ids(requests[0].query), concept_vlm.pad_token_id
-    assert PlainRunner(concept_vlm, by_segments=True).generate(requests, config) == expected
+    config.eos_token_id = concept_vlm.family.end_token_ids(requests[0].query)
+    config.pad_token_id = concept_vlm.pad_token_id
+    assert PlainRunner(concept_vlm.family, by_segments=True).generate(requests, config) == expected
 
 
 def test_a_stop_string_is_found_across_tokens_of_single_bytes():

@@ -38,17 +38,20 @@ def by_hand(vlm, request):
         messages.append(message("assistant", example["answer"]))
     messages.append(message("user", request.query["question"], request.query["image"]))
     messages += [message(role, text) for role, text in request.turns]
-    return vlm.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return vlm.family.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
 def test_the_embedded_vlm_scores_and_answers_behind_the_whole_conversation(concept_vlm, world):
     words = [example["answer"] for example in world["pool"].select(range(3))]
     asked = [request.then(words[n % 3], words[n % 2]) for n, request in enumerate(world_requests(world, count=12))]
     requests = asked + [request.then(words[2], words[1]) for request in asked[:4]]
-    found, padded = concept_vlm.answer_logprobs(requests), PlainRunner(concept_vlm, True).answer_logprobs(requests)
+    found, padded = (
+        concept_vlm.answer_logprobs(requests),
+        PlainRunner(concept_vlm.family, True).answer_logprobs(requests),
+    )
     assert isinstance(concept_vlm.runner, SharedRunner)
     for request, shared, plain in zip(requests, found, padded, strict=True):
-        assert concept_vlm.prompt.whole(*request).text == by_hand(concept_vlm, request)
+        assert concept_vlm.family.prompt.whole(*request).text == by_hand(concept_vlm, request)
         expected, count = plain_logprob(concept_vlm, request)
         assert shared.num_tokens == plain.num_tokens == count
         assert shared.logprob == pytest.approx(expected, abs=1e-4)
@@ -59,7 +62,7 @@ def test_the_embedded_vlm_scores_and_answers_behind_the_whole_conversation(conce
     assert (
         said
         == single_generations(concept_vlm, requests)
-        == PlainRunner(concept_vlm, False).generate(requests, concept_vlm._decoding())
+        == PlainRunner(concept_vlm.family, False).generate(requests, concept_vlm._decoding())
     )
 
 
@@ -69,7 +72,7 @@ def test_every_way_to_run_gives_the_numbers_of_one_conversation_at_a_time(name):
     requests = continued(requests_of(examples_for(vlm), count=8))
     expected, counts = zip(*(plain_logprob(vlm, request) for request in requests), strict=True)
     found = vlm.answer_logprobs(requests)
-    ways = [found, *(PlainRunner(vlm, by_segments).answer_logprobs(requests) for by_segments in (False, True))]
+    ways = [found, *(PlainRunner(vlm.family, by_segments).answer_logprobs(requests) for by_segments in (False, True))]
     for way in ways:
         assert np.abs(logprobs(way) - expected).max() <= 1e-4
         assert [score.num_tokens for score in way] == list(counts)
@@ -96,9 +99,9 @@ def test_without_a_chat_template_turns_are_answers_and_questions():
     (request,) = requests_of([query], count=1, most=0)
     request = request._replace(demonstrations=(first,)).then(" blue \n", "Why ?").then("it is", "So ?")
     question = f"{first['question']} {first['answer']}\n{query['question']} blue\nWhy ? it is\nSo ?"
-    assert vlm.prompt.whole(*request).text == question
+    assert vlm.family.prompt.whole(*request).text == question
     twice = request._replace(turns=(*request.turns, Turn("tool", "4")))
-    assert vlm.prompt.whole(*twice).text == question + "\n4"
+    assert vlm.family.prompt.whole(*twice).text == question + "\n4"
 
 
 @pytest.mark.parametrize(
@@ -130,10 +133,10 @@ def test_a_template_that_hides_a_turn_is_named(monkeypatch):
     vlm = make_vlm("qwen2_5_vl")
     (request,) = requests_of(examples_for(vlm), count=1)
     vlm.prepare([request])
-    render = vlm.prompt._render
+    render = vlm.family.prompt._render
     shown = {"user", "assistant"}
     monkeypatch.setattr(
-        vlm.prompt, "_render", lambda turns, ask: render([t for t in turns if t["role"] in shown], ask)
+        vlm.family.prompt, "_render", lambda turns, ask: render([t for t in turns if t["role"] in shown], ask)
     )
     with pytest.raises(ValueError, match=r"does not show the tool's turn '4' after query 'e\d'. Use another template"):
         vlm.answer_logprobs([request.then("2 + 2", "4", "tool")])
@@ -145,6 +148,6 @@ def test_turns_that_a_prompt_renders_in_another_way_are_processed_whole(name, mo
     requests = continued(requests_of(ragged_examples(8), count=6))
     expected, vlm = make_vlm(name).answer_logprobs(requests), make_vlm(name)
     vlm.prepare(requests)
-    monkeypatch.setattr(vlm.prompt, "turns", lambda example, turns: Piece("other words"))
+    monkeypatch.setattr(vlm.family.prompt, "turns", lambda example, turns: Piece("other words"))
     assert np.abs(logprobs(vlm.answer_logprobs(requests)) - logprobs(expected)).max() <= 1e-4
-    assert vlm.whole_prompts.num_whole == sum(bool(request.turns) for request in requests)
+    assert vlm.runner.whole_prompts.num_whole == sum(bool(request.turns) for request in requests)

@@ -16,7 +16,7 @@ from vlms.tiny_models import (
 )
 
 from leverplus_trl.tasks import TaskArguments, make_task
-from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, load_vlm
+from leverplus_trl.vlms import CausalLM, ChatFamily, Request, TransformersVLM, VLMArguments, load_vlm
 from leverplus_trl.vlms.plain_runner import PlainRunner
 from leverplus_trl.vlms.prefix_trie import Node
 from leverplus_trl.vlms.segments import ByteCache, Segment, plan_padded_batches
@@ -27,7 +27,7 @@ from leverplus_trl.vlms.shared_runner import SharedRunner
 def other_vlm(request):
     model, processor = {"llava": tiny_llava, "idefics3": tiny_idefics3}[request.param]()
     task = make_task(TaskArguments(metric="exact_match", max_new_tokens=5))
-    return ChatVLM(model, processor, task, VLMArguments(vlm=request.param, max_batch_tokens=1000))
+    return TransformersVLM(ChatFamily(model, processor, task, VLMArguments(vlm=request.param, max_batch_tokens=1000)))
 
 
 @pytest.fixture(params=["plain", "chat", "prefix_space", "llama2"])
@@ -97,15 +97,15 @@ def test_what_is_asked_first_does_not_decide_how_prompts_are_run(text_vlm):
 def test_prompts_run_one_by_one_give_the_numbers_of_shared_ones(concept_vlm, world, by_segments):
     requests = world_requests(world)
     shared = concept_vlm.answer_logprobs(requests)
-    plain = PlainRunner(concept_vlm, by_segments).answer_logprobs(requests)
+    plain = PlainRunner(concept_vlm.family, by_segments).answer_logprobs(requests)
     assert np.allclose([s.logprob for s in plain], [s.logprob for s in shared], atol=1e-4)
 
 
 def test_generate_says_what_the_model_says(concept_vlm, world):
     requests = world_requests(world, count=6)
     for request, text in zip(requests, concept_vlm.generate(requests), strict=True):
-        whole = concept_vlm.prompt.whole(*request)
-        inputs = concept_vlm.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
+        whole = concept_vlm.family.prompt.whole(*request)
+        inputs = concept_vlm.family.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
         output = concept_vlm.model.generate(**inputs, max_new_tokens=4, do_sample=False)
         new = output[0, inputs["input_ids"].shape[1] :]
         assert text == concept_vlm.tokenizer.decode(new, skip_special_tokens=True)
@@ -117,8 +117,8 @@ def test_each_image_and_text_is_processed_once(world):
     requests = world_requests(world, count=40)
     vlm.prepare(requests)
     seen = []
-    process = vlm._process
-    vlm._process = lambda piece: seen.append(piece.text) or process(piece)
+    process = vlm.family.process
+    vlm.family.process = lambda piece: seen.append(piece.text) or process(piece)
     vlm.answer_logprobs(requests)
     first = len(seen)
     vlm.answer_logprobs(requests)
@@ -127,7 +127,7 @@ def test_each_image_and_text_is_processed_once(world):
     assert 0 < first <= len(shown) + 2 * len(asked)  # each demonstration, query and answer that was not tried out
     assert len(seen) == first
     images = {e["image"].tobytes() for request in requests for e in (*request.demonstrations, request.query)}
-    assert vlm.num_images_encoded == len(images) < len(shown) + len(asked)
+    assert vlm.family.num_images_encoded == len(images) < len(shown) + len(asked)
 
 
 def test_positions_of_segments_are_those_of_the_whole_prompt(concept_vlm, world):
@@ -135,10 +135,10 @@ def test_positions_of_segments_are_those_of_the_whole_prompt(concept_vlm, world)
     for request in requests:
         node = Node()
         for _, segment in concept_vlm.prepare(requests)._path(request):
-            node = Node(node, segment, segment.span)
+            node = Node(node, segment, segment.num_positions)
         found = [above.segment.positions(3) + above.parent.end_position for above in node.path()]
-        whole = concept_vlm.prompt.whole(*request)
-        inputs = concept_vlm.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
+        whole = concept_vlm.family.prompt.whole(*request)
+        inputs = concept_vlm.family.processor(text=[whole.text], images=list(whole.images), return_tensors="pt")
         expected, _ = concept_vlm.model.model.get_rope_index(
             inputs["input_ids"], inputs["mm_token_type_ids"], image_grid_thw=inputs["image_grid_thw"]
         )
@@ -165,7 +165,7 @@ def test_a_prompt_beyond_the_context_is_named(concept_vlm, world):
 def test_out_of_memory_halves_the_batch_and_loses_nothing(concept_vlm, world, caplog, monkeypatch):
     requests = world_requests(world)
     expected = concept_vlm.answer_logprobs(requests)
-    runner = PlainRunner(concept_vlm, by_segments=True)
+    runner = PlainRunner(concept_vlm.family, by_segments=True)
     score_batch = runner._score_batch
 
     def scarce(rows, answers):
@@ -222,7 +222,7 @@ def test_pickled_weights_are_refused(tmp_path):
 def test_an_answer_without_tokens_is_named(text_vlm):
     query = {"id": "q7", "image": None, "question": "what ?", "answer": " ", "answers": [" "]}
     if text_vlm.args.vlm == "plain":
-        text_vlm.prompt.answer = lambda example: ("", "\n")  # as a tokenizer that drops spaces would have it
+        text_vlm.family.prompt.answer = lambda example: ("", "\n")  # as a tokenizer that drops spaces would have it
         with pytest.raises(ValueError, match="example 'q7' has no tokens"):
             text_vlm.answer_logprobs([Request((), query)])
 

@@ -21,7 +21,7 @@ from vlms.tiny_models import (
 )
 
 from leverplus_trl.tasks import TaskArguments, make_task
-from leverplus_trl.vlms import CausalLM, ChatVLM, Request, VLMArguments, preflight
+from leverplus_trl.vlms import CausalLM, ChatFamily, Request, TransformersVLM, VLMArguments, preflight
 from leverplus_trl.vlms.preflight import _check_answers, _check_texts
 from leverplus_trl.vlms.vocabulary import ForgedTokens, bare, control_tokens, padding_id
 
@@ -144,14 +144,14 @@ def test_an_image_placed_by_the_recipe_is_refused(arguments, template, name):
     model, processor = tiny_llava()
     task = make_task(TaskArguments(question_template=template))
     with pytest.raises(ValueError, match=rf"{name} is .*<image>.*Take it out: images are put before the question"):
-        ChatVLM(model, processor, task, VLMArguments(vlm="llava", **arguments))
+        TransformersVLM(ChatFamily(model, processor, task, VLMArguments(vlm="llava", **arguments)))
 
 
 def test_a_template_that_shows_no_images_is_refused():
     model, processor = tiny_llava()
     processor.chat_template = processor.chat_template.replace("<image>\n", "")
     with pytest.raises(ValueError, match="chat template of 'llava' leaves out images"):
-        ChatVLM(model, processor, make_task(TaskArguments()), VLMArguments(vlm="llava"))
+        TransformersVLM(ChatFamily(model, processor, make_task(TaskArguments()), VLMArguments(vlm="llava")))
 
 
 # ---------------------------------------------------------------------- answers that the tokenizer changes
@@ -254,7 +254,7 @@ def test_an_image_token_without_embedding_is_refused():
     processor.chat_template = processor.chat_template.replace("<image>", "<pic>")
     processor.image_token = "<pic>"
     with pytest.raises(ValueError, match=f"the model {size} embeddings: '<pic>' with the id {size} has none"):
-        ChatVLM(model, processor, make_task(TaskArguments()), VLMArguments(vlm="llava"))
+        TransformersVLM(ChatFamily(model, processor, make_task(TaskArguments()), VLMArguments(vlm="llava")))
 
 
 @pytest.mark.parametrize("line_break", [True, False])

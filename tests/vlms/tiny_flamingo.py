@@ -15,9 +15,9 @@ from transformers import (
 )
 from vlms.tiny_models import byte_tokenizer
 
-from leverplus_trl.vlms.modeling_mosaic_mpt import MosaicMptConfig
-from leverplus_trl.vlms.modeling_open_flamingo import OpenFlamingoConfig, OpenFlamingoModel
-from leverplus_trl.vlms.open_flamingo import END_OF_CHUNK, MEDIA_TOKEN
+from leverplus_trl.vlms.open_flamingo.family import END_OF_CHUNK, MEDIA_TOKEN
+from leverplus_trl.vlms.open_flamingo.modeling import OpenFlamingoConfig, OpenFlamingoModel
+from leverplus_trl.vlms.open_flamingo.mpt import MosaicMptConfig
 
 
 VISION = CLIPVisionConfig(

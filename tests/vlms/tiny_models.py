@@ -30,7 +30,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from vlms.made_examples import ANSWERS, ragged_examples
 
 from leverplus_trl.tasks import TaskArguments, make_task
-from leverplus_trl.vlms import FAMILIES, BaseVLM, CausalLM, ChatVLM, VLMArguments
+from leverplus_trl.vlms import FAMILIES, CausalLM, ChatFamily, TransformersVLM, VLMArguments
 from leverplus_trl.vlms.processing_qwen2_5_vl import PROCESSORS, SPECIAL_TOKENS
 
 
@@ -311,7 +311,7 @@ VLMS: dict[str, tuple[Callable[[], tuple[PreTrainedModel, ProcessorMixin]], bool
 }
 
 
-def make_vlm(name: str, dtype: str = "float32", **arguments) -> BaseVLM:
+def make_vlm(name: str, dtype: str = "float32", **arguments) -> TransformersVLM:
     """One of `TEXT_MODELS` or `VLMS`, behind the interface of all."""
     arguments = VLMArguments(vlm=name, dtype=dtype, **{"max_batch_tokens": 400, "memory_mb": 64, **arguments})
     if name in TEXT_MODELS:
@@ -321,11 +321,11 @@ def make_vlm(name: str, dtype: str = "float32", **arguments) -> BaseVLM:
         return CausalLM(model.to(getattr(torch, dtype)), tokenizer, task, arguments)
     model, processor = VLMS[name][0]()
     task = make_task(TaskArguments(metric="exact_match", max_new_tokens=5))
-    family = FAMILIES.get(model.config.model_type, ChatVLM)
-    return family(model.to(getattr(torch, dtype)), processor, task, arguments)
+    family = FAMILIES.get(model.config.model_type, ChatFamily)
+    return TransformersVLM(family(model.to(getattr(torch, dtype)), processor, task, arguments))
 
 
-def examples_for(vlm: BaseVLM, count: int = 8, seed: int = 0) -> list[dict]:
+def examples_for(vlm: TransformersVLM, count: int = 8, seed: int = 0) -> list[dict]:
     """Examples with images of several sizes, if it can see."""
     examples = ragged_examples(count, seed)
-    return [{**example, "image": None} for example in examples] if isinstance(vlm, CausalLM) else examples
+    return examples if vlm.family.takes_images else [{**example, "image": None} for example in examples]

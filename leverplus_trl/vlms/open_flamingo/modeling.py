@@ -3,10 +3,9 @@
 
 """OpenFlamingo as a model of transformers: `from_pretrained`, `save_pretrained`, safetensors.
 
-The `open_flamingo` package builds the model and computes its cross-attention; it is imported when a model is made, not
-before. This module adds a config, so that one folder says everything, and keeps the images' features apart from the
-language model, so that an image is encoded once for all the prompts it stands in. Weights are called as in the
-package's checkpoints.
+The `open_flamingo` package, imported when a model is made, builds the model and computes its cross-attention. This
+module adds a config, and separates image features from the language model, so that an image is encoded once for all
+prompts. The names of weights are those of the package's checkpoints.
 """
 
 import copy
@@ -29,12 +28,11 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from . import modeling_mosaic_mpt  # noqa: F401  (registers the language model of OpenFlamingo-3B)
+from . import mpt  # noqa: F401  (registers the language model of OpenFlamingo-3B)
 
 
 VERSION = "2.0.1"
-#: The package's metadata asks for torch 2.0.1 exactly and for packages that are not used here; with another torch pip
-#: takes a far older version of it, unless it is told not to look.
+#: The package's metadata pins torch 2.0.1; with another torch pip installs a far older version, but for `--no-deps`.
 INSTALL = f"pip install --no-deps open-flamingo=={VERSION} einops einops-exts"
 
 #: Where each kind of language model keeps its layers.
@@ -51,8 +49,8 @@ def import_open_flamingo(module: str) -> Any:
     """
     A module of `open_flamingo.src`.
 
-    It is imported without the package around it, whose `__init__` imports OpenCLIP and torchvision. Neither is needed
-    here, and a torchvision that was not built for the installed torch breaks transformers.
+    It is imported without the package's `__init__`, which imports OpenCLIP and torchvision. Neither is needed, and a
+    torchvision that was not built for the installed torch breaks transformers.
 
     Raises:
         `ImportError`: packages are missing, or of another version; says how they are installed.
@@ -122,13 +120,7 @@ class PatchEncoder(CLIPVisionModel):
 
 
 class OpenFlamingoModel(PreTrainedModel):
-    """
-    A language model whose layers look at images through gated cross-attention.
-
-    Args:
-        config ([`OpenFlamingoConfig`]):
-            Its parts.
-    """
+    """A language model whose layers attend to images through gated cross-attention."""
 
     config_class = OpenFlamingoConfig
     main_input_name = "input_ids"
@@ -171,12 +163,7 @@ class OpenFlamingoModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args, output_loading_info: bool = False, **kwargs):
-        """
-        As in transformers, but a checkpoint that lacks weights is refused: they would be random numbers.
-
-        Raises:
-            `ValueError`: weights that are missing, unknown or of another shape.
-        """
+        """As in transformers, but raises `ValueError` for weights that are missing, unknown or of another shape."""
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         problems = {kind: sorted(map(str, keys))[:3] for kind, keys in info.items() if keys}
         if problems:
@@ -216,19 +203,11 @@ class OpenFlamingoModel(PreTrainedModel):
         use_cache: bool = False,
     ) -> CausalLMOutputWithPast:
         """
-        Logits of whole prompts.
+        Logits of whole prompts; arguments as in transformers, but for the images.
 
         Args:
-            input_ids (`torch.Tensor` of shape `(B, L)`):
-                Prompts.
-            attention_mask (`torch.Tensor` of shape `(B, L)`, *optional*):
-                0 at padding.
             image_features (`torch.Tensor` of shape `(B, T, latents, V)`, *optional*):
-                Features of each row's images, one a `<image>`, in their order; what is behind them is not looked at.
-            logits_to_keep (`int` or `torch.Tensor`, *optional*, defaults to 0):
-                Columns to compute logits of, as in transformers.
-            use_cache (`bool`, *optional*, defaults to `False`):
-                Whether keys and values are returned.
+                Features of each row's images, one for each `<image>`, in their order, then padding.
         """
         self._show(image_features, len(input_ids))
         try:
@@ -246,10 +225,8 @@ class OpenFlamingoModel(PreTrainedModel):
         **settings: Any,
     ) -> torch.Tensor:
         """
-        Prompts, padded on the left, and what follows them; `generate` of the language model.
-
-        No `<image>` is generated: there is no image to it, and the package would take every row of the batch for
-        standing before its first image from there on.
+        Prompts, padded on the left, and the new tokens; `generate` of the language model. It never generates
+        `<image>`, after which the package would take every row for one without images.
         """
         config = copy.deepcopy(generation_config or self.generation_config)
         config.suppress_tokens = [*(config.suppress_tokens or []), self.config.media_token_id]

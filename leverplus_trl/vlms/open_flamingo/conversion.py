@@ -3,12 +3,11 @@
 
 """Makes the folder that `vlm:` names of a published OpenFlamingo, once:
 
-    python -m leverplus_trl.vlms.convert_open_flamingo --checkpoint checkpoint.pt --output_dir OpenFlamingo-3B \
+    python -m leverplus_trl.vlms.open_flamingo.conversion --checkpoint checkpoint.pt --output_dir OpenFlamingo-3B \
         --language_model anas-awadalla/mpt-1b-redpajama-200b --vision_encoder openai/clip-vit-large-patch14
 
-OpenFlamingo publishes what it trained (cross-attention, perceiver, embeddings) as a pickle; the language model and the
-vision encoder stand elsewhere, in part as pickles, too. Pickles are read here and nowhere else, with
-`torch.load(weights_only=True)`, which runs no code that comes with them. The folder holds safetensors.
+OpenFlamingo publishes its trained weights (cross-attention, perceiver, embeddings) as a pickle, without the language
+model and the vision encoder. Pickles are read here only, with `torch.load(weights_only=True)`, which runs no code.
 """
 
 import logging
@@ -30,9 +29,9 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from .modeling_mosaic_mpt import MosaicMptForCausalLM, config_from_mosaic_gpt, weights_from_mosaic_gpt
-from .modeling_open_flamingo import DECODER_LAYERS, OpenFlamingoConfig, OpenFlamingoModel
-from .open_flamingo import END_OF_CHUNK, MEDIA_TOKEN
+from .family import END_OF_CHUNK, MEDIA_TOKEN
+from .modeling import DECODER_LAYERS, OpenFlamingoConfig, OpenFlamingoModel
+from .mpt import MosaicMptForCausalLM, config_from_mosaic_gpt, weights_from_mosaic_gpt
 
 
 logger = logging.getLogger(__name__)
@@ -43,21 +42,7 @@ TABLES = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 
 @dataclass
 class ConversionArguments:
-    """
-    The parts of an OpenFlamingo.
-
-    Args:
-        checkpoint (`str`):
-            The published file, `checkpoint.pt`.
-        language_model (`str`):
-            Hub id or folder of the language model that it was trained with.
-        output_dir (`str`):
-            Folder to write.
-        vision_encoder (`str`, *optional*, defaults to `"openai/clip-vit-large-patch14"`):
-            Hub id or folder of the CLIP that it was trained with.
-        cross_attn_every_n_layers (`int`, *optional*, defaults to 1):
-            Interval of its cross-attention: 1 for the models of 3B, 2 for those of 4B, 4 for that of 9B.
-    """
+    """The parts of an OpenFlamingo."""
 
     checkpoint: str = field(metadata={"help": "The published file, checkpoint.pt."})
     language_model: str = field(metadata={"help": "Hub id or folder of the language model it was trained with."})
@@ -71,16 +56,7 @@ class ConversionArguments:
 
 
 def convert(args: ConversionArguments) -> None:
-    """
-    Writes the folder.
-
-    Args:
-        args ([`ConversionArguments`]):
-            The parts.
-
-    Raises:
-        `ValueError`: parts that do not belong together.
-    """
+    """Writes the folder; raises `ValueError` for parts that do not belong together."""
     tokenizer = flamingo_tokenizer(args.language_model)
     language_model = load_language_model(args.language_model)
     language_model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -157,7 +133,7 @@ def trained_weights(file: str, layers: str) -> dict[str, torch.Tensor]:
 
 
 def check_parts(model: OpenFlamingoModel, weights: dict[str, torch.Tensor], trained: dict[str, torch.Tensor]) -> None:
-    """Refuses parts that would leave a weight at random, and such as have one too many or of another shape."""
+    """Raises `ValueError` for weights that are missing, unknown or of another shape."""
     expected = {name: weight for name, weight in model.state_dict().items() if name not in model.all_tied_weights_keys}
     embedding = model.lang_encoder.get_input_embeddings().weight
     own = {name for name, weight in model.named_parameters() if weight is embedding}

@@ -1,26 +1,23 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""OpenFlamingo: images reach the language model through cross-attention, so their features are all that is kept of
-them."""
+"""The family OpenFlamingo: images reach the language model through cross-attention alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL.Image import Image
-from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+from transformers import AutoImageProcessor, AutoTokenizer, BaseImageProcessor, PreTrainedTokenizerBase
 
-from ..tasks import BaseTask, Example
-from .base_vlm import BaseVLM
-from .modeling_open_flamingo import OpenFlamingoModel
-from .prompts import Piece, images_of, plain_turns
-from .requests import Turn
-from .segments import Segment
-from .shared_runner import SharedRunner
-from .trie_attention import CantShare
-from .vlm_arguments import VLMArguments
+from ...tasks import BaseTask, Example
+from ..family import VLMFamily
+from ..prompts import Piece, images_of, plain_turns
+from ..requests import Turn
+from ..segments import Segment
+from ..vlm_arguments import VLMArguments
+from .modeling import OpenFlamingoModel
 
 
 MEDIA_TOKEN = "<image>"
@@ -28,34 +25,37 @@ END_OF_CHUNK = "<|endofchunk|>"
 
 
 def refuse_published_checkpoint(name: str) -> None:
-    """
-    Refuses OpenFlamingo as it is published: a pickle, without config, language model and vision encoder.
-
-    Raises:
-        `ValueError`: says how it is converted.
-    """
+    """Raises `ValueError` for OpenFlamingo as published: a pickle without config, language model, vision encoder."""
     path = Path(name)
     bare = (path / "checkpoint.pt").exists() and not (path / "config.json").exists()
     if bare or path.suffix == ".pt" or (name.startswith("openflamingo/") and not path.exists()):
         raise ValueError(
             f"{name!r} is OpenFlamingo as it is published, a pickle, and loading pickles can run code. Convert it "
-            "once, where you trust it, and name the folder: `python -m leverplus_trl.vlms.convert_open_flamingo "
+            "once, where you trust it, and name the folder: `python -m leverplus_trl.vlms.open_flamingo.conversion "
             "--checkpoint checkpoint.pt --language_model ID --cross_attn_every_n_layers N --output_dir FOLDER`."
+        )
+
+
+class FlamingoProcessor(NamedTuple):
+    """The tokenizer, which knows `<image>` and `<|endofchunk|>`, and the image processor of a folder."""
+
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: BaseImageProcessor
+
+    @classmethod
+    def from_pretrained(cls, name: str, **source: Any) -> "FlamingoProcessor":
+        # With Pillow, as the transforms that it was trained with.
+        return cls(
+            AutoTokenizer.from_pretrained(name, **source),
+            AutoImageProcessor.from_pretrained(name, backend="pil", **source),
         )
 
 
 class FlamingoPrompt:
     """
-    Chunks of an image and its text, as OpenFlamingo was trained on: `<image>question answer<|endofchunk|>`.
-
-    What stands around question and answer is the task's `question_template`; the answer follows it without a space.
-    OpenFlamingo's own evaluation has `"Question:{question} Short answer:"`, and `"Output:"` for captions.
-
-    Args:
-        task ([`BaseTask`]):
-            Makes the chunks.
-        system_prompt (`str`, *optional*):
-            Text before the first chunk.
+    Chunks of an image and its text, as in OpenFlamingo's training: `<image>question answer<|endofchunk|>`. The answer
+    follows the task's `question_template` without a space: OpenFlamingo's own evaluation has
+    `"Question:{question} Short answer:"`, and `"Output:"` for captions.
     """
 
     def __init__(self, task: BaseTask, system_prompt: str | None = None):
@@ -93,52 +93,50 @@ class FlamingoPrompt:
         return Piece("".join(piece.text for piece in pieces), images_of(self.task, *demonstrations, query))
 
 
-class OpenFlamingo(BaseVLM):
+class OpenFlamingoFamily(VLMFamily):
     """
-    OpenFlamingo from a folder that `convert_open_flamingo` wrote.
-
-    An image is encoded once, in a call of its own, whatever examples and prompts it stands in.
-
-    Args:
-        model ([`OpenFlamingoModel`]):
-            The model.
-        tokenizer (`PreTrainedTokenizerBase`):
-            Its tokenizer, which knows `<image>` and `<|endofchunk|>`.
-        image_processor (`BaseImageProcessor`):
-            What makes its pixels.
-        task ([`BaseTask`]):
-            Task to make prompts for.
-        args ([`VLMArguments`]):
-            Budgets and conventions.
+    OpenFlamingo from a folder that the conversion wrote. An image is encoded once, in a call of its own, for all
+    prompts.
     """
+
+    model_loader = OpenFlamingoModel
+    processor_loader = FlamingoProcessor
+    processor_file = "tokenizer_config.json"
+    cant_share = "images stand beside its prompts, in cross-attention, and are encoded once for all"
 
     @staticmethod
-    def make_prompt(tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments) -> FlamingoPrompt:
+    def make_prompt(processor: FlamingoProcessor, task: BaseTask, args: VLMArguments) -> FlamingoPrompt:
         return FlamingoPrompt(task, args.system_prompt)
 
-    def __init__(
-        self,
-        model: OpenFlamingoModel,
-        tokenizer: PreTrainedTokenizerBase,
-        image_processor: BaseImageProcessor,
-        task: BaseTask,
-        args: VLMArguments,
-    ):
+    @classmethod
+    def check_arguments(cls, args: VLMArguments) -> None:
+        if args.device_map is not None:
+            raise ValueError(
+                f"device_map is {args.device_map!r}, and OpenFlamingo hands images to all its layers at once, so "
+                "these must stand on one device. Leave device_map out."
+            )
+        if args.quantization == "8bit":
+            raise ValueError(
+                "quantization is '8bit', and OpenFlamingo's perceiver gives its layers inputs of four dimensions, "
+                "which the 8-bit layers of bitsandbytes do not take. Use '4bit'."
+            )
+        if args.prompt_format == "chat":
+            raise ValueError("prompt_format is 'chat', and OpenFlamingo has no chat template. Use 'auto' or 'plain'.")
+
+    def __init__(self, model: OpenFlamingoModel, processor: FlamingoProcessor, task: BaseTask, args: VLMArguments):
+        tokenizer, self.image_processor = processor
         for token, expected in ((MEDIA_TOKEN, model.config.media_token_id), (END_OF_CHUNK, model.config.eoc_token_id)):
             if tokenizer.convert_tokens_to_ids(token) != expected:
                 raise ValueError(
                     f"The tokenizer of {args.vlm!r} gives {token!r} the id {tokenizer.convert_tokens_to_ids(token)}, "
                     f"and the model expects {expected}: they do not belong together."
                 )
-        if args.prompt_format == "chat":
-            raise ValueError("prompt_format is 'chat', and OpenFlamingo has no chat template. Use 'auto' or 'plain'.")
-        super().__init__(model, tokenizer, self.make_prompt(tokenizer, task, args), args)
-        self.image_processor = image_processor
+        super().__init__(model, tokenizer, self.make_prompt(processor, task, args), args)
 
     def placeholders(self) -> tuple[str | None, ...]:
         return (MEDIA_TOKEN,)
 
-    def _process(self, piece: Piece) -> Segment:
+    def process(self, piece: Piece) -> Segment:
         tokens = self.tokenizer(piece.text, add_special_tokens=False)["input_ids"]
         images = {"pixel_values": self._pixels(list(piece.images))} if len(piece.images) else {}
         return Segment({"input_ids": tokens}, images)
@@ -146,8 +144,8 @@ class OpenFlamingo(BaseVLM):
     def _pixels(self, images: list[Image]) -> torch.Tensor:
         return self.image_processor(images, return_tensors="pt")["pixel_values"]  # [N, 3, H, W]
 
-    def _encode(self, piece: Piece) -> Segment:
-        segment = self._process(Piece(piece.text))
+    def encode(self, piece: Piece) -> Segment:
+        segment = self.process(Piece(piece.text))
         if len(piece.images):
             features = [self._image_features(piece, i, key) for i, key in enumerate(piece.images.keys)]
             # [N, latents, V]; what is kept for one image is not copied.
@@ -164,11 +162,8 @@ class OpenFlamingo(BaseVLM):
             self.features.put((key,), features, features.nbytes)
         return features
 
-    def _try_sharing(self, probes: list[Example]) -> SharedRunner:
-        raise CantShare("images stand beside its prompts, in cross-attention, and are encoded once for all")
-
-    def _collate(self, rows: list[list[Segment]], padding_side: str) -> dict[str, Any]:
-        batch = super()._collate(rows, padding_side)
+    def collate(self, rows: list[list[Segment]], padding_side: str) -> dict[str, Any]:
+        batch = super().collate(rows, padding_side)
         if "features" in batch:
             counts = [sum(len(s.images["features"]) for s in row if s.images) for row in rows]
             per_row = batch.pop("features").split(counts)

@@ -3,8 +3,8 @@
 
 """MPT as MosaicML first published it (`mosaic_gpt`): the language model of OpenFlamingo-3B.
 
-It differs from transformers' MPT in one thing that counts, LayerNorms over the whole queries and keys. Transformers
-reads `qk_ln` from a config and leaves them out of the model without a word. The names of the weights differ, too.
+Unlike transformers' MPT, which ignores `qk_ln`, it has LayerNorms over the whole queries and keys, and other names of
+weights.
 """
 
 from typing import Any
@@ -82,11 +82,7 @@ class MosaicMptForCausalLM(MptForCausalLM):
 
 def config_from_mosaic_gpt(config: dict[str, Any]) -> MosaicMptConfig:
     """
-    What a `mosaic_gpt` config says, as a [`MosaicMptConfig`].
-
-    Args:
-        config (`dict[str, Any]`):
-            Content of the checkpoint's `config.json`; what it leaves out has the defaults of `mosaic_gpt`.
+    A `mosaic_gpt` config, the content of `config.json`, as a [`MosaicMptConfig`].
 
     Raises:
         `ValueError`: another kind of model, or a setting that can't be computed here.
@@ -116,14 +112,8 @@ def weights_from_mosaic_gpt(weights: dict[str, torch.Tensor], config: MosaicMptC
     """
     Weights of a `mosaic_gpt` checkpoint under the names of [`MosaicMptForCausalLM`].
 
-    Args:
-        weights (`dict[str, torch.Tensor]`):
-            The checkpoint.
-        config ([`MosaicMptConfig`]):
-            Says which weights there must be.
-
     Raises:
-        `ValueError`: weights that are missing, or that the model has no place for.
+        `ValueError`: weights that are missing or unknown.
     """
     names = mosaic_gpt_names(config)
     missing, unknown = sorted(names.keys() - weights.keys()), sorted(weights.keys() - names.keys())

@@ -1,0 +1,272 @@
+# SPDX-FileCopyrightText: 2026 The leverplus_trl team
+# SPDX-License-Identifier: Apache-2.0
+
+"""What a VLM promises, and the VLM that keeps its promises with a model of transformers."""
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from transformers import GenerationConfig
+
+from ..tasks import BaseTask, Example
+from .boundaries import WholePrompts
+from .decoding import check_config, make_config, own_settings, report_ignored
+from .family import VLMFamily
+from .finite import NotFinite, check_finite
+from .out_of_memory import is_out_of_memory
+from .plain_runner import PlainRunner
+from .requests import AnswerLogprob, MemoryTooSmall, Request
+from .shared_runner import SharedRunner
+from .trie_attention import CantShare
+
+
+logger = logging.getLogger(__name__)
+
+#: Memory beside the model on a CPU in MB, if the recipe sets none: free memory there changes all the time.
+CPU_MEMORY_MB = 1024
+#: Largest difference per token that sharing prefixes may make to an answer's log-probability.
+SHARING_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+COARSE_SHARING_TOLERANCE = 0.1  # bfloat16, float16
+
+
+class VLM(Protocol):
+    """
+    A frozen model that scores and answers prompts. Any class with these members is a VLM, wherever its model runs.
+
+    Callers pass many requests in a call, and the VLM plans the work. `task` is the task that its prompts are made for.
+    """
+
+    task: BaseTask
+
+    def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
+        """
+        Log-probability of each query's answer (`task.target`) after its prompt. Only the answer's own tokens count,
+        wherever the chat template puts them.
+
+        Args:
+            requests (`Sequence[Request]`):
+                Prompts. To score several answers to one query, pass it with another `answer` each time.
+
+        Returns:
+            `list[AnswerLogprob]`: one per request, in their order; natural logarithm.
+
+        Raises:
+            `ValueError`: a prompt longer than the model's context, an answer without tokens, turns in no order that a
+                conversation has, or a result that is NaN or infinite.
+        """
+
+    def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
+        """
+        The model's answer to each prompt, which does not depend on the other requests.
+
+        Args:
+            requests (`Sequence[Request]`):
+                Prompts.
+            generation_config (`GenerationConfig`, *optional*):
+                All settings of transformers' `generate`; those of the VLM's arguments, and the task's
+                `max_new_tokens` and `stop_strings`, if not given.
+
+        Returns:
+            `list[str]`: the new text of each up to the first stop string, without special tokens, in their order.
+
+        Raises:
+            `ValueError`: a prompt that with its answer is longer than the model's context, settings that can't be
+                followed, or logits that are NaN or infinite.
+        """
+
+    def unit(self) -> AbstractContextManager[None]:
+        """
+        Calls inside the context share the work of common prefixes; at its end the VLM forgets them. The last bits of
+        a number may depend on the calls of its unit, and on nothing else.
+        """
+
+
+class TransformersVLM:
+    """
+    A [`VLM`] that runs a model of transformers, and tries out by itself how its prompts can share work.
+
+    Args:
+        family ([`VLMFamily`]):
+            The model, and how its inputs are made.
+    """
+
+    def __init__(self, family: VLMFamily):
+        self.family, self.task, self.args = family, family.task, family.args
+        self.model, self.tokenizer, self.texts = family.model, family.tokenizer, family.texts
+        self._in_unit = self._decoding_reported = False
+        self.set_memory(self.args.memory_mb or find_memory_mb(self.model.device))
+
+    @property
+    def pad_token_id(self) -> int:
+        return self.family.pad_token_id
+
+    def set_memory(self, memory_mb: int) -> None:
+        """Sets the memory beside the model, in MB, before the first request: a quarter for image features, the rest
+        for keys, values and activations."""
+        self.memory_mb = memory_mb
+        self.family.set_memory(memory_mb * 2**20)
+        self.runner: SharedRunner | PlainRunner | None = None  # `prepare` chooses it
+
+    # ------------------------------------------------------------------ promises
+    def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
+        """See [`VLM.answer_logprobs`]; float64 sums of float32 terms."""
+        if not requests:
+            return []
+        self.family.check_turns(requests)
+        with self.unit():
+            found = self.prepare(requests).answer_logprobs(requests)
+        check_finite(self.args, requests, found)
+        return found
+
+    def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
+        """See [`VLM.generate`]; greedy, sampled or beam search. Equal prompts are answered once."""
+        if not requests:
+            return []
+        self.family.check_turns(requests)
+        config = copy.deepcopy(generation_config) or self._decoding()
+        check_config(config)
+        if config.eos_token_id is None:
+            config.eos_token_id = self.family.end_token_ids(requests[0].query) or None
+        config.pad_token_id = self.family.pad_token_id
+        if isinstance(config.stop_strings, str):
+            config.stop_strings = [config.stop_strings]
+        with self.unit():
+            keys = [self.family.contents.prompt(request) for request in requests]
+            distinct = dict(zip(keys, requests, strict=True))
+            runner = self.prepare(requests)
+            with own_settings(self.model):
+                texts = runner.generate(list(distinct.values()), config)
+        by_key = dict(zip(distinct, texts, strict=True))
+        return [by_key[key] for key in keys]
+
+    def _decoding(self) -> GenerationConfig:
+        """The recipe's settings of decoding; those of the model's file that are ignored are reported once."""
+        if not self._decoding_reported:
+            report_ignored(self.args, self.model)
+            self._decoding_reported = True
+        return make_config(self.args, self.model, self.task.max_new_tokens, self.task.stop_strings)
+
+    @contextmanager
+    def unit(self) -> Iterator[None]:
+        """See [`VLM.unit`]; a call outside of a unit is a unit of its own."""
+        if self._in_unit:
+            yield
+            return
+        self._in_unit = True
+        try:
+            yield
+        finally:
+            self._in_unit = False
+            self.family.contents.forget()
+            if self.runner is not None:
+                self.runner.forget()
+
+    def answer_ids(self, query: Example) -> list[int]:
+        """Tokens of the answer after its query, the end token included only with `score_end_token`."""
+        with self.unit():
+            return list(self.prepare([Request((), query)]).answer_ids(query))
+
+    def num_prompt_tokens(self, request: Request) -> int:
+        """Length of a prompt with its answer."""
+        with self.unit():
+            return self.prepare([request]).num_prompt_tokens(request)
+
+    def report_whole_prompts(self) -> None:
+        """Logs how many prompts of a launch were processed whole, and which; all processes call this at the end."""
+        own = self.runner.whole_prompts if self.runner is not None else WholePrompts()
+        found = sum(gather_object([own]), start=WholePrompts())
+        if found.num_whole and PartialState().is_main_process:
+            logger.warning("%s", found)
+
+    # ------------------------------------------------------------------ the runner
+    def prepare(self, requests: Sequence[Request]) -> SharedRunner | PlainRunner:
+        """
+        Chooses, once, how prompts are run, by trying it out on a few of the examples and their answers.
+
+        Prefixes are shared if that gives the numbers of whole prompts. Otherwise each prompt runs by itself, joined
+        from segments that are processed once if these add up to the inputs of the whole prompt, else processed whole.
+        The log says what is not shared. Whether the segments of a prompt add up is checked again for each prompt.
+        """
+        if self.runner is not None:
+            return self.runner
+        shown = (example for request in requests for example in (*request.demonstrations, request.query))
+        examples = {self.family.contents.key(example, answered=False): example for example in shown}
+        probes = [example for example in examples.values() if example["answer"].strip()][:4]
+        whole = PlainRunner(self.family, by_segments=False)
+        if not probes:
+            return whole  # there is nothing to try: this call runs the safe way
+        name = type(self.model).__name__
+        probes = [probe for probe in probes if self.family.tokens_add_up(probe)]
+        if not probes:
+            logger.warning(
+                "%s: tokenising a prompt piece by piece differs from tokenising it whole, so each prompt is processed "
+                "whole and nothing is reused between prompts.",
+                name,
+            )
+            self.runner = whole
+            return self.runner
+        self.texts.set_neighbour(probes[0])
+        try:
+            self.runner = self._try_sharing(probes)
+            return self.runner
+        except (MemoryTooSmall, NotFinite):
+            raise
+        except Exception as error:  # a model that is built in another way may raise anything
+            if is_out_of_memory(error):
+                raise
+            reason, unforeseen = f"{type(error).__name__}: {error}", None if isinstance(error, CantShare) else error
+        exact = all(self.family.segments_are_exact(Request((probe, probe), probe)) for probe in probes)
+        logger.warning(
+            "%s can't share prefixes between prompts (%s): each runs from its beginning%s.",
+            name,
+            reason,
+            "" if exact else ", and its images are encoded with it",
+            exc_info=unforeseen,
+        )
+        self.runner = PlainRunner(self.family, by_segments=True) if exact else whole
+        return self.runner
+
+    def _try_sharing(self, probes: list[Example]) -> SharedRunner:
+        """
+        A runner that shares prefixes, tried on a few requests.
+
+        Raises:
+            [`CantShare`]: it gives other numbers than whole prompts do.
+            [`NotFinite`]: whole prompts have scores that are NaN or infinite.
+        """
+        if self.family.cant_share is not None:
+            raise CantShare(self.family.cant_share)
+        shared, plain = SharedRunner(self.family), PlainRunner(self.family, by_segments=False)
+        requests = [Request((), probes[0])]
+        for probe in probes:
+            requests += [Request((probes[0],), probe), Request((probe, probes[0]), probes[-1])]
+        # Prompts of the trial may be longer than any prompt of the job.
+        limit = shared.engine.max_prompt_tokens
+        limit = min(self.family.max_length or limit, limit)
+        requests = [request for request in requests if shared.num_prompt_tokens(request) <= limit] or requests[:1]
+        found, expected = shared.answer_logprobs(requests), plain.answer_logprobs(requests)
+        check_finite(self.args, requests, expected)
+        # numpy's maximum is NaN if one of the numbers is.
+        error = np.max([abs(a.logprob - b.logprob) / a.num_tokens for a, b in zip(found, expected, strict=True)])
+        # 8-bit layers round what goes into them together with the rest of the batch.
+        coarse = self.args.quantization == "8bit" or self.model.dtype not in SHARING_TOLERANCE
+        if not error <= (COARSE_SHARING_TOLERANCE if coarse else SHARING_TOLERANCE[self.model.dtype]):
+            raise CantShare(f"log-probabilities of tokens would differ by {error:.2g}")
+        shared.forget()
+        shared.whole_prompts = WholePrompts()  # the trial's own do not count
+        return shared
+
+
+def find_memory_mb(device: torch.device) -> int:
+    """Memory that may be used beside a loaded model, in MB: on a GPU most of what is free."""
+    if device.type != "cuda":
+        return CPU_MEMORY_MB
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(256, int(0.8 * free / 2**20) // 256 * 256)
