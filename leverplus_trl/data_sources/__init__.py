@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Published datasets as examples tables: a file for each family, which knows its official files and its hub datasets.
+Published datasets as examples tables. A file covers a family of datasets, with their official files and hub datasets.
 
-A new one is a file with a [`DataSource`], an entry in `DATA_SOURCES`, and its name in `names.py`.
+To add a dataset, write a file with a [`DataSource`], and add it to `DATA_SOURCES` and its name to `names.py`.
 """
 
 from ..lazy import lazy

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-COCO captions: the splits of 2014 and 2017, and those of Karpathy; one example an image, with all its captions.
+COCO captions: the splits of 2014 and 2017, and Karpathy's splits. One example is an image with all its captions.
 
-Of the hub, rows with a list `answer` (lmms-lab's) or `captions` are read; not tried where there is no network.
+Rows of hub datasets have a list `answer` (lmms-lab) or `captions`.
 """
 
 import logging
@@ -12,18 +12,19 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
-from datasets import Features, Value
-
+from ..tasks.columns import TEXT
 from .data_source import DataSource, Row, example, expect, file_name, first_text, image_file
 from .raw_files import RawFiles
 
 
 logger = logging.getLogger(__name__)
 
-#: Tables need a question; what the VLM is really told is the recipe's `question_template`.
+#: Tables need a question; the VLM sees the recipe's `question_template` instead.
 QUESTION = "Describe the image in one sentence."
-EXTRAS = Features({"image_id": Value("string")})
 KARPATHY_SPLITS = {"train": ("train", "restval"), "validation": ("val",), "test": ("test",)}
+COUNTS_2014 = {"train": 82783, "validation": 40504}
+COUNTS_2017 = {"train": 118287, "validation": 5000}
+KARPATHY_COUNTS = {"train": 113287, "validation": 5000, "test": 5000}
 
 
 def _caption_example(image_id: object, captions: list[str | None], **columns: object) -> Row:
@@ -36,18 +37,17 @@ def _caption_example(image_id: object, captions: list[str | None], **columns: ob
 def _read(year: str, counts: dict[str, int], raw: RawFiles, split: str) -> Iterator[Row]:
     coco_split = {"train": f"train{year}", "validation": f"val{year}"}[split]
     file = raw.find(f"captions_{coco_split}.json")
-    images, annotations = raw.records(file, "images"), raw.records(file, "annotations")
-    raw.check_count(file, len(images), counts[split], "images")
+    images, annotations = raw.records(file, "images", counts[split], "images"), raw.records(file, "annotations")
     folder = raw.image_folder(coco_split)
     captions: dict[int, list[str | None]] = {}
     for annotation in raw.each(file, annotations):
         caption = expect(str, "caption", annotation["caption"])
         captions.setdefault(annotation["image_id"], []).append(caption)
     for image_id, image in raw.by_id(file, images, "id"):
-        given = captions.pop(image_id, [])
-        yield _caption_example(image_id, given, image=image_file(folder, image["file_name"]))
-    for image_id, given in captions.items():
-        yield _caption_example(image_id, given, problem="the captions are of no image in the file")
+        own = captions.pop(image_id, [])
+        yield _caption_example(image_id, own, image=image_file(folder, image["file_name"]))
+    for image_id, own in captions.items():
+        yield _caption_example(image_id, own, problem="the captions are of no image in the file")
 
 
 def _read_karpathy(raw: RawFiles, split: str) -> Iterator[Row]:
@@ -58,17 +58,16 @@ def _read_karpathy(raw: RawFiles, split: str) -> Iterator[Row]:
     for name, count in counts.items():
         if name not in known:
             logger.warning(
-                "%s: %d images are left out: their split is %r, which is none of Karpathy's.", file, count, name
+                "%s: %d images are skipped: their split is %r, which is none of Karpathy's.", file, count, name
             )
     raw.check_count(file, sum(counts[name] for name in wanted), KARPATHY_COUNTS[split], f"images of the split {split}")
     names = {file_name(image["filepath"]) for image in raw.each(file, records) if image["split"] in wanted}
     folders = {name: raw.image_folder(name) for name in sorted(names)}
     for image in raw.each(file, records):
-        if image["split"] not in wanted:
-            continue
-        captions = [sentence["raw"] for sentence in image["sentences"]]
-        path = image_file(folders[image["filepath"]], image["filename"])
-        yield _caption_example(image["cocoid"], captions, image=path)
+        if image["split"] in wanted:
+            captions = [sentence["raw"] for sentence in image["sentences"]]
+            path = image_file(folders[image["filepath"]], image["filename"])
+            yield _caption_example(image["cocoid"], captions, image=path)
 
 
 def _read_hub(row: Row, split: str, position: int) -> Row:
@@ -77,46 +76,37 @@ def _read_hub(row: Row, split: str, position: int) -> Row:
     return _caption_example(image_id, captions or [])
 
 
-def _source(title: str, homepage: str, citation: str, reference: str, **columns: object) -> DataSource:
-    return DataSource(
-        title=title,
-        homepage=homepage,
-        licence="captions: CC BY 4.0; images: the terms of use of Flickr, as COCO says",
-        citation=citation,
-        reference=reference,
-        task="captioning",
-        metric="cider",
-        read_hub=_read_hub,
-        extras=EXTRAS,
-        **columns,
-    )
-
-
-CHEN = ("chen2015microsoft", "Chen et al., Microsoft COCO Captions: Data Collection and Evaluation Server, 2015")
-COUNTS_2014 = {"train": 82783, "validation": 40504}
-COUNTS_2017 = {"train": 118287, "validation": 5000}
-KARPATHY_COUNTS = {"train": 113287, "validation": 5000, "test": 5000}
-COCO_2014 = _source(
-    "COCO captions, 2014 splits",
-    "https://cocodataset.org",
-    *CHEN,
+_source = partial(
+    DataSource,
+    licence="captions: CC BY 4.0; images: the terms of use of Flickr, as COCO says",
+    task="captioning",
+    metric="cider",
+    read_hub=_read_hub,
+    extras={"image_id": TEXT},
+)
+_coco = partial(
+    _source,
+    homepage="https://cocodataset.org",
+    citation="chen2015microsoft",
+    reference="Chen et al., Microsoft COCO Captions: Data Collection and Evaluation Server, 2015",
+)
+COCO_2014 = _coco(
+    title="COCO captions, 2014 splits",
     counts=COUNTS_2014,
     read=partial(_read, "2014", COUNTS_2014),
     hub_ids={"lmms-lab/COCO-Caption": None},
 )
-COCO_2017 = _source(
-    "COCO captions, 2017 splits",
-    "https://cocodataset.org",
-    *CHEN,
+COCO_2017 = _coco(
+    title="COCO captions, 2017 splits",
     counts=COUNTS_2017,
     read=partial(_read, "2017", COUNTS_2017),
     hub_ids={"lmms-lab/COCO-Caption2017": None, "AKCIT/coco2017-captioning": None},
 )
 COCO_KARPATHY = _source(
-    "COCO captions, Karpathy splits",
-    "https://cs.stanford.edu/people/karpathy/deepimagesent (images: https://cocodataset.org, 2014)",
-    "karpathy2015deep",
-    "Karpathy and Fei-Fei, Deep Visual-Semantic Alignments for Generating Image Descriptions, CVPR 2015",
+    title="COCO captions, Karpathy splits",
+    homepage="https://cs.stanford.edu/people/karpathy/deepimagesent (images: https://cocodataset.org, 2014)",
+    citation="karpathy2015deep",
+    reference="Karpathy and Fei-Fei, Deep Visual-Semantic Alignments for Generating Image Descriptions, CVPR 2015",
     counts=KARPATHY_COUNTS,
     read=_read_karpathy,
     hub_ids={},

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What is known of a published dataset, and the row that every reader of one makes."""
+"""The description of a published dataset, and the rows that its readers make."""
 
 import reprlib
 from collections import Counter
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from datasets import Features, Image, Value
+from datasets import Features, Image, List, Value
 
 from ..schema import EXAMPLES
-from ..tasks.columns import value_text
+from ..tasks.columns import TEXT, value_text
 from .raw_files import RawFiles
 
 
@@ -24,63 +24,35 @@ KINDS = {str: "text", int: "a whole number", list: "a list"}
 
 @dataclass(frozen=True)
 class DataSource:
-    """
-    A published dataset: its facts, and how its files are read.
-
-    Args:
-        title (`str`):
-            Its name.
-        homepage (`str`):
-            Where its files come from.
-        licence (`str`):
-            Under which terms, as far as the publishers say.
-        citation (`str`):
-            Key of the paper, as in `author2019name`.
-        reference (`str`):
-            The paper.
-        task, metric (`str`):
-            What recipes usually say about it.
-        counts (`Mapping[str, int | None]`):
-            Official number of examples of each split that has answers, where it is known; in the order of the splits.
-        read (`Callable`):
-            `read(raw, split)` gives the rows of a split of the official files, see [`example`].
-        read_hub (`Callable`):
-            `read_hub(row, split, position)` gives the row, without its image, for one of a hub dataset.
-        hub_ids (`Mapping[str, str | None]`):
-            Hub datasets whose columns `read_hub` was written for, and the configuration to load.
-        extras (`Features`, *optional*):
-            Columns beside those of `schema.EXAMPLES`.
-        keep (`Callable`, *optional*):
-            `keep(row)` says which rows of a hub dataset, images undecoded, belong to the source.
-        has_images (`bool`, *optional*, defaults to `True`):
-            Whether every example has an image.
-        num_annotators (`int`, *optional*):
-            Answers that the official metric expects of each question.
-        note (`str`, *optional*, defaults to `""`):
-            What else the card should say, in Markdown.
-    """
+    """A published dataset: its description, and functions that read its files."""
 
     title: str
-    homepage: str
-    licence: str
-    citation: str
-    reference: str
-    task: str
-    metric: str
+    homepage: str  #: Where the official files can be downloaded.
+    licence: str  #: The licence, as far as the publishers state it.
+    citation: str  #: Key of the paper, as in `author2019name`.
+    reference: str  #: The paper.
+    task: str  #: The task that recipes usually set.
+    metric: str  #: The metric that recipes usually set.
+    #: Official number of examples of each split that has answers, `None` if it is not known; in order of the splits.
     counts: Mapping[str, int | None]
+    #: `read(raw, split)` yields the rows of a split of the official files, see [`example`].
     read: Callable[[RawFiles, str], Iterator[Row]]
+    #: `read_hub(row, split, position)` returns the row, without its image, for a row of a hub dataset.
     read_hub: Callable[[Row, str, int], Row]
+    #: Hub datasets that `read_hub` supports, and the configuration to load.
     hub_ids: Mapping[str, str | None]
-    extras: Features = field(default_factory=Features)
+    #: Columns in addition to those of `schema.EXAMPLES`: `TEXT`, or `TEXTS` for lists of texts.
+    extras: Mapping[str, Value | List] = field(default_factory=dict)
+    #: `keep(row)` tells whether a row of a hub dataset, with its image undecoded, belongs to this dataset.
     keep: Callable[[Row], bool] | None = None
-    has_images: bool = True
-    num_annotators: int | None = None
-    note: str = ""
+    has_images: bool = True  #: Whether every example has an image.
+    num_annotators: int | None = None  #: Answers per question that the official metric expects.
+    note: str = ""  #: Further text of the dataset card, in Markdown.
 
     @property
     def features(self) -> Features:
-        """Columns of the rows: images undecoded, and `problem` beside the columns that are kept."""
-        return Features({**EXAMPLES, "image": Image(decode=False), **self.extras, "problem": Value("string")})
+        """Features of the rows: images are undecoded, and `problem` is an additional column."""
+        return Features({**EXAMPLES, "image": Image(decode=False), **self.extras, "problem": TEXT})
 
 
 def example(
@@ -93,35 +65,38 @@ def example(
     **extras: object,
 ) -> Row:
     """
-    A row of an examples table.
+    Returns a row of an examples table.
 
     Args:
         identifier (`object`):
-            Its id, a text or a number; made a text.
+            The id: a text or a number, which is converted to text.
         question (`str`):
             The question.
         answers (`Sequence[str]`):
-            All annotators' answers. `None` is an annotator who gave nothing, and becomes an empty answer.
+            All annotators' answers. `None`, an annotator without an answer, becomes an empty answer.
         answer (`str`, *optional*):
-            The scoring target; the most frequent of `answers` if not given, the first among equals.
+            The scoring target; defaults to the most frequent of `answers`, the first of them if several tie.
         image (`dict`, *optional*):
             `{"path", "bytes"}`.
         problem (`str`, *optional*, defaults to `""`):
-            Why the row can't be used. Empty questions and answers are found here.
+            Why the row can't be used. An empty question or empty answers set it, too.
         **extras:
-            The other columns of the source: texts, or lists of them.
+            The other columns of the dataset: texts, or lists of texts.
+
+    Raises:
+        `ValueError`: the id is empty, or a value can't be converted to text.
     """
     identifier = (value_text(identifier, "its id") or "").strip()
     if not identifier:
         raise ValueError("its id is empty")
     question = expect(str, "question", question) or ""
     answers = _texts("answers", list(answers))
-    said = Counter(one for one in answers if one.strip())
+    counts = Counter(text for text in answers if text.strip())
     if answer is None:
-        answer = said.most_common(1)[0][0] if said else ""
+        answer = counts.most_common(1)[0][0] if counts else ""
     if not problem and not question.strip():
         problem = "the question is empty"
-    if not problem and not (said and answer.strip()):
+    if not problem and not (counts and answer.strip()):
         problem = "all its answers are empty"
     return {
         "id": identifier,
@@ -135,52 +110,37 @@ def example(
 
 
 def expect(kind: type[Kind], name: str, value: object, is_needed: bool = False) -> Kind | None:
-    """
-    What a record says under a name, if it is of that kind or, where it is not needed, `None`.
-
-    Raises:
-        `ValueError`: it is something else.
-    """
+    """Returns a value of a record; raises `ValueError` if it is of another type, or `None` although it is needed."""
     if (value is None and not is_needed) or (isinstance(value, kind) and not isinstance(value, bool)):
         return value
     raise ValueError(f"{name} is {shown(value)}; expected {KINDS[kind]}")
 
 
 def shown(value: object) -> str:
-    """A value as messages show it: long texts and lists are cut."""
+    """The `repr` of a value for messages; long texts and lists are shortened."""
     short = reprlib.Repr()
     short.maxdict, short.maxlist, short.maxstring, short.maxother = 30, 3, 60, 60
     return short.repr(value)
 
 
 def first_text(answers: Sequence[str | None]) -> str:
-    """The first of several answers that is not empty."""
-    return next((one for one in answers if one and one.strip()), "")
+    """The first answer that is not empty."""
+    return next((answer for answer in answers if answer and answer.strip()), "")
 
 
 def _texts(name: str, value: object) -> object:
     if isinstance(value, list):
-        return [value_text(one, name) or "" for one in value]
+        return [value_text(item, name) or "" for item in value]
     return value_text(value, name)
 
 
 def image_file(folder: Path, *names: object) -> dict[str, Any]:
-    """
-    An image that is referred to: the file, or the folder and the file, of these names below `folder`.
-
-    Raises:
-        `ValueError`: a name that leads elsewhere.
-    """
+    """A reference to the image file at `names` below `folder`; raises `ValueError` for a name that is a path."""
     return {"path": str(folder.joinpath(*map(file_name, names))), "bytes": None}
 
 
 def file_name(name: object) -> str:
-    """
-    A name that an annotation file gives to a file.
-
-    Raises:
-        `ValueError`: it is a path.
-    """
+    """Returns a file name of an annotation file; raises `ValueError` if it is a path."""
     if not isinstance(name, str) or PurePosixPath(name).parts != (name,) or name in ("/", ".."):
         raise ValueError(f"An annotation file names the image {name!r}; expected the name of a file, not a path.")
     return name

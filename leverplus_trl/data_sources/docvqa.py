@@ -2,31 +2,29 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-DocVQA (its task 1, questions about one page): one JSON file a split, with the types of questions in the later release
-(`_withQT`), and scanned pages. The test split has no answers.
+DocVQA, task 1 (questions about a single page): a JSON file per split, and scanned pages. The later release (`_withQT`)
+adds the types of the questions. The test split has no answers.
 
-The hub dataset has the same fields and no train split; not tried where there is no network.
+The hub dataset has the same fields and no train split.
 """
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from datasets import Features, List, Value
-
+from ..tasks.columns import TEXT, TEXTS
 from .data_source import DataSource, Row, example, expect, first_text, image_file
 from .raw_files import RawFiles
 
 
 COUNTS = {"train": 39463, "validation": 5349}
-#: Beside the JSON file in the first release, in a folder of its own in the later one.
+#: Beside the JSON file in the first release, in a separate folder in the later release.
 FOLDERS = ("spdocvqa_images", "documents")
 
 
 def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     name = "train" if split == "train" else "val"
     file = raw.find(f"{name}_v1.0_withQT.json", f"{name}_v1.0.json")
-    records = raw.records(file, "data")
-    raw.check_count(file, len(records), COUNTS[split], "questions")
+    records = raw.records(file, "data", COUNTS[split], "questions")
     beside = file.parent / "documents"
     folder = beside if beside.is_dir() else raw.image_folder(*FOLDERS)
     for position, record in enumerate(raw.each(file, records)):
@@ -60,8 +58,6 @@ DOCVQA = DataSource(
     read=_read,
     read_hub=_read_row,
     hub_ids={"lmms-lab/DocVQA": "DocVQA"},
-    extras=Features(
-        {"document_id": Value("string"), "page": Value("string"), "question_types": List(Value("string"))}
-    ),
+    extras={"document_id": TEXT, "page": TEXT, "question_types": TEXTS},
     note="`answer` is the first of the accepted answers that is not empty, as the publishers suggest.",
 )

@@ -1,11 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-GSM8K: one JSON line a problem, whose answer is a worked solution that ends in `#### NUMBER`.
-
-The hub dataset has the same fields; not tried where there is no network.
-"""
+"""GSM8K: a JSON line per problem. Its answer is a worked solution that ends in `#### NUMBER`."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +17,7 @@ MARK = "####"
 def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find(f"{split}.jsonl")
     records = []
-    # Not splitlines(), for which some characters that a JSON string may hold end a line.
+    # splitlines() would also split at characters that a JSON string may contain.
     for number, line in enumerate(raw.read_text(file).split("\n"), start=1):
         if not line.strip():
             continue

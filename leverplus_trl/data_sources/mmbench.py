@@ -2,45 +2,39 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-MMBench: one TSV file with images in base64. The test split has no answers.
+MMBench: a TSV file with images in base64. The test split has no answers.
 
-The file repeats each question with its choices rotated ("circular" evaluation: index + 1,000,000 a turn); only the
-first is kept. The hub dataset has the same columns, with images; not tried where there is no network.
+The file repeats each question with its choices rotated ("circular" evaluation: a rotation adds 1,000,000 to the
+index); only the first is kept. The hub dataset has the same columns and decoded images.
 """
 
 import base64
 import binascii
 import csv
-import io
-import sys
 from collections.abc import Iterator
 from itertools import takewhile
 
-from datasets import Features, List, Value
-
+from ..tasks.columns import TEXT, TEXTS
 from .data_source import DataSource, Row, example
 from .raw_files import RawFiles
 
 
-#: The first is the file's own name; the others are those of other releases of it.
+#: The name in the first release, then the names in later releases.
 FILES = ("MMBench_dev_en.tsv", "mmbench_dev_en_20231003.tsv", "MMBench_DEV_EN.tsv")
 #: Rows of the file, rotations included.
 OFFICIAL_ROWS = 4329
 ROTATION = 1_000_000
 LETTERS = "ABCD"
-#: Base64 of any image is longer; what is shorter is the index of the row that has it.
+#: A shorter cell is not an image in base64 but the index of the row that holds the image.
 SHORTEST_IMAGE = 64
 
 
 def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find(*FILES)
-    csv.field_size_limit(sys.maxsize)
-    rows = list(csv.DictReader(io.StringIO(raw.read_text(file), newline=""), delimiter="\t"))
+    names, rows = raw.read_tsv(file, csv.QUOTE_MINIMAL)
     wanted = {"index", "question", "answer", "image", *LETTERS}
-    if not rows or not wanted <= rows[0].keys():
-        raise ValueError(
-            f"{str(file)!r} has the columns {list(rows[0]) if rows else []}; expected at least {sorted(wanted)}."
-        )
+    if not rows or not wanted <= set(names):
+        raise ValueError(f"{str(file)!r} has the columns {names}; expected at least {sorted(wanted)}.")
     raw.check_count(file, len(rows), OFFICIAL_ROWS, "rows, rotations included")
     images = {row["index"]: row["image"] for row in rows}
     for position, row in enumerate(raw.each(file, rows)):
@@ -54,8 +48,8 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
             problem = "" if image else "it has no image"
         except binascii.Error:
             image, problem = None, "its image is not base64"
-        made = _read_row(row, split, position)
-        yield made | {"image": image, "problem": made["problem"] or problem}
+        columns = _read_row(row, split, position)
+        yield columns | {"image": image, "problem": columns["problem"] or problem}
 
 
 def _is_first(row: Row) -> bool:
@@ -66,13 +60,12 @@ def _read_row(row: Row, split: str, position: int) -> Row:
     # Questions with fewer than four choices leave the last ones empty ("nan" on the hub).
     choices = list(takewhile(lambda choice: choice and choice != "nan", (row[letter] for letter in LETTERS)))
     right = (row["answer"] or "").strip()
-    problem = "" if right in list(LETTERS[: len(choices)]) else "the right answer is not one of the choices"
     hint = row.get("hint") or ""
     return example(
         row["index"],
         row["question"],
         [right] if right else [],
-        problem=problem,
+        problem="" if right in list(LETTERS[: len(choices)]) else "the right answer is not one of the choices",
         choices=choices,
         context="" if hint == "nan" else hint,
         category=row.get("category"),
@@ -92,12 +85,7 @@ MMBENCH = DataSource(
     read=_read,
     read_hub=_read_row,
     hub_ids={"lmms-lab/MMBench": "en", "lmms-lab/MMBench_EN": None},
-    extras=Features(
-        {
-            "choices": List(Value("string")),
-            **{name: Value("string") for name in ("context", "category", "l2_category")},
-        }
-    ),
+    extras={"choices": TEXTS, **dict.fromkeys(("context", "category", "l2_category"), TEXT)},
     keep=_is_first,
     note="`answer` is the letter of the right one of `choices`; `context` is the hint. Questions stand here once, "
     "without rotations. There is no train split: with `holdout`, `validation` is the pool and `holdout` the queries.",

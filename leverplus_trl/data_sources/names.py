@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The names of the published datasets, for those who need no more of them."""
+"""The names of the published datasets, for modules that must not import `datasets`."""
 
 DATASETS = (
     "okvqa",

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""From the rows of a source to the splits of an examples table: what can be used, in which order, how many."""
+"""From the rows of a source to the splits of an examples table: drops bad examples, shuffles, and cuts to size."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from .data_source import DataSource
 
 logger = logging.getLogger(__name__)
 
-#: Name of the split that is cut off the first one.
+#: Name of the split that is cut off the first split.
 HOLDOUT = "holdout"
 EMBEDDED_AT_ONCE = 64
 MISSING = "its image is missing"
@@ -33,30 +33,14 @@ NO_IMAGE = "its image is not one that can be opened"
 
 @dataclass
 class PreparedSplit:
-    """
-    A split on its way.
+    """A split of which the examples that can't be used are left out."""
 
-    Args:
-        table (`Dataset`):
-            Its usable examples, images undecoded.
-        found (`int`):
-            How many there were.
-        problems (`dict[str, list[str]]`, *optional*):
-            Ids of those left out, by the reason.
-        missing_images (`list[tuple[str, str]]`, *optional*):
-            Id and path of those left out because their image is not there.
-        broken_images (`list[tuple[str, str]]`, *optional*):
-            Id and path of those among `problems` whose image file is there, but is no image.
-        odd_annotators (`int`, *optional*, defaults to 0):
-            How many of the usable ones don't have as many answers as the official metric expects.
-    """
-
-    table: Dataset
-    found: int
-    problems: dict[str, list[str]] = field(default_factory=dict)
-    missing_images: list[tuple[str, str]] = field(default_factory=list)
-    broken_images: list[tuple[str, str]] = field(default_factory=list)
-    odd_annotators: int = 0
+    table: Dataset  #: The usable examples, with undecoded images.
+    found: int  #: Number of examples before any are left out.
+    problems: dict[str, list[str]] = field(default_factory=dict)  #: Ids of the examples left out, by reason.
+    missing_images: list[tuple[str, str]] = field(default_factory=list)  #: Id and path, not in `problems`.
+    broken_images: list[tuple[str, str]] = field(default_factory=list)  #: Id and path, also in `problems`.
+    odd_annotators: int = 0  #: Usable examples with another number of answers than the official metric expects.
 
     @property
     def left_out(self) -> int:
@@ -67,25 +51,26 @@ def find_problems(
     source: DataSource, tables: Mapping[str, Dataset], on_bad_example: str, open_files: bool = False
 ) -> dict[str, PreparedSplit]:
     """
-    Leaves out what can't be used.
+    Leaves out the examples that can't be used.
 
     Args:
         source ([`DataSource`]):
-            Where the rows are from.
+            The dataset.
         tables (`Mapping[str, Dataset]`):
-            What [`read_files`] or [`read_hub`] gave.
+            The rows that [`read_files`] or [`read_hub`] returned, by split.
         on_bad_example (`str`):
-            `"skip"` leaves them out and counts them, `"raise"` refuses the first split that has any.
+            `"skip"` leaves bad examples out and counts them, `"raise"` refuses the first split that has any.
         open_files (`bool`, *optional*, defaults to `False`):
-            Whether to look into image files, where an example refers to one; no file has to be opened otherwise.
+            Whether to open the image files that examples refer to.
 
     Raises:
-        `ValueError`: an id stands twice, a split has nothing that can be used, or `on_bad_example` says so.
+        `ValueError`: an id appears twice, a split has no usable example, or has a bad one and `on_bad_example` is
+            `"raise"`.
     """
     _refuse_duplicates(tables)
-    found = {}
+    splits = {}
     for split, table in tables.items():
-        prepared = found[split] = _usable(source, table, open_files)
+        prepared = splits[split] = _usable(source, table, open_files)
         for reason, ids in prepared.problems.items():
             logger.warning(
                 "%s: %d of %d examples are left out: %s (%s).", split, len(ids), prepared.found, reason, _named(ids)
@@ -100,13 +85,13 @@ def find_problems(
         if prepared.left_out and on_bad_example == "raise":
             raise ValueError(
                 f"{prepared.left_out} of {prepared.found} examples of split {split!r} can't be used: "
-                f"{_reasons(prepared)}. Mend them, or set `on_bad_example: skip` to leave them out."
+                f"{_reasons(prepared)}. Fix them, or set `on_bad_example: skip` to leave them out."
             )
         if not len(prepared.table):
             raise ValueError(
                 f"None of the {prepared.found} examples of split {split!r} can be used: {_reasons(prepared)}."
             )
-    return found
+    return splits
 
 
 def _refuse_duplicates(tables: Mapping[str, Dataset]) -> None:
@@ -117,7 +102,7 @@ def _refuse_duplicates(tables: Mapping[str, Dataset]) -> None:
                 continue
             if identifier in splits_of:
                 raise ValueError(
-                    f"The id {identifier!r} stands twice, in {splits_of[identifier]!r} and in {split!r}. Are two "
+                    f"The id {identifier!r} appears twice, in {splits_of[identifier]!r} and in {split!r}. Are two "
                     "versions of the dataset mixed?"
                 )
             splits_of[identifier] = split
@@ -126,7 +111,7 @@ def _refuse_duplicates(tables: Mapping[str, Dataset]) -> None:
 def _usable(source: DataSource, table: Dataset, open_files: bool) -> PreparedSplit:
     problems: dict[str, list[str]] = {}
     missing, broken, kept = [], [], []
-    faults: dict[str, str] = {}  # of image files, to which several examples may refer
+    faults: dict[str, str] = {}  # by path; several examples may refer to an image file
     columns = (table["id"][:], table["problem"][:], _images(table))
     for place, (identifier, problem, (has_image, path, content)) in enumerate(zip(*columns, strict=True)):
         if not problem and source.has_images:
@@ -157,7 +142,7 @@ def _usable(source: DataSource, table: Dataset, open_files: bool) -> PreparedSpl
 
 
 def _fault(path: str, open_file: bool) -> str:
-    """What is wrong with an image file; empty if nothing is."""
+    """The problem of an image file, or an empty string."""
     if not os.path.isfile(path):
         return MISSING
     if not os.path.getsize(path):
@@ -166,7 +151,7 @@ def _fault(path: str, open_file: bool) -> str:
 
 
 def _is_image(file: str | pa.BufferReader) -> bool:
-    """Whether PIL knows the kind of image, for which it reads no more than the header."""
+    """Whether PIL recognises the format; it reads only the header."""
     try:
         with PIL.Image.open(file):
             return True
@@ -176,15 +161,15 @@ def _is_image(file: str | pa.BufferReader) -> bool:
 
 def _images(table: Dataset) -> Iterator[tuple[bool, str | None, pa.Buffer | None]]:
     """
-    Whether each example has an image, the path of one that is only referred to, and the bytes of one that is stored,
-    which stay where they are.
+    Whether each example has an image, the path if the table only refers to it, and the bytes if the table stores it.
+    The bytes are not copied.
     """
     for batch in table.select_columns("image").with_format("arrow").iter(1000):
         image = batch["image"]
         contents, paths = pc.struct_field(image, "bytes"), pc.struct_field(image, "path").to_pylist()
-        for is_there, content, path in zip(pc.is_valid(image).to_pylist(), contents, paths, strict=True):
-            content = content.as_buffer() if is_there else None
-            yield is_there, path if is_there and content is None else None, content
+        for has_image, content, path in zip(pc.is_valid(image).to_pylist(), contents, paths, strict=True):
+            content = content.as_buffer() if has_image else None
+            yield has_image, path if has_image and content is None else None, content
 
 
 def _named(ids: Sequence[str]) -> str:
@@ -204,22 +189,22 @@ def cut_splits(
     tables: Mapping[str, Dataset], seed: int, holdout: int | None = None, num: int | Mapping[str, int] | None = None
 ) -> dict[str, Dataset]:
     """
-    Puts every split into an order that depends on the seed and the ids alone, and takes its first rows; so a smaller
-    subset is the beginning of a larger one.
+    Shuffles every split and takes its first rows. The order depends only on the seed and the ids, so a smaller subset
+    is the beginning of a larger subset.
 
     Args:
         tables (`Mapping[str, Dataset]`):
             Usable examples by split.
         seed (`int`):
-            Decides about the order.
+            Seed of the order.
         holdout (`int`, *optional*):
-            Cut at least that many examples off the first split, as a split `holdout` of their own. Examples of one
-            image, by the content of its file, stay together.
+            Moves at least this number of examples from the first split to a new split `holdout`. Examples with the
+            same image (by its bytes) stay together.
         num (`int` or `Mapping[str, int]`, *optional*):
-            Examples to take of each split that has more, or of those that are named.
+            Maximum number of examples of every split, or exact numbers for the splits that it names.
 
     Raises:
-        `ValueError`: more examples are asked for than there are.
+        `ValueError`: a split has fewer examples than `holdout` or `num` names.
     """
     cut = dict(tables)
     if holdout:
@@ -260,8 +245,8 @@ def _hold_out(table: Dataset, number: int, seed: int, split: str) -> tuple[Datas
 
 
 def _image_names(table: Dataset) -> Iterator[str]:
-    """The digest of each example's image file, by which copies under other names (as ScienceQA has) are the same on
-    every machine; the id of an example without one."""
+    """The hash of each example's image file, so that copies under other names (as in ScienceQA) are equal; the id of
+    an example without an image."""
     known: dict[str, str] = {}
     bar = Progress(logger, "Comparing images", len(table), "example")
     for number, (identifier, (has_image, path, content)) in enumerate(
@@ -287,20 +272,16 @@ def _order(names: Sequence[str], seed: int) -> list[int]:
 
 def finish(table: Dataset, scratch: Path, embed_images: bool) -> Dataset:
     """
-    The table as it is written: images an `Image` column, in the table itself or referred to by their absolute paths.
-
-    Args:
-        table (`Dataset`):
-            One split of [`cut_splits`].
-        scratch (`Path`):
-            A file that may be used on the way.
-        embed_images (`bool`):
-            Whether image files are taken into the table.
+    Returns a split of [`cut_splits`] with an `Image` column. With `embed_images` the table holds the images' bytes,
+    else their absolute paths; `scratch` is a temporary file for the bytes.
     """
     table = table.cast_column("image", EXAMPLES["image"])
-    if embed_images:
-        # Kept out of memory: a COCO split has tens of gigabytes.
-        table = table.with_format("arrow").map(
+    if not embed_images:
+        return table
+    # On disk, not in memory: a COCO split has tens of gigabytes.
+    return (
+        table.with_format("arrow")
+        .map(
             embed_table_storage,
             batched=True,
             batch_size=EMBEDDED_AT_ONCE,
@@ -309,5 +290,5 @@ def finish(table: Dataset, scratch: Path, embed_images: bool) -> Dataset:
             cache_file_name=str(scratch),
             desc="Embedding images",
         )
-        table = table.with_format(None)
-    return table
+        .with_format(None)
+    )

@@ -1,7 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""From the official files of a source, or its hub dataset, to rows: all of them, and what is wrong with each."""
+"""
+Reads the official files of a source, or a hub dataset, as tables of rows; bad rows have a `problem`.
+
+The hub readers follow the dataset cards. They were tested on local datasets of the same format, not on the hub.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,24 +24,24 @@ from .raw_files import RawFiles
 
 logger = logging.getLogger(__name__)
 
-#: What hub datasets call the splits.
+#: Names of the splits in hub datasets.
 HUB_SPLITS = {
     "train": ("train", "train2014"),
     "validation": ("validation", "val", "val2014", "dev"),
     "test": ("test", "test2014"),
 }
 ROWS_AT_ONCE = 10_000
-#: What a record raises that has other fields, or other things in them, than its reader expects.
+#: Errors of a reader for a record in another format.
 MISREAD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 @doing("reading the official files of {source.title}")
 def read_files(source: DataSource, raw: RawFiles, splits: Sequence[str]) -> dict[str, Dataset]:
     """
-    The rows of the official files, those that can't be used included; see [`DataSource`].
+    The rows of the official files by split, bad rows included.
 
     Raises:
-        `ValueError`: a file is not there, not whole, or not in the official format.
+        `ValueError`: a file is missing, truncated, or not in the official format.
     """
     return {split: _table(_file_rows(source, raw, split), source.features) for split in splits}
 
@@ -46,7 +50,7 @@ def _file_rows(source: DataSource, raw: RawFiles, split: str) -> Iterator[Row]:
     try:
         yield from source.read(raw, split)
     except MISREAD as error:
-        if raw.at is None:  # of a whole file, which the message names
+        if raw.at is None:  # the error concerns a whole file, and names it
             raise
         where, record = raw.at
         raise ValueError(f"{_misread(source, where, split, record, error)} Fetch the file again.") from error
@@ -66,10 +70,10 @@ def _misread(source: DataSource, where: str, split: str, record: object, error: 
 
 
 def _table(rows: Iterable[Row], features: Features) -> Dataset:
-    """`Dataset.from_list` in a fraction of its time and memory: VQAv2 has 443,757 rows with ten answers each."""
+    """Like `Dataset.from_list`, in a fraction of its time and memory: VQAv2 has 443,757 rows with ten answers each."""
     rows, batches = iter(rows), []
-    while some := list(islice(rows, ROWS_AT_ONCE)):
-        batches.append(pa.RecordBatch.from_pylist(some, schema=features.arrow_schema))
+    while batch := list(islice(rows, ROWS_AT_ONCE)):
+        batches.append(pa.RecordBatch.from_pylist(batch, schema=features.arrow_schema))
     return Dataset(pa.Table.from_batches(batches, features.arrow_schema), DatasetInfo(features=features))
 
 
@@ -83,30 +87,30 @@ def read_hub(
     allow_other_counts: bool = False,
 ) -> dict[str, Dataset]:
     """
-    The rows of a hub dataset (or of a folder that is one), like those of [`read_files`].
+    The rows of a hub dataset, or of a local dataset folder, in the format of [`read_files`].
 
     Raises:
-        `ValueError`: no such dataset or split, columns of another kind, or another number of examples than the
-            official one.
+        `ValueError`: the dataset or a split does not exist, a row has another format, or the number of examples is
+            not the official number.
     """
     config = config or source.hub_ids.get(hub_id)
     try:
-        there = datasets.get_dataset_split_names(hub_id, config, revision=revision)
+        available = datasets.get_dataset_split_names(hub_id, config, revision=revision)
     except (FileNotFoundError, ValueError, RuntimeError, ConnectionError) as error:
         raise ValueError(f"Can't read the dataset {hub_id!r} (configuration {config!r}): {error}") from error
     tables = {}
     for split in splits:
-        theirs = [name for name in HUB_SPLITS[split] if name in there]
-        if not theirs:
-            raise ValueError(f"{hub_id!r} has the splits {there}, none of them {split!r}. Name others in `splits`.")
-        table = load_split(hub_id, config, theirs[0], revision=revision)
+        name = next((name for name in HUB_SPLITS[split] if name in available), None)
+        if name is None:
+            raise ValueError(f"{hub_id!r} has the splits {available}, none of them {split!r}. Change `splits`.")
+        table = load_split(hub_id, config, name, revision=revision)
         tables[split] = _hub_rows(source, hub_id, table, split)
         official = source.counts[split]
         if official is not None and len(tables[split]) != official:
             message = f"Split {split!r} of {hub_id!r} has {len(tables[split]):,} examples; officially {official:,}"
             if not allow_other_counts:
-                raise ValueError(f"{message}. Set `allow_other_counts` to take it as it is.")
-            logger.warning("%s. Taken as it is.", message)
+                raise ValueError(f"{message}. Set `allow_other_counts` to read it anyway.")
+            logger.warning("%s. It is read anyway.", message)
     return tables
 
 
@@ -116,27 +120,27 @@ def _hub_rows(source: DataSource, hub_id: str, table: Dataset, split: str) -> Da
     elif source.has_images:
         raise ValueError(f"{hub_id!r} has no column 'image'; its columns are {table.column_names}.")
 
-    def tried(place: int, row: Row, read: Callable[..., Any], *args: object) -> Any:
+    def read_row(place: int, row: Row, read: Callable[..., Any], *args: object) -> Any:
         try:
             return read(row, *args)
         except MISREAD as error:
             where = f"Row {place} (counted from 0) of {hub_id!r}"
             raise ValueError(
-                f"{_misread(source, where, split, row, error)} Its columns are {columns}. Known to fit are "
+                f"{_misread(source, where, split, row, error)} Its columns are {columns}. Supported datasets: "
                 f"{', '.join(source.hub_ids) or 'none'}."
             ) from error
 
     columns, positions = table.column_names, list(range(len(table)))
     if source.keep is not None:
-        positions = [place for place, row in enumerate(table) if tried(place, row, source.keep)]
+        positions = [place for place, row in enumerate(table) if read_row(place, row, source.keep)]
         table = table.select(positions)
     texts = table.select_columns([name for name in table.column_names if name != "image"])
     features = source.features.copy()
     images = {"image": features.pop("image")}
-    rows = [tried(place, row, source.read_hub, split, place) for row, place in zip(texts, positions, strict=True)]
-    made = _table(rows, features)
+    rows = (read_row(place, row, source.read_hub, split, place) for row, place in zip(texts, positions, strict=True))
+    others = _table(rows, features)
     if source.has_images:
         images = table.select_columns("image")
     else:
-        images = Dataset.from_dict({"image": [None] * len(made)}, features=Features(images))
-    return concatenate_datasets([made, images], axis=1).select_columns(list(source.features))
+        images = Dataset.from_dict({"image": [None] * len(others)}, features=Features(images))
+    return concatenate_datasets([others, images], axis=1).select_columns(list(source.features))

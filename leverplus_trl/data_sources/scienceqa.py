@@ -2,15 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-ScienceQA, those of its questions that have an image: `problems.json` and `images/<split>/<id>/image.png`.
+ScienceQA, the questions with an image: `problems.json` and `images/<split>/<id>/image.png`.
 
-The hub dataset has the same fields, without ids; not tried where there is no network.
+The hub dataset has the same fields, without ids.
 """
 
 from collections.abc import Iterator
 
-from datasets import Features, List, Value
-
+from ..tasks.columns import TEXT, TEXTS
 from .data_source import DataSource, Row, example, expect, image_file
 from .raw_files import RawFiles
 
@@ -28,29 +27,25 @@ def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     if not isinstance(content, dict):
         raise ValueError(f"{str(file)!r} is not ScienceQA's problems.json: expected a mapping of ids to questions.")
     records = raw.each(file, content.items())
-    problems = {identifier: row for identifier, row in records if row["split"] == official and row["image"]}
-    raw.check_count(file, len(problems), COUNTS[split], f"questions with an image in the split {split}")
+    wanted = {identifier for identifier, row in records if row["split"] == official and row["image"]}
+    raw.check_count(file, len(wanted), COUNTS[split], f"questions with an image in the split {split}")
     folder = raw.image_folder("images") / official
     for identifier, row in raw.each(file, content.items()):
-        if identifier not in problems:
-            continue
-        yield _example(identifier, row) | {"image": image_file(folder, identifier, row["image"])}
+        if identifier in wanted:
+            yield _example(identifier, row) | {"image": image_file(folder, identifier, row["image"])}
 
 
 def _example(identifier: object, row: Row) -> Row:
     choices, right = expect(list, "choices", row["choices"]) or [], expect(int, "answer", row["answer"])
     known = right is not None and 0 <= right < len(choices)
-    letter = chr(ord("A") + right) if known else ""
     return example(
         identifier,
         row["question"],
-        [letter] if known else [],
+        [chr(ord("A") + right)] if known else [],
         problem="" if known else "the right answer is not one of the choices",
         choices=choices,
         context=row.get("hint") or "",
-        lecture=row.get("lecture") or "",
-        solution=row.get("solution") or "",
-        **{name: row.get(name) or "" for name in DESCRIPTIONS},
+        **{name: row.get(name) or "" for name in ("lecture", "solution", *DESCRIPTIONS)},
     )
 
 
@@ -71,12 +66,7 @@ SCIENCEQA = DataSource(
     read=_read,
     read_hub=_read_hub,
     hub_ids={"derek-thomas/ScienceQA": None},
-    extras=Features(
-        {
-            "choices": List(Value("string")),
-            **{name: Value("string") for name in ("context", "lecture", "solution", *DESCRIPTIONS)},
-        }
-    ),
+    extras={"choices": TEXTS, **dict.fromkeys(("context", "lecture", "solution", *DESCRIPTIONS), TEXT)},
     keep=lambda row: row["image"] is not None,
     note="`answer` is the letter of the right one of `choices`; `context` is the hint, which is often empty.",
 )

@@ -1,14 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-SST-2 as GLUE distributes it: `train.tsv` and `dev.tsv`. The test split has no labels.
-
-The hub dataset has the same columns; not tried where there is no network.
-"""
+"""SST-2 as GLUE distributes it: `train.tsv` and `dev.tsv`. The test split has no labels."""
 
 import csv
-import io
 from collections.abc import Iterator
 
 from .data_source import DataSource, Row, example
@@ -21,15 +16,12 @@ LABELS = ("negative", "positive")
 
 def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find("train.tsv" if split == "train" else "dev.tsv")
-    text = io.StringIO(raw.read_text(file), newline="")
-    # Quotation marks are part of the sentences.
-    reader = csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
-    if reader.fieldnames != ["sentence", "label"]:
+    names, rows = raw.read_tsv(file, csv.QUOTE_NONE)  # quotation marks are part of the sentences
+    if names != ["sentence", "label"]:
         raise ValueError(
-            f"{str(file)!r} has the columns {reader.fieldnames}; SST-2's file has 'sentence' and 'label'. Point "
-            "`root` at the folder SST-2 itself."
+            f"{str(file)!r} has the columns {names}; SST-2's file has 'sentence' and 'label'. Point `root` at the "
+            "folder SST-2 itself."
         )
-    rows = list(reader)
     raw.check_count(file, len(rows), COUNTS[split], "sentences")
     for position, row in enumerate(raw.each(file, rows)):
         yield _read_row(row, split, position)

@@ -1,16 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-TextVQA: one JSON file a split, and images of Open Images. The test split has no answers.
-
-The hub dataset has the same fields; not tried where there is no network.
-"""
+"""TextVQA: a JSON file per split, and images of Open Images. The test split has no answers."""
 
 from collections.abc import Iterator
 
-from datasets import Features, List, Value
-
+from ..tasks.columns import TEXT, TEXTS
 from .data_source import DataSource, Row, example, expect, image_file
 from .raw_files import RawFiles
 
@@ -20,8 +15,7 @@ COUNTS = {"train": 34602, "validation": 5000}
 
 def _read(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find(f"TextVQA_0.5.1_{'train' if split == 'train' else 'val'}.json")
-    records = raw.records(file, "data")
-    raw.check_count(file, len(records), COUNTS[split], "questions")
+    records = raw.records(file, "data", COUNTS[split], "questions")
     folder = raw.image_folder("train_images")  # of both splits
     for position, record in enumerate(raw.each(file, records)):
         yield _read_row(record, split, position) | {"image": image_file(folder, f"{record['image_id']}.jpg")}
@@ -50,6 +44,6 @@ TEXTVQA = DataSource(
     read=_read,
     read_hub=_read_row,
     hub_ids={"lmms-lab/textvqa": None},
-    extras=Features({"image_id": Value("string"), "image_classes": List(Value("string"))}),
+    extras={"image_id": TEXT, "image_classes": TEXTS},
     num_annotators=10,
 )

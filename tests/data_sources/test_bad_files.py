@@ -52,7 +52,7 @@ def test_truncated_and_foreign_files_are_named(tmp_path):
     for place in ("one", "two"):
         (root / place).mkdir()
         (root / place / file.name).write_text(whole)
-    with pytest.raises(ValueError, match="stands in several places"):
+    with pytest.raises(ValueError, match="is in several places"):
         prepared(tmp_path, "okvqa", to="again")
 
 
@@ -176,7 +176,7 @@ def test_an_id_that_stands_twice_in_a_file_is_refused(tmp_path, name, file, key,
     message = (
         f"of {str(root / file)!r}, read for split 'train', is not in the official format of .*: the id {identifier}"
     )
-    with pytest.raises(ValueError, match=f"{message} stands twice: two versions of the dataset may be mixed"):
+    with pytest.raises(ValueError, match=f"{message} appears twice: two versions of the dataset may be mixed"):
         prepared(tmp_path, name)
 
 

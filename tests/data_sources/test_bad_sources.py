@@ -101,7 +101,7 @@ def test_images_of_a_karpathy_split_that_is_not_known_are_named(tmp_path, caplog
     edit_json(root / "dataset_coco.json", lambda content: content["images"][0].update(split="restvall"))
     with caplog.at_level("WARNING", "leverplus_trl"):
         prepared(tmp_path, "coco_karpathy", splits=["validation"])
-    assert "dataset_coco.json: 1 images are left out: their split is 'restvall', which is none of" in caplog.text
+    assert "dataset_coco.json: 1 images are skipped: their split is 'restvall', which is none of" in caplog.text
 
 
 def test_questions_and_annotations_without_each_other_are_counted(tmp_path, caplog):
@@ -172,7 +172,7 @@ def test_an_id_in_two_splits_is_refused(tmp_path):
     root = tmp_path / "official"
     write_dataset("textvqa", root, sizes_of("textvqa"))
     edit_json(root / "TextVQA_0.5.1_val.json", lambda content: content["data"][0].update(question_id=0))
-    with pytest.raises(ValueError, match="The id '0' stands twice, in 'train' and in 'validation'"):
+    with pytest.raises(ValueError, match="The id '0' appears twice, in 'train' and in 'validation'"):
         prepared(tmp_path, "textvqa")
 
 

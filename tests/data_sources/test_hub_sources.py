@@ -231,7 +231,7 @@ def test_hub_datasets_of_another_kind_are_refused(tmp_path):
         prepare_from_hub(tmp_path, "vqav2", splits=["train"])
     args = {"hub_id": str(tmp_path / "hub"), "output_dir": str(tmp_path / "o"), "splits": ["validation"]}
     with pytest.raises(
-        ValueError, match=r"it has no 'questionId'.* Its columns are .* Known to fit are lmms-lab/DocVQA"
+        ValueError, match=r"it has no 'questionId'.* Its columns are .* Supported datasets: lmms-lab/DocVQA"
     ):
         prepare.main(StageArguments(), prepare.PrepareArguments(dataset="docvqa", **args))
     with pytest.raises(ValueError, match="Can't read the dataset 'nobody/nothing'"):
@@ -243,11 +243,11 @@ def test_hub_datasets_of_another_kind_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "name, there, message",
     [
-        ("mmbench", "textvqa", "Row 0 .*of MMBench .*: it has no 'index'.* Known to fit are lmms-lab/MMBench"),
+        ("mmbench", "textvqa", "Row 0 .*of MMBench .*: it has no 'index'.* Supported datasets: lmms-lab/MMBench"),
         (
             "gsm8k",
             "coco_2017",
-            r"Row 0 .*of GSM8K: answer is \['red', .*'\]; expected text.* Known to fit are openai/gsm8k",
+            r"Row 0 .*of GSM8K: answer is \['red', .*'\]; expected text.* Supported datasets: openai/gsm8k",
         ),
         ("coco_2017", "gsm8k", "has no column 'image'"),
     ],
