@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What an example is, how it becomes turns and prompt segments, and which metric scores an answer."""
+"""Examples, and tasks: how an example becomes a prompt, and which metric scores an answer."""
 
 from ..lazy import lazy
 

@@ -1,8 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a task is: how an example is shown to the VLM, what it should say, how its words become an answer, what that is
-worth."""
+"""The base class of tasks: how the VLM sees an example, what it should answer, and how a generation is scored."""
 
 import logging
 import math
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 Example = dict[str, Any]
 
-#: Metrics whose official code compares an answer with those of the other annotators.
+#: Metrics whose official code compares an answer with the answers of the other annotators.
 OF_ANNOTATORS = ("vqa_accuracy", "vqa_accuracy_normalized", "okvqa_accuracy")
 
 
@@ -34,18 +33,18 @@ def text_before(text: str, stop_strings: Iterable[str]) -> str:
 
 class BaseTask(ABC):
     """
-    A task turns examples into prompts and generations into scores; it knows nothing of any model.
+    A task turns examples into prompts and generations into scores. It is independent of the model.
 
     Args:
         args ([`TaskArguments`]):
-            Prompt, metric and the task's own settings.
+            Prompt, metric and settings of the task.
     """
 
     default_template: str
     default_metric: str
-    #: Those that say something about answers of this kind, see `metrics.all_metrics`.
+    #: Metrics that suit the answers of this task, see `metrics.all_metrics`.
     metrics: tuple[str, ...]
-    #: Fields of a template that the task makes itself.
+    #: Template fields that the task derives from other columns.
     derived_fields: tuple[str, ...] = ()
     #: Texts that end a generation if the recipe has no `stop_strings`.
     default_stop_strings: tuple[str, ...] = ()
@@ -62,51 +61,39 @@ class BaseTask(ABC):
     @abstractmethod
     def content(self, example: Example) -> list[dict[str, Any]]:
         """
-        The user's turn: a list of `{"type": "image", "image": image}` and `{"type": "text", "text": str}`. The image
-        is what the example holds, decoded or not (see `tasks/images.py`).
+        The content of the user's turn: a list of `{"type": "image", "image": image}` and `{"type": "text", "text":
+        str}`. The image is that of the example, decoded or not (see `tasks/images.py`).
         """
 
     def target(self, example: Example) -> str:
-        """The words the VLM should answer with; what `answer_logprob` scores, and what a demonstration shows."""
+        """The answer that a demonstration shows and `answer_logprob` scores: the filled answer template."""
         return fill_template(self.answer_template, {"answer": example["answer"].strip()})
 
     @abstractmethod
     def postprocess(self, generation: str) -> str:
-        """The answer in a raw generation."""
+        """Extracts the answer from a raw generation."""
 
     def bare_answer(self, prediction: str) -> str:
-        """A prediction without the words of the answer template, as far as the VLM said them: the `answer` that
-        [`target`] shows as that prediction."""
+        """A prediction without the words of the answer template that it contains: the inverse of [`target`]."""
         before, _, after = self.answer_template.partition("{answer}")
-        # A word of the template is not the beginning, or the end, of another word.
+        # A word of the template must not match a part of a longer word.
         before = re.escape(before.strip()) + (r"\b" if re.search(r"\w\s+$", before) else "")
         after = (r"\b" if re.match(r"\s+\w", after) else "") + re.escape(after.strip())
-        said = re.sub(rf"^{before}", "", prediction.strip(), flags=re.IGNORECASE).strip()
-        return re.sub(rf"{after}$", "", said, flags=re.IGNORECASE).strip()
+        answer = re.sub(rf"^{before}", "", prediction.strip(), flags=re.IGNORECASE).strip()
+        return re.sub(rf"{after}$", "", answer, flags=re.IGNORECASE).strip()
 
     def accuracy(self, prediction: str, example: Example) -> float:
-        """
-        Worth of an answer in 0..1 (CIDEr: 0..10), by the task's metric, against all annotators.
-
-        Raises:
-            `ValueError`: a score that is NaN or infinite.
-        """
-        found = METRICS[self.metric].score(prediction, example, self.document_frequencies)
-        if not math.isfinite(found):
+        """The metric of a prediction in 0..1 (CIDEr: 0..10); raises `ValueError` if it is NaN or infinite."""
+        score = METRICS[self.metric].score(prediction, example, self.document_frequencies)
+        if not math.isfinite(score):
             raise ValueError(
-                f"{self.metric} of {prediction!r} for example {example['id']!r} is {found}; expected a finite number. "
+                f"{self.metric} of {prediction!r} for example {example['id']!r} is {score}; expected a finite number. "
                 "Check the example's `answers`."
             )
-        return found
+        return score
 
     def use_references(self, *splits: Dataset) -> None:
-        """
-        Counts the document frequencies that CIDEr weighs words by; does nothing for another metric.
-
-        Args:
-            splits (`Dataset`):
-                All examples whose answers will be scored, such as a test set.
-        """
+        """Counts the document frequencies that CIDEr needs, in all examples that will be scored."""
         if METRICS[self.metric].needs_corpus:
             self.document_frequencies = document_frequencies(
                 answers for split in splits for answers in split["answers"]
@@ -114,18 +101,12 @@ class BaseTask(ABC):
 
     def check_metric(self, examples: Dataset, split: str) -> None:
         """
-        Checks that saying the right answer scores. A few examples for which it does not are named in the log.
-
-        Args:
-            examples (`Dataset`):
-                Examples whose answers will be scored.
-            split (`str`):
-                Their split, for messages.
+        Checks that the right answers score above 0. Logs a warning if some don't.
 
         Raises:
             `ValueError`: the metric gives 0 to the right answer of every example.
         """
-        if METRICS[self.metric].needs_corpus:  # what a caption scores depends on the other captions
+        if METRICS[self.metric].needs_corpus:  # the score of a caption depends on the other captions
             return
         rows = examples.remove_columns("image")
 
@@ -136,27 +117,23 @@ class BaseTask(ABC):
         if not lost:
             return
         first, answers = lost[0]["id"], lost[0]["answers"]
-        finding = (
+        message = (
             f"metric {self.metric} gives 0 to the right answer of {len(lost)} of {len(rows)} examples of split "
             f"{split!r}, e.g. to {self.target(lost[0])!r} for {first!r}, whose answers are {answers}"
         )
         remedy = "Compare `answer`, `answers`, `answer_template` and `stop_strings`, or set another `metric`."
         if self.metric in OF_ANNOTATORS and all(len(row["answers"]) == 1 for row in lost):
-            remedy = "It compares an answer with those of other annotators; for one answer set `metric: exact_match`."
+            remedy = "It compares the answers of several annotators; for one answer set `metric: exact_match`."
         if len(lost) == len(rows):
-            raise ValueError(f"{finding}. {remedy}")
-        logger.warning("%s. %s", finding, remedy)
+            raise ValueError(f"{message}. {remedy}")
+        logger.warning("%s. %s", message, remedy)
 
     def question_text(self, example: Example) -> str:
-        """
-        The template, filled with the example's columns.
+        """The question template filled with the example's columns; raises `ValueError` if a column is missing, empty
+        or no text."""
+        return fill_template(self.template, {name: self._field(example, name) for name in self._fields})
 
-        Raises:
-            `ValueError`: the template names a column that the example does not have, or that is empty or no text.
-        """
-        return fill_template(self.template, {name: self._shown(example, name) for name in self._fields})
-
-    def _shown(self, example: Example, name: str) -> str:
+    def _field(self, example: Example, name: str) -> str:
         if name not in example:
             raise ValueError(
                 f"question_template {self.template!r} names {name!r}, which example {example['id']!r} does not have."
@@ -170,12 +147,8 @@ class BaseTask(ABC):
         return text
 
     def template_columns(self, examples: Dataset, split: str) -> list[str]:
-        """
-        The columns that the template names, apart from `question`.
-
-        Raises:
-            `ValueError`: the table lacks one, or one is no text.
-        """
+        """The columns that the template names, except `question`; raises `ValueError` if a column is missing or no
+        text."""
         names = [name for name in self._fields if name not in ("question", *self.derived_fields)]
         for name in names:
             if name not in examples.column_names or name in ("image", "answers"):
@@ -191,8 +164,7 @@ class BaseTask(ABC):
         return names
 
     def check_examples(self, examples: Dataset, split: str) -> None:
-        """Raises `ValueError`, naming them, if there are examples of a kind the task can't use; before any long
-        work."""
+        """Raises `ValueError` with the ids of examples that the task can't use."""
         for name in self.template_columns(examples, split):
             column = zip(examples["id"], examples.select_columns(name)[:][name], strict=True)
             gaps = [identifier for identifier, value in column if value is None]

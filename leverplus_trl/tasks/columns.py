@@ -1,8 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Columns of every type as text, as lists of text and as images: each is converted once, by its type, or refused by
-its name."""
+"""Converts columns of any type to text, lists of text or images, or raises an error that names the column."""
 
 import ast
 import datetime
@@ -25,7 +24,7 @@ from ..text_files import number_text, read_json_cell
 
 
 TEXT, TEXTS = Value("string"), List(Value("string"))
-#: What columns must be; any other column stays as it is, or becomes text if its type has more than one spelling.
+#: The kind of each column. Another column becomes text if its type has several spellings, else it is not converted.
 KINDS = {
     **dict.fromkeys(("id", "question", "answer"), "text"),
     **dict.fromkeys(("answers", "choices"), "texts"),
@@ -33,30 +32,30 @@ KINDS = {
 }
 FEATURES = {"text": TEXT, "texts": TEXTS, "image": Image()}
 IMAGE_STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-#: Part of the key of what is cached: other code may convert a column differently.
+#: Part of the cache key: after a change of this file, columns are converted again.
 _CODE = digest(Path(__file__).read_text(encoding="utf-8"))
 
 
 def convert_columns(dataset: Dataset, image_dir: str | None, split: str, rows: range | None = None) -> Dataset:
     """
-    The columns of an examples table as text, lists of text and images.
+    Converts the columns of an examples table to text, lists of text and images.
 
-    A number has one spelling, whatever its type (see [`~text_files.number_text`]), and a boolean is `true` or `false`.
+    A number has the same spelling in every type (see [`~text_files.number_text`]), and a boolean is `true` or `false`.
     Dates and times are in ISO 8601; a column of time stamps that are all at midnight holds dates. A class label
-    becomes its name; the label -1, which hides a class, NaN and null are missing. A list of one image is that image.
+    becomes its name. The label -1 (a hidden class), NaN and null are missing. A list of one image is the image.
 
     Args:
         dataset (`Dataset`):
-            A table whose columns have this project's names.
+            A table with the column names of `schema.EXAMPLES`.
         image_dir (`str`, *optional*):
             Folder that image paths are relative to.
         split (`str`):
-            Its name, for messages.
+            Name of the split, for messages.
         rows (`range`, *optional*):
-            The rows to return, which alone need to be convertible. All rows decide whether a column holds dates.
+            Rows to convert and return. All rows decide whether a column holds dates.
 
     Raises:
-        `ValueError`: a column of a type that can't be converted, or a cell that can't.
+        `ValueError`: a column or a cell can't be converted.
     """
     only_dates = [name for name in dataset.column_names if _only_dates(dataset, name)]
     dataset = dataset if rows in (None, range(len(dataset))) else dataset.select(rows)
@@ -88,12 +87,12 @@ def convert_columns(dataset: Dataset, image_dir: str | None, split: str, rows: r
 
 
 def joined(tables: list[Dataset], axis: int) -> Dataset:
-    """`concatenate_datasets`, with a fingerprint that is the same in every process: its own depends on how the
-    table was loaded, so that a second process would not see what the first has cached."""
+    """`concatenate_datasets` with a fingerprint that is the same in every process. The fingerprint of `datasets`
+    depends on how a table was loaded, so a second process would not use the cache of the first."""
     if len(tables) == 1:
         return tables[0]
     table = concatenate_datasets(tables, axis=axis)
-    key = digest([axis, *(one._fingerprint for one in tables)])
+    key = digest([axis, *(part._fingerprint for part in tables)])
     return Dataset(table.data, table.info, table.split, indices_table=table._indices, fingerprint=key)
 
 
@@ -102,7 +101,7 @@ def _converted(
 ) -> pa.Table:
     columns = {}
     for name, kind in kinds.items():
-        array, where = _one_array(batch[name]), f"Column {name!r} of split {split!r}"
+        array, where = batch[name].combine_chunks(), f"Column {name!r} of split {split!r}"
         if kind == "text":
             columns[name] = text_array(array, features[name], where, name in only_dates)
         elif kind == "texts":
@@ -111,10 +110,6 @@ def _converted(
         else:
             columns[name] = _image_array(array, features[name], where, image_dir)
     return pa.table(columns)
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def _has_several_spellings(feature: Any) -> bool:
@@ -137,7 +132,7 @@ def _is_list(type: pa.DataType) -> bool:
 
 
 def _lacks_bytes(dataset: Dataset, image_dir: str | None) -> bool:
-    """Whether there are images to look for in `image_dir`."""
+    """Whether `image_dir` applies to an image, which is then a path without bytes."""
     if image_dir is None:
         return False
     images = dataset.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
@@ -159,20 +154,10 @@ def _only_dates(dataset: Dataset, name: str) -> bool:
 
 def text_array(array: pa.Array, feature: Any, where: str, only_dates: bool = False) -> pa.Array:
     """
-    A column of text.
-
-    Args:
-        array (`pa.Array`):
-            The values as they are stored.
-        feature (`FeatureType`):
-            What `datasets` says of them.
-        where (`str`):
-            Begins a message.
-        only_dates (`bool`, *optional*, defaults to `False`):
-            Whether time stamps are dates.
+    Converts an array of a column with this feature to text; with `only_dates`, time stamps become dates.
 
     Raises:
-        `ValueError`: values that are no text, number, boolean, date or time.
+        `ValueError`: values that are no text, number, boolean, date or time. The message begins with `where`.
     """
     type = array.type
     if isinstance(feature, ClassLabel):
@@ -207,7 +192,7 @@ def _no_text(where: str, what: str, hint: str = "convert it") -> ValueError:
 
 
 def _class_name(number: int | None, feature: ClassLabel, where: str) -> str | None:
-    if number is None or number == -1:  # -1 is how GLUE and others hide the labels of a test set
+    if number is None or number == -1:  # GLUE and others hide the labels of a test set as -1
         return None
     if not 0 <= number < feature.num_classes:
         raise ValueError(f"{where} holds the label {number}, and there are {feature.num_classes} names of labels.")
@@ -215,20 +200,19 @@ def _class_name(number: int | None, feature: ClassLabel, where: str) -> str | No
 
 
 def _float_text(value: np.floating | float, where: str) -> str | None:
-    """A float as people write it; `None` for NaN."""
     if math.isnan(value):
         return None
     if math.isinf(value):
-        raise ValueError(f"{where} holds an infinite number. Mend it, or leave the row out.")
+        raise ValueError(f"{where} holds an infinite number. Fix it, or leave the row out.")
     return number_text(value)
 
 
 def value_text(value: Any, where: str = "a value") -> str | None:
     """
-    A value of an example as text, spelled like the values of a column; `None` for NaN. `where` begins a message.
+    A value of an example as text, with the spelling of [`convert_columns`]; `None` for NaN.
 
     Raises:
-        `ValueError`: a value that is no text, number, boolean, date or time.
+        `ValueError`: the value is no text, number, boolean, date or time. The message begins with `where`.
     """
     if value is None or isinstance(value, str):
         return value
@@ -244,8 +228,7 @@ def value_text(value: Any, where: str = "a value") -> str | None:
 
 
 def _lists_of_text(array: pa.Array, feature: Any, where: str, only_dates: bool) -> list[list[str | None] | None]:
-    """A column of lists of text: of any values that have a spelling, of objects with the key "answer", or written as
-    text, as CSV files hold lists."""
+    """Converts lists of values, lists of objects with the key "answer", or cells that hold a list as text."""
     type = array.type
     if isinstance(feature, Json):
         return [_list_of_cell(read_json_cell(cell), where) for cell in array.storage.to_pylist()]
@@ -253,7 +236,7 @@ def _lists_of_text(array: pa.Array, feature: Any, where: str, only_dates: bool) 
         return [None if cell is None or not cell.strip() else parse_list(cell, where) for cell in array.to_pylist()]
     if types.is_null(type):
         return [None] * len(array)
-    if types.is_struct(type):  # the lists of objects of older versions of `datasets`: an object of lists
+    if types.is_struct(type):  # older versions of `datasets` store a list of objects as an object of lists
         return _lists_of_text(_key(array, where), feature["answer"], where, only_dates)
     if not _is_list(type):
         raise ValueError(f"{where} holds values of the type {type}; expected lists of text.")
@@ -266,7 +249,7 @@ def _lists_of_text(array: pa.Array, feature: Any, where: str, only_dates: bool) 
 
 
 def _key(array: pa.Array, where: str) -> pa.Array:
-    """What an annotator's object holds under "answer", as in VQAv2."""
+    """The values of the key "answer" of annotators' objects, as in VQAv2."""
     names = [array.type.field(place).name for place in range(array.type.num_fields)]
     if "answer" not in names:
         raise ValueError(
@@ -281,24 +264,20 @@ def _list_of_cell(cell: Any, where: str) -> list[str | None] | None:
         return parse_list(cell, where)
     if cell is not None and not isinstance(cell, list):
         raise ValueError(f"{where} holds {str(cell)[:60]}; expected lists of text.")
-    found = []
-    for one in cell or []:
-        if isinstance(one, dict) and "answer" not in one:
-            raise ValueError(f"{where} holds {str(one)[:60]}, which has no key 'answer'.")
-        found.append(one["answer"] if isinstance(one, dict) else one)
-    odd = next((one for one in found if not isinstance(one, str | None)), None)
+    texts = []
+    for item in cell or []:
+        if isinstance(item, dict) and "answer" not in item:
+            raise ValueError(f"{where} holds {str(item)[:60]}, which has no key 'answer'.")
+        texts.append(item["answer"] if isinstance(item, dict) else item)
+    odd = next((text for text in texts if not isinstance(text, str | None)), None)
     if odd is not None:
         raise ValueError(f"{where} holds a list with {str(odd)[:60]} in it; expected lists of text.")
-    return None if cell is None else found
+    return None if cell is None else texts
 
 
 def parse_list(text: str, where: str) -> list[str | None]:
-    """
-    A list that is written as text: in JSON, or as Python prints it.
-
-    Raises:
-        `ValueError`: the text is no list, or, as NumPy prints lists, lacks the commas.
-    """
+    """Parses a list in JSON or Python notation; raises `ValueError` for other text, such as NumPy's lists without
+    commas."""
     try:
         cell = read_json_cell(text)
     except ValueError:
@@ -318,17 +297,17 @@ def _python_list(text: str, where: str) -> list | None:
     except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
         return None
     if (tokenize.STRING, tokenize.STRING) in pairwise(kinds):
-        return None  # ['red' 'blue'] is one text to Python
+        return None  # Python joins the texts of ['red' 'blue']
     if not isinstance(cell, list | tuple):
         return None
-    return [one if isinstance(one, dict | list) else value_text(one, where) for one in cell]
+    return [item if isinstance(item, dict | list) else value_text(item, where) for item in cell]
 
 
 def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | None) -> pa.Array:
-    """Images as `datasets` stores them: `{"bytes", "path"}`."""
+    """Converts images to the storage of `datasets`: `{"bytes", "path"}`."""
     type = array.type
     if isinstance(feature, Json):
-        cells = [_only(cell, where) for cell in map(read_json_cell, array.storage.to_pylist())]
+        cells = [_single_image(cell, where) for cell in map(read_json_cell, array.storage.to_pylist())]
         array = pa.array([cell.get("path") if isinstance(cell, dict) else cell for cell in cells], pa.string())
         type = array.type
     if _is_list(type):
@@ -356,13 +335,13 @@ def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | Non
             f"{where} holds values of the type {type}; expected images: paths, bytes, or objects with bytes and path."
         )
     contents = contents.cast(pa.binary())
-    found = [
+    resolved = [
         path if has_bytes else _image_path(path, image_dir)
         for path, has_bytes in zip(paths.cast(pa.string()).to_pylist(), pc.is_valid(contents).to_pylist(), strict=True)
     ]
-    found = pa.array(found, pa.string())
-    missing = pc.and_(pc.is_null(contents), pc.is_null(found))
-    return pa.StructArray.from_arrays([contents, found], fields=list(IMAGE_STRUCT), mask=missing)
+    paths = pa.array(resolved, pa.string())
+    missing = pc.and_(pc.is_null(contents), pc.is_null(paths))
+    return pa.StructArray.from_arrays([contents, paths], fields=list(IMAGE_STRUCT), mask=missing)
 
 
 def _image_path(path: str | None, image_dir: str | None) -> str | None:
@@ -371,8 +350,7 @@ def _image_path(path: str | None, image_dir: str | None) -> str | None:
     return path if image_dir is None or "://" in path else str(Path(image_dir, path))
 
 
-def _only(cell: Any, where: str) -> Any:
-    """The only one of a list."""
+def _single_image(cell: Any, where: str) -> Any:
     if isinstance(cell, list) and len(cell) > 1:
         raise ValueError(f"{where} holds a list of {len(cell)} images; an example has one. Map a column with one.")
     cell = (cell[0] if cell else None) if isinstance(cell, list) else cell

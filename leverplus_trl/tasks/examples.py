@@ -1,8 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Loading examples: any local or hub dataset, brought to the columns of `schema.EXAMPLES` by a mapping in the
-recipe."""
+"""Loads a local or hub dataset with the columns of `schema.EXAMPLES`, by the column mapping of the recipe."""
 
 import logging
 import os
@@ -27,7 +26,7 @@ from .source_splits import did_you_mean, read_splits, refuse_split, rows_of, sou
 
 logger = logging.getLogger(__name__)
 
-#: Part of the key of what is cached: other code may judge an example differently.
+#: Part of the cache key: after a change of this file, examples are checked again.
 _CODE = digest(Path(__file__).read_text(encoding="utf-8"))
 
 
@@ -44,21 +43,20 @@ def load_examples(
         split (`str`):
             Split to load; slices such as `"validation[:200]"` work.
         task ([`BaseTask`], *optional*):
-            Task that will be done: an example whose column is empty can't be used if the task's template names that
-            column.
+            An example can't be used if a column that the task's template names is empty.
         key (`str`, *optional*):
-            The key of the recipe that names the split, for messages.
+            The recipe key that names the split, for messages.
 
     Returns:
         `datasets.Dataset`: columns `id`, `image`, `question`, `answer`, `answers`, then the source's other columns.
-        Without an id column ids are `"<split>-<row>"`, where a row of a slice has its number in the whole split;
-        without an image column images are null; `answers` and `answer` stand in for each other (the most frequent of
-        `answers`, or `[answer]`).
+        Without an id column ids are `"<split>-<row>"`, where the row is counted in the whole split, not in the slice.
+        Without an image column images are null. A missing `answer` is the most frequent of `answers`; missing
+        `answers` are `[answer]`.
 
     Raises:
         `ValueError`: a missing column or split, a column that can't be converted (see
             [`~columns.convert_columns`]), duplicate ids, no examples, or (with `on_bad_example: raise`) examples that
-            can't be used. Rows that a slice leaves out are not looked at.
+            can't be used. Rows outside the slice are not checked.
     """
     key = "pool_split" if split == data_args.pool_split else key
     state = PartialState()
@@ -67,28 +65,28 @@ def load_examples(
         if data_args.split is None:
             whole = read_splits(data_args, names, split, key)
             rows = rows_of(split, {name: len(table) for name, table in whole.items()}, key)
-            found = [to_examples(whole[name], data_args, name, own) for name, own in rows]
+            tables = [to_examples(whole[name], data_args, name, own) for name, own in rows]
         else:
             parts = _parts(data_args, names, split, key)
             rows = rows_of(split, {name: len(part) for name, part in parts.items()}, key)
-            found = [parts[name].select(own) for name, own in rows]
-        examples = _joined(found, split, key)
+            tables = [parts[name].select(own) for name, own in rows]
+        examples = _joined(tables, split, key)
         _check_ids(examples, split)
         needed = task.template_columns(examples, split) if task is not None else []
         sources = [(name, row) for name, own in rows for row in own]
         source_of = dict(zip(examples["id"][:], sources, strict=True))
         examples = _handle_bad_examples(examples, data_args, split, needed)
-    examples.source_of = source_of  # for `check_disjoint`; a table that is made of this one lacks it
+    examples.source_of = source_of  # for `check_disjoint`; derived tables lack the attribute
     return examples
 
 
-def _joined(found: list[Dataset], split: str, key: str) -> Dataset:
-    """All rows of several tables; a column that one of them lacks is empty in its rows."""
+def _joined(tables: list[Dataset], split: str, key: str) -> Dataset:
+    """All rows of several tables; a column that a table lacks is null in its rows."""
     try:
-        return joined(found, axis=0)
+        return joined(tables, axis=0)
     except ValueError as error:
         types: dict[str, set[str]] = defaultdict(set)
-        for table in found:
+        for table in tables:
             for name, feature in table.features.items():
                 types[name].add(str(feature))
         name = next((name for name, own in types.items() if len(own) > 1), "")
@@ -99,7 +97,7 @@ def _joined(found: list[Dataset], split: str, key: str) -> Dataset:
 
 
 def _parts(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:
-    """The parts that `split` of the recipe cuts the dataset into."""
+    """The named parts of the dataset, as the recipe's `split` defines them."""
     unknown = next((name for name in names if name not in data_args.split), None)
     if unknown is not None:
         refuse_split(key, split, unknown, data_args.split, "the mapping `split` makes no part")
@@ -116,8 +114,7 @@ def _parts(data_args: DataArguments, names: list[str], split: str, key: str) -> 
 
 
 def to_examples(dataset: Dataset, data_args: DataArguments, split: str, rows: range | None = None) -> Dataset:
-    """Renames and completes the columns of `dataset`, or of some of its rows, so that it satisfies `schema.EXAMPLES`;
-    see [`load_examples`]."""
+    """Converts a table, or some of its rows, to the columns of `schema.EXAMPLES`; see [`load_examples`]."""
     rows = range(len(dataset)) if rows is None else rows
     dataset = _rename_columns(dataset, data_args.columns or {}, split)
     present = set(dataset.column_names)
@@ -144,17 +141,16 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str, rows: ra
 
 
 def _with_column(dataset: Dataset, name: str, values: list, *made_of: str) -> Dataset:
-    """`Dataset.add_column` of what follows from the table and `made_of`, which names it in place of all values."""
+    """`Dataset.add_column` for values that depend only on the table and `made_of`, which define the fingerprint."""
     return dataset.add_column(name, values, new_fingerprint=digest([dataset._fingerprint, name, *made_of, _CODE]))
 
 
 def _check_ids(examples: Dataset, split: str) -> None:
-    """Raises `ValueError` if two examples have one id."""
     duplicates = [identifier for identifier, count in Counter(examples["id"][:]).items() if identifier and count > 1]
     if duplicates:
         raise ValueError(
-            f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}. Ids are what tables refer "
-            "to each other by: make them unique, or map another column with `columns: {id: THEIR_NAME}`."
+            f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}. Tables refer to each "
+            "other by ids: make them unique, or map another column with `columns: {id: THEIR_NAME}`."
         )
 
 
@@ -165,7 +161,7 @@ def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Da
                 f"columns says {{{ours}: {theirs}}}, and split {split!r} has no column {theirs!r}, only "
                 f"{', '.join(dataset.column_names)}.{did_you_mean(theirs, dataset.column_names)}"
             )
-    # A column may go by several names, and columns may trade places.
+    # A column may have several names, and two columns may swap names.
     mapped = [
         dataset.select_columns([theirs]).rename_columns({theirs: ours} if theirs != ours else {})
         for ours, theirs in columns.items()
@@ -180,7 +176,7 @@ def _most_frequent(answers: list[str | None] | None) -> str | None:
 
 
 def _problem(row: dict, needed: list[str], files: str, code: str) -> dict:
-    """Why an example can't be used, or the empty string."""
+    """The reason why an example can't be used, or an empty string."""
     empty = [name for name in ("id", "question", "answer") if not (row[name] or "").strip()]
     gaps = [name for name in needed if row[name] is None]
     if empty:
@@ -192,18 +188,13 @@ def _problem(row: dict, needed: list[str], files: str, code: str) -> dict:
     elif not any(answer.strip() for answer in row["answers"]):
         problem = "all its `answers` are empty"
     else:
-        problem = _image_problem(row["image"])
+        problem = ""
+        try:
+            if row["image"] is not None:
+                decode_image(row["image"])
+        except ValueError as error:
+            problem = f"its image {error}"
     return {"problem": problem}
-
-
-def _image_problem(image: dict | None) -> str:
-    if image is None:
-        return ""
-    try:
-        decode_image(image)
-    except ValueError as error:
-        return f"its image {error}"
-    return ""
 
 
 def _handle_bad_examples(
@@ -212,7 +203,7 @@ def _handle_bad_examples(
     logger.info("Checking the %d examples of split %r.", len(examples), split)
     columns = [*EXAMPLES, *(name for name in needed if name not in EXAMPLES)]
     stored = undecoded(examples.select_columns(columns))
-    # A file of an image may be mended while the table that names it stays the same.
+    # An image file may change while the table that names it stays the same.
     options = {"needed": list(needed), "files": file_states(stored), "code": _CODE}
     checked = stored.map(_problem, fn_kwargs=options, remove_columns=columns, desc=f"Checking {split}")
     problems = {row: problem for row, problem in enumerate(checked["problem"][:]) if problem}
@@ -223,7 +214,7 @@ def _handle_bad_examples(
         f"{repr(ids[row]) if (ids[row] or '').strip() else f'example {row + 1}'}: {problem}"
         for row, problem in list(problems.items())[:5]
     )
-    remedy = "Mend them, or set `on_bad_example: skip` to leave them out."
+    remedy = "Fix them, or set `on_bad_example: skip` to leave them out."
     if re.fullmatch(r"\w+-\d+", ids[min(problems)] or "") and ids[min(problems)].startswith(split.split("[")[0] + "-"):
         remedy += f" {split.split('[')[0]}-0 is the first row."
     if any("FileNotFoundError" in problem for problem in problems.values()):
@@ -243,23 +234,21 @@ def _handle_bad_examples(
 
 def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split: str) -> None:
     """
-    Raises `ValueError` if an id names one row of the source among `examples` and another among `queries`, both as
-    [`load_examples`] returns them.
-
-    The same row, which slices of one split share, may be in both.
+    Raises `ValueError` if an id names different rows of the source in `examples` and in `queries`, two tables of
+    [`load_examples`]. A row may be in both, as in overlapping slices of a split.
     """
     shared = sorted(set(examples["id"][:]) & set(queries["id"][:]))
-    odd = [one for one in shared if examples.source_of[one] != queries.source_of[one]]
+    odd = [identifier for identifier in shared if examples.source_of[identifier] != queries.source_of[identifier]]
     if odd:
         raise ValueError(
-            f"{len(odd)} ids stand in both {split!r} and {query_split!r} for different rows, e.g. {odd[:3]}. Leave "
-            "these rows out of one of them, make the ids unique, or map another column with `columns: {id: "
+            f"{len(odd)} ids are in both {split!r} and {query_split!r} for different rows, e.g. {odd[:3]}. Leave "
+            "these rows out of one split, make the ids unique, or map another column with `columns: {id: "
             "THEIR_NAME}`."
         )
 
 
 def check_distinct(known: Mapping[str, Dataset], queries: Dataset, split: str) -> None:
-    """Raises `ValueError` if queries of a split are in another split, or slice, of queries, too."""
+    """Raises `ValueError` if queries of a split are also in another split, or slice, of queries."""
     for name, others in known.items():
         shared = sorted(set(others["id"][:]) & set(queries["id"][:]))
         if shared:
@@ -270,5 +259,5 @@ def check_distinct(known: Mapping[str, Dataset], queries: Dataset, split: str) -
 
 
 def first_queries(examples: Dataset, num_queries: int | None) -> Dataset:
-    """The queries of a split, as `num_queries` cuts it."""
+    """The first `num_queries` examples, or all."""
     return examples.select(range(min(num_queries or len(examples), len(examples))))

@@ -2,19 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Images of examples: undecoded until a model looks at them, then RGB pixels, the same from whatever they came as.
+Images of examples. They stay undecoded until a model needs them; decoding gives RGB pixels for every file format.
 
-What becomes of an image, in this order:
-- It is turned as its EXIF orientation says: models see what people see. (`datasets` does that, too.)
-- Of several frames the first is taken, unless a `PIL.Image.Image` stands at another one.
-- Transparent pixels are laid on white; what colour is stored beneath them is accidental. (`transformers` does that,
-  too, if it is given the transparency.)
-- 16-bit grey is scaled to 8 bits, where Pillow would make everything above 255 white.
-- CMYK and all other modes become RGB as Pillow converts them; colour profiles are not applied.
+Decoding applies these steps in order:
+- The image is rotated by its EXIF orientation, as `datasets` does.
+- The first of several frames is used, or the current frame of a `PIL.Image.Image`.
+- Transparent pixels are composed on white, since the colour that is stored below them is arbitrary.
+- 16-bit grey is scaled to 8 bits. (Pillow would clip values above 255 to white.)
+- CMYK and all other modes are converted to RGB by Pillow, without colour profiles.
 
-Refused are images that Pillow can't decode, that have more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million; they
-are not decoded at all), and that are more than 200 times as long as wide, which no model can use. Any other size is
-left to the model's image processor.
+An image is refused if Pillow can't decode it, if it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million), or
+if one side is more than 200 times the other. The model's image processor handles all other sizes.
 """
 
 import functools
@@ -34,25 +32,25 @@ from PIL import ImageOps
 from PIL.ExifTags import Base
 
 
-#: Longest side of an image by its shortest one; image processors of Qwen-VL refuse more.
+#: Maximum ratio of the sides; image processors of Qwen-VL refuse a larger ratio.
 MAX_ASPECT_RATIO = 200
 
-#: What is done to every image, for tables whose numbers depend on it.
+#: The decoding steps, for the provenance of tables that depend on them.
 DECODING = "upright, first frame, on white, 8 bits, RGB"
 
-#: An image that is decoded already, or `{"bytes", "path"}` as `datasets` stores it.
+#: A decoded image, or `{"bytes", "path"}` as `datasets` stores an image.
 Source = PIL.Image.Image | dict[str, Any]
 
 
 class LazyImages(Sequence[PIL.Image.Image]):
     """
-    Images that are decoded when they are taken out, each time anew, so that nothing but the files is kept.
+    Images that are decoded on each access and not kept in memory.
 
     Args:
         sources (`Sequence[PIL.Image.Image or dict]`, *optional*, defaults to `()`):
-            Images, or what they are stored as.
+            Images, decoded or as `datasets` stores them.
         example_ids (`Sequence[str]`, *optional*, defaults to `()`):
-            The example that each belongs to, for what is said of those that can't be used.
+            The id of each image's example, for messages.
     """
 
     def __init__(self, sources: Sequence[Source] = (), example_ids: Sequence[str] = ()):
@@ -70,26 +68,25 @@ class LazyImages(Sequence[PIL.Image.Image]):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """[`image_key`] of each, for which none is decoded."""
+        """The [`image_key`] of each image."""
         return tuple(image_key(source) for source, _ in self._sources)
 
 
 def undecoded(examples: Dataset) -> Dataset:
-    """The same examples, with images as they are stored."""
+    """The same examples with undecoded images: `{"bytes", "path"}`."""
     return examples.cast_column("image", Image(decode=False))
 
 
 def have_images(examples: Dataset) -> bool:
-    """Whether every example has an image; none is decoded."""
+    """Whether every example has an image."""
     batches = examples.select_columns(["image"]).with_format("arrow").iter(batch_size=1000)
     return not any(batch["image"].null_count for batch in batches)
 
 
 def file_states(examples: Dataset) -> str:
     """
-    A digest of the size and modification time of every file that the images of a table, undecoded, only refer to.
-
-    Without it the cache of `datasets` would not see that a file was changed.
+    A hash of the size and modification time of every image file that a table with undecoded images refers to. It makes
+    the cache of `datasets` depend on changes of these files.
     """
     hasher = hashlib.sha256()
     for batch in examples.select_columns("image").with_format("arrow").iter(batch_size=1000):
@@ -100,8 +97,7 @@ def file_states(examples: Dataset) -> str:
 
 
 def content_sizes(examples: Dataset) -> list[int | None]:
-    """The size in bytes of each image as it is stored, in the table or in a file; `None` without an image or file.
-    No image is read."""
+    """The size in bytes of each stored image or image file, which is not read; `None` without an image or file."""
     sizes = []
     for batch in undecoded(examples.select_columns("image")).with_format("arrow").iter(batch_size=1000):
         images = batch["image"].combine_chunks()
@@ -114,13 +110,13 @@ def content_sizes(examples: Dataset) -> list[int | None]:
 
 
 def content_hash(image: dict[str, Any] | None) -> str | None:
-    """A hash of the bytes of an image, as it is stored undecoded; `None` without an image or file."""
+    """A hash of the bytes of an undecoded image; `None` without an image or file."""
     if image is None or image["bytes"] is not None:
         return image and hashlib.sha256(image["bytes"]).hexdigest()
     return _file_hash(_file_state(image["path"])) if os.path.isfile(image["path"]) else None
 
 
-@functools.lru_cache(maxsize=100_000)  # many questions may be about one image
+@functools.lru_cache(maxsize=100_000)  # many questions may share an image
 def _file_hash(state: str) -> str:
     with open(json.loads(state)[0], "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
@@ -133,17 +129,17 @@ def _file_state(path: str | None) -> str:
 
 def image_source(value: Any) -> Source:
     """
-    An image from what a user may have one in.
+    Converts a user's image to a [`Source`].
 
     Args:
         value (`Any`):
-            A `PIL.Image.Image`, the path of a file (`str` or `Path`), the bytes of one, `{"bytes", "path"}` as
+            A `PIL.Image.Image`, the path of a file (`str` or `Path`), the bytes of a file, `{"bytes", "path"}` as
             `datasets` stores it, or a `np.ndarray` of `uint8` and shape `[H, W]`, `[H, W, 1]`, `[H, W, 3]` (RGB) or
             `[H, W, 4]` (RGBA).
 
     Raises:
-        `ValueError`: anything else, a URL among them, or a path without a file. The message goes on where the caller
-            has named the image.
+        `ValueError`: any other value, such as a URL, or a path without a file. The message is a predicate: the caller
+            puts the name of the image before it.
     """
     if isinstance(value, PIL.Image.Image):
         return value
@@ -155,16 +151,16 @@ def image_source(value: Any) -> Source:
         return {"bytes": value["bytes"], "path": value.get("path")}
     if isinstance(value, dict) and value.keys() <= {"bytes", "path"} and isinstance(value.get("path"), str):
         return {"bytes": None, "path": _existing_file(value["path"])}
-    found = f"is a {type(value).__module__}.{type(value).__qualname__}".replace("builtins.", "")
+    problem = f"is a {type(value).__module__}.{type(value).__qualname__}".replace("builtins.", "")
     if isinstance(value, np.ndarray):
         grey = value.ndim == 2 or (value.ndim == 3 and value.shape[2] == 1)
         if value.dtype == np.uint8 and value.size and (grey or (value.ndim == 3 and value.shape[2] in (3, 4))):
             return PIL.Image.fromarray(np.ascontiguousarray(value.reshape(value.shape[:2]) if grey else value))
-        found = f"is an array of {value.dtype} and shape {list(value.shape)}"
+        problem = f"is an array of {value.dtype} and shape {list(value.shape)}"
     elif isinstance(value, dict):
-        found = f"is a dict with the keys {sorted(map(str, value))}"
+        problem = f"is a dict with the keys {sorted(map(str, value))}"
     raise ValueError(
-        f"{found}; expected a PIL image, the path of a file, its bytes, a dict with `bytes` or `path` as datasets "
+        f"{problem}; expected a PIL image, the path of a file, its bytes, a dict with `bytes` or `path` as datasets "
         "stores it, or a uint8 array of shape [H, W], [H, W, 3] (RGB) or [H, W, 4]."
     )
 
@@ -172,7 +168,7 @@ def image_source(value: Any) -> Source:
 def _existing_file(path: str) -> str:
     short = repr(path if len(path) <= 100 else f"{path[:100]}...")
     if "://" in path or path.startswith("data:"):
-        raise ValueError(f"is the URL {short}, and nothing is fetched; expected a file: fetch it and give its path.")
+        raise ValueError(f"is the URL {short}, and URLs are not fetched; expected a file: fetch it and give its path.")
     if not os.path.isfile(path):
         raise ValueError(f"is {short}, where there is no file; expected the path of an image.")
     return path
@@ -180,46 +176,40 @@ def _existing_file(path: str) -> str:
 
 def decode_image(image: Source) -> PIL.Image.Image:
     """
-    What a model is shown of an image.
-
-    Args:
-        image (`PIL.Image.Image` or `dict`):
-            An image, or `{"bytes", "path"}`.
-
-    Returns:
-        `PIL.Image.Image`: in mode RGB.
+    Decodes an image to mode RGB, as described at the top of this module.
 
     Raises:
-        `ValueError`: an image that can't be used. The message goes on where the caller has named the image.
+        `ValueError`: the image can't be used. The message is a predicate, as in [`image_source`].
     """
     try:
         with warnings.catch_warnings():
-            # Pillow only warns of what is up to twice too large.
+            # Pillow only warns if the image is up to twice too large.
             warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-            found = Image().decode_example(image)
-            found.load()
-            if found.getexif().get(Base.Orientation) is not None:
-                found = ImageOps.exif_transpose(found)
-            found = _to_rgb(found)
+            decoded = Image().decode_example(image)
+            decoded.load()
+            if decoded.getexif().get(Base.Orientation) is not None:
+                decoded = ImageOps.exif_transpose(decoded)
+            decoded = _to_rgb(decoded)
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
         raise ValueError(
             f"has too many pixels, more than {PIL.Image.MAX_IMAGE_PIXELS:,} ({error}). Make it smaller."
         ) from error
-    except Exception as error:  # Pillow's decoders raise errors of many kinds; all are handed on
-        # The message of Pillow ends in an address in memory.
+    except Exception as error:  # Pillow's decoders raise errors of many types
+        # Pillow's own message ends in a memory address.
         reason = "Pillow knows no such image" if isinstance(error, PIL.UnidentifiedImageError) else str(error)[:300]
         raise ValueError(f"can't be decoded ({type(error).__name__}: {reason})") from error
-    short, long = sorted(found.size)
+    short, long = sorted(decoded.size)
     if long > MAX_ASPECT_RATIO * short:
         raise ValueError(
-            f"has {found.width} x {found.height} pixels: one side is more than {MAX_ASPECT_RATIO} times the other. "
-            "Crop it, or pad it."
+            f"has {decoded.width} x {decoded.height} pixels: one side is more than {MAX_ASPECT_RATIO} times the "
+            "other. Crop or pad it."
         )
-    return found
+    return decoded
 
 
 def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
-    if image.mode == "F" or (image.mode == "I" and not _fits_16_bits(image)):
+    darkest, brightest = image.getextrema() if image.mode == "I" else (0, 0)
+    if image.mode == "F" or darkest < 0 or brightest > 65535:
         raise ValueError(f"mode {image.mode!r} does not say which value is white; store it with 8 or 16 bits a pixel")
     if image.mode.startswith("I"):
         shades = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)
@@ -230,16 +220,10 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _fits_16_bits(image: PIL.Image.Image) -> bool:
-    darkest, brightest = image.getextrema()
-    return darkest >= 0 and brightest <= 65535
-
-
 def image_key(image: Source) -> str:
     """
-    A digest of what an image shows: of the file's bytes, of path, size and modification time of a file that is only
-    referred to, or of the pixels of a `PIL.Image.Image`. Equal keys mean equal pixels, unless a file was changed
-    behind its size and time; the same picture stored otherwise has another key.
+    A hash of an image: of its bytes, of the path, size and modification time of its file, or of the pixels of a
+    `PIL.Image.Image`. Equal keys mean equal pixels, unless a file changed and kept its size and time.
     """
     if isinstance(image, PIL.Image.Image):
         shown = decode_image(image)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Math word problems (GSM8K): a text in, reasoning and a number out."""
+"""Math word problems (GSM8K): the input is a text, the output reasoning and a number."""
 
 import re
 from typing import Any
@@ -13,9 +13,9 @@ from .base_task import BaseTask, Example, text_before
 
 class MathWordProblemTask(BaseTask):
     """
-    `answer` is the solution that demonstrations show, with "#### number" in its last line. The prediction is the whole
-    reply up to the first stop string ("Question:", "</s>" or "<|im_end|>", as lm-evaluation-harness has them), since
-    it is the metric that looks for the number; give `max_new_tokens` room for the reasoning (256).
+    `answer` is the solution that demonstrations show, with "#### number" in its last line. The prediction is the reply
+    up to the first stop string, by default those of lm-evaluation-harness; the metric extracts the number from it. Set
+    `max_new_tokens` to 256 or more, so that the reasoning fits.
     """
 
     default_template = "{question}"

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Multiple choice (ScienceQA, MMBench): a question, its context and lettered options in, a letter out."""
+"""Multiple choice (ScienceQA, MMBench): the input is a question with lettered options, the output a letter."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from .columns import value_text
 
 class MultipleChoiceTask(BaseTask):
     """
-    The image, if the example has one, stands before the question. The column `choices` holds the options' texts,
-    `answer` the letter of the right one, and `context` (or nothing) what the question comes with.
+    The image, if the example has an image, precedes the question. The column `choices` holds the texts of the options,
+    `answer` the letter of the right option, and the optional column `context` a text that belongs to the question.
 
-    The template may name, besides columns: `{options}`, "(A) cat (B) dog", as ScienceQA's prompts; `{option_lines}`,
-    "A. cat" and "B. dog" on lines of their own, as MMBench's; `{context}`, which is "N/A" where there is none, as
-    ScienceQA's; and `{hint_line}`, "Hint: ..." and a line break where there is a context, else nothing, as MMBench's.
-    The prediction is the reply's first paragraph, since it is the metric that looks for an option in it.
+    The template may name columns and these fields: `{options}`, "(A) cat (B) dog", and `{context}`, "N/A" if it is
+    empty, as in ScienceQA's prompts; `{option_lines}`, a line "A. cat" per option, and `{hint_line}`, a line
+    "Hint: ..." if there is a context, as in MMBench's prompts. The prediction is the first paragraph of the reply; the
+    metric extracts the option from it.
     """
 
     default_template = (
@@ -63,7 +63,7 @@ class MultipleChoiceTask(BaseTask):
         if odd:
             raise ValueError(
                 f"{len(odd)} of {len(examples)} examples of split {split!r} have an empty choice, or more than "
-                f"{len(LETTERS)}, e.g. {odd[:3]}. Mend them, or leave them out."
+                f"{len(LETTERS)}, e.g. {odd[:3]}. Fix them, or leave them out."
             )
         wrong = [
             f"{identifier!r} ({answer!r} of {len(choices or [])})"

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Queries that are in the pool under another id: found by what is shown of them, and not offered to themselves."""
+"""Detects queries that are also in the pool under another id, and excludes these copies from their candidates."""
 
 import logging
 from collections import defaultdict
@@ -20,31 +20,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Overlap:
-    """
-    The examples of a pool that have the content of a query, and another id.
+    """Copies of queries in a pool: examples with the content of a query and another id."""
 
-    Args:
-        on_overlap (`str`, *optional*, defaults to `"raise"`):
-            What becomes of them: `"raise"`, `"exclude"` or `"allow"`.
-        copies (`dict[str, list[str]]`, *optional*):
-            Ids in the pool by the id of the query, of the queries that have any.
-    """
-
-    on_overlap: str = "raise"
-    copies: dict[str, list[str]] = field(default_factory=dict)
+    on_overlap: str = "raise"  #: What happens to the copies: `"raise"`, `"exclude"` or `"allow"`.
+    copies: dict[str, list[str]] = field(default_factory=dict)  #: Ids in the pool, by the id of the query.
 
     @property
     def excluded(self) -> dict[str, list[str]]:
-        """What a query must not be offered, beside itself."""
+        """The copies that must not be candidates of a query."""
         return self.copies if self.on_overlap == "exclude" else {}
 
     def facts(self) -> dict[str, int | str]:
-        """What a provenance says of it."""
+        """The entry of the provenance."""
         examples = {copy for copies in self.copies.values() for copy in copies}
         return {"on_overlap": self.on_overlap, "queries": len(self.copies), "pool_examples": len(examples)}
 
     def check(self, candidate_ids: Mapping[str, Sequence[str]], beams: str) -> None:
-        """Raises `ValueError` if candidates that were drawn earlier hold the query itself or what is excluded."""
+        """Raises `ValueError` if candidates of existing beams contain the query itself or an excluded copy."""
         for query_id, candidates in candidate_ids.items():
             wrong = {query_id, *self.excluded.get(query_id, ())} & set(candidates)
             if wrong:
@@ -59,74 +51,77 @@ NO_OVERLAP = Overlap()
 
 def check_overlap(pool: Dataset, queries: Dataset, task: BaseTask, data_args: DataArguments, split: str) -> Overlap:
     """
-    Looks for queries that are in the pool under another id.
+    Returns the queries that are also in the pool under another id.
 
     Args:
         pool (`Dataset`):
             Examples that demonstrations are taken from.
         queries (`Dataset`):
-            Examples that are asked.
+            Examples of the split `split`.
         task ([`BaseTask`]):
-            Says what is shown of an example.
+            Task, whose prompt is compared.
         data_args ([`DataArguments`]):
             `on_overlap` and the name of the pool.
         split (`str`):
-            Name of the queries' split.
+            Name of the queries' split, for messages.
 
     Raises:
-        `ValueError`: there are some, and `on_overlap` is `raise`.
+        `ValueError`: there are copies, and `on_overlap` is `raise`.
     """
     overlap = Overlap(data_args.on_overlap, find_copies(pool, queries, task))
     if not overlap.copies:
         return overlap
     query_id, copies = next(iter(overlap.copies.items()))
-    found = (
+    message = (
         f"{len(overlap.copies)} of {len(queries)} queries of split {split!r} are in the pool (split "
         f"{data_args.pool_split!r}) under another id, with the same image, question and answer, e.g. {query_id!r} as "
         f"{copies[0]!r}"
     )
     if overlap.on_overlap == "raise":
         raise ValueError(
-            f"{found}. Set `on_overlap: exclude` to offer a query none of its copies, or `on_overlap: allow` to offer "
-            "them, as some published settings do."
+            f"{message}. Set `on_overlap: exclude` to exclude the copies of a query from its candidates, or "
+            "`on_overlap: allow` to keep them, as some published settings do."
         )
-    logger.warning("%s; on_overlap is %s.", found, overlap.on_overlap)
+    logger.warning("%s; on_overlap is %s.", message, overlap.on_overlap)
     return overlap
 
 
 def overlap_facts(overlaps: Mapping[str, Overlap]) -> dict[str, dict]:
-    """What a provenance says of the splits that have an overlap."""
-    found = {split: overlap.facts() for split, overlap in overlaps.items() if overlap.copies}
-    return {"overlap": found} if found else {}
+    """The provenance of the splits that have an overlap."""
+    facts = {split: overlap.facts() for split, overlap in overlaps.items() if overlap.copies}
+    return {"overlap": facts} if facts else {}
 
 
 def find_copies(pool: Dataset, queries: Dataset, task: BaseTask) -> dict[str, list[str]]:
     """
-    Ids of the pool's examples that show the same as a query (the same bytes of an image, question and answer) and
-    have another id, by the id of the query.
-
-    An image is only read if the text and the size of the image are the same.
+    Ids of the pool's examples with the same image bytes, question text and answer as a query, and another id, by the
+    id of the query. An image is read only if its size and the texts are the same.
     """
-    asked, offered = (list(zip(_texts(table, task), content_sizes(table), strict=True)) for table in (queries, pool))
-    common = set(asked) & set(offered)
+    query_keys, pool_keys = (
+        list(zip(_texts(table, task), content_sizes(table), strict=True)) for table in (queries, pool)
+    )
+    common = set(query_keys) & set(pool_keys)
     by_content: dict[tuple, list[str]] = defaultdict(list)
-    for identifier, content in _contents(pool, offered, common):
+    for identifier, content in _contents(pool, pool_keys, common):
         by_content[content].append(identifier)
     copies = {
         query_id: [identifier for identifier in by_content[content] if identifier != query_id]
-        for query_id, content in _contents(queries, asked, common)
+        for query_id, content in _contents(queries, query_keys, common)
     }
     return {query_id: ids for query_id, ids in copies.items() if ids}
 
 
 def _texts(examples: Dataset, task: BaseTask) -> Iterator[tuple[str, str]]:
-    """What is shown of each example beside its image."""
-    shown = examples.remove_columns(["image", "answers"])
-    return ((task.question_text(row).strip(), row["answer"].strip()) for row in shown)
+    """The question text and the answer of each example."""
+    rows = examples.remove_columns(["image", "answers"])
+    return ((task.question_text(row).strip(), row["answer"].strip()) for row in rows)
 
 
 def _contents(examples: Dataset, keys: list[tuple], common: set[tuple]) -> Iterator[tuple[str, tuple]]:
-    """Id and content of the examples that have one of the common keys."""
+    """Id and content of the examples whose key is in `common`."""
     rows = [row for row, key in enumerate(keys) if key in common]
-    some = undecoded(examples.select_columns(["id", "image"])).select(rows)
-    return ((one["id"], (keys[row], content_hash(one["image"]))) for row, one in zip(rows, some, strict=True))
+    selected = undecoded(examples.select_columns(["id", "image"])).select(rows)
+    return (
+        (example["id"], (keys[row], content_hash(example["image"])))
+        for row, example in zip(rows, selected, strict=True)
+    )

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""A table cut into parts by what its examples say, so that equal examples are in one part."""
+"""Cuts a table into parts by a hash of the examples' content, so that equal examples are in the same part."""
 
 import hashlib
 import json
@@ -15,29 +15,32 @@ from ..provenance import digest
 from .images import content_hash, file_states, undecoded
 
 
-#: Part of the key of what is cached: other code may cut differently.
+#: Part of the cache key: after a change of this file, the hashes are computed again.
 _CODE = digest(Path(__file__).read_text(encoding="utf-8"))
 
 
 def parts_of(examples: Dataset, fractions: Mapping[str, float]) -> dict[str, list[int]]:
     """
-    The rows of each part.
+    Assigns the rows of an examples table to parts.
 
     Args:
         examples (`Dataset`):
             An examples table.
         fractions (`Mapping[str, float]`):
-            The expected share of each part; they add up to 1.
+            Expected fraction of each part; their sum is 1.
 
     Returns:
-        `dict[str, list[int]]`: rows in ascending order, by part. A hash of an example's image (its bytes), question
-        and answer is a number in 0..1, and the part is the one that it falls in. So an example is in the same part
-        in whatever order and under whatever id it comes, and stays there if others are added.
+        `dict[str, list[int]]`: rows in ascending order, by part. A hash of an example's image bytes, question and
+        answer, scaled to 0..1, decides on its part. So the part depends neither on the id and the order nor on the
+        other examples.
 
     Raises:
-        `ValueError`: a part without examples.
+        `ValueError`: a part has no examples.
     """
-    shares = _shares(examples)
+    columns = ["image", "question", "answer"]
+    stored = undecoded(examples.select_columns(columns))
+    options = {"files": file_states(stored), "code": _CODE}
+    shares = stored.map(_share, fn_kwargs=options, remove_columns=columns, desc="Cutting into parts")["share"][:]
     ends = list(accumulate(fractions.values()))[:-1]
     rows: dict[str, list[int]] = {name: [] for name in fractions}
     names = list(fractions)
@@ -50,14 +53,6 @@ def parts_of(examples: Dataset, fractions: Mapping[str, float]) -> dict[str, lis
             "different. Give it a larger fraction, or cut the dataset by slices such as train[:60%]."
         )
     return rows
-
-
-def _shares(examples: Dataset) -> list[float]:
-    """A number in 0..1 for each example, the same for the same image, question and answer."""
-    columns = ["image", "question", "answer"]
-    stored = undecoded(examples.select_columns(columns))
-    options = {"files": file_states(stored), "code": _CODE}
-    return stored.map(_share, fn_kwargs=options, remove_columns=columns, desc="Cutting into parts")["share"][:]
 
 
 def _share(row: dict, files: str, code: str) -> dict[str, float]:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Templates of prompts: `{name}` is a field, `{{name}}` is the text "{name}", any other brace is text."""
+"""Prompt templates: `{name}` is a field, `{{name}}` is the text "{name}", and any other brace is text."""
 
 import re
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ _FIELD = re.compile(r"\{\{([^\W\d]\w*)\}\}|\{([^\W\d]\w*)\}")
 
 
 def template_fields(template: str) -> list[str]:
-    """The names of the fields of a template, each once, in their order."""
+    """The distinct names of a template's fields, in order."""
     return list(dict.fromkeys(match[2] for match in _FIELD.finditer(template) if match[2]))
 
 
 def fill_template(template: str, values: Mapping[str, str]) -> str:
-    """The template with the values of its fields; braces in a value stay as they are."""
+    """Replaces the fields of a template by their values; braces in a value are kept."""
     return _FIELD.sub(lambda match: values[match[2]] if match[2] else f"{{{match[1]}}}", template)

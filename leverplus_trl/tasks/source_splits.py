@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The splits of a dataset as its source has them, and the rows that a slice of them names."""
+"""Loads the splits of a dataset, and resolves slices to rows."""
 
 import difflib
 import glob
@@ -20,20 +20,18 @@ from .data_arguments import DataArguments
 
 def read_splits(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:
     """
-    Whole splits of the dataset, by name.
+    Loads whole splits of the dataset, by name.
 
     Args:
         data_args ([`DataArguments`]):
             The dataset.
         names (`list[str]`):
             Splits to read.
-        split (`str`):
-            What the recipe says, which may be several splits or slices.
-        key (`str`):
-            The key of the recipe that says it, for messages.
+        split, key (`str`):
+            The value and the recipe key that name these splits, for messages.
 
     Raises:
-        `ValueError`: no such dataset, file or split, or files that can't be read.
+        `ValueError`: the dataset, a file or a split does not exist or can't be read.
     """
     _check_files(data_args)
     return {name: _read_split(data_args, name, split, key) for name in names}
@@ -59,60 +57,58 @@ def _read_split(data_args: DataArguments, name: str, split: str, key: str) -> Da
 
 
 def source_split_names(data_args: DataArguments) -> list[str]:
-    """The names of the splits that the dataset has."""
+    """The names of the dataset's splits."""
     _check_files(data_args)
     try:
-        return [str(one) for one in _on_disk(data_args) or split_names(*_source(data_args), **_options(data_args))]
+        return [str(name) for name in _on_disk(data_args) or split_names(*_source(data_args), **_options(data_args))]
     except Exception as error:
         hint = "" if "/" in data_args.dataset else did_you_mean(data_args.dataset, BUILDERS)
         raise ValueError(f"Can't load the dataset {data_args.dataset!r}: {reading_error(error)}.{hint}") from error
 
 
 def refuse_split(key: str, split: str, name: str, known: Iterable[str], lacks: str, hint: str = "") -> NoReturn:
-    """Raises `ValueError` for a name that is not among the known ones."""
+    """Raises `ValueError` for an unknown split `name`."""
     known = list(known)
-    remedy = hint or did_you_mean(name, known) or " Name one of these, or a slice such as " + known[0] + "[:60%]."
+    remedy = hint or did_you_mean(name, known) or f" Use one of these, or a slice such as {known[0]}[:60%]."
     raise ValueError(f"{key} is {split!r}, but {lacks} {name!r}, only {', '.join(known)}.{remedy}") from None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that names what is most like `name`; empty if nothing is."""
+    """A sentence that suggests the known name most similar to `name`, or an empty string."""
     near = difflib.get_close_matches(name, list(known), 1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def rows_of(split: str, sizes: Mapping[str, int], key: str) -> list[tuple[str, range]]:
     """
-    The rows that a split, a slice, or several joined by `+` name.
+    Resolves a split, a slice, or several of them, joined by `+`, to rows.
 
     Args:
         split (`str`):
             Such as `"train"` or `"train[:100]+validation[20%:]"`.
         sizes (`Mapping[str, int]`):
-            How many rows each split in it has.
+            Number of rows of each split in it.
         key (`str`):
-            The key of the recipe that names it, for messages.
+            The recipe key of `split`, for messages.
 
     Raises:
-        `ValueError`: it can't be read, or a part of it names no row.
+        `ValueError`: the syntax is wrong, or a slice is empty.
     """
-    there = ", ".join(f"{name!r} has {size} rows" for name, size in sizes.items())
-    remedy = (
-        f"Write e.g. {next(iter(sizes))}[:100] or {next(iter(sizes))}[20%:80%], the start before the end; {there}."
-    )
+    first, lengths = next(iter(sizes)), ", ".join(f"{name!r} has {size} rows" for name, size in sizes.items())
+    remedy = f"Write e.g. {first}[:100] or {first}[20%:80%], the start before the end; {lengths}."
     try:
         spans = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
     except (AssertionError, ValueError) as error:
         raise ValueError(f"{key} is {split!r}, which is no split or slice of rows. {remedy}") from error
-    found = [(one.splitname, range(one.from_, min(one.to, sizes[one.splitname]))) for one in spans]
-    empty = next((name for name, rows in found if not rows), None)
+    rows_of_splits = [(span.splitname, range(span.from_, min(span.to, sizes[span.splitname]))) for span in spans]
+    empty = next((name for name, rows in rows_of_splits if not rows), None)
     if empty is not None:
         raise ValueError(f"{key} is {split!r}, which names no row of {empty!r}. {remedy}")
-    return found
+    return rows_of_splits
 
 
 def _on_disk(data_args: DataArguments) -> dict[str, Dataset] | None:
-    """The splits of a dataset that `save_to_disk` wrote."""
+    """The splits of a dataset that `save_to_disk` wrote, `None` for another dataset."""
     path = Path(data_args.dataset).expanduser()
     if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
         return None
@@ -129,17 +125,17 @@ def _options(data_args: DataArguments) -> dict[str, Any]:
 
 
 def _check_files(data_args: DataArguments) -> None:
-    """Raises `ValueError` for a folder or files of this disk that are not there."""
+    """Raises `ValueError` for a local folder or local files that do not exist."""
     dataset = data_args.dataset
     if dataset.startswith(("/", "~", ".")) and not os.path.exists(os.path.expanduser(dataset)):
         raise ValueError(
-            f"dataset is {dataset!r}, and there is no such folder. Name a folder, or a dataset of the hub."
+            f"dataset is {dataset!r}, and there is no such folder. Set it to a folder, or to a dataset of the hub."
         )
     if dataset not in BUILDERS or os.path.isdir(dataset):
         return
     if not data_args.data_files:
         raise ValueError(
-            f"dataset is {dataset!r}, a kind of file, and no data_files are given. Name the files of each split: "
+            f"dataset is {dataset!r}, a kind of file, and no data_files are given. Set the files of each split: "
             "`data_files: {train: FILE, test: FILE}`."
         )
     for name in _names_of(data_args.data_files):
@@ -149,7 +145,7 @@ def _check_files(data_args: DataArguments) -> None:
             near = did_you_mean(os.path.basename(path), os.listdir(folder) if os.path.isdir(folder) else [])
             raise ValueError(
                 f"data_files names {name!r}, and there is no such file in {os.path.abspath(folder)!r}."
-                f"{near or ' Name a file that is there.'}"
+                f"{near or ' Set it to a file that exists.'}"
             )
 
 
@@ -157,5 +153,5 @@ def _names_of(data_files: Any) -> Iterator[str]:
     if isinstance(data_files, str):
         yield data_files
     else:
-        for one in data_files.values() if isinstance(data_files, Mapping) else data_files:
-            yield from _names_of(one)
+        for files in data_files.values() if isinstance(data_files, Mapping) else data_files:
+            yield from _names_of(files)

@@ -26,11 +26,11 @@ TASKS = {
 
 
 def task_of_recipe(recipe: Mapping[str, Any]) -> BaseTask:
-    """The task of a recipe that a table was made with."""
-    names = {one.name for one in fields(TaskArguments)} & set(recipe)
+    """The task that a recipe, as a table's provenance stores it, defines."""
+    names = {field.name for field in fields(TaskArguments)} & set(recipe)
     return make_task(TaskArguments(**{name: recipe[name] for name in names}))
 
 
 def make_task(args: TaskArguments) -> BaseTask:
-    """The task a recipe names."""
+    """The task that the arguments define."""
     return TASKS[args.task](args)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Text classification: a text in, the name of a class out."""
+"""Text classification: the input is a text, the output the name of a class."""
 
 import re
 from typing import Any
@@ -12,14 +12,14 @@ from .base_task import BaseTask, Example
 from .task_arguments import TaskArguments
 
 
-#: "positively", "1.5" and "non-toxic" don't begin with the labels "positive", "1" and "non".
+#: The end of a label: "positively", "1.5" and "non-toxic" must not match the labels "positive", "1" and "non".
 _WORD_END = r"(?!\w|[.,]\d|[-'’]\w)"
 
 
 class TextClassificationTask(BaseTask):
     """
-    The class is named in words. A generation whose first words are the name of a class, in any case, is that class;
-    with several such names the longest counts ("symbols other" before "symbols").
+    A generation that begins with the name of a class, in upper or lower case, predicts this class. If several names
+    match, the longest is used ("symbols other" before "symbols").
     """
 
     default_template = "{question}"

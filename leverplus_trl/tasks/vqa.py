@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Visual question answering: an image and a question in, a few words out."""
+"""Visual question answering: the input is an image and a question, the output a short answer."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from .images import undecoded
 
 
 NO_IMAGE = (
-    "Map the column of images with `columns: {image: THEIR_NAME}`, or set `task` to one that asks about texts: "
+    "Map the column of images with `columns: {image: THEIR_NAME}`, or set `task` to one without images: "
     "text_classification, multiple_choice or math_word_problem."
 )
 
 
 class VQATask(BaseTask):
-    """The image stands before the question. The answer is the first line of what the VLM says."""
+    """The image precedes the question. The prediction is the first line of the reply."""
 
     default_template = "{question}"
     default_metric = "vqa_accuracy"

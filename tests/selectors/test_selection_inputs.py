@@ -108,7 +108,7 @@ ARRAYS += [np.zeros((2, 4, 4, 3), np.uint8), np.zeros((0, 4, 3), np.uint8), np.f
         (Path("nowhere.png"), "where there is no file"),
         ("", "where there is no file"),
         (".", "where there is no file"),
-        ("https://example.org/q.png", "is the URL 'https://example.org/q.png', and nothing is fetched"),
+        ("https://example.org/q.png", "is the URL 'https://example.org/q.png', and URLs are not fetched"),
         ("data:image/png;base64,iVBORw0KGgo=", "is the URL 'data:image/png;base64"),
         ("iVBORw0KGgo" * 5000, r"is '(iVBORw0KGgo)+\w*\.\.\.', where there is no file"),
         ({"bytes": None, "path": "http://x.org/a.png"}, "is the URL"),

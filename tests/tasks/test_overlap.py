@@ -131,15 +131,15 @@ def test_an_id_names_one_example_in_pool_and_queries(tmp_path):
 
     for pool, queries in (("train", "train[2:]"), ("train[3:5]", "train"), ("train", "train")):
         check(pool, queries)
-    with pytest.raises(ValueError, match=r"5 ids stand in both 'train' and 'test' for different rows.*'0', '1', '2'"):
+    with pytest.raises(ValueError, match=r"5 ids are in both 'train' and 'test' for different rows.*'0', '1', '2'"):
         check("train", "test")
     # row 2 of test has the id of a row of train that is among the queries
-    with pytest.raises(ValueError, match=r"3 ids stand in both 'train\[7:\]\+test\[2:\]' and 'train\[:5\]'"):
+    with pytest.raises(ValueError, match=r"3 ids are in both 'train\[7:\]\+test\[2:\]' and 'train\[:5\]'"):
         check("train[7:]+test[2:]", "train[:5]")
     # a copy of a row in another split is another row
     (tmp_path / "copy.jsonl").write_text((tmp_path / "train.jsonl").read_text().splitlines()[8])
     files["copy"] = str(tmp_path / "copy.jsonl")
-    with pytest.raises(ValueError, match=r"1 ids stand in both .* for different rows, e.g. \['8'\]"):
+    with pytest.raises(ValueError, match=r"1 ids are in both .* for different rows, e.g. \['8'\]"):
         check("train[:8]+copy", "train[8:]")
     check("train+test", "test[:3]", id="answer", answer="id")
     check("train+test", "train[9:]+test[:1]", id="answer", answer="id")

@@ -273,7 +273,7 @@ def test_ids_that_are_made_name_the_row_of_the_whole_split(tmp_path):
         ("train[:2", "which is no split or slice of rows."),
         ("train[:200%]", "which is no split or slice of rows."),
         ("trian[:1]", "but the dataset 'json' has no split 'trian', only train. Did you mean 'train'?"),
-        ("train+dev", "but the dataset 'json' has no split 'dev', only train. Name one of these, or a slice such as"),
+        ("train+dev", "but the dataset 'json' has no split 'dev', only train. Use one of these, or a slice such as"),
     ],
 )
 def test_a_split_or_slice_that_is_not_there_is_named_with_its_key(tmp_path, split, message):
@@ -296,14 +296,14 @@ def test_rows_that_a_slice_leaves_out_are_not_looked_at(tmp_path):
 
 
 MISSING = {
-    "no files": ({"dataset": "csv"}, "dataset is 'csv', a kind of file, and no data_files are given. Name the files"),
+    "no files": ({"dataset": "csv"}, "dataset is 'csv', a kind of file, and no data_files are given. Set the files"),
     "no file": (
         {"dataset": "json", "data_files": {"train": "{}/row.jsonl"}},
         "row.jsonl', and there is no such file in '{}'. Did you mean 'rows.jsonl'?",
     ),
     "no match": (
         {"dataset": "json", "data_files": ["{}/rows.jsonl", "{}/extra-*.csv"]},
-        "data_files names '{}/extra-*.csv', and there is no such file in '{}'. Name a file that is there.",
+        "data_files names '{}/extra-*.csv', and there is no such file in '{}'. Set it to a file that exists.",
     ),
     "no folder": ({"dataset": "{}/examples"}, "dataset is '{}/examples', and there is no such folder."),
 }
