@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Which launches may work in an output folder at the same time.
+Locks that decide which launches may work in an output folder at the same time.
 
-Every launch holds a lock of its own as long as it runs, and looks whether those that it excludes are held. All locks
-are exclusive: shared ones of `filelock` need SQLite, which network file systems don't keep whole, or leave marks that
-outlive a killed process.
+Every launch holds its own lock while it runs, and checks whether a conflicting lock is held. All locks are exclusive:
+shared locks of `filelock` need SQLite, which network file systems may corrupt, or leave files after a killed process.
 """
 
 import os
@@ -19,23 +18,20 @@ from filelock import FileLock, Timeout
 from .output_files import UNFINISHED, delete
 
 
-#: The lock of a launch that has the folder to itself.
+#: The lock of a launch that excludes all others.
 WHOLE = ".lock"
-#: Those of shards.
+#: The locks of shards.
 SHARDS = ".lock-*-of-*"
-#: Held for a moment, while a launch claims the folder or changes its record.
+#: The lock that a launch holds while it claims the folder or changes its record.
 RECORDING = ".lock-record"
 
 
 def make_folder(path: Path) -> list[Path]:
     """
-    Makes a folder, and those above it, if there is none.
-
-    Returns:
-        `list[Path]`: the folders that are new, the innermost first.
+    Creates a folder and its parents, and returns the new folders, the innermost first.
 
     Raises:
-        `ValueError`: it can't be made or written to.
+        `ValueError`: the folder can't be created or written to.
     """
     new: list[Path] = []
     try:
@@ -51,13 +47,13 @@ def make_folder(path: Path) -> list[Path]:
         remove_empty(new)
         reason = "it is a file" if os.path.isfile(path) else error
         raise ValueError(
-            f"The output folder {str(path)!r} can't be written to ({reason}). Name another `output_dir`."
+            f"The output folder {str(path)!r} can't be written to ({reason}). Set another `output_dir`."
         ) from error
     return new
 
 
 def remove_empty(folders: Sequence[Path]) -> None:
-    """Deletes folders, the innermost first, as far as they are empty but for locks."""
+    """Deletes the folders, the innermost first, that contain nothing or only locks."""
     for folder in folders:
         with suppress(OSError):
             files = list(folder.iterdir())
@@ -69,7 +65,7 @@ def remove_empty(folders: Sequence[Path]) -> None:
 
 @contextmanager
 def recording(path: Path) -> Iterator[None]:
-    """Only one launch at a time is in this context."""
+    """A context that one launch at a time can enter."""
     lock = FileLock(path / RECORDING, fallback_to_soft=False)
     with _naming_the_lock(path / RECORDING):
         lock.acquire()
@@ -81,10 +77,10 @@ def recording(path: Path) -> Iterator[None]:
 
 def take_lock(path: Path, name: str) -> FileLock:
     """
-    Takes a lock, which the operating system gives back when the process ends, however it ends.
+    Acquires a lock. The operating system releases it when the process ends, even if it is killed.
 
     Raises:
-        `ValueError`: another launch holds it, or the file system has no locks.
+        `ValueError`: another launch holds the lock, or the file system does not support locks.
     """
     lock = FileLock(path / name, thread_local=False, fallback_to_soft=False)
     with _naming_the_lock(path / name):
@@ -92,15 +88,15 @@ def take_lock(path: Path, name: str) -> FileLock:
             lock.acquire(blocking=False)
         except Timeout as error:
             raise ValueError(
-                f"Another launch is writing into {str(path)!r} ({name} is locked). Wait until it ends, or name "
-                "another `output_dir`. To do one job with more processes, start them in one launch, or start all of "
-                "its shards, each once, with the same `num_shards`."
+                f"Another launch is writing into {str(path)!r} ({name} is locked). Wait until it ends, or set "
+                "another `output_dir`. To use more processes, start them in one launch, or start each shard once, all "
+                "with the same `num_shards`."
             ) from error
     return lock
 
 
 def other_shards(path: Path, own: str) -> list[str]:
-    """Names of the locks that are held by shards, but for `own`."""
+    """Names of the locks that other shards hold."""
     held = []
     for file in sorted(path.glob(SHARDS)):
         lock = FileLock(file, thread_local=False, fallback_to_soft=False)
@@ -121,6 +117,6 @@ def _naming_the_lock(file: Path) -> Iterator[None]:
         yield
     except (OSError, NotImplementedError) as error:
         raise ValueError(
-            f"{str(file)!r} can't be locked ({error}). Name an `output_dir` on a file system that has locks; shards "
-            "may have one folder each, which `leverplus merge` puts together."
+            f"{str(file)!r} can't be locked ({error}). Set `output_dir` to a file system that supports locks; or "
+            "give each shard its own folder, and combine them with `leverplus merge`."
         ) from error

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Files of an output folder: written whole or not at all, known by stage, and cleared away."""
+"""Files of an output folder: writes them atomically, lists the files of each stage, and deletes them."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 
-#: How the names of files and folders begin that are being written; a later run deletes those of a killed process.
+#: Prefix of files and folders that are being written; a later run deletes those of a killed process.
 UNFINISHED = ".unfinished-"
 _UNITS = ("units/*.parquet",)
 #: The file of a checkpoint that is written last.
@@ -22,7 +22,7 @@ _SELECTOR = (
     f"checkpoint-*/{_LAST_OF_CHECKPOINT}",
     *("config.json", "model*.safetensors*", "processor_config.json", "trainer_state.json", "README.md"),
 )
-#: What each stage makes. A folder without any of these holds no output yet.
+#: The output files of each stage. A folder without any of these holds no output.
 RESULTS = {
     "prepare": ("README.md", "data/default-*.parquet", "missing_images.txt", "broken_images.txt"),
     "beams": ("README.md", "data/beams-*.parquet", "data/ledger-*.parquet", "analysis.json", *_UNITS),
@@ -46,13 +46,12 @@ _FOLDERS = {
 
 
 def first_result(folder: Path, stage: str) -> Path | None:
-    """A file in `folder` that `stage` makes, or `None` if there is none."""
-    found = (file for pattern in RESULTS[stage] for file in sorted(folder.glob(pattern)))
-    return next(found, None)
+    """A file in `folder` that `stage` wrote, or `None`."""
+    return next((file for pattern in RESULTS[stage] for file in sorted(folder.glob(pattern))), None)
 
 
 def delete_results(folder: Path, stage: str) -> None:
-    """Deletes what `stage` writes into `folder`, and nothing else."""
+    """Deletes the files and folders in `folder` that `stage` writes, and no others."""
     for pattern in _FOLDERS.get(stage, ()):
         for part in folder.glob(pattern):
             shutil.rmtree(part)
@@ -62,12 +61,12 @@ def delete_results(folder: Path, stage: str) -> None:
     delete_unfinished(folder, stage)
     for parent in sorted({PurePath(pattern).parent for pattern in RESULTS[stage]}, reverse=True):
         if parent.name and "*" not in parent.name:
-            with suppress(OSError):  # not there, or holds files of others
+            with suppress(OSError):  # it does not exist, or holds other files
                 (folder / parent).rmdir()
 
 
 def delete_unfinished(folder: Path, stage: str) -> None:
-    """Deletes what killed processes of `stage` left unfinished in `folder`. No other process may be writing there."""
+    """Deletes unfinished files of killed processes of `stage`. No other process may write to `folder` meanwhile."""
     places = {"", *(str(PurePath(pattern).parent) for pattern in RESULTS[stage])}
     for place in places:
         for left in folder.glob(str(PurePath(place, f"{UNFINISHED}*"))):
@@ -79,9 +78,9 @@ def delete_unfinished(folder: Path, stage: str) -> None:
 
 
 def delete(path: Path) -> None:
-    """Deletes a file, or a folder with all that is in it; a process that is still writing into it fails."""
+    """Deletes a file or a folder with its content; a process that still writes into the folder fails."""
     if path.is_dir() and not path.is_symlink():
-        # Under another name first: nobody adds a file to a folder that is being emptied.
+        # Renamed first, so that no process adds a file during the deletion.
         doomed = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")
         with suppress(FileNotFoundError):
             os.rename(path, doomed)
@@ -91,17 +90,13 @@ def delete(path: Path) -> None:
 
 
 class WriteError(OSError):
-    """What could not be written, in a sentence that says why and what to do."""
+    """A file can't be written; the message gives the reason and the remedy."""
 
 
 @contextmanager
 def naming(path: Path | str, *errors: type[Exception]) -> Iterator[None]:
-    """
-    Names what is written, should that fail with an `OSError` or one of the given errors.
-
-    Raises:
-        `WriteError`: the operating system refused (disk full, no permission, a file where a folder belongs).
-    """
+    """Converts an `OSError` (disk full, no permission), or one of the given errors, to a `WriteError` that names
+    `path`."""
     try:
         yield
     except WriteError:
@@ -109,25 +104,18 @@ def naming(path: Path | str, *errors: type[Exception]) -> Iterator[None]:
     except (OSError, *errors) as error:
         reason = getattr(error, "strerror", None) or error
         raise WriteError(
-            f"{str(path)!r} can't be written ({reason}). What is done so far is kept: mend that, and run the same "
-            "command again."
+            f"{str(path)!r} can't be written ({reason}). The work so far is kept: fix this, and run the same command "
+            "again."
         ) from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """
-    Gives a temporary name beside `path` and renames it when all has gone well: readers see the whole old file, or the
-    whole new one.
-
-    Args:
-        path (`Path`):
-            The file; folders above it are made.
-
-    Raises:
-        `WriteError`: see [`naming`].
+    Yields a temporary name in the folder of `path`, which is created, and renames that file to `path` if no error
+    occurs. So readers see the complete old file or the complete new file. Raises [`WriteError`].
     """
-    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")  # processes on two machines may share a number
+    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}")  # process ids may be equal on two machines
     try:
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +127,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that it is whole, even after a power failure, or not there."""
+    """Writes a complete file or none, even if the power fails."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         file.write(content)
         file.flush()
@@ -147,5 +135,5 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file so that it is whole or not there."""
+    """Writes a JSON file with [`write_atomically`]."""
     write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Local folders and files under names that `datasets` reads.
+Gives local folders and files names that `datasets` can read.
 
-`datasets` takes some characters of a path for a pattern (huggingface/datasets#7468), a variable of the environment or
-a chain of paths, also in a folder's own name: it then finds nothing, or, worse, files of other folders. And it names
-its cache by the folder, which may be too long for that.
+`datasets` interprets some characters of a path as a pattern (huggingface/datasets#7468), an environment variable or a
+chain of paths, even in the name of an existing folder. It then finds no files, or files of other folders. It also
+names its cache by the folder, which fails if that name is too long.
 """
 
 import os
@@ -28,20 +28,20 @@ DataFiles = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
 
 
 def cache_of(folder: Path) -> Path:
-    """A cache for one state of a local folder, since that of `datasets` does not always look at the files."""
+    """A cache folder for the current files of a local folder: `datasets` does not always detect changed files."""
     state = [(str(file.relative_to(folder)), *_state(file)) for file in _files(folder)]
     return _cache(str(folder.resolve()), state)
 
 
 def readable_folder(folder: Path) -> str:
-    """The name under which `datasets` reads a folder: its own, or that of a folder of links to the files in it."""
+    """A name that `datasets` can read: the folder's own, or a folder of links to its files."""
     if not _is_odd(folder.resolve()):
         return os.path.abspath(folder)
     return _links(cache_of(folder), {str(file.relative_to(folder)): file for file in _files(folder)})
 
 
 def readable_files(data_files: DataFiles) -> DataFiles:
-    """What `data_files` names, under names that `datasets` reads; a file that is there is meant, not a pattern."""
+    """`data_files` with names that `datasets` can read; the name of an existing file is not treated as a pattern."""
     if isinstance(data_files, Mapping):
         return {split: readable_files(files) for split, files in data_files.items()}
     if isinstance(data_files, Sequence) and not isinstance(data_files, str):
@@ -61,12 +61,12 @@ def _is_odd(path: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Those that may belong to a dataset: neither hidden nor a log."""
-    found = []
+    """Files that may belong to a dataset: neither hidden nor a log."""
+    paths = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in sorted(files) if not name.startswith(".") and name[-4:] != ".log"]
-    return found
+        paths += [Path(parent, name) for name in sorted(files) if not name.startswith(".") and name[-4:] != ".log"]
+    return paths
 
 
 def _state(file: Path) -> tuple[int, int]:
@@ -79,7 +79,7 @@ def _cache(*key: object) -> Path:
 
 
 def _links(cache: Path, files: Mapping[str, Path]) -> str:
-    """A folder in the cache with these files under these names; processes may ask for it at the same time."""
+    """A folder in the cache with links to these files; several processes may create it at the same time."""
     links = cache / "links"
     if not links.exists():
         unfinished = cache / f"{UNFINISHED}{uuid.uuid4().hex}"
@@ -88,7 +88,7 @@ def _links(cache: Path, files: Mapping[str, Path]) -> str:
             link.parent.mkdir(parents=True, exist_ok=True)
             try:
                 link.symlink_to(file.resolve())
-            except OSError:  # Windows allows links to administrators
+            except OSError:  # Windows allows only administrators to create links
                 shutil.copyfile(file, link)
         try:
             os.rename(unfinished, links)

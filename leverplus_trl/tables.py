@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Tables as ordinary dataset folders: parquet, and a card whose metadata lets `datasets.load_dataset` find them."""
+"""Writes, reads and pushes tables as dataset folders: parquet files and a card that `datasets.load_dataset` reads."""
 
 import hashlib
 import os
@@ -40,19 +40,19 @@ def write_tables(
 
     Args:
         folder (`Path`):
-            Where to; what stands there already is replaced file by file, the card last. Files of these tables that
-            the new card does not name are deleted.
+            The folder. Existing files are replaced, the card last; files of these tables that the new card does not
+            name are deleted.
         tables (`Mapping[str, Mapping[str, Dataset]]`):
             `{config: {split: table}}`.
         title (`str`):
             Heading of the card.
         text (`str`):
-            What the tables hold, in Markdown.
+            Description of the tables, in Markdown.
         provenance (`dict`):
-            What made them; stands in the card's metadata.
+            Provenance, for the card's metadata.
     """
     overlap = provenance.get("facts", {}).get("overlap", {})
-    text = "\n\n".join([text, *(overlap_sentence(split, found) for split, found in overlap.items())])
+    text = "\n\n".join([text, *(overlap_sentence(split, facts) for split, facts in overlap.items())])
     configs = []
     for config, splits in tables.items():
         data_files = []
@@ -77,16 +77,16 @@ def write_tables(
 
 def _write_parquet(folder: Path, name: str, table: Dataset) -> str:
     """
-    Writes a table, and gives its file's name from above `folder`.
+    Writes a table and returns the file name relative to the parent of `folder`.
 
-    `datasets` names its cache by the folder's last name and the patterns in the card, not by what is in the files:
-    with the content in the names, another table is another entry.
+    The name contains a hash of the content, because `datasets` names its cache by the folder and the patterns in the
+    card, not by the content of the files.
     """
     temporary = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
     try:
         with naming(folder / name):
             folder.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:  # not by its path, in which `datasets` sees `::` as a chain of paths
+            with open(temporary, "wb") as file:  # `datasets` would interpret `::` in a path as a chain of paths
                 table.to_parquet(file)
             written = f"{name}-{file_digest(temporary)}.parquet"
             os.replace(temporary, folder / written)
@@ -98,22 +98,21 @@ def _write_parquet(folder: Path, name: str, table: Dataset) -> str:
 @doing("pushing the tables to {repo_id!r}")
 def push_tables(folder: Path | str, repo_id: str, private: bool | None = None, **kwargs) -> CommitInfo:
     """
-    Pushes a dataset folder to the hub: all its tables and splits, with the card and what made them, in one commit.
-
-    Files of these tables that an earlier push left there go away, as in [`write_tables`].
+    Pushes all tables and the card of a dataset folder to the hub in one commit. Files of these tables from earlier
+    pushes that the card does not name are deleted.
 
     Args:
         folder (`Path`):
-            What [`write_tables`] wrote.
+            The folder that [`write_tables`] wrote.
         repo_id (`str`):
-            Dataset repository, `user/name`; created if there is none.
+            Dataset repository, `user/name`; created if it does not exist.
         private (`bool`, *optional*):
-            Whether it is private when it is created.
+            Whether a new repository is private.
         **kwargs:
             `token`, `revision` and `message` of [`push_files`].
 
     Raises:
-        `ValueError`: the folder holds no tables of this project, a file that its card names is missing, or the
+        `ValueError`: the folder has no tables of leverplus_trl, a file that its card names is missing, or the
             repository can't be written to.
     """
     folder = Path(folder)
@@ -124,34 +123,32 @@ def push_tables(folder: Path | str, repo_id: str, private: bool | None = None, *
     named = [files["path"] for config in configs for files in config["data_files"]]
     missing = [name for name in named if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"The card of {str(folder)!r} names {missing[0]!r}, which is not there.")
+        raise ValueError(f"The card of {str(folder)!r} names {missing[0]!r}, which does not exist.")
     files = {name: folder / name for name in ("README.md", *named)}
     replaces = tuple(f"data/{config['config_name']}-" for config in configs)
     return push_files(files, repo_id, "dataset", private, replaces=replaces, **kwargs)
 
 
 def file_digest(path: Path) -> str:
-    """Short hash of a file's content."""
+    """A hash of a file's content, 12 hex digits."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:12]
 
 
 def load_split(path_or_id: str, config: str | None, split: str, **kwargs) -> Dataset:
     """
-    One split of a dataset as `datasets.load_dataset` gives it, with two differences: it is never what another
-    local folder, or an older state of this one, held, and CSV and JSON files are read as text (see
+    Loads a split like `datasets.load_dataset`, with two differences: the cache of a local folder depends on its files,
+    so the result is never that of another folder or of older files; and CSV and JSON files are read as text (see
     [`~text_files.read_text_split`]).
 
-    For a folder with a card the cache of `datasets` does not look at the files (see [`write_tables`]), so each state
-    of a local folder gets a cache of its own.
-
     Raises:
-        `Exception`: no such dataset, configuration or split, or files that can't be read; see [`reading_error`].
+        `Exception`: the dataset, configuration or split does not exist, or a file can't be read; see
+            [`reading_error`].
     """
     builder, kwargs = _builder(path_or_id, config, kwargs)
     table = read_text_split(builder, split, kwargs.get("cache_dir"))
     if table is None:
-        if isinstance(builder, Csv):  # with options of its own; words such as "NA" are words there, too
+        if isinstance(builder, Csv):  # with options that read_text_split does not support; "NA" remains a text
             kwargs |= {"keep_default_na": False, "na_values": builder.config.na_values or [""]}
             builder, _ = _builder(path_or_id, config, kwargs)
         builder.download_and_prepare()
@@ -160,13 +157,13 @@ def load_split(path_or_id: str, config: str | None, split: str, **kwargs) -> Dat
 
 
 def split_names(path_or_id: str, config: str | None, **kwargs) -> list[str]:
-    """The names of the splits that [`load_split`] can load; raises what it raises."""
+    """The names of the splits that [`load_split`] can load; raises the same errors."""
     builder, _ = _builder(path_or_id, config, kwargs)
     return [name for name, files in (builder.config.data_files or {}).items() if files]
 
 
 def _builder(path_or_id: str, config: str | None, kwargs: dict) -> tuple[datasets.DatasetBuilder, dict]:
-    """What loads a dataset, and with which arguments."""
+    """The builder of a dataset, and its keyword arguments."""
     folder = Path(os.path.expanduser(path_or_id))
     if folder.is_dir():
         path_or_id, kwargs = readable_folder(folder), kwargs | {"cache_dir": str(cache_of(folder))}
@@ -177,8 +174,8 @@ def _builder(path_or_id: str, config: str | None, kwargs: dict) -> tuple[dataset
 
 
 def _image_folders(folder: Path) -> dict[str, list[str]] | None:
-    """The subfolders with metadata of images, by split: `datasets` passes over those that are not named train,
-    validation or test."""
+    """The subfolders with metadata of images, by split: `datasets` ignores splits other than train, validation and
+    test."""
     card = folder / "README.md"
     if any((folder / name).is_file() for name in METADATA_FILES) or (card.is_file() and _card_metadata(card)):
         return None
@@ -190,8 +187,7 @@ def _image_folders(folder: Path) -> dict[str, list[str]] | None:
 
 
 def table_split(split: str) -> str:
-    """The name that tables have for a split, or for a slice of it, whose brackets a name can't have: `train[60%:80%]`
-    is `train_60pct_to_80pct`."""
+    """The name of a split or slice in tables, without brackets: `train[60%:80%]` is `train_60pct_to_80pct`."""
     names = []
     for part in split.replace(" ", "").split("+"):
         name, bracket, span = part.partition("[")
@@ -202,13 +198,12 @@ def table_split(split: str) -> str:
 
 
 def holding_split(split: str, known: Sequence[str]) -> str:
-    """Which of the splits of a table holds the queries of a split or slice: its own, or that of the whole split."""
+    """The split of a table, of those `known`, with the queries of a split or slice: its own, or the whole split."""
     return table_split(split) if table_split(split) in known else split.split("[")[0]
 
 
 def reading_error(error: Exception) -> str:
-    """What went wrong in [`load_split`], in one line: `datasets`, and what it reads with, raise errors of many
-    kinds, and hide the reason in the cause."""
+    """The reason why [`load_split`] failed, in one line; `datasets` often hides it in the cause of its error."""
     while isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     text = " ".join(str(error).split())
@@ -218,10 +213,10 @@ def reading_error(error: Exception) -> str:
 @doing("reading the table {config!r} of {path_or_id!r}")
 def read_table(path_or_id: str, config: str, split: str, features: Features, revision: str | None = None) -> Dataset:
     """
-    Reads one split of a table from a folder or from the hub, and checks that it is the table it should be.
+    Reads a split of a table from a folder or from the hub, and checks it.
 
     Raises:
-        `ValueError`: nothing there, no such split, a column that the schema names is missing, or a number is NaN or
+        `ValueError`: the table or the split does not exist, a column of `features` is missing, or a number is NaN or
             infinite.
     """
     try:
@@ -234,7 +229,7 @@ def read_table(path_or_id: str, config: str, split: str, features: Features, rev
     if missing:
         raise ValueError(
             f"The table {config!r} of {path_or_id!r} has no column {missing[0]!r}; it has {table.column_names}. It is "
-            "another table, or one of another version of leverplus_trl: make it again."
+            "another table, or another version of leverplus_trl wrote it: write it again."
         )
     table = table.select_columns(list(features)).cast(features)
     _check_finite(table, f"The table {config!r} (split {split!r}) of {path_or_id!r}")
@@ -242,11 +237,11 @@ def read_table(path_or_id: str, config: str, split: str, features: Features, rev
 
 
 def _check_finite(table: Dataset, name: str) -> None:
-    """Raises `ValueError` for a number, in lists or not, that is NaN or infinite; null is neither."""
+    """Raises `ValueError` for a number, also in lists, that is NaN or infinite."""
     start = 0
     for batch in table.data.to_batches():
         for column in batch.schema.names:
-            values, rows = batch[column], pa.array(np.arange(len(batch)))  # rows: where each value stands
+            values, rows = batch[column], pa.array(np.arange(len(batch)))  # rows: the row of each value
             while pa.types.is_list(values.type):
                 rows = rows.take(pc.list_parent_indices(values))
                 values = values.flatten()
@@ -256,7 +251,7 @@ def _check_finite(table: Dataset, name: str) -> None:
                     row = table[start + broken[0].as_py()]
                     raise ValueError(
                         f"{name} holds {row[column]} in column {column!r} of {row.get('query_id')!r}; expected finite "
-                        "numbers. Make the table again, with `dtype: bfloat16` or `dtype: float32`."
+                        "numbers. Write the table again, with `dtype: bfloat16` or `dtype: float32`."
                     )
         start += len(batch)
 
@@ -280,24 +275,18 @@ def _no_table(path_or_id: str, error: Exception) -> ValueError:
 
 def table_provenance(path_or_id: str, revision: str | None = None) -> dict[str, Any]:
     """
-    What made a table: the entry that [`write_tables`] left in the card's metadata.
-
-    Args:
-        path_or_id (`str`):
-            Folder or hub id.
-        revision (`str`, *optional*):
-            Hub revision.
+    The provenance that [`write_tables`] stored in the card's metadata.
 
     Raises:
-        `ValueError`: no card, or a card without provenance: the table was not made by this project.
+        `ValueError`: there is no card, or it has no provenance, so leverplus_trl did not write the table.
     """
     card = Path(os.path.expanduser(path_or_id)) / "README.md"
     if not card.exists():
         if card.parent.exists():
-            raise ValueError(f"{path_or_id!r} has no README.md, so nothing says what made its tables.")
+            raise ValueError(f"{path_or_id!r} has no README.md, so the provenance of its tables is unknown.")
         try:
             card = Path(hf_hub_download(path_or_id, "README.md", repo_type="dataset", revision=revision))
-        except (OSError, ValueError) as error:  # no such repository, no connection, not even a valid name
+        except (OSError, ValueError) as error:  # no such repository, no connection, or an invalid name
             raise _no_table(path_or_id, error) from error
     metadata = _card_metadata(card)
     if "leverplus_trl" not in metadata:
@@ -306,6 +295,6 @@ def table_provenance(path_or_id: str, revision: str | None = None) -> dict[str, 
 
 
 def _card_metadata(card: Path) -> dict[str, Any]:
-    # Dashes at the beginning of a line end it; a prompt in a recipe may hold some, which then are indented.
-    found = re.match(r"---\n(.*?\n)---\n", card.read_text(encoding="utf-8"), re.DOTALL)
-    return yaml.safe_load(found[1]) if found else {}
+    # Only dashes at the beginning of a line end the metadata: dashes in a prompt of a recipe are indented.
+    match = re.match(r"---\n(.*?\n)---\n", card.read_text(encoding="utf-8"), re.DOTALL)
+    return yaml.safe_load(match[1]) if match else {}

@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-CSV, TSV and JSON files as tables of text.
+Reads CSV, TSV and JSON files as tables of text.
 
-`datasets` guesses a type for each column of such a file, and the guess changes what the file says: "NA" becomes a
-missing value, "007" becomes 7, "2019-01-01" a time stamp, and 1990 becomes 1990.0 beside an empty cell. Here a cell
-stays the text that the file holds.
+`datasets` infers a type for each column of such a file, which changes values: "NA" becomes a missing value, "007"
+becomes 7, "2019-01-01" a time stamp, and 1990 becomes 1990.0 if another cell is empty. Here each cell keeps its text.
 """
 
 import codecs
@@ -33,66 +32,50 @@ from .provenance import digest
 
 SEPARATORS = (",", "\t", ";", "|")
 METADATA_FILES = {"metadata.csv": "csv", "metadata.jsonl": "json"}
-#: What a dataset card may say of its CSV files; with other options `datasets` reads them.
+#: Options of a dataset card that are supported for CSV files; with other options `datasets` reads the files.
 CSV_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
 TEXT, TEXTS, NESTED = Value("string"), List(Value("string")), Json()
-#: A cell in quotes, from where a cell can begin.
+#: A quoted cell.
 QUOTED = re.compile(r'(?:^|(?<=[,\t;|\n\r]))"(?:[^"]|"")*"')
 HEADER_SIZE = 2**16
 EXACT = decimal.Context(decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 MOST_PLACES = 40
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LONGEST_CELL = 2**31 - 1
-#: Part of the key of what is cached: other code may read a file differently.
+#: Part of the cache key: after a change of this file, files are read again.
 _CODE = digest(Path(__file__).read_text(encoding="utf-8"))
 
 
 class TextFile(NamedTuple):
-    """
-    A file to read.
+    """A file to read."""
 
-    Args:
-        name (`str`):
-            What the user calls it.
-        path (`str`):
-            Where it is on this disk.
-        kind (`str`):
-            `"csv"` or `"json"`.
-        option (`str`, *optional*):
-            The separator of a CSV file, or the field of a JSON file that holds the records.
-        image_dir (`str`, *optional*):
-            Folder of the images that the column `file_name` names.
-        state (`tuple[int, int]`, *optional*):
-            Size and modification time: a file that was changed is read again.
-    """
-
-    name: str
-    path: str
-    kind: str
-    option: str | None = None
-    image_dir: str | None = None
-    state: tuple[int, int] = (0, 0)
+    name: str  #: The name that the user knows, for messages.
+    path: str  #: The local path.
+    kind: str  #: `"csv"` or `"json"`.
+    option: str | None = None  #: The separator of a CSV file, or the field of a JSON file that holds the records.
+    image_dir: str | None = None  #: Folder of the images that the column `file_name` names.
+    state: tuple[int, int] = (0, 0)  #: Size and modification time, as part of the cache key.
 
 
 def read_text_split(builder: DatasetBuilder, split: str, cache_dir: str | None = None) -> Dataset | None:
     """
-    One split of a dataset that is kept in CSV, TSV or JSON files, or in an image folder with such a metadata file.
+    Loads a split that consists of CSV, TSV or JSON files, or of an image folder with a metadata file in these formats.
 
     Args:
         builder (`DatasetBuilder`):
-            What `datasets.load_dataset_builder` returns for the dataset.
+            The result of `datasets.load_dataset_builder`.
         split (`str`):
             Name of the split.
         cache_dir (`str`, *optional*):
             Cache of `datasets`.
 
     Returns:
-        `Dataset`: columns of strings; of lists of strings, where a JSON file holds lists; and of `Json`, where it
-        holds objects or mixes kinds. Empty cells of a CSV file, `null` and `NaN` of a JSON file are missing values.
-        `None` for a dataset of another kind.
+        `Dataset`: columns of strings, of lists of strings (if a JSON file has lists), or of `Json` (if it has objects
+        or mixed types). Empty cells of a CSV file, and `null` and `NaN` of a JSON file, are missing values.
+        `None` for a dataset in another format.
 
     Raises:
-        `ValueError`: a file that can't be read. The message names the file and the line.
+        `ValueError`: a file can't be read. The message names the file and the line.
     """
     files = _files_of(builder, split)
     if not files:
@@ -103,7 +86,7 @@ def read_text_split(builder: DatasetBuilder, split: str, cache_dir: str | None =
         if columns and file.kind == "csv" and set(own) != set(columns):
             raise ValueError(
                 f"{files[0].name!r} has the columns {list(columns)} and {file.name!r} has {list(own)}; files of one "
-                "split need the same columns. Give them the same header, or name them as different splits."
+                "split need the same columns. Use the same header in all of them, or assign them to different splits."
             )
         columns |= {name: _joint_kind(columns.get(name), kind) for name, kind in own.items()}
     options = {"files": tuple(map(tuple, files)), "columns": tuple(columns), "code": _CODE}
@@ -124,26 +107,27 @@ def read_text_split(builder: DatasetBuilder, split: str, cache_dir: str | None =
 
 
 def _files_of(builder: DatasetBuilder, split: str) -> list[TextFile]:
-    """The text files of a split; none if it is kept otherwise, or with options that only `datasets` knows."""
+    """The text files of a split; none if it has another format, or options that only `datasets` supports."""
     config = builder.config
     named = list((config.data_files or {}).get(split, ()))
     if isinstance(builder, (Csv, JsonBuilder)) and not named:
-        there = [name for name, files in (config.data_files or {}).items() if files]
-        raise ValueError(f"there is no file of the split {split!r}; there are files of {', '.join(there) or 'none'}")
+        known = [name for name, files in (config.data_files or {}).items() if files]
+        raise ValueError(f"there is no file of the split {split!r}; there are files of {', '.join(known) or 'none'}")
     if isinstance(builder, ImageFolder):
         named = [name for name in named if Path(name).name in METADATA_FILES and Path(name).is_file()]
         files = [(name, name, METADATA_FILES[Path(name).name], None, str(Path(name).parent)) for name in named]
     elif isinstance(builder, (Csv, JsonBuilder)):
         default = type(config)()
-        changed = {one.name for one in fields(config) if getattr(config, one.name) != getattr(default, one.name)}
+        names = {field.name for field in fields(config)}
+        changed = {name for name in names if getattr(config, name) != getattr(default, name)}
         if isinstance(builder, Csv) and changed - CSV_OPTIONS:
             return []
         kind = "csv" if isinstance(builder, Csv) else "json"
         option = (config.sep if "sep" in changed else None) if kind == "csv" else config.field
         manager = DownloadManager(builder.dataset_name, download_config=DownloadConfig(token=builder.token))
-        found = manager.download_and_extract(named)  # a file of this disk stays where it is
-        pairs = [(name, path) for name, one in zip(named, found, strict=True) for path in manager.iter_files(one)]
-        files = [(name, path, kind, option, None) for name, path in pairs]
+        local = manager.download_and_extract(named)  # does not copy a local file
+        pairs = zip(named, local, strict=True)
+        files = [(name, path, kind, option, None) for name, paths in pairs for path in manager.iter_files(paths)]
     else:
         return []
     states = [os.stat(file[1]) for file in files]
@@ -172,7 +156,7 @@ def _kind(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return "text"
-    if isinstance(value, list) and all(one is None or isinstance(one, str) for one in value):
+    if isinstance(value, list) and all(isinstance(item, str | None) for item in value):
         return "texts"
     return "nested"
 
@@ -185,7 +169,7 @@ def _rows(files: tuple[tuple, ...], columns: tuple[str, ...], code: str) -> Iter
 
 
 def _opened(file: TextFile) -> TextIO:
-    """The text of a file, in UTF-8 or, if its first bytes say so, in UTF-16."""
+    """Opens a file as UTF-8 text, or as UTF-16 if it begins with that byte order mark."""
     with open(file.path, "rb") as handle:
         head = handle.read(4096)
     encoding = "utf-16" if head.startswith(UTF_16) and b"\0\0" not in head[:4] else "utf-8-sig"
@@ -202,7 +186,7 @@ def _not_utf_8(file: TextFile, error: UnicodeDecodeError) -> ValueError:
 
 
 def _header(file: TextFile, handle: TextIO) -> tuple[list[str], Iterator[list[str]], Any]:
-    """The names of the columns, the rows that follow, and the reader, which counts the lines."""
+    """The names of the columns, an iterator over the rows, and the reader, which counts the lines."""
     csv.field_size_limit(LONGEST_CELL)
     try:
         unquoted = QUOTED.sub("x", handle.read(HEADER_SIZE)).lstrip()
@@ -215,9 +199,9 @@ def _header(file: TextFile, handle: TextIO) -> tuple[list[str], Iterator[list[st
     handle.seek(0)
     reader = csv.reader(handle, delimiter=file.option or guess, strict=True)
     rows = _csv_lines(file, reader)
-    # An index that pandas wrote has no name; it is called what pandas calls it.
+    # An index that pandas wrote has no name; pandas names it like this.
     names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(next(rows))]
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    twice = _first_repeated(names)
     if twice is not None:
         raise ValueError(f"The header of {file.name!r} names the column {twice!r} twice. Rename one of them.")
     return names, rows, reader
@@ -248,14 +232,14 @@ def _csv_rows(file: TextFile) -> Iterator[dict[str, Any]]:
 
 
 def _with_image(file: TextFile, row: dict[str, Any]) -> dict[str, Any]:
-    """In the metadata of an image folder, the path of the image in place of the name of its file."""
+    """Replaces `file_name` in the metadata of an image folder by `image`, the path of the file."""
     if file.image_dir is not None and isinstance(row.get("file_name"), str):
         row["image"] = str(Path(file.image_dir, row.pop("file_name")))
     return row
 
 
 def _json_rows(file: TextFile) -> Iterator[dict[str, Any]]:
-    """The records of a JSON file, with all that is no list or object as text."""
+    """The records of a JSON file; scalar values become text."""
     for where, record in _json_records(file):
         if not isinstance(record, dict):
             kind = "a list" if isinstance(record, list) else repr(record)[:40]
@@ -270,7 +254,7 @@ def _json_rows(file: TextFile) -> Iterator[dict[str, Any]]:
 
 
 def _json_records(file: TextFile) -> Iterator[tuple[str, Any]]:
-    """What a file holds, with where it is: one record a line, or one list (or object) in all."""
+    """Yields the place of each record, for messages, and the record: a file has one per line, or a list of records."""
     try:
         with _opened(file) as handle:
             lines = ((number, line) for number, line in enumerate(handle, 1) if line.strip())
@@ -281,7 +265,7 @@ def _json_records(file: TextFile) -> Iterator[tuple[str, Any]]:
             try:
                 record = None if whole else _parsed(first)
             except ValueError:
-                whole = True  # unless it is all on this line, it goes on over several
+                whole = True  # the first record may continue on the next line
             if not whole:
                 yield f"Line {number}", record
                 for number, line in lines:
@@ -320,19 +304,22 @@ def _parsed(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(
-            f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice in an object"
-        )
-    return record
+    twice = _first_repeated([name for name, _ in pairs])
+    if twice is not None:
+        raise ValueError(f"the key {twice!r} appears twice in an object")
+    return dict(pairs)
+
+
+def _first_repeated(names: list[str]) -> str | None:
+    if len(set(names)) == len(names):
+        return None
+    return next(name for place, name in enumerate(names) if name in names[:place])
 
 
 def number_text(number: Any) -> str:
     """
-    A finite number, or the text of one, in the one spelling that its value has: 3 for 3.0, 3.5 for 3.50, 1000 for
-    1e3. Beyond 40 zeros or places it is written with an exponent.
+    The canonical text of a finite number, or of a text of a number: 3 for 3.0, 3.5 for 3.50, 1000 for 1e3. A number
+    with more than 40 zeros or decimal places has an exponent.
     """
     try:
         value = EXACT.create_decimal(str(number)).normalize(EXACT)
@@ -343,7 +330,7 @@ def number_text(number: Any) -> str:
 
 
 def _constant(name: str) -> None:
-    if name != "NaN":  # NaN is how pandas and NumPy write a missing value
+    if name != "NaN":  # pandas and NumPy write a missing value as NaN
         raise ValueError(f"{name} is no number that can be used")
 
 
@@ -351,9 +338,9 @@ def _as_text(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return {name: _as_text(one) for name, one in value.items()}
+        return {name: _as_text(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_as_text(one) for one in value]
+        return [_as_text(item) for item in value]
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode()
@@ -363,10 +350,5 @@ def _as_text(value: Any) -> Any:
 
 
 def read_json_cell(text: str | None) -> Any:
-    """
-    What a cell of JSON says, with all that is no list or object as text.
-
-    Raises:
-        `ValueError`: it is not JSON.
-    """
+    """Parses a JSON text; scalar values become text. Raises `ValueError` if it is not JSON."""
     return None if text is None else _as_text(_parsed(text))

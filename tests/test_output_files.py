@@ -67,7 +67,7 @@ def test_a_file_that_can_not_be_written_is_named_and_the_old_one_kept(tmp_path, 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
         with pytest.raises(
-            WriteError, match=r"results.json' can't be written \(No space left on device\). What is done"
+            WriteError, match=r"results.json' can't be written \(No space left on device\). The work so far"
         ):
             write_json(file, {"a": 2})
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]

@@ -309,7 +309,7 @@ def test_a_damaged_record_is_named(tmp_path, damaged):
 
 def test_an_output_folder_that_can_not_be_one_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"file' can't be written to \(it is a file\). Name another `output_dir`"):
+    with pytest.raises(ValueError, match=r"file' can't be written to \(it is a file\). Set another `output_dir`"):
         RunFolder(str(tmp_path / "file"), "beams", RECIPE)
     with pytest.raises(ValueError, match=r"file/below' can't be written to \(.*Not a directory"):
         RunFolder(str(tmp_path / "file" / "below"), "beams", RECIPE)
@@ -333,5 +333,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    with pytest.raises(ValueError, match=r"can't be locked \(.*No locks available.*on a file system that has locks"):
+    with pytest.raises(
+        ValueError, match=r"can't be locked \(.*No locks available.*to a file system that supports locks"
+    ):
         RunFolder(str(tmp_path), "beams", RECIPE)

@@ -146,7 +146,7 @@ BAD_FILES = {
     "cut off list": ("json", '[{"a": 1},', "can't be read as JSON: Expecting value"),
     "single quotes": ("json", "{'a': 1}", "can't be read as JSON: Expecting property name"),
     "infinite": ("json", '{"a": 1}\n{"a": Infinity}', "Line 2 of .* Infinity is no number"),
-    "key twice": ("json", '{"a": 1}\n{"a": 1, "a": 2}', "Line 2 of .* the key 'a' stands twice in an object"),
+    "key twice": ("json", '{"a": 1}\n{"a": 1, "a": 2}', "Line 2 of .* the key 'a' appears twice in an object"),
     "exponent": ("json", '{"a": 1}\n{"a": 1e99999999999999999999}', "Line 2 of .* the number 1e9+ is out of range"),
     "surrogate": ("json", '{"a": "\\ud83d"}', "Line 1 of .* holds half of a surrogate pair"),
     "deep": ("json", '{"a": ' + "[" * 99999 + "]" * 99999 + "}", "nested too deeply"),

@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 class CandidateSampler:
     """
-    Draws the candidates of queries from a pool. What a query gets depends on the pool, the sampler, K, the seed and
-    the query alone, never on the other queries or on the process that asks.
+    Draws the candidates of queries from a pool. They depend only on the pool, the sampler, K, the seed and the query,
+    not on the other queries or on the process.
 
     Args:
         pool ([`ExampleEmbeddings`] or `Sequence[str]`):
@@ -66,20 +66,22 @@ class CandidateSampler:
         excluded: Mapping[str, Sequence[str]] | None = None,
     ) -> list[list[str]]:
         """
+        Draws the candidates of each query.
+
         Args:
             query_ids (`Sequence[str]`):
-                The queries. A pool example with the id of the query is the query itself, and never its candidate.
+                The queries. A pool example with the id of a query is the query itself, and never its candidate.
             queries ([`ExampleEmbeddings`], *optional*):
-                Embeddings that hold the queries, by the encoder that embedded the pool. Not needed for `random`.
+                Embeddings of the queries by the encoder of the pool. Not needed for `random`.
             excluded (`Mapping[str, Sequence[str]]`, *optional*):
-                Ids of the pool that a query is not offered, by the id of the query.
+                Ids of the pool that must not be candidates, by the id of the query.
 
         Returns:
-            `list[list[str]]`: K ids for each query, all different; all there are if the pool, without the query and
-            what is excluded for it, holds fewer.
+            `list[list[str]]`: K different ids for each query, or fewer if the pool without the excluded ids is
+            smaller.
 
         Raises:
-            `ValueError`: there is no other example for a query, or its embedding is missing.
+            `ValueError`: a query has no candidates, or its embedding is missing.
         """
         forbidden = [excluded_positions(query_id, self.pool, excluded) for query_id in query_ids]
         counts = [min(self.num_candidates, len(self.pool.ids) - len(positions)) for positions in forbidden]
@@ -166,23 +168,7 @@ def _first_new(ranked: Iterable[int], chosen: list[int], count: int) -> list[int
 def sample_candidates(
     args: SamplerArguments, pool: Dataset, queries: Dataset, excluded: Mapping[str, Sequence[str]] | None = None
 ) -> list[list[str]]:
-    """
-    The candidates of each query, by a recipe: embeds what the sampler compares (or reads it, where that was done
-    before) and samples.
-
-    Args:
-        args ([`SamplerArguments`]):
-            Sampler and encoder.
-        pool (`Dataset`):
-            Examples to draw from.
-        queries (`Dataset`):
-            Examples to draw for.
-        excluded (`Mapping[str, Sequence[str]]`, *optional*):
-            Ids of the pool that a query is not offered, by the id of the query.
-
-    Returns:
-        `list[list[str]]`: K ids for each query, see [`CandidateSampler.sample`].
-    """
+    """Embeds the pool and the queries, if the sampler needs it, and returns [`CandidateSampler.sample`]."""
     if not args.modalities:
         sampler = CandidateSampler(pool["id"], args.sampler, args.num_candidates, args.sampler_seed)
         return sampler.sample(queries["id"], excluded=excluded)

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Embeddings of examples: computed once by a CLIP model or a sentence encoder, then read from a memory-mapped table.
+Embeddings of examples: a CLIP model or a sentence encoder computes them once, later calls read a memory-mapped table.
 
-A table holds one modality and is named by a digest of everything that decides its numbers, so that a changed dataset,
-model, revision or preprocessing makes a new table, and nothing stale is ever read.
+A table holds the embeddings of one modality. Its name is a hash of everything that affects them: the dataset, model,
+revision and preprocessing.
 """
 
 import json
@@ -39,7 +39,7 @@ from .sentence_encoder import SentenceEncoderFiles, TextSettings
 logger = logging.getLogger(__name__)
 
 SENTENCE_ENCODERS = ("albert", "bert", "deberta-v2", "distilbert", "modernbert", "mpnet", "roberta", "xlm-roberta")
-# Position ids of these start behind the padding id, so that many fewer tokens fit than there are position embeddings.
+# Position ids of these models start after the padding id, which reduces the maximum number of tokens.
 OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
 TABLE_FILE = "embeddings.arrow"
 CARD = f"""---
@@ -47,34 +47,34 @@ configs:
 - config_name: embeddings
   data_files: {TABLE_FILE}
 ---
-Unit-length embeddings of examples. What made them stands in provenance.json.
+Unit-length embeddings of examples. provenance.json has their provenance.
 """
 
 
 class Encoder:
     """
-    Turns images and texts into unit vectors: a CLIP model (projected features of both towers), or a sentence encoder
-    for texts (mean of the last hidden states over all tokens that are not padding, the default of
-    sentence-transformers). Texts that are too long are cut.
+    Encodes images and texts as unit vectors with a CLIP model (projected features of both towers), or texts with a
+    sentence encoder (mean of the last hidden states without padding, the default of sentence-transformers). Long texts
+    are truncated.
 
-    Weights are read as float32 from safetensors, and no remote code is run.
+    Weights are loaded as float32 from safetensors, without remote code.
 
     Args:
         name_or_path (`str`):
             Hub id or folder.
         revision (`str`, *optional*):
             Branch, tag or commit on the hub.
-        device (`str`, *optional*, defaults to `"cuda"` where there is one, else `"cpu"`):
-            Where the model runs.
+        device (`str`, *optional*, defaults to `"cuda"` if it is available, else `"cpu"`):
+            Device of the model.
 
     Raises:
-        `ValueError`: the model is neither a CLIP model nor a known kind of sentence encoder, or has more than mean
-            pooling, see [`SentenceEncoderFiles`].
+        `ValueError`: the model is neither a CLIP model nor a supported sentence encoder, see
+            [`SentenceEncoderFiles`].
     """
 
     def __init__(self, name_or_path: str, revision: str | None = None, device: str | None = None) -> None:
         self.name_or_path = name_or_path
-        self.device = device or _default_device()
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._source = {"revision": revision, "trust_remote_code": False}
         try:
             self.config = AutoConfig.from_pretrained(name_or_path, **self._source)
@@ -97,7 +97,7 @@ class Encoder:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """What can be encoded, of `"image"`, `"text"` and `"answer"`."""
+        """The modalities that can be encoded, of `"image"`, `"text"` and `"answer"`."""
         return MODALITIES if self.model_type == "clip" else ("text", "answer")
 
     def check_modality(self, modality: str) -> None:
@@ -105,7 +105,7 @@ class Encoder:
         if modality not in self.modalities:
             raise ValueError(
                 f"The encoder {self.name_or_path!r} ({self.model_type}) has no {modality} embeddings, only "
-                f"{', '.join(self.modalities)}; name a CLIP model, or compare by text alone."
+                f"{', '.join(self.modalities)}; use a CLIP model, or compare only texts."
             )
 
     @cached_property
@@ -121,13 +121,13 @@ class Encoder:
 
     @cached_property
     def image_processor(self):
-        # Not AutoProcessor, which hands out a bare tokenizer for a folder that it does not understand. By Pillow, so
-        # that pixels are the same with and without torchvision.
+        # AutoProcessor returns only a tokenizer for an unknown folder. With Pillow, the pixels are the same with and
+        # without torchvision.
         return AutoImageProcessor.from_pretrained(self.name_or_path, backend="pil", **self._source)
 
     @property
     def max_text_length(self) -> int:
-        """Most tokens of a text that the model reads."""
+        """Maximum number of tokens of a text."""
         config = self.config.text_config if self.model_type == "clip" else self.config
         offset = config.pad_token_id + 1 if self.model_type in OFFSET_POSITIONS else 0
         limit = self.text_settings.max_seq_length or self.tokenizer.model_max_length
@@ -135,30 +135,14 @@ class Encoder:
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """
-        Args:
-            images (`Sequence[Image.Image]`):
-                B images of any mode and size.
-
-        Returns:
-            `np.ndarray`: `[B, D_image]` float32, rows of unit length.
-
-        Raises:
-            `ValueError`: the encoder has no image tower.
-        """
+        """Encodes B images of any mode and size as `[B, D_image]` float32 rows of unit length; raises `ValueError` if
+        the encoder has no image tower."""
         pixel_values = self.preprocess(images).to(self.device)  # [B, 3, H, W]
         return _unit_rows(self.model.get_image_features(pixel_values=pixel_values).pooler_output)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """
-        Args:
-            texts (`Sequence[str]`):
-                B texts.
-
-        Returns:
-            `np.ndarray`: `[B, D_text]` float32, rows of unit length.
-        """
+        """Encodes B texts as `[B, D_text]` float32 rows of unit length."""
         inputs = self.tokenize(texts).to(self.device)
         if self.model_type == "clip":
             mask = inputs["attention_mask"]
@@ -169,14 +153,14 @@ class Encoder:
         return _unit_rows((hidden * mask).sum(dim=1) / mask.sum(dim=1))  # [B, D]
 
     def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """What the image tower reads: B images of any mode and size -> `[B, 3, H, W]`."""
+        """The input of the image tower, `[B, 3, H, W]`, of B images of any mode and size."""
         self.check_modality("image")
         inputs = self.image_processor(images=[decode_image(image) for image in images], return_tensors="pt")
         self._check_inputs(inputs, "pixel_values")
         return inputs["pixel_values"]
 
     def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
-        """What a text encoder reads: `input_ids` and `attention_mask` `[B, T]`, T that of the longest of B texts."""
+        """The input of the text encoder: `input_ids` and `attention_mask`, `[B, T]`, padded to the longest text."""
         texts = [text.lower() if self.text_settings.do_lower_case else text for text in texts]
         inputs = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_text_length, return_tensors="pt"
@@ -186,12 +170,12 @@ class Encoder:
 
     @property
     def weights_revision(self) -> str:
-        """What pins the weights."""
+        """The exact revision of the weights."""
         return model_revision(self.name_or_path, self._source["revision"])
 
     def _check_inputs(self, inputs: dict, name: str) -> None:
         if name not in inputs:
-            raise ValueError(f"The processor of {self.name_or_path!r} gave {sorted(inputs)}, but no {name!r}.")
+            raise ValueError(f"The processor of {self.name_or_path!r} returned {sorted(inputs)}, but no {name!r}.")
 
 
 @doing("embedding examples")
@@ -205,45 +189,44 @@ def embed_examples(
     device: str | None = None,
 ) -> ExampleEmbeddings:
     """
-    Embeddings of a dataset, computed if no table holds them yet, else read from it (memory-mapped).
-
-    Several processes may ask for the same embeddings at once: one computes, the others wait and read.
+    Embeds the examples of a dataset, or reads the embeddings from a memory-mapped table if one exists. If several
+    processes request the same embeddings, one computes them and the others wait.
 
     Args:
         examples (`Dataset`):
             Examples with the columns `id` and, by modality, `image`, `question` and `answer`.
         encoder (`str` or [`Encoder`]):
-            A CLIP model, or a sentence encoder for texts: hub id or folder, or loaded already.
+            A CLIP model, or a sentence encoder for texts: hub id, folder, or the loaded encoder.
         revision (`str`, *optional*):
             Branch, tag or commit on the hub.
         modalities (`Sequence[str]`, *optional*, defaults to `("image", "text")`):
-            What to embed.
+            Modalities to embed.
         batch_size (`int`, *optional*, defaults to `64`):
-            Examples per forward pass. Part of the table's name, since it decides the last bits.
+            Examples per forward pass. Part of the table's name, since it affects rounding.
         embeddings_dir (`str`, *optional*, defaults to `<HF_HOME>/leverplus_trl/embeddings`):
-            Where tables lie.
-        device (`str`, *optional*, defaults to `"cuda"` where there is one, else `"cpu"`):
-            Where the encoder runs.
+            Folder of the tables.
+        device (`str`, *optional*, defaults to `"cuda"` if it is available, else `"cpu"`):
+            Device of the encoder.
 
     Returns:
-        [`ExampleEmbeddings`], with `None` for what is not in `modalities`.
+        [`ExampleEmbeddings`], with `None` for the modalities that are not requested.
 
     Raises:
         `ValueError`: no examples, a missing column, a repeated id, an example without image or question, an image that
-            can't be read, or an encoder that can't do what is asked.
+            can't be read, or a modality that the encoder does not support.
     """
     _check_request(examples, modalities, batch_size)
     model = encoder if isinstance(encoder, Encoder) else Encoder(encoder, revision, device)
     for modality in modalities:
         model.check_modality(modality)
     examples = examples.with_format(None)
-    ids = ExampleEmbeddings(list(examples["id"])).ids  # refuses repeated ones before anything is computed
+    ids = ExampleEmbeddings(list(examples["id"])).ids  # refuses repeated ids before the computation
     directory = Path(embeddings_dir or Path(HF_HOME) / "leverplus_trl" / "embeddings").expanduser()
     weights, rows = model.weights_revision, {}
     for modality in (name for name in MODALITIES if name in modalities):
         provenance = _provenance(examples, model, weights, modality, batch_size)
         table = directory / digest(provenance)
-        if not table.exists():  # no lock is taken in a folder that may be for reading alone
+        if not table.exists():  # without a lock, since the folder may be read-only
             with _claimed(table):
                 if not table.exists():
                     _write_table(table, ids, _encode_rows(examples, ids, model, modality, batch_size), provenance)
@@ -253,19 +236,19 @@ def embed_examples(
 
 @contextmanager
 def _claimed(table: Path) -> Iterator[None]:
-    """Waits until no other process makes this table; deletes what killed processes left of it and of others."""
+    """Waits until no other process writes this table, and deletes unfinished tables of killed processes."""
     lock = FileLock(f"{table}.lock")
     with naming(table.parent):
         table.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     try:
-        for left in table.parent.glob(f"{UNFINISHED}*"):
-            other = table.with_name(f"{left.name.removeprefix(UNFINISHED)}.lock")
+        for unfinished in table.parent.glob(f"{UNFINISHED}*"):
+            other = table.with_name(f"{unfinished.name.removeprefix(UNFINISHED)}.lock")
             if str(other) == lock.lock_file or not other.exists():
-                delete(left)
+                delete(unfinished)
                 continue
-            with suppress(OSError), FileLock(other, blocking=False):  # else it is being made
-                delete(left)
+            with suppress(OSError), FileLock(other, blocking=False):  # fails if another process writes that table
+                delete(unfinished)
         yield
     finally:
         lock.release()
@@ -296,7 +279,7 @@ def _provenance(examples: Dataset, model: Encoder, weights: str, modality: str, 
         "device_type": torch.device(model.device).type,
         "versions": {name: installed[name] for name in ("torch", "transformers")},
         "image_decoding": DECODING if modality == "image" else None,
-        # Where a sentence encoder cuts texts; a CLIP model always does where its positions end.
+        # The limit of a CLIP model always follows from its config.
         "max_text_length": model.max_text_length if model.model_type != "clip" else None,
     }
 
@@ -304,7 +287,7 @@ def _provenance(examples: Dataset, model: Encoder, weights: str, modality: str, 
 def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: str, batch_size: int) -> np.ndarray:
     encode = model.encode_images if modality == "image" else model.encode_texts
     column = examples.select_columns([COLUMNS[modality]])
-    # Equal questions are encoded once: the last bits of a vector depend on its batch, and equal ones must tie exactly.
+    # Equal texts are encoded once: rounding depends on the batch, and their similarities must tie exactly.
     keys = range(len(ids)) if modality == "image" else column[COLUMNS[modality]][:]
     first_positions = {}
     for position, key in enumerate(keys):
@@ -319,8 +302,8 @@ def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: st
             zero = np.flatnonzero(~encoded.any(axis=1))
             if zero.size:
                 raise ValueError(
-                    f"The {modality} embedding of the example {ids[batch[zero[0]]]!r} is all zeros, so that its "
-                    "cosine similarity is 0 / 0; look at the example, or name another encoder."
+                    f"The {modality} embedding of the example {ids[batch[zero[0]]]!r} is all zeros, so its "
+                    "cosine similarity is 0 / 0; check the example, or use another encoder."
                 )
             rows.append(encoded)
             bar.update(start + len(batch))
@@ -328,11 +311,11 @@ def _encode_rows(examples: Dataset, ids: list[str], model: Encoder, modality: st
 
 
 def read_value(column: Dataset, position: int, example_id: str) -> Image.Image | str:
-    """One image or question. Row by row, so that what can't be decoded is known by its id."""
+    """An image or a text of an example; raises `ValueError` with its id if it is missing or can't be read."""
     (name,) = column.column_names
     try:
         value = column[position][name]
-    except Exception as error:  # Pillow's decoders raise errors of many kinds
+    except Exception as error:  # Pillow's decoders raise errors of many types
         raise ValueError(f"The {name} of the example {example_id!r} can't be read: {error}") from error
     if value is None:
         raise ValueError(
@@ -352,7 +335,7 @@ def _write_table(table: Path, ids: list[str], rows: np.ndarray, provenance: dict
     try:
         with naming(table):
             unfinished.mkdir()
-            # All rows in one record batch, so that they can be read as one array without a copy.
+            # A single record batch can be read as an array without a copy.
             with (
                 pa.OSFile(str(unfinished / TABLE_FILE), "wb") as sink,
                 pa.ipc.new_stream(sink, batch.schema) as writer,
@@ -366,7 +349,7 @@ def _write_table(table: Path, ids: list[str], rows: np.ndarray, provenance: dict
 
 
 def _read_table(table: Path, ids: list[str]) -> np.ndarray:
-    """The rows `[N, D]` of a table, without a copy; raises `ValueError` for a table that is damaged."""
+    """The embeddings `[N, D]` of a table, without a copy; raises `ValueError` if the table is damaged."""
     try:
         batch = pa.ipc.open_stream(pa.memory_map(str(table / TABLE_FILE))).read_next_batch()
         embedding = batch.column("embedding")
@@ -376,7 +359,7 @@ def _read_table(table: Path, ids: list[str]) -> np.ndarray:
         check_finite(rows, ids, "stored")
     except (OSError, KeyError, StopIteration, pa.ArrowException, ValueError) as error:
         raise ValueError(
-            f"The table of embeddings {str(table)!r} is damaged ({error}); delete this folder, and it is made again."
+            f"The table of embeddings {str(table)!r} is damaged ({error}); delete this folder, and run again."
         ) from error
     return rows
 
@@ -385,25 +368,9 @@ def _unit_rows(features: torch.Tensor) -> np.ndarray:
     return torch.nn.functional.normalize(features, dim=-1).cpu().numpy()  # [B, D]
 
 
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def usable_modalities(encoder: str, revision: str | None, *tables: Dataset) -> tuple[str, ...]:
-    """
-    What an encoder can embed of every example.
-
-    Args:
-        encoder (`str`):
-            Hub id or folder of the encoder; only its config is read.
-        revision (`str`, *optional*):
-            Branch, tag or commit on the hub.
-        tables (`Dataset`):
-            Examples tables.
-
-    Returns:
-        `tuple[str, ...]`: of `"image"`, `"text"` and `"answer"`; without `"image"` if one example has no image.
-    """
+    """The modalities, of `"image"`, `"text"` and `"answer"`, that an encoder supports and all examples of the tables
+    have. Only the config of the encoder is loaded."""
     modalities = Encoder(encoder, revision).modalities
     if all(have_images(table) for table in tables):
         return modalities

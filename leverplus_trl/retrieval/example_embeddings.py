@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Embeddings of the examples of one dataset, in memory or memory-mapped."""
+"""The embeddings of a dataset's examples, in memory or memory-mapped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,35 +9,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 
-#: What is embedded: the column of each, and, but for images, its words.
+#: The column of each modality.
 COLUMNS = {"image": "image", "text": "question", "answer": "answer"}
 MODALITIES = tuple(COLUMNS)
-ROWS_AT_ONCE = 65536  # of a table that is checked
+ROWS_AT_ONCE = 65536  # that are checked at a time
 
 
 @dataclass
 class ExampleEmbeddings:
     """
-    Embeddings of the examples of one dataset.
-
-    Args:
-        ids (`list[str]`):
-            Ids of the examples, unique.
-        image (`np.ndarray`, *optional*):
-            `[N, D_image]` float32, rows of unit length.
-        text (`np.ndarray`, *optional*):
-            `[N, D_text]` float32, rows of unit length; what is embedded is the question.
-        answer (`np.ndarray`, *optional*):
-            `[N, D_text]` float32, rows of unit length; what is embedded is the answer.
+    Embeddings of a dataset's examples: float32 rows of unit length.
 
     Raises:
-        `ValueError`: an id comes twice, there are not as many rows as ids, or a row is not finite or not float32.
+        `ValueError`: an id is repeated, the numbers of rows and ids differ, or a row is not finite or not float32.
     """
 
-    ids: list[str]
-    image: np.ndarray | None = None
-    text: np.ndarray | None = None
-    answer: np.ndarray | None = None
+    ids: list[str]  #: The N unique ids.
+    image: np.ndarray | None = None  #: `[N, D_image]`.
+    text: np.ndarray | None = None  #: `[N, D_text]`, of the questions.
+    answer: np.ndarray | None = None  #: `[N, D_text]`, of the answers.
     positions: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -48,22 +38,18 @@ class ExampleEmbeddings:
                 raise ValueError(f"The id {example_id!r} comes more than once; ids must be unique.")
         for modality in MODALITIES:
             rows = getattr(self, modality)
-            if rows is not None and not isinstance(rows, np.ndarray):
+            if rows is None:
+                continue
+            if not isinstance(rows, np.ndarray):
                 raise ValueError(
                     f"The {modality} embeddings are a {type(rows).__name__}; expected a float32 np.ndarray."
                 )
-            if rows is not None and (rows.ndim != 2 or len(rows) != len(self.ids)):
+            if rows.ndim != 2 or len(rows) != len(self.ids):
                 raise ValueError(f"Got {modality} embeddings of shape {rows.shape} for {len(self.ids)} ids.")
-            if rows is not None:
-                check_finite(rows, self.ids, modality)
+            check_finite(rows, self.ids, modality)
 
     def rows(self, ids: Sequence[str]) -> np.ndarray:
-        """
-        Row numbers of some examples.
-
-        Raises:
-            `ValueError`: an id is unknown.
-        """
+        """Row numbers of the examples with these ids; raises `ValueError` for an unknown id."""
         missing = [example_id for example_id in ids if example_id not in self.positions]
         if missing:
             raise ValueError(
@@ -74,11 +60,11 @@ class ExampleEmbeddings:
 
 
 def check_finite(rows: np.ndarray, ids: Sequence[str], modality: str) -> None:
-    """Raises `ValueError`, with the id, if a row of `[N, D]` is NaN or infinite, or if rows are not float32."""
+    """Raises `ValueError` if `rows` `[N, D]` are not float32, or one is NaN or infinite."""
     if rows.dtype != np.float32:
         raise ValueError(
             f"The {modality} embeddings are {rows.dtype}; expected float32. Convert them with `.astype(np.float32)`, "
-            "from numbers that have not overflowed."
+            "if their values have not overflowed."
         )
     for start in range(0, len(rows), ROWS_AT_ONCE):
         broken = np.argwhere(~np.isfinite(rows[start : start + ROWS_AT_ONCE]))  # [*, 2]
@@ -87,5 +73,5 @@ def check_finite(rows: np.ndarray, ids: Sequence[str], modality: str) -> None:
             raise ValueError(
                 f"The {modality} embedding of the example {ids[start + row]!r} holds {rows[start + row, column]} "
                 f"(column {column}); expected finite numbers. The encoder overflows on this example, or its weights "
-                "are damaged: look at the example, or name another encoder."
+                "are damaged: check the example, or use another encoder."
             )

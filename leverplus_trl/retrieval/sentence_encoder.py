@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-What the files of sentence-transformers say about an encoder, and whether its embeddings can be computed here.
+Reads the files of sentence-transformers, and checks whether [`~embeddings.Encoder`] can compute the embeddings.
 
-Computed are those of a transformer with mean pooling, normalised or not: cosine similarity is the same. Other modules,
-poolings and prompts are refused by name, since embeddings without them are wrong and raise no error.
+Transformers with mean pooling are supported, with or without normalisation, which does not change cosine similarity.
+Other modules, poolings and prompts are refused: embeddings without them would be wrong, and raise no error.
 """
 
 import json
@@ -16,14 +16,14 @@ from typing import Any
 from transformers.utils import cached_file
 
 
-#: Modules that can be computed, in their order; the last one may be missing.
+#: Supported modules, in order; the last may be missing.
 SENTENCE_MODULES, CLIP_MODULES = ("Transformer", "Pooling", "Normalize"), ("CLIPModel", "Normalize")
-#: Where the settings of the transformer are kept: the first of these that exists counts.
+#: Files with the settings of the transformer: the first that exists is used.
 SETTINGS_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-#: Settings that ask for nothing beyond the transformer's last hidden states.
+#: Settings that do not change the embeddings.
 NEUTRAL_SETTINGS = {
     "transformer_task": "feature-extraction",
     "module_output_name": "token_embeddings",
@@ -34,49 +34,28 @@ POOLING_FLAG = "pooling_mode_"
 
 @dataclass(frozen=True)
 class TextSettings:
-    """
-    How an encoder's texts are prepared.
+    """Preprocessing of an encoder's texts."""
 
-    Args:
-        max_seq_length (`int`, *optional*, defaults to that of the tokenizer):
-            Most tokens of a text, special tokens included.
-        do_lower_case (`bool`, *optional*, defaults to `False`):
-            Whether texts are made lower case before they are tokenised.
-    """
-
-    max_seq_length: int | None = None
-    do_lower_case: bool = False
+    max_seq_length: int | None = None  #: Maximum number of tokens with special tokens; defaults to the tokenizer's.
+    do_lower_case: bool = False  #: Whether texts are converted to lower case before tokenisation.
 
 
 class SentenceEncoderFiles:
-    """
-    The files that sentence-transformers keeps beside a model.
-
-    Args:
-        name_or_path (`str`):
-            Hub id or folder.
-        revision (`str`, *optional*):
-            Branch, tag or commit on the hub.
-    """
+    """The files of sentence-transformers in the folder or hub repository of a model."""
 
     def __init__(self, name_or_path: str, revision: str | None = None) -> None:
         self.name_or_path, self.revision = name_or_path, revision
 
     def check_clip(self) -> None:
-        """Raises `ValueError` if further modules change the projections of a CLIP model."""
+        """Raises `ValueError` if a CLIP model has modules after its projections."""
         modules = self._modules()
-        if modules and modules[0][0] == "Transformer":  # newer releases name every model so
+        if modules and modules[0][0] == "Transformer":  # the name of every model in newer releases
             modules[0] = ("CLIPModel", modules[0][1])
         self._check_modules(modules, CLIP_MODULES)
 
     def text_settings(self) -> TextSettings:
-        """
-        How a sentence encoder prepares texts.
-
-        Raises:
-            `ValueError`: a module, a pooling, a prompt or a setting with which the embeddings are not the mean of the
-                last hidden states.
-        """
+        """The preprocessing of a sentence encoder; raises `ValueError` if a module, pooling, prompt or setting is not
+        supported."""
         modules = self._modules()
         self._check_modules(modules, SENTENCE_MODULES)
         self._check_pooling(dict(modules).get("Pooling", "1_Pooling"))
@@ -88,11 +67,11 @@ class SentenceEncoderFiles:
         return TextSettings()
 
     def _modules(self) -> list[tuple[str, str]]:
-        """Class and folder of each module; none if they are not listed."""
-        found = self._read("modules.json", list) or []
-        if not all(isinstance(module, dict) and {"type", "path"} <= module.keys() for module in found):
-            self._refuse(f"the modules {found}", "modules.json")
-        return [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in found]
+        """Class and folder of each module; empty if there is no list of modules."""
+        modules = self._read("modules.json", list) or []
+        if not all(isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules):
+            self._refuse(f"the modules {modules}", "modules.json")
+        return [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in modules]
 
     def _check_modules(self, modules: list[tuple[str, str]], known: tuple[str, ...]) -> None:
         names = tuple(name for name, _ in modules)
@@ -103,7 +82,7 @@ class SentenceEncoderFiles:
             self._refuse(f"its weights in the subfolder {modules[0][1]!r}", "modules.json")
 
     def _check_pooling(self, folder: str) -> None:
-        """Mean alone: older releases write a flag for each pooling, newer ones a name."""
+        """Only the mean is supported. Older releases write a flag for each pooling, newer releases a name."""
         file = f"{folder}/config.json"
         settings = self._read(file, dict) or {}
         flags = {name.removeprefix(POOLING_FLAG): on for name, on in settings.items() if name.startswith(POOLING_FLAG)}
@@ -132,13 +111,13 @@ class SentenceEncoderFiles:
         return TextSettings(limit, bool(lower_case))
 
     def _read(self, file: str, kind: type) -> Any:
-        """Content of a JSON file, `None` if there is no such file."""
+        """Content of a JSON file, `None` if the file does not exist."""
         optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-        found = cached_file(self.name_or_path, file, revision=self.revision, **optional)
-        if found is None:
+        path = cached_file(self.name_or_path, file, revision=self.revision, **optional)
+        if path is None:
             return None
         try:
-            content = json.loads(Path(found).read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{file} of the encoder {self.name_or_path!r} is not JSON ({error}).") from error
         if not isinstance(content, kind):
@@ -148,6 +127,5 @@ class SentenceEncoderFiles:
     def _refuse(self, what: str, file: str) -> None:
         raise ValueError(
             f"The encoder {self.name_or_path!r} has {what} ({file}), which is not supported: expected a transformer "
-            "with mean pooling and no prompts. Name another encoder; a later version brings the library that reads "
-            "this one."
+            "with mean pooling and no prompts. Use another encoder."
         )

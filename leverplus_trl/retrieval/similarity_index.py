@@ -4,8 +4,8 @@
 """
 Similarity of examples: cosine similarity of questions, of images, or the sum of both.
 
-faiss only makes a shortlist. Scores are computed again in float64, row by row, so that an order depends neither on the
-number of threads, nor on which queries are asked together, and equal scores always keep the pool's order.
+faiss only makes a shortlist. Its scores are computed again in float64, row by row, so that the ranking depends neither
+on the number of threads nor on the other queries of the call, and equal scores tie exactly.
 """
 
 import hashlib
@@ -52,52 +52,51 @@ class SimilarityIndex:
         query_ids: Sequence[str] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        The k most similar examples of each query, the most similar first; equal scores stand in an order that each
-        query draws for itself (see [`tie_order`]), or in the pool's.
+        The k most similar examples of each query, the most similar first.
 
         Args:
             vectors (`np.ndarray`):
-                `[Q, D]` float32, as [`similarity_vectors`] gives them.
+                `[Q, D]` float32 vectors of [`similarity_vectors`].
             k (`int`):
-                Number of examples to find.
+                Number of examples.
             excluded (`Sequence[int | Sequence[int] | None]`, *optional*):
-                For each query the position, or the positions, in the pool that must not be found, or `None`.
+                Position, or positions, in the pool that are excluded for each query, or `None`.
             query_ids (`Sequence[str]`, *optional*):
-                Seeds of the order of equal scores; the pool's order if not given.
+                Seeds of the order of equal scores, see [`tie_order`]; defaults to the order of the pool.
 
         Returns:
             `tuple[np.ndarray, np.ndarray]`: positions in the pool `[Q, k]` and scores `[Q, k]` (float64).
 
         Raises:
-            `ValueError`: vectors that are not float32, not as wide as the pool's, not finite or not of unit length,
-                another number of queries than vectors, or a pool of fewer than k examples.
+            `ValueError`: vectors that are not float32, finite, of unit length and as wide as the pool's, different
+                numbers of queries and vectors, or a pool of fewer than k examples.
         """
-        excluded = [_positions(one) for one in ([None] * len(vectors) if excluded is None else excluded)]
+        excluded = [_positions(own) for own in ([None] * len(vectors) if excluded is None else excluded)]
         size = len(self.vectors)
         self._check_search(vectors, k, excluded, query_ids)
         vectors = np.ascontiguousarray(vectors)
         positions, scores = np.empty((len(vectors), k), np.int64), np.empty((len(vectors), k), np.float64)
-        # More, in case the excluded examples are among them.
+        # The excluded examples may be among the results of faiss.
         needed = min(k + max((1, *map(len, excluded))), size)
         width, pending = min(needed + SHORTLIST_MARGIN, size), np.arange(len(vectors))
         while pending.size:
             rough, shortlist = self.index.search(vectors[pending], width)  # [P, width] both
-            # What a shortlist leaves out can't rank first if its last score is clearly below the last one needed.
-            settled = (rough[:, needed - 1] - rough[:, -1] > 2 * FAISS_ERROR) | (width == size)  # [P]
-            for row, found in zip(pending[settled], shortlist[settled], strict=True):
-                kept = np.sort(found[~np.isin(found, excluded[row])])
+            # A shortlist is complete if its last score is clearly below the last needed score.
+            complete = (rough[:, needed - 1] - rough[:, -1] > 2 * FAISS_ERROR) | (width == size)  # [P]
+            for row, nearest in zip(pending[complete], shortlist[complete], strict=True):
+                kept = np.sort(nearest[~np.isin(nearest, excluded[row])])
                 if query_ids is not None:
                     kept = kept[np.argsort(tie_order(query_ids[row], size)[kept])]
                 exact = inner_products(vectors[row], self.vectors[kept])
                 order = np.argsort(-exact, kind="stable")[:k]
                 positions[row], scores[row] = kept[order], exact[order]
-            pending, width = pending[~settled], min(4 * width, size)
+            pending, width = pending[~complete], min(4 * width, size)
         return positions, scores
 
     def _check_search(
         self, vectors: np.ndarray, k: int, excluded: Sequence[tuple[int, ...]], query_ids: Sequence[str] | None
     ) -> None:
-        size, given = len(self.vectors), [position for positions in excluded for position in positions]
+        size = len(self.vectors)
         available = size - max((len(set(positions)) for positions in excluded), default=0)
         if not isinstance(k, int) or not 1 <= k <= available:
             raise ValueError(
@@ -112,8 +111,9 @@ class SimilarityIndex:
                 f"Got {len(vectors)} query vectors, {len(excluded)} excluded positions and {len(names)} query ids; "
                 "expected as many of each."
             )
-        if not all(0 <= position < size for position in given):
-            raise ValueError(f"The excluded positions are {given}; expected positions in a pool of {size}.")
+        outside = [position for positions in excluded for position in positions if not 0 <= position < size]
+        if outside:
+            raise ValueError(f"The excluded positions are {outside}; expected positions in a pool of {size}.")
         if vectors.dtype != np.float32:
             raise ValueError(f"The query vectors are {vectors.dtype}; expected float32, as the pool's.")
         check_lengths(vectors, names, self.kind, len(SIMILARITIES[self.kind]) ** 0.5)
@@ -127,10 +127,10 @@ def _positions(excluded: int | Sequence[int] | None) -> tuple[int, ...]:
 
 def tie_order(query_id: str, size: int) -> np.ndarray:
     """
-    A rank for each of `size` examples, by which equal scores of one query are ordered.
+    A rank for each of `size` examples, which orders equal scores of a query.
 
-    Many examples may be asked the very same question. In the pool's order every query would get the same few of them,
-    and a baseline would stand or fall with these.
+    Many examples may have the same question. In the order of the pool every query would get the same few of them, and
+    the result of a baseline would depend on these few.
     """
     seed = hashlib.sha256(query_id.encode()).digest()
     return np.random.default_rng(int.from_bytes(seed, "big")).permutation(size)
@@ -172,7 +172,7 @@ def similarity_vectors(embeddings: ExampleEmbeddings, kind: str, rows: np.ndarra
 
 
 def check_lengths(vectors: np.ndarray, names: Sequence[str], what: str, length: float) -> None:
-    """Raises `ValueError`, with its name, for a vector of `[N, D]` that is not that long; NaN never is."""
+    """Raises `ValueError` for a vector of `[N, D]` that has another length, or NaN."""
     for start in range(0, len(vectors), ROWS_AT_ONCE):
         part = vectors[start : start + ROWS_AT_ONCE]
         lengths = np.sqrt(np.einsum("nd,nd->n", part, part))  # [N]
@@ -186,12 +186,12 @@ def check_lengths(vectors: np.ndarray, names: Sequence[str], what: str, length: 
 
 
 def inner_products(vector: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Inner products `[N]` of a vector `[D]` and rows `[N, D]` in float64, each the same whatever stands beside it."""
+    """Inner products `[N]` of a vector `[D]` and rows `[N, D]` in float64; each is independent of the other rows."""
     return (rows.astype(np.float64) * vector.astype(np.float64)).sum(axis=1)
 
 
 def check_width(queries: np.ndarray, pool: np.ndarray) -> None:
-    """Raises `ValueError` if queries `[Q, D]` and pool `[N, D]` are not of one width, so not from one encoder."""
+    """Raises `ValueError` if the widths of queries `[Q, D]` and pool `[N, D]` differ, so their encoders differ."""
     if queries.ndim != 2 or queries.shape[1] != pool.shape[1]:
         raise ValueError(
             f"Queries of shape {queries.shape} can't be compared with a pool of shape {pool.shape}; embed both with "
@@ -200,7 +200,7 @@ def check_width(queries: np.ndarray, pool: np.ndarray) -> None:
 
 
 def check_same_widths(queries: ExampleEmbeddings, pool: ExampleEmbeddings, kind: str) -> None:
-    """Raises `ValueError` if an embedding that is compared has not one width in both; their sums may be equal."""
+    """Raises `ValueError` if the widths of a compared modality differ; the sums of the widths may be equal."""
     for modality in SIMILARITIES[kind]:
         check_width(getattr(queries, modality), getattr(pool, modality))
 
@@ -250,11 +250,11 @@ def rank_candidates(
     kind: str,
 ) -> list[list[str]]:
     """
-    The candidates of each query, the most similar first; equal scores by [`tie_order`]. Takes what [`similarity`]
-    takes.
+    The candidates of each query, the most similar first; [`tie_order`] orders equal scores. The arguments are those of
+    [`similarity`].
 
     Raises:
-        `ValueError`: as [`similarity`], or a candidate comes twice.
+        `ValueError`: as [`similarity`], or a candidate is repeated.
     """
     ranked = []
     scores = similarity(queries, query_ids, pool, candidate_ids, kind)
@@ -277,12 +277,11 @@ def rank_pool(
     excluded: Mapping[str, Sequence[str]] | None = None,
 ) -> list[list[str]]:
     """
-    The k examples of the whole pool that are most similar to each query, the most similar first; equal scores by
-    [`tie_order`]. A query never finds itself, nor the ids that `excluded` names for it.
+    The k examples of the pool that are most similar to each query, the most similar first; [`tie_order`] orders equal
+    scores. The query itself and the ids that `excluded` names for it are left out.
 
     Raises:
-        `ValueError`: an id or the kind is unknown, embeddings are missing, not of unit length or of two encoders, or
-            the pool is smaller than k.
+        `ValueError`: as [`similarity`], or the pool is smaller than k.
     """
     vectors = similarity_vectors(queries, kind, queries.rows(query_ids))  # [Q, D]
     index = SimilarityIndex(pool, kind)
@@ -297,4 +296,4 @@ def excluded_positions(
 ) -> list[int]:
     """Positions in the pool of a query itself and of the ids that are excluded for it, in ascending order."""
     ids = {query_id, *(excluded or {}).get(query_id, ())}
-    return sorted(pool.positions[one] for one in ids if one in pool.positions)
+    return sorted(pool.positions[example_id] for example_id in ids & pool.positions.keys())

@@ -210,7 +210,7 @@ def test_tables_are_read_from_a_folder_without_asking_for_a_lock(tiny_bert, exam
 def test_an_embeddings_dir_that_can_not_be_one_is_named(tiny_bert, examples, tmp_path, where):
     (tmp_path / "file").touch()
     with pytest.raises(
-        OSError, match=r"file.* can't be written \((File exists|Not a directory)\). What is done so far"
+        OSError, match=r"file.* can't be written \((File exists|Not a directory)\). The work so far is kept"
     ):
         embed_examples(examples, tiny_bert, modalities=["text"], embeddings_dir=str(tmp_path / where))
 
