@@ -87,6 +87,6 @@ MMBENCH = DataSource(
     hub_ids={"lmms-lab/MMBench": "en", "lmms-lab/MMBench_EN": None},
     extras={"choices": TEXTS, **dict.fromkeys(("context", "category", "l2_category"), TEXT)},
     keep=_is_first,
-    note="`answer` is the letter of the right one of `choices`; `context` is the hint. Questions stand here once, "
+    note="`answer` is the letter of the right one of `choices`; `context` is the hint. Each question appears once, "
     "without rotations. There is no train split: with `holdout`, `validation` is the pool and `holdout` the queries.",
 )

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from datasets import Dataset
 from datasets.table import embed_table_storage
 
-from ..log import Progress
+from ..log import progress
 from ..schema import EXAMPLES
+from ..tasks.images import content_hash, image_batches
 from .data_source import DataSource
 
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 HOLDOUT = "holdout"
 EMBEDDED_AT_ONCE = 64
 MISSING = "its image is missing"
-NO_IMAGE = "its image is not one that can be opened"
+NO_IMAGE = "its image can't be opened"
 
 
 @dataclass
@@ -36,7 +37,7 @@ class PreparedSplit:
     """A split of which the examples that can't be used are left out."""
 
     table: Dataset  #: The usable examples, with undecoded images.
-    found: int  #: Number of examples before any are left out.
+    total: int  #: Number of examples before any are left out.
     problems: dict[str, list[str]] = field(default_factory=dict)  #: Ids of the examples left out, by reason.
     missing_images: list[tuple[str, str]] = field(default_factory=list)  #: Id and path, not in `problems`.
     broken_images: list[tuple[str, str]] = field(default_factory=list)  #: Id and path, also in `problems`.
@@ -73,23 +74,23 @@ def find_problems(
         prepared = splits[split] = _usable(source, table, open_files)
         for reason, ids in prepared.problems.items():
             logger.warning(
-                "%s: %d of %d examples are left out: %s (%s).", split, len(ids), prepared.found, reason, _named(ids)
+                "%s: %d of %d examples are left out: %s (%s).", split, len(ids), prepared.total, reason, _named(ids)
             )
         if prepared.missing_images:
             files = list(dict.fromkeys(path for _, path in prepared.missing_images))
             logger.warning(
                 "%s: %d of %d examples are left out because their image is missing. Missing files (%d): %s",
-                *(split, len(prepared.missing_images), prepared.found, len(files)),
+                *(split, len(prepared.missing_images), prepared.total, len(files)),
                 ", ".join(files[:5]) + (", ..." if len(files) > 5 else ""),
             )
         if prepared.left_out and on_bad_example == "raise":
             raise ValueError(
-                f"{prepared.left_out} of {prepared.found} examples of split {split!r} can't be used: "
+                f"{prepared.left_out} of {prepared.total} examples of split {split!r} can't be used: "
                 f"{_reasons(prepared)}. Fix them, or set `on_bad_example: skip` to leave them out."
             )
         if not len(prepared.table):
             raise ValueError(
-                f"None of the {prepared.found} examples of split {split!r} can be used: {_reasons(prepared)}."
+                f"None of the {prepared.total} examples of split {split!r} can be used: {_reasons(prepared)}."
             )
     return splits
 
@@ -164,10 +165,9 @@ def _images(table: Dataset) -> Iterator[tuple[bool, str | None, pa.Buffer | None
     Whether each example has an image, the path if the table only refers to it, and the bytes if the table stores it.
     The bytes are not copied.
     """
-    for batch in table.select_columns("image").with_format("arrow").iter(1000):
-        image = batch["image"]
-        contents, paths = pc.struct_field(image, "bytes"), pc.struct_field(image, "path").to_pylist()
-        for has_image, content, path in zip(pc.is_valid(image).to_pylist(), contents, paths, strict=True):
+    for images in image_batches(table):
+        contents, paths = pc.struct_field(images, "bytes"), pc.struct_field(images, "path").to_pylist()
+        for has_image, content, path in zip(pc.is_valid(images).to_pylist(), contents, paths, strict=True):
             content = content.as_buffer() if has_image else None
             yield has_image, path if has_image and content is None else None, content
 
@@ -239,7 +239,7 @@ def _hold_out(table: Dataset, number: int, seed: int, split: str) -> tuple[Datas
             break
         held += groups[names[place]]
     if len(held) == len(table):
-        raise ValueError(f"holdout is {number}, and all {len(table)} examples of split {split!r} show one image.")
+        raise ValueError(f"holdout is {number}, and all {len(table)} examples of split {split!r} have the same image.")
     taken = set(held)
     return table.select([place for place in range(len(table)) if place not in taken]), table.select(sorted(held))
 
@@ -247,22 +247,10 @@ def _hold_out(table: Dataset, number: int, seed: int, split: str) -> tuple[Datas
 def _image_names(table: Dataset) -> Iterator[str]:
     """The hash of each example's image file, so that copies under other names (as in ScienceQA) are equal; the id of
     an example without an image."""
-    known: dict[str, str] = {}
-    bar = Progress(logger, "Comparing images", len(table), "example")
-    for number, (identifier, (has_image, path, content)) in enumerate(
-        zip(table["id"][:], _images(table), strict=True)
-    ):
-        bar.update(number + 1)
-        if not has_image:
-            yield identifier
-        elif path is None:
-            yield hashlib.sha256(content).hexdigest()
-        else:
-            if path not in known:
-                with open(path, "rb") as file:
-                    known[path] = hashlib.file_digest(file, "sha256").hexdigest()
-            yield known[path]
-    bar.close()
+    with progress(logger, "Comparing images", len(table), "example") as bar:
+        for number, example in enumerate(table.select_columns(["id", "image"])):
+            bar.update(number + 1)
+            yield content_hash(example["image"]) or example["id"]
 
 
 def _order(names: Sequence[str], seed: int) -> list[int]:

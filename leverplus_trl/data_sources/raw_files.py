@@ -8,7 +8,8 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,26 +51,24 @@ class RawFiles:
 
     def find(self, *names: str) -> Path:
         """Returns the first file that exists under one of the names; raises `ValueError` if none does, or two do."""
-        for name in names:
-            file = _search(self.root, name, "root", is_file=True)
-            if file is not None:
-                self.digests[name] = file_digest(file)
-                return file
-        raise ValueError(
-            f"There is no {' or '.join(names)} in {str(self.root)!r} or up to two levels below it. Point `root` at "
-            "the folder where the official files were unpacked, or name in `splits` only those whose files you have."
-        )
+        file = _search(self.root, names, "root", Path.is_file)
+        if file is None:
+            raise ValueError(
+                f"There is no {' or '.join(names)} in {str(self.root)!r} or up to two levels below it. Point `root` "
+                "at the folder of the unpacked official files, or name in `splits` only the splits that you have."
+            )
+        self.digests[file.name] = file_digest(file)
+        return file
 
     def image_folder(self, *names: str) -> Path:
         """Returns the first folder that exists under one of the names; raises `ValueError` like [`RawFiles.find`]."""
-        for name in names:
-            folder = _search(self.image_root, name, "image_root", is_file=False)
-            if folder is not None:
-                return folder
-        raise ValueError(
-            f"There is no folder {' or '.join(names)} with images in {str(self.image_root)!r} or up to two levels "
-            "below it. Point `image_root` at the folder that holds it."
-        )
+        folder = _search(self.image_root, names, "image_root", Path.is_dir)
+        if folder is None:
+            raise ValueError(
+                f"There is no folder {' or '.join(names)} with images in {str(self.image_root)!r} or up to two levels "
+                "below it. Point `image_root` at the folder that holds it."
+            )
+        return folder
 
     def read_text(self, file: Path) -> str:
         """The text of a file without a byte order mark; raises `ValueError` if it is not UTF-8."""
@@ -143,9 +142,9 @@ def _folder(name: str, path: str | Path) -> Path:
     return folder.absolute()  # not resolved: a user may point a link elsewhere later
 
 
-def _search(root: Path, name: str, argument: str, is_file: bool) -> Path | None:
-    for level in LEVELS:
-        paths = sorted(path for path in root.glob(level + name) if (path.is_file() if is_file else path.is_dir()))
+def _search(root: Path, names: Sequence[str], argument: str, is_kind: Callable[[Path], bool]) -> Path | None:
+    for name, level in product(names, LEVELS):
+        paths = sorted(filter(is_kind, root.glob(level + name)))
         if len(paths) > 1:
             raise ValueError(
                 f"{name!r} is in several places: {', '.join(map(str, paths[:3]))}. Point `{argument}` at the right "

@@ -61,8 +61,8 @@ class BaseTask(ABC):
     @abstractmethod
     def content(self, example: Example) -> list[dict[str, Any]]:
         """
-        The content of the user's turn: a list of `{"type": "image", "image": image}` and `{"type": "text", "text":
-        str}`. The image is that of the example, decoded or not (see `tasks/images.py`).
+        The content of the user's turn: a list of `{"type": "image", "image": image}` and
+        `{"type": "text", "text": str}`. The image is that of the example, decoded or not (see `tasks/images.py`).
         """
 
     def target(self, example: Example) -> str:
@@ -170,7 +170,7 @@ class BaseTask(ABC):
             gaps = [identifier for identifier, value in column if value is None]
             if gaps:
                 raise ValueError(
-                    f"{len(gaps)} of {len(examples)} examples of split {split!r} have nothing in the column {name!r}, "
+                    f"{len(gaps)} of {len(examples)} examples of split {split!r} have an empty column {name!r}, "
                     f"which question_template {self.template!r} names, e.g. {gaps[:3]}. Fill it, set "
                     "`on_bad_example: skip` to leave them out, or use another template."
                 )

@@ -21,6 +21,7 @@ from pyarrow import types
 
 from ..provenance import digest
 from ..text_files import number_text, read_json_cell
+from .images import image_batches
 
 
 TEXT, TEXTS = Value("string"), List(Value("string"))
@@ -133,12 +134,9 @@ def _is_list(type: pa.DataType) -> bool:
 
 def _lacks_bytes(dataset: Dataset, image_dir: str | None) -> bool:
     """Whether `image_dir` applies to an image, which is then a path without bytes."""
-    if image_dir is None:
-        return False
-    images = dataset.select_columns("image").cast_column("image", Image(decode=False)).with_format("arrow")
-    return any(
-        pc.any(pc.and_(pc.is_null(pc.struct_field(batch["image"], "bytes")), pc.is_valid(batch["image"]))).as_py()
-        for batch in images.iter(batch_size=1000)
+    return image_dir is not None and any(
+        pc.any(pc.and_(pc.is_null(pc.struct_field(images, "bytes")), pc.is_valid(images))).as_py()
+        for images in image_batches(dataset)
     )
 
 
@@ -315,7 +313,7 @@ def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | Non
         most = max((length or 0 for length in lengths), default=0)
         if most > 1:
             raise ValueError(
-                f"{where} holds lists of up to {most} images; an example has one. Map a column with one image."
+                f"{where} holds lists of up to {most} images; expected a single image. Map another column."
             )
         values, place = pc.list_flatten(array), iter(range(len(array)))
         taken = pa.array([next(place) if length else None for length in lengths], pa.int64())
@@ -352,7 +350,7 @@ def _image_path(path: str | None, image_dir: str | None) -> str | None:
 
 def _single_image(cell: Any, where: str) -> Any:
     if isinstance(cell, list) and len(cell) > 1:
-        raise ValueError(f"{where} holds a list of {len(cell)} images; an example has one. Map a column with one.")
+        raise ValueError(f"{where} holds a list of {len(cell)} images; expected a single image. Map another column.")
     cell = (cell[0] if cell else None) if isinstance(cell, list) else cell
     if isinstance(cell, dict) and any(cell.values()) and not isinstance(cell.get("path"), str):
         raise ValueError(f"{where} holds {str(cell)[:60]}; expected paths of images.")

@@ -20,12 +20,13 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
+import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Image
 from PIL import ImageOps
@@ -77,21 +78,26 @@ def undecoded(examples: Dataset) -> Dataset:
     return examples.cast_column("image", Image(decode=False))
 
 
+def image_batches(examples: Dataset) -> Iterator[pa.ChunkedArray]:
+    """The undecoded images, `{"bytes", "path"}`, in batches of 1,000 examples that are not copied."""
+    for batch in undecoded(examples.select_columns("image")).with_format("arrow").iter(batch_size=1000):
+        yield batch["image"]
+
+
 def have_images(examples: Dataset) -> bool:
     """Whether every example has an image."""
-    batches = examples.select_columns(["image"]).with_format("arrow").iter(batch_size=1000)
-    return not any(batch["image"].null_count for batch in batches)
+    return not any(images.null_count for images in image_batches(examples))
 
 
 def file_states(examples: Dataset) -> str:
     """
-    A hash of the size and modification time of every image file that a table with undecoded images refers to. It makes
-    the cache of `datasets` depend on changes of these files.
+    A hash of the size and modification time of every image file that a table refers to. It makes the cache of
+    `datasets` depend on changes of these files.
     """
     hasher = hashlib.sha256()
-    for batch in examples.select_columns("image").with_format("arrow").iter(batch_size=1000):
-        images = batch["image"].combine_chunks()
-        for path in images.filter(pc.is_null(pc.struct_field(images, "bytes"))).field("path").to_pylist():
+    for images in image_batches(examples):
+        has_no_bytes = pc.is_null(pc.struct_field(images, "bytes"))
+        for path in pc.struct_field(images, "path").filter(has_no_bytes).to_pylist():
             hasher.update(_file_state(path).encode())
     return hasher.hexdigest()
 
@@ -99,8 +105,7 @@ def file_states(examples: Dataset) -> str:
 def content_sizes(examples: Dataset) -> list[int | None]:
     """The size in bytes of each stored image or image file, which is not read; `None` without an image or file."""
     sizes = []
-    for batch in undecoded(examples.select_columns("image")).with_format("arrow").iter(batch_size=1000):
-        images = batch["image"].combine_chunks()
+    for images in image_batches(examples):
         lengths = pc.binary_length(pc.struct_field(images, "bytes")).to_pylist()
         paths = pc.struct_field(images, "path").to_pylist()
         for length, path in zip(lengths, paths, strict=True):

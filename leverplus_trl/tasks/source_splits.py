@@ -40,7 +40,7 @@ def read_splits(data_args: DataArguments, names: list[str], split: str, key: str
 def _read_split(data_args: DataArguments, name: str, split: str, key: str) -> Dataset:
     try:
         on_disk = _on_disk(data_args)
-        return on_disk[name] if on_disk else load_split(*_source(data_args), name, **_options(data_args))
+        return on_disk[name] if on_disk else load_split(split=name, **_source(data_args))
     except Exception as error:
         known = source_split_names(data_args)
         if known and name not in known:
@@ -60,7 +60,7 @@ def source_split_names(data_args: DataArguments) -> list[str]:
     """The names of the dataset's splits."""
     _check_files(data_args)
     try:
-        return [str(name) for name in _on_disk(data_args) or split_names(*_source(data_args), **_options(data_args))]
+        return [str(name) for name in _on_disk(data_args) or split_names(**_source(data_args))]
     except Exception as error:
         hint = "" if "/" in data_args.dataset else did_you_mean(data_args.dataset, BUILDERS)
         raise ValueError(f"Can't load the dataset {data_args.dataset!r}: {reading_error(error)}.{hint}") from error
@@ -116,12 +116,14 @@ def _on_disk(data_args: DataArguments) -> dict[str, Dataset] | None:
     return dict(loaded) if isinstance(loaded, DatasetDict) else {str(loaded.split or "train"): loaded}
 
 
-def _source(data_args: DataArguments) -> tuple[str, str | None]:
-    return data_args.dataset, data_args.dataset_config
-
-
-def _options(data_args: DataArguments) -> dict[str, Any]:
-    return {"revision": data_args.dataset_revision, "data_files": data_args.data_files}
+def _source(data_args: DataArguments) -> dict[str, Any]:
+    """The arguments of [`load_split`] that name the dataset."""
+    return {
+        "path_or_id": data_args.dataset,
+        "config": data_args.dataset_config,
+        "revision": data_args.dataset_revision,
+        "data_files": data_args.data_files,
+    }
 
 
 def _check_files(data_args: DataArguments) -> None:

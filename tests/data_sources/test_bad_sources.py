@@ -60,14 +60,14 @@ def test_broken_image_files_are_listed_counted_and_left_out(tmp_path, caplog, ch
     with caplog.at_level("WARNING", "leverplus_trl"):
         output = prepared(tmp_path, "okvqa", **changes)
     assert "train: 2 of 7 examples are left out: its image file is empty (id '90', '91')." in caplog.text
-    assert "train: 2 of 7 examples are left out: its image is not one that can be opened (id '" in caplog.text
+    assert "train: 2 of 7 examples are left out: its image can't be opened (id '" in caplog.text
     lines = [line.split("\t") for line in (output / "broken_images.txt").read_text().splitlines()]
     assert [line[2] for line in lines] == [str(empty)] * 2 + [str(page)] * 2 and lines[0][:2] == ["train", "90"]
     assert (
         "- train: `broken_images.txt` lists the 4 whose image file is no image" in (output / "README.md").read_text()
     )
     with pytest.raises(
-        ValueError, match=r"4 of 7 examples .* 2 because its image file is empty .* 2 because its image is"
+        ValueError, match=r"4 of 7 examples .* 2 because its image file is empty .* 2 because its image can't be"
     ):
         prepared(tmp_path, "okvqa", to="strict", on_bad_example="raise", **changes)
     for file in (empty, page):
@@ -91,7 +91,7 @@ def test_base64_of_no_image_is_no_image(tmp_path):
     text = file.read_text()
     encoded = max(text.split(), key=len)
     file.write_text(text.replace(encoded, base64.b64encode(HTML * 2).decode()))
-    with pytest.raises(ValueError, match=r"1 of 4 examples .* 1 because its image is not one that can be opened \(id"):
+    with pytest.raises(ValueError, match=r"1 of 4 examples .* 1 because its image can't be opened \(id"):
         prepared(tmp_path, "mmbench", on_bad_example="raise")
 
 

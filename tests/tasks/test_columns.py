@@ -209,7 +209,7 @@ def test_an_image_column_of_any_type_honours_its_folder(picture, kind):
 
 def test_lists_of_images_and_numbers_are_refused_by_the_column_name():
     for values, message in (
-        ([["a.png", "b.png"]], "holds lists of up to 2 images; an example has one"),
+        ([["a.png", "b.png"]], "holds lists of up to 2 images; expected a single image"),
         ([3], "holds values of the type int64; expected images"),
     ):
         with pytest.raises(ValueError, match=f"Column 'image' of split 'train' {message}"):

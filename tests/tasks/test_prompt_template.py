@@ -53,7 +53,7 @@ def test_a_template_shows_values_as_people_write_them():
 @pytest.mark.parametrize("gap", [None, float("nan")])
 def test_a_gap_is_never_shown(gap):
     task, table = labelled("{year} {question}", year=[1990.0, gap])
-    with pytest.raises(ValueError, match=r"1 of 2 examples .* nothing in the column 'year'.*\['train-1'\]"):
+    with pytest.raises(ValueError, match=r"1 of 2 examples .* an empty column 'year'.*\['train-1'\]"):
         task.check_examples(table, "train")
     with pytest.raises(ValueError, match="names 'year', which in example 'train-1' is empty"):
         task.question_text(table[1])
