@@ -44,21 +44,21 @@ class TaskArguments:
         self._check_labels()
 
     def _check_templates(self):
-        asked = template_fields(self.question_template or "{question}")
+        question_fields = template_fields(self.question_template or "{question}")
         # All captions answer the same question, which OpenFlamingo's "Output:" leaves out.
-        if "question" not in asked and self.task != "captioning":
+        if "question" not in question_fields and self.task != "captioning":
             raise ValueError(f"question_template {self.question_template!r} does not contain {{question}}.")
-        shown = [name for name in ("answer", "answers") if name in asked]
-        if shown:
+        answers = [name for name in ("answer", "answers") if name in question_fields]
+        if answers:
             raise ValueError(
-                f"question_template {self.question_template!r} contains {{{shown[0]}}}: the VLM would be shown what "
+                f"question_template {self.question_template!r} contains {{{answers[0]}}}: the VLM would be shown what "
                 "it is asked for. Leave it out; the answer of a demonstration follows its question."
             )
-        answered = template_fields(self.answer_template or "{answer}")
-        if "answer" not in answered:
+        answer_fields = template_fields(self.answer_template or "{answer}")
+        if "answer" not in answer_fields:
             raise ValueError(f"answer_template {self.answer_template!r} does not contain {{answer}}.")
-        if answered != ["answer"]:
-            other = next(name for name in answered if name != "answer")
+        if answer_fields != ["answer"]:
+            other = next(name for name in answer_fields if name != "answer")
             raise ValueError(
                 f"answer_template {self.answer_template!r} contains {{{other}}}; expected no field but {{answer}}."
             )
