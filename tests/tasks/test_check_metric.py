@@ -41,7 +41,7 @@ def test_an_answer_that_is_none_of_the_answers_is_refused_or_named(caplog):
 
 def test_a_template_that_the_metric_does_not_see_through_is_refused():
     template = "The answer is {answer}."
-    with pytest.raises(ValueError, match="`answer_template`, or set another `metric`"):
+    with pytest.raises(ValueError, match="`answer_template` and `stop_strings`, or set another `metric`"):
         make_task(TaskArguments(metric="exact_match", answer_template=template)).check_metric(
             table(("red", ["red"])), "t"
         )
