@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""A KL weight that keeps the KL in a range."""
+"""A KL weight that adapts to keep the KL in a range."""
 
 import math
 
@@ -9,15 +9,15 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 
-#: By how much beta changes after a step whose KL was out of range, and what it stays between.
+#: The factor by which beta changes in a step, and the range of beta.
 BETA_FACTOR, BETA_RANGE = 1.3, (1e-4, 10.0)
 
 
 class AdaptiveBeta(TrainerCallback, ExportableState):
     """
-    The weight of the KL, which rises while the KL is above a range, falls while it is below, and goes back to its
-    first value while it is within: a beta that had to rise once would otherwise pull the policy back to where it came
-    from. Its value stands in checkpoints.
+    The weight of the KL. It rises while the KL is above `kl_high`, falls while the KL is below `kl_low`, and returns
+    to its first value in between: a beta that stayed high would pull the policy back to the SFT policy.
+    Checkpoints store the value.
 
     Args:
         beta (`float`):
@@ -31,7 +31,7 @@ class AdaptiveBeta(TrainerCallback, ExportableState):
         self.first_beta = beta if first_beta is None else first_beta
 
     def update(self, kl: float) -> None:
-        """Takes note of the KL of a step; raises `ValueError` for one that is NaN or infinite."""
+        """Adapts beta to the KL of a step; raises `ValueError` for a KL that is NaN or infinite."""
         if not math.isfinite(kl):
             raise ValueError(
                 f"The KL to the SFT policy is {kl}: training has diverged. Lower learning_rate, or train without fp16."
@@ -51,5 +51,5 @@ class AdaptiveBeta(TrainerCallback, ExportableState):
         return {"args": args, "attributes": {}}
 
     def on_train_begin(self, args, state, control, **kwargs):
-        # By itself, since transformers restores callbacks only if it is told to.
+        # transformers restores callbacks only with `restore_callback_states_from_checkpoint`.
         self.beta = state.stateful_callbacks[type(self).__name__]["args"]["beta"]

@@ -1,12 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
+"""The shared part of the trainers' datasets: queries and candidates as tensors, and the order of training."""
 
-"""What the datasets of selectors share: queries with their candidates as tensors, a batch by a few index operations;
-and the order in which they are learned from."""
-
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,23 +16,28 @@ from ..selectors.processing_selector import SelectorProcessor, pad_rows
 
 class BaseSelectorDataset(Dataset):
     """
-    Queries and their candidates; what is learned about them is added by [`~BaseSelectorDataset.targets`].
+    Queries and candidates, with the labels that a trainer learns from.
 
     Args:
         query_ids (`Sequence[str]`):
             The Q queries.
         candidate_ids (`Sequence[Sequence[str]]`):
-            Candidates of each query; may differ in number.
+            Candidates of each query; their number may differ.
         queries ([`ExampleEmbeddings`]):
-            Embeddings that hold the queries.
+            Embeddings of the queries.
         pool ([`ExampleEmbeddings`]):
-            Embeddings that hold the candidates.
+            Embeddings of the candidates.
         processor ([`SelectorProcessor`]):
-            Puts features together.
+            Joins the features of an example.
+        labels ([`ScoredPrefixes`] or [`RolloutGroups`]):
+            Tensors whose first dimension is Q.
 
     Raises:
-        `ValueError`: an id without embedding, e.g. of a candidate that is not in the pool.
+        `ValueError`: an id without an embedding.
     """
+
+    #: The tensors of `labels` that a batch holds.
+    label_names: tuple[str, ...]
 
     def __init__(
         self,
@@ -43,15 +46,12 @@ class BaseSelectorDataset(Dataset):
         queries: ExampleEmbeddings,
         pool: ExampleEmbeddings,
         processor: SelectorProcessor,
+        labels: Any,
     ):
-        self.query_ids = list(query_ids)
+        self.query_ids, self.labels = list(query_ids), labels
         self.queries, self.pool, self.processor = queries, pool, processor
         self.query_rows = queries.rows(self.query_ids)  # [Q]
         self.candidate_rows = pad_rows(pool, candidate_ids)  # [Q, K]
-
-    @abstractmethod
-    def targets(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What is learned about the queries at `rows` `[B]`."""
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -60,36 +60,33 @@ class BaseSelectorDataset(Dataset):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        """A whole batch at once; PyTorch's data loader asks for it if it is there."""
+        """A whole batch; the data loader of PyTorch calls this method if a dataset has it."""
         batch = self.processor.assemble(
             self.queries, self.query_rows[indices], self.pool, self.candidate_rows[indices]
         )  # query_embeds [B, D], candidate_embeds [B, K, D], candidate_mask [B, K], candidate_rows [B, K]
+        # The next query over the same candidates shows whether the selector reads the query.
         swapped = self.query_rows[(np.array(indices) + 1) % len(self)]  # [B]
-        return {
-            **batch,
-            # the next query, over the same candidates: does the selector read the query at all?
-            "swapped_query_embeds": self.processor.fuse(self.queries, self.processor.query_features, swapped),
-            **self.targets(torch.tensor(indices)),
-        }
+        batch["swapped_query_embeds"] = self.processor.fuse(self.queries, self.processor.query_features, swapped)
+        return batch | {name: getattr(self.labels, name)[torch.tensor(indices)] for name in self.label_names}
 
 
 def candidate_positions(query_id: str, candidate_ids: Sequence[str]) -> dict[str, int]:
-    """Where each candidate of a query stands; raises `ValueError` if one comes twice: it could be chosen twice."""
-    found = {name: position for position, name in enumerate(candidate_ids)}
-    if len(found) < len(candidate_ids):
-        twice = next(name for position, name in enumerate(candidate_ids) if found[name] != position)
+    """The position of each candidate of a query; raises `ValueError` for a candidate that is listed twice."""
+    positions = {name: position for position, name in enumerate(candidate_ids)}
+    if len(positions) < len(candidate_ids):
+        twice = next(name for position, name in enumerate(candidate_ids) if positions[name] != position)
         raise ValueError(
             f"The query {query_id!r} has the candidate {twice!r} more than once; expected different candidates. The "
             "table is damaged, make it again."
         )
-    return found
+    return positions
 
 
 class RepeatedBlocks(Sampler[int]):
     """
-    Queries in random order, cut into blocks of what one optimizer step takes, each block several times in a row.
+    Queries in random order, cut into blocks of one optimizer step each; each block comes several times in a row.
 
-    All blocks are full: the last one of an epoch is filled up with queries from the beginning of the epoch.
+    All blocks are full: the last block of an epoch is filled up with queries from the beginning of the epoch.
 
     Args:
         num_queries (`int`):
@@ -101,16 +98,13 @@ class RepeatedBlocks(Sampler[int]):
         seed (`int`):
             Seed of the order.
         epoch (`Callable[[], int]`):
-            Tells which epoch begins; each has an order of its own, also after a resume.
+            Returns the number of the epoch that begins. Each epoch has its own order, also after a resume.
     """
 
     def __init__(self, num_queries: int, block_size: int, num_iterations: int, seed: int, epoch: Callable[[], int]):
         self.num_queries, self.block_size, self.num_iterations = num_queries, block_size, num_iterations
         self.seed, self.epoch = seed, epoch
-
-    @property
-    def num_blocks(self) -> int:
-        return -(-self.num_queries // self.block_size)
+        self.num_blocks = -(-num_queries // block_size)
 
     def __len__(self) -> int:
         return self.num_blocks * self.block_size * self.num_iterations
@@ -120,17 +114,15 @@ class RepeatedBlocks(Sampler[int]):
         return np.random.default_rng([self.seed, self.epoch()]).permutation(self.num_queries)
 
     def __iter__(self) -> Iterator[int]:
-        blocks = np.resize(
-            self.order(), (self.num_blocks, self.block_size)
-        )  # what is missing is taken from the beginning
-        for block in blocks.tolist():
+        # `resize` repeats the order from its beginning.
+        for block in np.resize(self.order(), (self.num_blocks, self.block_size)).tolist():
             for _ in range(self.num_iterations):
                 yield from block
 
 
 class ShuffledBlocks(RepeatedBlocks):
-    """Full blocks in the order in which transformers shuffles: what a step sees does not depend on how many processes
-    and micro-batches it is split over."""
+    """Full blocks in the order in which transformers shuffles. The queries of a step do not depend on the number of
+    processes and micro-batches."""
 
     def order(self) -> np.ndarray:
         generator = torch.Generator().manual_seed(self.seed + self.epoch())

@@ -1,41 +1,87 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the trainers of selectors share: what is saved and pushed to the hub, and that training stops where numbers
-are NaN or infinite."""
+"""The base class of the selectors' trainers: saving, the hub, the order of the queries, and checks for NaN and
+infinity."""
 
+import logging
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import EvalPrediction
 
 from ..hub import push_run
 from ..output_files import naming, write_atomically
 from ..selectors.processing_selector import SelectorProcessor
 from ..weights import check_weights, refuse_pickles
+from .base_selector_dataset import BaseSelectorDataset, RepeatedBlocks
+from .base_training_config import BaseSelectorTrainingConfig
+from .pixel_dataset import PixelDataset
 from .saving import written_whole
+
+
+logger = logging.getLogger(__name__)
 
 
 class BaseSelectorTrainer(Trainer):
     """
-    A `transformers.Trainer` whose batches are gathered from tensors, and that saves a selector with its processor.
+    A `transformers.Trainer` that reads batches of tensors and saves a selector with its processor.
 
     Args:
         processing_class ([`SelectorProcessor`], *optional*, defaults to that of the training data):
-            Saved beside the model.
+            Saved with the model.
         **kwargs:
-            What `transformers.Trainer` takes.
+            Other arguments of `transformers.Trainer`.
     """
 
-    def __init__(self, model: PreTrainedModel, *args, processing_class: SelectorProcessor | None = None, **kwargs):
-        super().__init__(model, *args, data_collator=_as_is, **kwargs)
-        self._scalars = self._ready_for_deepspeed(model) if self.is_deepspeed_enabled else set()
-        # Not given to the base class, which takes every processor for one that has a tokenizer.
-        self.selector_processor = processing_class or self.train_dataset.processor
+    #: Orders the training queries.
+    block_sampler: type[RepeatedBlocks]
+    #: Computes the metrics of an evaluation.
+    selection_metrics: Callable[[EvalPrediction], dict[str, float]]
+    #: Optimizer steps in a row on each batch.
+    num_iterations = 1
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: BaseSelectorTrainingConfig,
+        train_dataset: BaseSelectorDataset | PixelDataset,
+        eval_dataset: BaseSelectorDataset | PixelDataset | None = None,
+        processing_class: SelectorProcessor | None = None,
+        **kwargs,
+    ):
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=_as_is,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            compute_metrics=self.selection_metrics,
+            **kwargs,
+        )
+        self._scalars = self._prepare_deepspeed(model) if self.is_deepspeed_enabled else set()
+        # `Trainer` expects a tokenizer in every processor, so it does not get this one.
+        self.selector_processor = processing_class or train_dataset.processor
+
+    def _get_train_sampler(self, train_dataset: BaseSelectorDataset | None = None) -> RepeatedBlocks:
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        num_queries = len(train_dataset or self.train_dataset)
+        block_size = self.get_total_train_batch_size(self.args)
+        return self.block_sampler(num_queries, block_size, self.num_iterations, seed, self._epoch)
+
+    def _num_steps(self, epochs: float) -> int:
+        """Optimizer steps of some epochs, in whole blocks."""
+        blocks = -(-len(self.train_dataset) // self.get_total_train_batch_size(self.args))
+        return self.num_iterations * round(epochs * blocks)
+
+    def _epoch(self) -> int:
+        return self.state.global_step // self._num_steps(1)
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -44,7 +90,7 @@ class BaseSelectorTrainer(Trainer):
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | float | None = None) -> float | None:
         norm = super()._get_grad_norm(model, grad_norm)
-        if norm is not None and not self.args.fp16:  # whose loss scaler skips steps that overflow
+        if norm is not None and not self.args.fp16:  # the loss scaler of fp16 skips steps that overflow
             self._stop_unless_finite("norm of the gradients", norm)
         return norm
 
@@ -53,8 +99,8 @@ class BaseSelectorTrainer(Trainer):
             step, precision = self.state.global_step + 1, ", train without fp16" * self.args.fp16
             raise ValueError(
                 f"The {what} is {value} at step {step} of {self.state.max_steps}: training has diverged. Lower "
-                f"learning_rate (now {self.args.learning_rate:g}){precision}, or look at the embeddings and scores of "
-                "the training data. Checkpoints of earlier steps stay as they are."
+                f"learning_rate (now {self.args.learning_rate:g}){precision}, or check the embeddings and scores of "
+                "the training data. Checkpoints of earlier steps are kept."
             )
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
@@ -65,7 +111,7 @@ class BaseSelectorTrainer(Trainer):
             raise ValueError(
                 f"{name} is {value} at step {self.state.global_step}, so that no checkpoint can be chosen by it: the "
                 "selector has diverged. Lower learning_rate (now "
-                f"{self.args.learning_rate:g}), or look at the embeddings and scores of the held-out queries."
+                f"{self.args.learning_rate:g}), or check the embeddings and scores of the held-out queries."
             )
         best = f"eval_{str(self.args.metric_for_best_model).removeprefix('eval_')}"
         if self.is_in_train and self.args.load_best_model_at_end and best not in metrics:
@@ -73,7 +119,24 @@ class BaseSelectorTrainer(Trainer):
                 f"metric_for_best_model is {best!r}, which could not be measured at step {self.state.global_step}; "
                 f"measured were {', '.join(sorted(metrics))}. Name one of these."
             )
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        if metrics.get(f"{prefix}_collapsed"):
+            logger.warning(
+                "The selector has collapsed: %.0f%% of its selections are one and the same, and %.0f%% change when "
+                "the query is swapped for another. %s",
+                100 * metrics[f"{prefix}_most_common_share"],
+                100 * metrics.get(f"{prefix}_swap_change_share", math.nan),
+                self.collapse_advice(),
+            )
         return metrics
+
+    @abstractmethod
+    def collapse_advice(self) -> str:
+        """What to do about a selector that has collapsed."""
+
+    def last_logged(self, name: str) -> dict[str, float]:
+        """The last entry of the log that has this value; empty if there is none."""
+        return next((entry for entry in reversed(self.state.log_history) if name in entry), {})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         refuse_pickles(resume_from_checkpoint, "checkpoint")
@@ -83,15 +146,14 @@ class BaseSelectorTrainer(Trainer):
     def card_text(self) -> str:
         """The card of the selector, in Markdown."""
 
-    def _ready_for_deepspeed(self, model: PreTrainedModel) -> set[str]:
-        """Refuses what would fail at the end or leave no weights, and prepares for what DeepSpeed does to a model: it
-        can't send parameters without dimension, which get one (their names are given back), and where it casts weights
-        it leaves features and their statistics in single precision."""
+    def _prepare_deepspeed(self, model: PreTrainedModel) -> set[str]:
+        """Refuses settings under which no weights would be saved. DeepSpeed can't send scalar parameters: they get one
+        dimension, and their names are returned. It casts weights but not features, which the linear layers cast."""
         plugin = self.accelerator.state.deepspeed_plugin
         if any(hasattr(value, "ds_id") for value in model.parameters()):
             raise ValueError(
-                "The weights of this selector were split by ZeRO 3 when it was loaded, but they are read before "
-                "training begins. Load it before `TrainingArguments` are made, or call "
+                "ZeRO 3 split the weights of this selector when it was loaded, but the trainer reads them before "
+                "training begins. Load the selector before `TrainingArguments` are made, or call "
                 "`transformers.integrations.deepspeed.unset_hf_deepspeed_config()` first."
             )
         gathers = plugin.hf_ds_config.is_true("zero_optimization.stage3_gather_16bit_weights_on_model_save")
@@ -109,12 +171,12 @@ class BaseSelectorTrainer(Trainer):
         return set(scalars)
 
     def _prepare_input(self, data: Any) -> Any:
-        # Under DeepSpeed transformers casts all of a batch to the precision of the weights: scores, rewards and the
-        # reference policy would be rounded to three digits.
+        # Under DeepSpeed, transformers casts all tensors of a batch to the precision of the weights, which would round
+        # scores, rewards and the reference policy to three digits.
         return data.to(self.args.device) if isinstance(data, torch.Tensor) else super()._prepare_input(data)
 
     def load_weights(self, state_dict: dict[str, torch.Tensor]) -> None:
-        """Puts weights into the model, which may be split over processes."""
+        """Loads weights into the model, which ZeRO 3 may have split over processes."""
         if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
             from deepspeed import zero
 
@@ -130,19 +192,19 @@ class BaseSelectorTrainer(Trainer):
     def _save_rng_state(self, output_dir: str) -> None:
         with naming(output_dir, RuntimeError):
             super()._save_rng_state(output_dir)
-        # The trainer's state, which comes next, says that a checkpoint is whole: with the files of every process.
+        # The trainer's state, written next, marks the checkpoint as complete: wait for the files of all processes.
         self.accelerator.wait_for_everyone()
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Matrices alone decay: the temperature is a scale, which decay would drag to 1."""
+        """Only matrices decay: weight decay would pull the temperature, a scale, towards 1."""
         return [name for name in super().get_decay_parameter_names(model) if model.get_parameter(name).dim() > 1]
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if not self.args.should_save:  # takes part in gathering what is sharded
+        if not self.args.should_save:  # this process helps to gather sharded weights
             super()._save(output_dir, state_dict)
             return
         check_weights(self.model.state_dict() if state_dict is None else state_dict, "the trained selector")
-        if state_dict is not None:  # gathered; a selector that was trained in half precision is used in single
+        if state_dict is not None:  # gathered, possibly in half precision; selectors are saved in single precision
             state_dict = {k: v.float() if v.is_floating_point() else v for k, v in state_dict.items()}
             state_dict |= {name: state_dict[name].reshape(()) for name in self._scalars}
         with written_whole(Path(output_dir or self.args.output_dir)) as folder:
@@ -150,7 +212,7 @@ class BaseSelectorTrainer(Trainer):
             self.model.config.dtype = torch.float32
             self.model.config.save_pretrained(folder)
             self.selector_processor.save_pretrained(folder)
-            # A pickle of arguments that the recipe and the trainer's state hold in plain text.
+            # A pickle; the recipe and the trainer's state hold the arguments as text.
             (folder / "training_args.bin").unlink(missing_ok=True)
 
     def push_to_hub(
@@ -162,17 +224,8 @@ class BaseSelectorTrainer(Trainer):
         private: bool | None = None,
         **kwargs,
     ) -> CommitInfo | None:
-        """
-        Pushes the selector with its processor, its card and what made it, in one commit; no checkpoints.
-
-        Args:
-            commit_message (`str`, *optional*):
-                Message of the commit.
-            blocking (`bool`, *optional*):
-                Without effect: a selector is small.
-            token, revision, private (*optional*, default to the `hub_` arguments):
-                Token with write permission, branch, and whether a new repository is private.
-        """
+        """Pushes the selector, its processor, card and provenance in one commit, without checkpoints. `token`,
+        `revision` and `private` (for a new repository) default to the `hub_` arguments; `blocking` has no effect."""
         self.save_model(_internal_call=True)
         self.create_model_card()
         if not self.is_world_process_zero():

@@ -11,45 +11,34 @@ from .offline_grpo_config import OfflineGRPOConfig
 from .sft_config import SelectorSFTConfig
 
 
-#: Measures of the held-out queries, and what they mean.
+#: The metrics of an SFT card, and their descriptions.
 MEASURES = {
     "eval_regret": "regret: InfoScore lost against the best next choice, averaged over expanded prefixes",
-    "eval_recall": "recall of the best beam's members",
-    "eval_info_score": "mean InfoScore of the greedy selections that the ledger holds",
-    "eval_info_score_coverage": "share of the greedy selections that the ledger holds",
+    "eval_recall": "recall of the demonstrations of the best beam",
+    "eval_info_score": "mean InfoScore of the greedy selections that are in the ledger",
+    "eval_info_score_coverage": "share of the greedy selections that are in the ledger",
     "eval_swap_change_share": "share of selections that change with the query",
     "eval_most_common_share": "share of the most common selection",
     "eval_loss": "loss",
 }
 
-#: The same of a selector that was trained by reward.
+#: The metrics of a GRPO card.
 GRPO_MEASURES = {
     "eval_expected_reward": "expected reward of the stored sequences",
     "eval_sft_expected_reward": "the same under the SFT selector it started from",
-    "eval_expected_reward_gain": "difference of these, query by query",
+    "eval_expected_reward_gain": "difference between the two, by query",
     "eval_greedy_reward": "mean reward of the greedy selections that are among the stored sequences",
-    "eval_greedy_reward_coverage": "share of the greedy selections that are",
-    "eval_changed": "share of the greedy selections that are not those of the SFT selector",
-    "eval_kl": "KL to the SFT selector, in nats a step",
+    "eval_greedy_reward_coverage": "share of the greedy selections that are among them",
+    "eval_changed": "share of the greedy selections that differ from those of the SFT selector",
+    "eval_kl": "KL to the SFT selector, in nats per step",
     "eval_swap_change_share": "share of selections that change with the query",
     "eval_most_common_share": "share of the most common selection",
 }
 
 
 def model_card(config: BaseSelectorConfig, args: SelectorSFTConfig, metrics: dict[str, Any], num_queries: int) -> str:
-    """
-    The README.md of a selector, filled from its run.
-
-    Args:
-        config ([`BaseSelectorConfig`]):
-            Config of the selector.
-        args ([`SelectorSFTConfig`]):
-            How it was trained.
-        metrics (`dict`):
-            Measures of the held-out queries, named as in `trainer_state.json`.
-        num_queries (`int`):
-            Queries it was trained on.
-    """
+    """The README.md of a selector trained with SFT on `num_queries` queries. `metrics` are the values of its last
+    evaluation, named as in `trainer_state.json`."""
     made_with = {"training queries": num_queries, "loss": args.loss_type, "tau": args.tau}
     return selector_card(config, made_with, {"On held-out queries": _held_out(metrics, MEASURES)})
 
@@ -62,23 +51,8 @@ def grpo_card(
     mean_rewards: dict[str, float],
     kept_sft: bool = False,
 ) -> str:
-    """
-    The README.md of a selector that was trained by reward, filled from its run.
-
-    Args:
-        config ([`BaseSelectorConfig`]):
-            Config of the selector.
-        args ([`OfflineGRPOConfig`]):
-            How it was trained.
-        metrics (`dict`):
-            Measures of the held-out queries, named as in `trainer_state.json`.
-        num_queries (`int`):
-            Queries it was trained on.
-        mean_rewards (`dict[str, float]`):
-            Mean reward of the sequences it was trained on, by source.
-        kept_sft (`bool`, *optional*, defaults to `False`):
-            Whether nothing beat the SFT policy, whose weights these are then.
-    """
+    """The README.md of a selector trained with GRPO. `mean_rewards` are those of the training sequences, by source;
+    `kept_sft` says that no checkpoint beat the SFT policy, whose weights were kept."""
     made_by = config.trained_on or {}
     weights = args.reward_weights or [1.0] * len(args.reward_funcs)
     rewards = zip(weights, args.reward_funcs, strict=True)
@@ -96,16 +70,11 @@ def grpo_card(
     table = _held_out(metrics, GRPO_MEASURES)
     if kept_sft:
         table = f"**Nothing beat the SFT selector on them: these are its weights.**\n\n{table}"
-    by_source = [f"| {cell(source)} | {reward:.4f} |" for source, reward in mean_rewards.items()]
     sections = {
-        "Trained by reward": "\n".join(
-            [
-                "| | |",
-                "| --- | --- |",
-                *(f"| {name} | {cell(value)} |" for name, value in rl.items() if value is not None),
-            ]
+        "Trained by reward": _table(("", ""), {name: cell(value) for name, value in rl.items() if value is not None}),
+        "Rewards of the training sequences": _table(
+            ("source", "mean reward"), {cell(source): f"{reward:.4f}" for source, reward in mean_rewards.items()}
         ),
-        "Rewards it learned from": "\n".join(["| source | mean reward |", "| --- | --- |", *by_source]),
         "On held-out queries": table,
     }
     return selector_card(config, sections=sections)
@@ -114,28 +83,24 @@ def grpo_card(
 def _held_out(metrics: dict[str, Any], measures: dict[str, str]) -> str:
     table = measures_table(metrics, measures)
     if metrics.get("eval_collapsed"):
-        return f"**It has collapsed: it gives nearly the same to every query.**\n\n{table}"
+        return f"**It has collapsed: it selects nearly the same demonstrations for every query.**\n\n{table}"
     return table
 
 
 def measures_table(metrics: dict[str, Any], measures: dict[str, str]) -> str:
-    """
-    Measures as a Markdown table, each with the half-width of its 95% interval where the evaluation logged one
-    (`<name>_margin`).
-
-    Args:
-        metrics (`dict`):
-            Values by name.
-        measures (`dict[str, str]`):
-            `{name: what it means}` of those to show.
-    """
-    rows = []
+    """A Markdown table of the metrics that `measures` describes (`{name: description}`). Metrics with a margin
+    (`<name>_margin`) are shown with their 95% interval."""
+    rows = {}
     for name, text in measures.items():
         if name in metrics:
             margin = metrics.get(f"{name}_margin")
-            rows.append(f"| {text} | {metrics[name]:.4f}{f' ± {margin:.4f}' if margin is not None else ''} |")
+            rows[text] = f"{metrics[name]:.4f}{f' ± {margin:.4f}' if margin is not None else ''}"
     if not rows:
         return "There were none."
-    note = "± is a 95% interval over queries (1.96 standard errors)."
-    table = "\n".join(["| measure | value |", "| --- | --- |", *rows])
-    return f"{table}\n\n{note}" if "±" in table else table
+    table = _table(("measure", "value"), rows)
+    return f"{table}\n\n± is a 95% interval over queries (1.96 standard errors)." if "±" in table else table
+
+
+def _table(header: tuple[str, str], rows: dict[str, str]) -> str:
+    lines = [header, ("---", "---"), *rows.items()]
+    return "\n".join(f"| {name} | {value} |" for name, value in lines)

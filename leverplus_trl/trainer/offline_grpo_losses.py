@@ -4,40 +4,33 @@
 """
 Losses of offline reinforcement learning, as pure functions of tensors.
 
-Each is a mean over the queries of a batch, those that teach nothing included (they add 0): micro-batches of equal size
-then make the same gradient as one batch.
+In every function, `rewards` are a `torch.FloatTensor` of shape `[B, G]`, and `mask` is a `torch.BoolTensor` of shape
+`[B, G]` that is False for padding. `sequence_logprobs` `[B, G]` and `step_logprobs` `[B, G, S]` are the
+log-probabilities of sequences and of their actions under the policy.
+
+Each loss is a mean over all queries of a batch. Skipped groups add 0, so that micro-batches of equal size have the
+same gradient as one batch.
 """
 
 import torch
 
 
-#: Rewards of a group that differ by less are equal: what differs is rounding.
+#: A smaller difference between the rewards of a group is rounding.
 MIN_SPREAD = 1e-6
 _EPS = 1e-8
-#: exp of more is of no use and overflows.
+#: Larger log-ratios would overflow in `exp`.
 _MAX_LOG_RATIO = 20.0
 
 
 def has_spread(rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """
-    Whether the rewards of a group differ; a group whose rewards are all equal teaches nothing.
-
-    Args:
-        rewards (`torch.FloatTensor` of shape `[B, G]`):
-            Rewards.
-        mask (`torch.BoolTensor` of shape `[B, G]`):
-            False for padding.
-
-    Returns:
-        `torch.BoolTensor` of shape `[B]`.
-    """
+    """Whether the rewards of each group differ, `[B]`. A group whose rewards are all equal is skipped."""
     highest = rewards.masked_fill(~mask, -torch.inf).amax(-1)  # [B]
     lowest = rewards.masked_fill(~mask, torch.inf).amin(-1)  # [B]
     return highest - lowest > MIN_SPREAD
 
 
 def group_mean_std(rewards: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation `[B, 1]` (of the group itself, not an estimate for a larger one) of each group."""
+    """Mean and standard deviation of each group, both `[B, 1]`, without Bessel's correction."""
     count = mask.sum(-1, keepdim=True).clamp(min=1)  # [B, 1]
     mean = rewards.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count  # [B, 1]
     deviations = (rewards - mean).masked_fill(~mask, 0.0)  # [B, G]
@@ -60,17 +53,13 @@ def standardised_advantages(
     A = clip((r - mean) / std), with the mean of the group (GRPO, Shao et al., 2024, arXiv:2402.03300).
 
     Args:
-        rewards (`torch.FloatTensor` of shape `[B, G]`):
-            Rewards.
-        mask (`torch.BoolTensor` of shape `[B, G]`):
-            False for padding.
         scale_rewards (`str`, *optional*, defaults to `"group"`):
-            What the differences are divided by: `"group"`, the standard deviation of the group; `"batch"`, that of all
-            rewards of the batch; `"none"`, nothing (Dr. GRPO, Liu et al., 2025, arXiv:2503.20783).
+            The divisor: `"group"`, the standard deviation of the group; `"batch"`, that of all rewards of the batch;
+            `"none"`, no division (Dr. GRPO, Liu et al., 2025, arXiv:2503.20783).
         clip (`float`, *optional*, defaults to 5.0):
             Largest advantage, in either direction.
         std_of_batch (`torch.FloatTensor` of shape `[]`, *optional*, defaults to that of `rewards`):
-            Standard deviation for `"batch"`, where these rewards are only a part of the batch.
+            Standard deviation for `"batch"`, if these rewards are only a part of the batch.
 
     Returns:
         `torch.FloatTensor` of shape `[B, G]`: 0 for padding and for groups whose rewards are all equal.
@@ -85,21 +74,13 @@ def standardised_advantages(
 
 def rce_weights(rewards: torch.Tensor, mask: torch.Tensor, tau: float) -> torch.Tensor:
     """
-    Weights softmax(z / tau) of the sequences of a group, z the rewards standardised within the group.
+    Weights softmax(z / tau) of the sequences of a group, where z are the rewards standardised within the group.
 
-    Without standardising, rewards of 0 and 1 at tau 2 would weigh the worst sequences 0.6 times as much as the best
-    ones, and what is imitated would be whatever proposed the sequences.
-
-    Args:
-        rewards (`torch.FloatTensor` of shape `[B, G]`):
-            Rewards.
-        mask (`torch.BoolTensor` of shape `[B, G]`):
-            False for padding.
-        tau (`float`):
-            Temperature.
+    With raw rewards of 0 and 1 and tau 2, the worst sequences would weigh 0.6 times as much as the best, and the
+    policy would imitate the sources of the sequences.
 
     Returns:
-        `torch.FloatTensor` of shape `[B, G]`: they sum to 1 in a group, or to 0 if its rewards are all equal.
+        `torch.FloatTensor` of shape `[B, G]`: the sum is 1 in each group, or 0 if its rewards are all equal.
     """
     mean, std = group_mean_std(rewards, mask)  # [B, 1] both
     scores = ((rewards - mean) / (std + _EPS) / tau).masked_fill(~mask, torch.finfo(rewards.dtype).min)  # [B, G]
@@ -107,26 +88,12 @@ def rce_weights(rewards: torch.Tensor, mask: torch.Tensor, tau: float) -> torch.
 
 
 def rce_loss(sequence_logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """
-    Reward-weighted cross-entropy: the mean over queries of -sum_i w_i log pi(sequence_i).
-
-    Args:
-        sequence_logprobs (`torch.FloatTensor` of shape `[B, G]`):
-            Log-probability of each sequence, summed over its steps.
-        weights (`torch.FloatTensor` of shape `[B, G]`):
-            Those of [`rce_weights`].
-    """
+    """Reward-weighted cross-entropy `[]` with the weights `[B, G]` of [`rce_weights`] (RCE, Lever-Plus)."""
     return -(sequence_logprobs * weights).sum(-1).mean()
 
 
 def top_sequences(rewards: torch.Tensor, mask: torch.Tensor, top_k: int) -> torch.Tensor:
-    """
-    The best `top_k` sequences of each group, and those that tie with the last of them: nothing is left to the order in
-    which they are stored.
-
-    Returns:
-        `torch.BoolTensor` of shape `[B, G]`.
-    """
+    """The mask `[B, G]` of the best `top_k` sequences of each group, and of all that tie with the last of them."""
     ranked = rewards.masked_fill(~mask, -torch.inf)  # [B, G]
     least = ranked.topk(min(top_k, ranked.shape[-1]), dim=-1).values[:, -1:]  # [B, 1]
     return mask & (ranked >= least - MIN_SPREAD)
@@ -148,30 +115,28 @@ def grpo_loss(
     (Shao et al., 2024, arXiv:2402.03300).
 
     Args:
-        step_logprobs (`torch.FloatTensor` of shape `[B, G, S]`):
-            Log-probability of each action under the policy.
         old_step_logprobs (`torch.FloatTensor` of shape `[B, G, S]`):
-            The same under the policy before the updates on this batch.
+            The same under the old policy, before the updates on this batch.
         advantages (`torch.FloatTensor` of shape `[B, G]`):
             Advantages, weights included.
         action_mask (`torch.BoolTensor` of shape `[B, G, S]`):
-            Steps at which there was an action.
+            Steps that have an action.
         sequence_mask (`torch.BoolTensor` of shape `[B, G]`):
             Sequences that count.
         epsilon (`float`, *optional*, defaults to 0.2):
-            How far below 1 a ratio may fall.
+            Lower clip: 1 - epsilon.
         epsilon_high (`float`, *optional*, defaults to `epsilon`):
-            How far above 1 it may rise (DAPO, Yu et al., 2025, arXiv:2503.14476).
+            Upper clip: 1 + epsilon_high (DAPO, Yu et al., 2025, arXiv:2503.14476).
         importance_sampling_level (`str`, *optional*, defaults to `"step"`):
-            `"step"`: a ratio for each action; `"sequence"`: their product, the ratio of the sequence's probabilities.
+            `"step"`: a ratio for each action; `"sequence"`: the product of these ratios.
         loss_type (`str`, *optional*, defaults to `"grpo"`):
-            How terms of steps become one of a sequence: `"grpo"`, their mean; `"dr_grpo"`, their sum over the constant
-            S, so that a step of a short sequence weighs no more than one of a long sequence (Liu et al., 2025,
-            arXiv:2503.20783). With one ratio a sequence there is one term, and `loss_type` is without effect.
+            How the steps of a sequence are reduced: `"grpo"`, the mean; `"dr_grpo"`, the sum divided by the constant
+            S, which weighs the steps of short and long sequences alike (Liu et al., 2025, arXiv:2503.20783). It has no
+            effect with `importance_sampling_level="sequence"`.
 
     Returns:
-        `tuple`: the loss `[]`, the mean over the sequences of a group, then over queries; and the share `[]` of ratios
-        that the clip holds, among those that count.
+        `tuple`: the loss `[]`, the mean over the sequences of a group, then over queries; and the share `[]` of the
+        counted ratios that are clipped.
     """
     log_ratios = (step_logprobs - old_step_logprobs).masked_fill(~action_mask, 0.0)  # [B, G, S]
     counted = action_mask & sequence_mask.unsqueeze(-1)  # [B, G, S]
@@ -185,57 +150,51 @@ def grpo_loss(
     clipped = ((ratios < 1.0 - epsilon) & (gains < 0.0)) | ((ratios > 1.0 + high) & (gains > 0.0))
     clipped_share = (clipped & counted).sum() / counted.sum().clamp(min=1)
     lengths = terms.shape[-1] if loss_type == "dr_grpo" else counted.sum(-1).clamp(min=1)  # [] or [B, G]
-    of_sequences = (terms * counted).sum(-1) / lengths  # [B, G]
-    of_groups = of_sequences.sum(-1) / sequence_mask.sum(-1).clamp(min=1)  # [B]
-    return of_groups.mean(), clipped_share
+    sequence_losses = (terms * counted).sum(-1) / lengths  # [B, G]
+    group_losses = sequence_losses.sum(-1) / sequence_mask.sum(-1).clamp(min=1)  # [B]
+    return group_losses.mean(), clipped_share
 
 
 def exact_kl(logits: torch.Tensor, ref_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
-    KL(pi || pi_ref) over the actions that can be taken at each step: there are few, so nothing is estimated.
+    KL(pi || pi_ref) in nats, summed over the allowed actions of each step, and averaged over the steps of a query.
 
     Args:
         logits (`torch.FloatTensor` of shape `[B, G, S, A]`):
-            The policy at each step of the stored sequences; the lowest number of the dtype for actions that can't be
-            taken.
+            The policy at each step of the stored sequences; the lowest number of the dtype for disallowed actions.
         ref_logits (`torch.FloatTensor` of shape `[B, G, S, A]`):
             The reference policy.
         mask (`torch.BoolTensor` of shape `[B, G, S]`):
-            Steps that count.
+            The steps to average over.
 
     Returns:
-        `torch.FloatTensor` of shape `[B]`: the mean over the steps of a query that count.
+        `torch.FloatTensor` of shape `[B]`.
     """
     allowed = ~(ref_logits <= torch.finfo(ref_logits.dtype).min)  # [B, G, S, A]; NaN stays in
     logprobs = logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
     ref_logprobs = ref_logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
-    kl = (logprobs.exp() * (logprobs - ref_logprobs)).sum(-1)  # [B, G, S]; what is masked differs by 0
+    kl = (logprobs.exp() * (logprobs - ref_logprobs)).sum(-1)  # [B, G, S]; a masked action adds 0
     return (kl * mask).flatten(1).sum(-1) / mask.flatten(1).sum(-1).clamp(min=1)
 
 
 def entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Entropy `[B]` of the policy in nats, averaged over the steps of a query that count; arguments as above."""
+    """Entropy `[B]` of the policy in nats, averaged over the steps of a query. Arguments as in [`exact_kl`]."""
     allowed = ~(logits <= torch.finfo(logits.dtype).min)  # [B, G, S, A]; NaN stays in
     logprobs = logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
-    of_steps = -(logprobs.exp() * logprobs).sum(-1)  # [B, G, S]
-    return (of_steps * mask).flatten(1).sum(-1) / mask.flatten(1).sum(-1).clamp(min=1)
+    step_entropies = -(logprobs.exp() * logprobs).sum(-1)  # [B, G, S]
+    return (step_entropies * mask).flatten(1).sum(-1) / mask.flatten(1).sum(-1).clamp(min=1)
 
 
 def behaviour_weights(
     sequence_logprobs: torch.Tensor, behaviour_logprobs: torch.Tensor, cap: float = 2.0
 ) -> torch.Tensor:
     """
-    Truncated importance weights min(pi / b, cap) of sequences that were drawn from a distribution b (Ionides, 2008,
-    "Truncated importance sampling").
+    Truncated importance weights min(pi / b, cap) of sequences drawn from a distribution b (Ionides, 2008, "Truncated
+    importance sampling"). No gradient flows through them.
 
     Args:
-        sequence_logprobs (`torch.FloatTensor` of shape `[B, G]`):
-            Log-probability of each sequence under the policy; no gradient flows through a weight.
         behaviour_logprobs (`torch.FloatTensor` of shape `[B, G]`):
-            Log-probability under the distribution it was drawn from; NaN where its source has no density, where the
-            weight is 1.
-        cap (`float`, *optional*, defaults to 2.0):
-            Largest weight.
+            Log-probability of each sequence under b; NaN for a source without a density, whose weight is 1.
 
     Returns:
         `torch.FloatTensor` of shape `[B, G]`.
@@ -245,21 +204,8 @@ def behaviour_weights(
 
 
 def expected_reward(sequence_logprobs: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """
-    The mean reward of the stored sequences of each query, weighted by their probabilities under the policy, which are
-    made to sum to 1 within the group.
-
-    Args:
-        sequence_logprobs (`torch.FloatTensor` of shape `[B, G]`):
-            Log-probability of each sequence under the policy.
-        rewards (`torch.FloatTensor` of shape `[B, G]`):
-            Rewards.
-        mask (`torch.BoolTensor` of shape `[B, G]`):
-            False for padding.
-
-    Returns:
-        `torch.FloatTensor` of shape `[B]`.
-    """
+    """The mean reward `[B]` of the stored sequences of each query, weighted by their probabilities under the policy,
+    normalised to a sum of 1 within the group."""
     lowest = torch.finfo(sequence_logprobs.dtype).min
     shares = sequence_logprobs.masked_fill(~mask, lowest).softmax(-1)  # [B, G]
     return (shares * rewards.masked_fill(~mask, 0.0)).sum(-1)

@@ -4,22 +4,23 @@
 """
 Offline reinforcement learning of selectors on stored rollouts.
 
-Where this departs from the papers (GRPO, Shao et al., 2024; RCE and its use for demonstrations, Lever-Plus) and from
-trl's `GRPOTrainer`, and why:
-- Nothing is generated: the sequences of a group and their rewards are stored, so a reward never asks the VLM again.
-- pi_old is the policy before the `num_iterations` updates on a batch, not the SFT policy as in the reference code:
-  against that one, ratios run into the clip and the policy stops.
-- The KL is exact, over all actions that can be taken at each step of the stored sequences; there are few. trl
-  estimates it from the chosen tokens. beta adapts to keep it in a range.
-- The ratio of a sequence is the product of those of its steps, not their geometric mean (GSPO): sequences are short.
-- Standard deviations are those of the group itself; an estimate for a larger one would scale the advantages of small
-  groups down.
-- A group whose rewards are all equal is skipped altogether, KL included: it is no reason to change anything.
-- At first only the best sequences of a group count, with the advantages they have in the whole group: among
-  themselves the best ones are mostly equal, and would teach nothing.
+Departures from the papers (GRPO, Shao et al., 2024; RCE and its use for demonstrations, Lever-Plus) and from TRL's
+`GRPOTrainer`, and their reasons:
+- Nothing is generated: the sequences of a group and their rewards are stored, so a new reward needs no VLM.
+- pi_old is the policy before the `num_iterations` updates on a batch. The reference code uses the SFT policy, against
+  which the ratios reach the clip and the policy stops moving.
+- The KL is exact: it sums over all allowed actions at each step of the stored sequences, which are few. TRL estimates
+  it from the chosen tokens. beta adapts to keep the KL in a range.
+- The ratio of a sequence is the product of the ratios of its steps, not their geometric mean (GSPO), since sequences
+  are short.
+- Standard deviations have no Bessel correction, which would shrink the advantages of small groups.
+- A group whose rewards are all equal is skipped, KL included.
+- The curriculum starts with the best sequences of each group, with their advantages in the whole group: among
+  themselves their rewards are mostly equal.
 - Dropout is off, so that ratios compare policies and not dropout masks.
-- The SFT policy competes for the best checkpoint. If nothing beats it on held-out queries, it is what is kept.
-- A policy that does not move is called so, with the likely cause.
+- The SFT policy is evaluated first, as a candidate for the best checkpoint. If no later checkpoint is better on the
+  held-out queries, its weights are kept.
+- A policy that does not move is reported, with the likely cause.
 """
 
 import logging
@@ -35,26 +36,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, 
 from trl.trainer.utils import disable_dropout_in_model
 
 from ..selectors.base_selector import BaseSelectorModel, action_mask, action_step_logprobs
-from ..selectors.processing_selector import SelectorProcessor
+from . import offline_grpo_losses as losses
 from .adaptive_beta import AdaptiveBeta
 from .base_selector_dataset import RepeatedBlocks
 from .base_selector_trainer import BaseSelectorTrainer
 from .model_card import grpo_card
 from .offline_grpo_config import OfflineGRPOConfig
-from .offline_grpo_losses import (
-    batch_std,
-    behaviour_weights,
-    entropy,
-    exact_kl,
-    expected_reward,
-    group_mean_std,
-    grpo_loss,
-    has_spread,
-    rce_loss,
-    rce_weights,
-    standardised_advantages,
-    top_sequences,
-)
 from .offline_grpo_measures import (
     STILL_ADVANTAGES,
     STILL_CHANGED,
@@ -64,17 +51,15 @@ from .offline_grpo_measures import (
     why_still,
 )
 from .pixel_dataset import PixelDataset, embed_inputs
+from .policy_measures import Batch, greedy_positions, sequence_logits
 from .rollout_dataset import RolloutDataset
-from .sft_trainer import greedy_positions, sequence_logits
 
 
 logger = logging.getLogger(__name__)
 
-Batch = dict[str, torch.Tensor]
-
 
 class CompeteWithSFT(TrainerCallback):
-    """Evaluates the SFT policy before the first step, as the one to beat."""
+    """Evaluates the SFT policy before the first step: its metric is the one that a checkpoint must beat."""
 
     def __init__(self, trainer: "OfflineGRPOTrainer"):
         self.trainer = trainer
@@ -87,23 +72,25 @@ class CompeteWithSFT(TrainerCallback):
 
 class OfflineGRPOTrainer(BaseSelectorTrainer):
     """
-    Trains a selector by reward: a warm-up by reward-weighted cross-entropy (RCE), then a clipped group-relative policy
-    gradient (GRPO) with KL to the policy it starts from.
+    Trains a selector by reward: a warm-up with reward-weighted cross-entropy (RCE), then a clipped group-relative
+    policy gradient (GRPO) with a KL penalty to the SFT policy.
 
     Args:
         model ([`BaseSelectorModel`]):
             The selector with its SFT weights, which become the reference policy.
         args ([`OfflineGRPOConfig`]):
             Arguments.
-        train_dataset ([`RolloutDataset`], or [`PixelDataset`] around one):
-            Queries to learn from.
-        eval_dataset ([`RolloutDataset`], or [`PixelDataset`] around one, *optional*):
-            Held-out queries, which choose the best weights.
-        processing_class ([`SelectorProcessor`], *optional*, defaults to that of the training data):
-            Saved beside the model.
+        train_dataset ([`RolloutDataset`], or [`PixelDataset`] of it):
+            Training queries.
+        eval_dataset ([`RolloutDataset`], or [`PixelDataset`] of it, *optional*):
+            Held-out queries, by which the best checkpoint is chosen.
         **kwargs:
-            What else `transformers.Trainer` takes.
+            `processing_class` ([`SelectorProcessor`], defaults to that of the training data) is saved with the model;
+            the others are those of `transformers.Trainer`.
     """
+
+    block_sampler = RepeatedBlocks
+    selection_metrics = staticmethod(rollout_metrics)
 
     def __init__(
         self,
@@ -111,28 +98,19 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
         args: OfflineGRPOConfig,
         train_dataset: RolloutDataset | PixelDataset,
         eval_dataset: RolloutDataset | PixelDataset | None = None,
-        processing_class: SelectorProcessor | None = None,
         **kwargs,
     ):
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            compute_metrics=rollout_metrics,
-            **kwargs,
-        )
+        super().__init__(model, args, train_dataset, eval_dataset, **kwargs)
         self._check_length()
         if args.disable_dropout:
             disable_dropout_in_model(model)
-        with self.compute_loss_context_manager():  # in the precision of training: else rounding looks like change
+        with self.compute_loss_context_manager():  # the precision of training, or rounding would look like a change
             for dataset in (train_dataset, eval_dataset):
                 if dataset is not None:
                     set_reference(model, dataset, args.eval_batch_size)
         self._sft_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         self._stop = model.config.stop
-        self._old_policy: list[torch.Tensor] = []  # [B, G, S] of each micro-batch of the block that is being used
+        self._old_policy: list[torch.Tensor] = []  # [B, G, S] for each micro-batch of the current block
         self._sums: dict[str, torch.Tensor] = {}  # sum and count of each measure since the last log
         self._step_kl: list[torch.Tensor] = []
         self._warned: set[str] = set()
@@ -144,35 +122,25 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
         if args.rce_epochs > 0 and warm_up == 0:
             raise ValueError(
                 f"rce_epochs is {args.rce_epochs}, which is less than half a batch of these {len(self.train_dataset)} "
-                "queries, so there would be no warm-up; set 0 or more."
+                "queries, so there would be no warm-up; set it to 0 or raise it."
             )
         args.check_max_steps(-(-len(self.train_dataset) // self.get_total_train_batch_size(args)))
 
     @property
+    def num_iterations(self) -> int:
+        return self.args.num_iterations
+
+    @property
     def adaptive_beta(self) -> AdaptiveBeta:
-        """Looked up, since transformers may put a restored one in its place."""
-        return next(one for one in self.callback_handler.callbacks if isinstance(one, AdaptiveBeta))
+        """The callback; transformers may replace it by a restored one, so it is looked up."""
+        return next(item for item in self.callback_handler.callbacks if isinstance(item, AdaptiveBeta))
 
     @property
     def best_metric_name(self) -> str:
         return f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
 
-    def _get_train_sampler(self, train_dataset: RolloutDataset | None = None) -> RepeatedBlocks:
-        args, block_size = self.args, self.get_total_train_batch_size(self.args)
-        seed = args.seed if args.data_seed is None else args.data_seed
-        num_queries = len(train_dataset or self.train_dataset)
-        return RepeatedBlocks(num_queries, block_size, args.num_iterations, seed, self._epoch)
-
-    def _num_steps(self, epochs: float) -> int:
-        """Optimizer steps of some epochs, in whole blocks."""
-        blocks = -(-len(self.train_dataset) // self.get_total_train_batch_size(self.args))
-        return self.args.num_iterations * round(epochs * blocks)
-
-    def _epoch(self) -> int:
-        return self.state.global_step // self._num_steps(1)
-
     def tau(self) -> float | None:
-        """Temperature of the warm-up at this step; `None` when it is over."""
+        """Temperature of the warm-up at this step; `None` after the warm-up."""
         args, steps = self.args, self._num_steps(self.args.rce_epochs)
         if self.state.global_step >= steps:
             return None
@@ -192,14 +160,14 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], Any]:
-        """The micro-batches of one optimizer step, with what they share: the policy before the updates on this block,
-        and the standard deviation of its rewards."""
+        """The micro-batches of one optimizer step, with the old policy and the standard deviation of the rewards of
+        their block."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.args.scale_rewards == "batch":
             both = torch.stack([torch.cat([batch[name] for batch in batches]) for name in ("rewards", "group_mask")])
             rewards, mask = self.accelerator.gather(both.transpose(0, 1).contiguous()).unbind(1)  # [B, G] both
             for batch in batches:
-                batch["std_of_batch"] = batch_std(rewards, mask.bool())
+                batch["std_of_batch"] = losses.batch_std(rewards, mask.bool())
         if self.state.global_step % self.args.num_iterations == 0:
             self._old_policy = []
         for batch, old_step_logprobs in zip(batches, self._old_policy, strict=False):
@@ -213,12 +181,12 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
         logits = sequence_logits(model, inputs, positions)  # [B, G, S, A]
         step_logprobs = action_step_logprobs(logits, positions, self._stop)  # [B, G, S]
         acted = action_mask(positions, self._stop) & mask.unsqueeze(-1)  # [B, G, S]
-        kl = exact_kl(logits, inputs["reference_logits"], acted)  # [B]
+        kl = losses.exact_kl(logits, inputs["reference_logits"], acted)  # [B]
         if tau is None:
             loss = self._grpo_loss(inputs, step_logprobs, acted)
-            loss = loss + self.adaptive_beta.beta * (kl * has_spread(rewards, mask)).mean()
+            loss = loss + self.adaptive_beta.beta * (kl * losses.has_spread(rewards, mask)).mean()
         else:
-            loss = rce_loss(step_logprobs.sum(-1), rce_weights(rewards, mask, tau))
+            loss = losses.rce_loss(step_logprobs.sum(-1), losses.rce_weights(rewards, mask, tau))
         self._record_policy(inputs, logits.detach(), step_logprobs.detach(), acted, kl.detach())
         self._adapt_beta(kl.detach())
         return (loss, {"logits": logits}) if return_outputs else loss
@@ -232,13 +200,13 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
         advantages = self._advantages(inputs)  # [B, G]
         if args.behaviour_weights:
             known = inputs["behaviour_logprobs"]  # [B, G]
-            weights = behaviour_weights(old_step_logprobs.sum(-1), known, args.behaviour_weight_cap)  # [B, G]
+            weights = losses.behaviour_weights(old_step_logprobs.sum(-1), known, args.behaviour_weight_cap)  # [B, G]
             advantages = advantages * weights
             self._record("behaviour_weight", weights[mask & ~known.isnan()])
         if self.state.global_step < self._num_steps(args.rce_epochs + args.curriculum_epochs):
-            mask = top_sequences(rewards, mask, args.curriculum_top_k)
-        mask = mask & has_spread(rewards, mask=inputs["group_mask"]).unsqueeze(-1)  # [B, G]
-        loss, clipped = grpo_loss(
+            mask = losses.top_sequences(rewards, mask, args.curriculum_top_k)
+        mask = mask & losses.has_spread(rewards, mask=inputs["group_mask"]).unsqueeze(-1)  # [B, G]
+        loss, clipped = losses.grpo_loss(
             step_logprobs,
             old_step_logprobs,
             advantages,
@@ -257,27 +225,26 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
     def _advantages(self, inputs: Batch) -> torch.Tensor:
         args = self.args
         options = (args.scale_rewards, args.advantage_clip, inputs.get("std_of_batch"))
-        return standardised_advantages(inputs["rewards"], inputs["group_mask"], *options)  # [B, G]
+        return losses.standardised_advantages(inputs["rewards"], inputs["group_mask"], *options)  # [B, G]
 
     def _adapt_beta(self, kl: torch.Tensor) -> None:
-        """With the last micro-batch of a step beta follows the KL of the whole step, on all processes."""
+        """Updates beta after the last micro-batch of a step, by the mean KL of the step over all processes."""
         self._step_kl.append(kl)
         if not self.accelerator.sync_gradients:
             return
-        of_step = torch.cat(self._step_kl).mean()
+        mean_kl = torch.cat(self._step_kl).mean()
         self._step_kl = []
         if self.args.adaptive_beta and self.tau() is None:
-            self.adaptive_beta.update(self.accelerator.reduce(of_step, reduction="mean").item())
+            self.adaptive_beta.update(self.accelerator.reduce(mean_kl, reduction="mean").item())
 
     def _record(self, name: str, values: torch.Tensor, weight: torch.Tensor | float = 1.0) -> None:
-        found = weight * torch.stack(
-            [values.sum().float(), values.new_tensor(values.numel(), dtype=torch.float)]
-        )  # [2]
-        self._sums[name] = self._sums[name] + found if name in self._sums else found
+        count = values.new_tensor(values.numel(), dtype=torch.float)
+        sums = weight * torch.stack([values.sum().float(), count])  # [2]
+        self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def _record_changed(self, model, inputs: Batch) -> None:
-        """Greedy selection takes as many forwards as there are shots: only before a log, and before this step's own
-        forward, since wrapped models may refresh their buffers."""
+        """Records which greedy selections differ from those after SFT, in steps that are logged. This comes before the
+        forward of the step, since wrapped models may refresh their buffers."""
         if self.args.logging_strategy != IntervalStrategy.STEPS:
             return
         if (self.state.global_step + 1) % self.state.logging_steps == 0:
@@ -293,22 +260,19 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
     ) -> None:
         rewards, mask = inputs["rewards"], inputs["group_mask"]  # [B, G] both
         self._record("reward", rewards[mask])
-        self._record("reward_std", group_mean_std(rewards, mask)[1])
-        self._record("frac_reward_zero_std", ~has_spread(rewards, mask))
-        self._record("advantage_std", group_mean_std(self._advantages(inputs), mask)[1])
-        self._record("expected_reward", expected_reward(step_logprobs.sum(-1), rewards, mask))
+        self._record("reward_std", losses.group_mean_std(rewards, mask)[1])
+        self._record("frac_reward_zero_std", ~losses.has_spread(rewards, mask))
+        self._record("advantage_std", losses.group_mean_std(self._advantages(inputs), mask)[1])
+        self._record("expected_reward", losses.expected_reward(step_logprobs.sum(-1), rewards, mask))
         self._record("kl", kl)
-        self._record("entropy", entropy(logits, acted))
+        self._record("entropy", losses.entropy(logits, acted))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._sums:
             names = sorted(self._sums)
-            sums = self.accelerator.reduce(
-                torch.stack([self._sums[name] for name in names]), reduction="sum"
-            )  # [N, 2]
-            logs |= {
-                name: (total / max(count, 1.0)) for name, (total, count) in zip(names, sums.tolist(), strict=True)
-            }
+            stacked = torch.stack([self._sums[name] for name in names])  # [N, 2]
+            sums = self.accelerator.reduce(stacked, reduction="sum").tolist()
+            logs |= {name: total / max(count, 1.0) for name, (total, count) in zip(names, sums, strict=True)}
             logs["beta"] = self.adaptive_beta.beta
             tau = self.tau()
             if tau is not None:
@@ -322,43 +286,37 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
     def prediction_step(
         self, model, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[None, Any, torch.Tensor]:
-        """What [`rollout_metrics`] is computed from; there is no loss, since GRPO's says nothing about progress."""
+        """The inputs of [`rollout_metrics`]. There is no loss: that of GRPO does not measure progress."""
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
             measures = measure_groups(model, inputs)
-        # The loop computes metrics only of what has labels; these are not read.
+        # The loop computes metrics only if there are labels; these are not read.
         return None, measures, inputs["rewards"]
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         metrics = super().evaluate(*args, **kwargs)
-        if metrics.get("eval_collapsed"):
-            logger.warning(
-                "The selector has collapsed: %.0f%% of its selections are one and the same. Go back to an earlier "
-                "checkpoint, or hold the policy nearer to the SFT policy (a lower kl_high).",
-                100 * metrics["eval_most_common_share"],
-            )
         warmed_up = 0 < self._num_steps(self.args.rce_epochs) <= self.state.global_step
         if self.is_in_train and warmed_up and metrics.get("eval_changed", 1.0) < STILL_CHANGED:
-            said = f"{metrics['eval_changed']:.1%} of the held-out selections have changed since SFT"
-            self._warn_still(said, self._last_logged("reward"))
+            share = f"{metrics['eval_changed']:.1%} of the held-out selections have changed since SFT"
+            self._warn_still(share, self.last_logged("reward"))
         return metrics
 
-    def _last_logged(self, name: str) -> dict[str, float]:
-        return next((entry for entry in reversed(self.state.log_history) if name in entry), {})
+    def collapse_advice(self) -> str:
+        return "Use an earlier checkpoint, or keep the policy closer to the SFT policy (a lower kl_high)."
 
-    def _warn_still(self, said: str, logged: dict[str, float]) -> None:
+    def _warn_still(self, evidence: str, logged: dict[str, float]) -> None:
         cause = why_still(logged, self.args, self.state.global_step)
-        kind = re.sub(r"\d", "", cause)  # the same cause with other numbers is said once
+        kind = re.sub(r"\d", "", cause)  # one warning for a cause, whatever its numbers
         if kind not in self._warned:
             self._warned.add(kind)
-            logger.warning("THE POLICY DOES NOT MOVE. %s. Likely cause: %s.", said, cause)
+            logger.warning("THE POLICY DOES NOT MOVE. %s. Likely cause: %s.", evidence, cause)
 
     def _warn_if_it_never_moved(self) -> None:
         changed = [entry.get("changed", entry.get("eval_changed")) for entry in self.state.log_history]
         changed = [share for share in changed if share is not None]
         if changed and max(changed) < STILL_CHANGED:
-            said = f"At no time more than {max(changed):.1%} of the selections differed from those after SFT"
-            self._warn_still(said, self._last_logged("reward"))
+            share = f"At most {max(changed):.1%} of the selections differed from those after SFT at any time"
+            self._warn_still(share, self.last_logged("reward"))
 
     def _go_back_to_sft(self) -> None:
         name = self.best_metric_name
@@ -366,7 +324,7 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
         reached = max(scores, default=None) if self.args.greater_is_better else min(scores, default=None)
         logger.warning(
             "NOTHING BEAT THE SFT POLICY: its %s on held-out queries is %.4f, the best after it %s. The SFT weights "
-            "are kept; what was trained is thrown away.",
+            "are kept, and the weights trained since are discarded.",
             name,
             self.state.best_metric,
             "was never measured" if reached is None else f"{reached:.4f}",
@@ -375,8 +333,8 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
 
     def _save_checkpoint(self, model, trial) -> None:
         if self._old_policy and self.state.global_step % self.args.num_iterations:
-            # In the middle of a block: a resumed run goes on with the same old policy. Written first, since a
-            # checkpoint with a trainer's state counts as whole.
+            # In the middle of a block, a resumed run needs the same old policy. It is written first, since the
+            # trainer's state marks a checkpoint as complete.
             folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
             tensors = {f"{number:06d}": tensor.cpu() for number, tensor in enumerate(self._old_policy)}
@@ -394,7 +352,7 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
 
     def card_text(self) -> str:
         config = self.accelerator.unwrap_model(self.model).config
-        metrics = self._last_logged("eval_expected_reward")
+        metrics = self.last_logged("eval_expected_reward")
         kept_sft = self.args.load_best_model_at_end and self.state.best_global_step is None
         mean_rewards = self.train_dataset.groups.mean_rewards()
         return grpo_card(config, self.args, metrics, len(self.train_dataset), mean_rewards, kept_sft)

@@ -1,13 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-
-"""
-Batches for selectors that encode images and texts themselves: each distinct one of a batch once.
-
-[`PixelDataset`] stands around any dataset of queries and candidates that has their rows, and puts pixels and tokens in
-the place of stored embeddings.
-"""
+"""Batches of pixels and tokens, for selectors with an encoder of their own. Each distinct image or text of a batch is
+encoded once."""
 
 import hashlib
 import logging
@@ -34,15 +29,15 @@ Batch = dict[str, torch.Tensor]
 
 class EncoderTable:
     """
-    Images and texts of examples as an encoder reads them, each distinct one once: images by their encoded bytes (or
-    their path, if they are kept by reference), texts by their words.
+    The distinct images and texts of examples, as inputs of an encoder. Images are compared by their encoded bytes, or
+    by their path if a dataset stores paths.
 
     Args:
         encoder ([`Encoder`]):
-            Whose image processor and tokenizer prepare them.
+            The encoder whose image processor and tokenizer are used.
         cache_mb (`int`, *optional*, defaults to 4096):
-            Memory for prepared images, of 602 KB each at 224 x 224. Those that don't fit are prepared anew for each
-            batch, by the data loader's workers if there are any (`dataloader_num_workers`).
+            Memory for preprocessed images in MiB; an image of 224 x 224 takes 602 KB. Images that do not fit are
+            preprocessed for each batch, by the workers of the data loader (`dataloader_num_workers`) if there are any.
     """
 
     def __init__(self, encoder: Encoder, cache_mb: int = 4096):
@@ -55,39 +50,38 @@ class EncoderTable:
 
     def add(self, examples: Table, features: Sequence[str], rows: np.ndarray) -> np.ndarray:
         """
-        Takes in some examples.
+        Adds examples to the table.
 
         Args:
             examples (`Table`):
                 A dataset of N examples.
             features (`Sequence[str]`):
-                What of them is encoded, of `"image"`, `"text"` and `"answer"`.
+                F of `"image"`, `"text"` and `"answer"`.
             rows (`np.ndarray`):
-                Which of them.
+                The rows of `examples` to add.
 
         Returns:
-            `np.ndarray` of shape `[N, F]`: their numbers among the images or texts; -1 for other examples.
+            `np.ndarray` of shape `[N, F]`: number of the image or text of each feature; -1 for examples not added.
         """
         numbers = np.full((len(examples), len(features)), -1, dtype=np.int64)
         rows = np.unique(rows)
         for position, feature in enumerate(features):
             column = examples.with_format(None).select_columns([COLUMNS[feature]])
-            found = self._number_images(column, examples["id"], rows) if feature == "image" else None
-            numbers[rows, position] = self._number_texts(column, examples["id"], rows) if found is None else found
+            number = self._number_images if feature == "image" else self._number_texts
+            numbers[rows, position] = number(column, examples["id"], rows)
         return numbers
 
     def prepare(self) -> "EncoderTable":
-        """Tokenises all texts, and preprocesses images as long as there is memory; called when all are taken in."""
+        """Tokenises all texts, and preprocesses as many images as fit; called after all examples were added."""
         if self._text_numbers:
             tokens = self.encoder.tokenize(list(self._text_numbers))
             self._tokens = {name: tokens[name] for name in ("input_ids", "attention_mask")}  # [V, T]
         if self._images:
             size = self._preprocess(np.arange(1)).nbytes
             count = min(len(self._images), self.cache_mb * 2**20 // size)
-            starts = range(0, count, PREPARED_AT_ONCE)
             parts = []
             with progress(logger, "Preparing images", count, "image") as bar:
-                for start in starts:
+                for start in range(0, count, PREPARED_AT_ONCE):
                     end = min(start + PREPARED_AT_ONCE, count)
                     parts.append(self._preprocess(np.arange(start, end)))
                     bar.update(end)
@@ -96,15 +90,15 @@ class EncoderTable:
 
     def collect(self, **parts: tuple[Sequence[str], np.ndarray]) -> Batch:
         """
-        The encoder's inputs for some examples.
+        The inputs of the encoder.
 
         Args:
             **parts (`tuple[Sequence[str], np.ndarray]`):
                 By name, features and numbers `[..., F]`.
 
         Returns:
-            `dict`: for each part, its rows `[..., F]` among the distinct images or texts; `pixel_values`
-            `[U, 3, H, W]`, `input_ids` and `attention_mask` `[V, T]` as far as they are features.
+            `dict`: for each part, the rows `[..., F]` of its features among the distinct images or texts; and
+            `pixel_values` `[U, 3, H, W]`, `input_ids` and `attention_mask` `[V, T]`, if there are images or texts.
         """
         rows = {name: np.empty_like(numbers) for name, (_, numbers) in parts.items()}
         inputs = {}
@@ -116,13 +110,13 @@ class EncoderTable:
                 if (feature == "image") == is_image
             ]
             if columns:
-                found = [parts[name][1][..., position] for name, position in columns]
-                distinct, local = np.unique(np.concatenate([one.ravel() for one in found]), return_inverse=True)
-                for (name, position), one in zip(columns, found, strict=True):
-                    rows[name][..., position], local = local[: one.size].reshape(one.shape), local[one.size :]
+                numbers = [parts[name][1][..., position] for name, position in columns]
+                distinct, local = np.unique(np.concatenate([part.ravel() for part in numbers]), return_inverse=True)
+                for (name, position), part in zip(columns, numbers, strict=True):
+                    rows[name][..., position], local = local[: part.size].reshape(part.shape), local[part.size :]
                 inputs |= prepared(distinct)
-        # Rows first: what a batch begins with says how large it is.
-        return {name: torch.from_numpy(one) for name, one in rows.items()} | inputs
+        # Rows first: transformers reads the batch size from the first tensor.
+        return {name: torch.from_numpy(values) for name, values in rows.items()} | inputs
 
     def _number_images(self, column: Table, ids: Sequence[str], rows: np.ndarray) -> list[int]:
         stored = column.cast_column("image", Image(decode=False))
@@ -131,7 +125,7 @@ class EncoderTable:
             value = stored[row]["image"] or {"bytes": None, "path": None}
             key = value["path"] if value["bytes"] is None else hashlib.sha256(value["bytes"]).digest()
             if key is None:
-                read_value(column, row, ids[row])  # says what is missing
+                read_value(column, row, ids[row])  # raises an error that names the example
             number = self._image_numbers.setdefault(key, len(self._images))
             if number == len(self._images):
                 self._images.append((column, row, ids[row]))
@@ -154,29 +148,29 @@ class EncoderTable:
         return {"pixel_values": torch.cat(parts) if len(parts) > 1 else parts[0]}
 
     def _token_ids(self, numbers: np.ndarray) -> Batch:
-        """Numbers `[V]` -> tokens `[V, T]`, T that of the longest of these."""
+        """Numbers `[V]` -> tokens `[V, T]`, padded to the longest text."""
         rows = torch.from_numpy(numbers)
         tokens = {name: table[rows] for name, table in self._tokens.items()}
-        used = tokens["attention_mask"].any(0)  # [T], whichever side is padded
+        used = tokens["attention_mask"].any(0)  # [T], for padding on either side
         return {name: table[:, used] for name, table in tokens.items()}
 
 
 class PixelDataset(Dataset):
     """
-    A dataset of queries and candidates, with pixels and tokens instead of embeddings. Everything else is that of the
-    dataset it stands around.
+    A [`SelectorDataset`] or [`RolloutDataset`] whose batches hold pixels and tokens instead of embeddings. All other
+    attributes are those of the dataset.
 
     Args:
         dataset ([`SelectorDataset`] or [`RolloutDataset`]):
-            The dataset: anything with `query_rows` `[Q]`, `candidate_rows` `[Q, K]`, `processor` and whole batches.
+            The dataset.
         table ([`EncoderTable`]):
             Images and texts.
         queries (`Table`):
-            Examples that `query_rows` count.
+            Examples that `query_rows` index.
         pool (`Table`):
-            Examples that `candidate_rows` count.
+            Examples that `candidate_rows` index.
         swapped (`bool`, *optional*, defaults to `True`):
-            Whether batches hold the next queries, too, which evaluations swap in. Training has no use for them.
+            Whether batches hold the swapped queries, which only evaluations need.
     """
 
     def __init__(self, dataset: Dataset, table: EncoderTable, queries: Table, pool: Table, swapped: bool = True):
@@ -187,7 +181,7 @@ class PixelDataset(Dataset):
         self.pool_numbers = table.add(pool, processor.candidate_features, candidates)  # [P, F]
 
     def __getattr__(self, name: str):
-        if name.startswith("__") or name == "dataset":  # asked for while it is unpickled
+        if name.startswith("__") or name == "dataset":  # unpickling reads attributes before they exist
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
@@ -198,24 +192,15 @@ class PixelDataset(Dataset):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        """A whole batch at once; PyTorch's data loader asks for it if it is there."""
+        """A whole batch; the data loader of PyTorch calls this method if a dataset has it."""
         batch = {name: value for name, value in self.dataset.__getitems__(indices).items() if name not in EMBEDS}
         return batch | self.encoder_inputs(indices)
 
     def encoder_inputs(self, indices: Sequence[int]) -> Batch:
-        """
-        What the selector's encoder reads of some queries and their candidates.
-
-        Args:
-            indices (`Sequence[int]`):
-                B queries of this dataset.
-
-        Returns:
-            `dict` of what [`AdaptedEncoder`] takes, and `swapped_query_feature_rows` `[B, F]` with `swapped`.
-        """
+        """The inputs of the encoder for B queries and their candidates, see [`EncoderTable.collect`]."""
         dataset, processor = self.dataset, self.dataset.processor
         candidates = dataset.candidate_rows[indices]  # [B, K]
-        # Padding names a candidate that is encoded anyway; the mask hides it.
+        # Padding repeats a candidate of the query, which is encoded in any case; the mask hides it.
         candidates = np.where(candidates >= 0, candidates, candidates.max(axis=1, keepdims=True))
         parts = {
             "query_feature_rows": (processor.query_features, self.query_numbers[dataset.query_rows[indices]]),
@@ -236,17 +221,17 @@ def with_pixels(
     cache_mb: int = 4096,
 ) -> dict[str, Dataset]:
     """
-    Datasets as a selector needs them: as they are, or, if it has an encoder of its own, with pixels and tokens.
+    The datasets as they are, or as [`PixelDataset`] if the selector has an encoder of its own.
 
     Args:
         model ([`BaseSelectorModel`]):
             The selector.
         datasets (`dict[str, SelectorDataset]` or `dict[str, RolloutDataset]`):
-            By split.
+            Datasets by split.
         queries (`dict[str, Table]`):
-            Examples that hold the queries, by split.
+            Examples with the queries, by split.
         pool (`Table`):
-            Examples that hold the candidates.
+            Examples with the candidates.
         train_split (`str`):
             The split whose batches need no swapped queries.
         cache_mb (`int`, *optional*, defaults to 4096):
@@ -255,36 +240,26 @@ def with_pixels(
     if getattr(model, "encoder", None) is None:
         return datasets
     table = EncoderTable(SelectorEncoder(model.encoder, "cpu"), cache_mb)
-    found = {
+    with_encoder_inputs = {
         split: PixelDataset(dataset, table, queries[split], pool, swapped=split != train_split)
         for split, dataset in datasets.items()
     }
     table.prepare()
-    return found
+    return with_encoder_inputs
 
 
 def embed_inputs(model, inputs: Batch) -> Batch:
-    """
-    Encodes a batch once, for measures that ask the selector many times; only `forward` of the model is called.
-
-    Args:
-        model ([`PointerSelectorModel`]):
-            The selector, wrapped or not.
-        inputs (`dict`):
-            A batch; one that has embeddings already is given back.
-
-    Returns:
-        `dict`: the batch with embeddings instead of pixels and tokens.
-    """
+    """The batch with embeddings instead of pixels and tokens, for measures that call the selector many times. Only
+    `forward` of the model is called. A batch that has embeddings is returned as it is."""
     if "query_embeds" in inputs:
         return inputs
     rest = {name: value for name, value in inputs.items() if name not in ENCODER_INPUTS}
     other_rows = rest.pop("swapped_query_feature_rows", inputs["query_feature_rows"])  # [B, F]
-    # Both queries of a batch in one forward, so that each image is encoded once.
+    # One forward for the queries and the swapped queries, so that each image is encoded once.
     double = ("candidate_mask", "candidate_rows", "candidate_feature_rows")
-    asked = {name: inputs[name] for name in ("pixel_values", "input_ids", "attention_mask") if name in inputs}
-    asked |= {name: torch.cat([inputs[name], inputs[name]]) for name in double}  # [2B, ...]
-    output = model(**asked, query_feature_rows=torch.cat([inputs["query_feature_rows"], other_rows]))
+    encoded = {name: inputs[name] for name in ("pixel_values", "input_ids", "attention_mask") if name in inputs}
+    encoded |= {name: torch.cat([inputs[name], inputs[name]]) for name in double}  # [2B, ...]
+    output = model(**encoded, query_feature_rows=torch.cat([inputs["query_feature_rows"], other_rows]))
     own, swapped = output.query_embeds.chunk(2)  # [B, D] both
     candidates = output.candidate_embeds.chunk(2)[0]  # [B, K, D]
     return {"query_embeds": own, "candidate_embeds": candidates, "swapped_query_embeds": swapped} | rest

@@ -1,11 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-From rollouts, rewards and embeddings to tensors: each query with a group of sequences that were answered and rewarded.
-
-Everything is a tensor before training starts, and a batch is a few index operations: no Python runs per example.
-"""
+"""Rollouts and rewards as tensors: for each query, a group of answered sequences with their rewards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,35 +10,35 @@ import numpy as np
 import torch
 from datasets import Dataset as Table
 
-from ..retrieval.embeddings import ExampleEmbeddings
-from ..selectors.processing_selector import SelectorProcessor
+from ..beams.beam_search import selection_order
 from .base_selector_dataset import BaseSelectorDataset, candidate_positions
 
 
-#: Rewards are stored in single precision, and their squares are taken.
+#: Rewards are stored in single precision, and the losses square them.
 MAX_REWARD = 1e18
-#: A log-probability may be above 0 by the rounding of single precision.
+#: Rounding in single precision can make a log-probability slightly positive.
 LOGPROB_ROUNDING = 1e-4
 
 
 @dataclass
 class RolloutGroups:
     """
-    Answered sequences by query. Groups may differ in size; what is behind the last sequence of one is padding.
+    The answered sequences of each query. Groups may differ in size; shorter groups are padded.
 
     Args:
         demonstration_positions (`torch.LongTensor` of shape `[Q, G, S]`):
             Sequences as positions among the candidates in selection order, -1 padded.
         rewards (`torch.FloatTensor` of shape `[Q, G]`):
-            Their rewards; 0 for padding.
+            Rewards; 0 for padding.
         group_mask (`torch.BoolTensor` of shape `[Q, G]`):
             False for padding.
         behaviour_logprobs (`torch.FloatTensor` of shape `[Q, G]`):
-            Log-probability under the distribution a sequence was drawn from; NaN where there is none.
+            Log-probability under the distribution that the sequence was drawn from; NaN for a source without a
+            density.
         sources (`torch.LongTensor` of shape `[Q, G]`):
-            Who proposed a sequence, as a position in `source_names`; -1 for padding.
+            Source of the sequence, as a position in `source_names`; -1 for padding.
         source_names (`list[str]`):
-            The sources.
+            Names of the sources.
     """
 
     demonstration_positions: torch.Tensor
@@ -65,22 +61,22 @@ def rollout_groups(
 
     Args:
         rollouts (`Table`):
-            Rows with the columns of `schema.ROLLOUTS`, one a query.
+            Rows with the columns of `schema.ROLLOUTS`, one for each query.
         rewards (`Sequence[np.ndarray]`):
-            A reward for each sequence of each query.
+            For each query, the rewards of its sequences.
         insertion (`str`):
-            `"left"` or `"right"`, as the sequences were put into prompts: turns prompt order into selection order.
+            `"left"` or `"right"`, as in the rollouts: turns prompt order into selection order.
         stop (`bool`, *optional*, defaults to `False`):
-            Whether the selector may end before `num_shots` picks. If it may not, every sequence must have as many.
-        num_shots (`int`, *optional*, defaults to the longest sequence of the table):
+            Whether the selector may choose fewer than `num_shots`. If not, every sequence must have `num_shots`.
+        num_shots (`int`, *optional*, defaults to the length of the longest sequence):
             S.
 
     Returns:
         [`RolloutGroups`], queries in the order of `rollouts`.
 
     Raises:
-        `ValueError`: sequences that no selector could choose from these candidates, a group of one, rewards that are
-            not finite or not as many as there are sequences, or a behaviour log-probability that is none.
+        `ValueError`: a sequence that no selector could choose from the candidates, a group of fewer than two
+            sequences, rewards that are not finite or of another number, or a positive or infinite log-probability.
     """
     if len(rollouts) == 0:
         raise ValueError("The rollouts table is empty: there is nothing to learn from.")
@@ -89,9 +85,8 @@ def rollout_groups(
     num_shots = num_shots or max(1, max(len(ids) for group in sequences for ids in group))
     names = sorted({name for group in sources for name in group})
     size = (len(sequences), max(map(len, sequences)))
-    positions = torch.full((*size, num_shots), -1, dtype=torch.long)
-    found = RolloutGroups(
-        demonstration_positions=positions,
+    groups = RolloutGroups(
+        demonstration_positions=torch.full((*size, num_shots), -1, dtype=torch.long),
         rewards=torch.zeros(size),
         group_mask=torch.zeros(size, dtype=torch.bool),
         behaviour_logprobs=torch.full(size, torch.nan),
@@ -103,24 +98,23 @@ def rollout_groups(
     ):
         own = np.asarray(rewards[row], dtype=np.float64)  # [G_q]
         _check_group(query_id, group, own)
-        known = candidate_positions(query_id, candidate_ids)
+        positions = candidate_positions(query_id, candidate_ids)
         for number, ids in enumerate(group):
-            _check_sequence(query_id, ids, known, num_shots, stop)
-            picks = [known[name] for name in (reversed(ids) if insertion == "left" else ids)]
-            positions[row, number, : len(picks)] = torch.tensor(picks, dtype=torch.long)
-        found.rewards[row, : len(group)] = torch.from_numpy(own).float()
-        found.group_mask[row, : len(group)] = True
-        values = _checked_logprobs(query_id, logprobs[row])
-        found.behaviour_logprobs[row, : len(group)] = torch.tensor(values)
-        found.sources[row, : len(group)] = torch.tensor([names.index(name) for name in sources[row]])
-    return found
+            _check_sequence(query_id, ids, positions, num_shots, stop)
+            picks = [positions[name] for name in selection_order(ids, insertion)]
+            groups.demonstration_positions[row, number, : len(picks)] = torch.tensor(picks, dtype=torch.long)
+        groups.rewards[row, : len(group)] = torch.from_numpy(own).float()
+        groups.group_mask[row, : len(group)] = True
+        groups.behaviour_logprobs[row, : len(group)] = torch.tensor(_checked_logprobs(query_id, logprobs[row]))
+        groups.sources[row, : len(group)] = torch.tensor([names.index(name) for name in sources[row]])
+    return groups
 
 
 def _check_group(query_id: str, group: Sequence[Sequence[str]], rewards: np.ndarray) -> None:
     if len(group) < 2:
         raise ValueError(
-            f"The query {query_id!r} has {len(group)} rollout(s): a reward says something only beside another one. "
-            "Run the stage `rollouts` with more sequences a query (`num_rollouts`)."
+            f"The query {query_id!r} has {len(group)} rollout(s); expected at least 2, since rewards are "
+            "compared within the group. Run the stage `rollouts` with more sequences a query (`num_rollouts`)."
         )
     if rewards.shape != (len(group),):
         raise ValueError(f"The query {query_id!r} has {len(group)} rollouts, but rewards of shape {rewards.shape}.")
@@ -129,13 +123,12 @@ def _check_group(query_id: str, group: Sequence[Sequence[str]], rewards: np.ndar
         number = int(broken[0])
         raise ValueError(
             f"The reward of the rollout {list(group[number])} of the query {query_id!r} is {rewards[number]}; a "
-            "reward must be a finite number of single precision. Look at the reward function, or at this row of the "
-            "table."
+            "reward must be a finite number of single precision. Check the reward function and this row of the table."
         )
 
 
 def _checked_logprobs(query_id: str, logprobs: Sequence[float | None]) -> list[float]:
-    """Behaviour log-probabilities of a group, NaN where there are none."""
+    """The behaviour log-probabilities of a group, with NaN for null."""
     broken = [value for value in logprobs if value is not None and not -np.inf < value <= LOGPROB_ROUNDING]
     if broken:
         raise ValueError(
@@ -152,8 +145,8 @@ def _check_sequence(query_id: str, ids: Sequence[str], known: dict[str, int], nu
     missing = [name for name in ids if name not in known]
     if missing:
         raise ValueError(
-            f"{where} holds {missing[0]!r}, which is not among its candidates: the table is damaged, or was put "
-            "together from runs with different candidates."
+            f"{where} holds {missing[0]!r}, which is not among its candidates: the table is damaged, or joins "
+            "runs with different candidates."
         )
     if len(set(ids)) < len(ids):
         raise ValueError(f"{where} holds a demonstration twice, which a selector can't choose.")
@@ -166,28 +159,18 @@ def _check_sequence(query_id: str, ids: Sequence[str], known: dict[str, int], nu
 
 
 class RolloutDataset(BaseSelectorDataset):
-    """
-    Queries, their candidates and their groups of answered sequences.
+    """Queries, their candidates and their answered sequences. The arguments are those of [`BaseSelectorDataset`], with
+    [`RolloutGroups`] as labels."""
 
-    Args:
-        query_ids, candidate_ids, queries, pool, processor:
-            Those of [`BaseSelectorDataset`].
-        groups ([`RolloutGroups`]):
-            What was answered.
-    """
+    label_names = ("demonstration_positions", "rewards", "group_mask", "behaviour_logprobs")
 
-    def __init__(
-        self,
-        query_ids: Sequence[str],
-        candidate_ids: Sequence[Sequence[str]],
-        queries: ExampleEmbeddings,
-        pool: ExampleEmbeddings,
-        processor: SelectorProcessor,
-        groups: RolloutGroups,
-    ):
-        super().__init__(query_ids, candidate_ids, queries, pool, processor)
-        self.groups = groups
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
         self.reference: dict[str, torch.Tensor] = {}
+
+    @property
+    def groups(self) -> RolloutGroups:
+        return self.labels
 
     @property
     def num_shots(self) -> int:
@@ -195,7 +178,7 @@ class RolloutDataset(BaseSelectorDataset):
 
     def set_reference(self, logits: torch.Tensor, positions: torch.Tensor) -> None:
         """
-        What the reference policy does with these queries; from here on part of each batch.
+        Adds the reference policy to each batch, as `reference_logits` and `reference_positions`.
 
         Args:
             logits (`torch.FloatTensor` of shape `[Q, G, S, A]`):
@@ -205,12 +188,6 @@ class RolloutDataset(BaseSelectorDataset):
         """
         self.reference = {"reference_logits": logits, "reference_positions": positions}
 
-    def targets(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
-        groups = self.groups
-        return {
-            "demonstration_positions": groups.demonstration_positions[rows],  # [B, G, S]
-            "rewards": groups.rewards[rows],  # [B, G]
-            "group_mask": groups.group_mask[rows],  # [B, G]
-            "behaviour_logprobs": groups.behaviour_logprobs[rows],  # [B, G]
-            **{name: value[rows] for name, value in self.reference.items()},  # [B, G, S, A] and [B, S]
-        }
+    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
+        reference = {name: value[torch.tensor(indices)] for name, value in self.reference.items()}
+        return super().__getitems__(indices) | reference  # [B, G, S, A] and [B, S]

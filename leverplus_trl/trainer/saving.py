@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Saving a selector so that its folder holds a whole one, old or new, or none that counts as complete."""
+"""Saving a selector: its folder holds the old or the new selector, or no file that marks it as complete."""
 
 import os
 from collections.abc import Iterator
@@ -13,26 +13,21 @@ from safetensors import SafetensorError
 from ..output_files import UNFINISHED, delete, naming
 
 
-#: What is put into a selector's folder last: where it stands, everything else does.
+#: The last file that is written to a selector's folder; it marks the selector as complete.
 COMPLETE = "processor_config.json"
 
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
     """
-    Gives an empty folder to save into, and moves the files over when that has gone well.
+    A context with an empty folder to save into; on exit, the files move to `folder`.
 
-    Saving is what takes time and can fail; it leaves the folder as it was. While files are moved, [`COMPLETE`] is not
-    there.
-
-    Args:
-        folder (`Path`):
-            Where the files go in the end.
+    If saving fails, `folder` stays as it was. While files are moved, it has no [`COMPLETE`].
     """
     temporary = folder / f"{UNFINISHED}selector"
     try:
-        with naming(folder, SafetensorError, RuntimeError):  # the latter is what torch raises
-            delete(temporary)  # of a process that was killed
+        with naming(folder, SafetensorError, RuntimeError):  # torch raises RuntimeError
+            delete(temporary)  # left by a process that was killed
             temporary.mkdir(parents=True)
             yield temporary
             files = sorted(temporary.iterdir(), key=lambda file: (file.name == COMPLETE, file.name))

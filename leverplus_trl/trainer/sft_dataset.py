@@ -1,11 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-From beams, ledger and embeddings to tensors: each query with every prefix whose continuations were scored.
-
-Everything is a tensor before training starts, and a batch is a few index operations: no Python runs per example.
-"""
+"""Beams and ledger as tensors: for each query, the scores after every prefix that the search expanded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,35 +10,34 @@ import numpy as np
 import torch
 from datasets import Dataset as Table
 
+from ..beams.beam_search import selection_order
 from ..beams.info_score import answer_score, ledger_prompts
-from ..retrieval.embeddings import ExampleEmbeddings
-from ..selectors.processing_selector import SelectorProcessor
 from .base_selector_dataset import BaseSelectorDataset, candidate_positions
 
 
 #: Scores are stored in single precision.
 MAX_SCORE = 1e30
-#: `{prefix: {next position: score}}`, positions among the candidates in selection order.
+#: `{prefix: {next position: InfoScore}}`, positions among the candidates in selection order.
 ScoreTree = dict[tuple[int, ...], dict[int, float]]
 
 
 @dataclass
 class ScoredPrefixes:
     """
-    What a search scored, by query: after each prefix of choices, the InfoScore of every next choice.
+    The scores of a search: for each query and each prefix, the InfoScore of every next choice.
 
     Args:
         prefix_positions (`torch.LongTensor` of shape `[Q, P, S]`):
-            Prefixes as positions among the candidates in selection order, -1 padded. The first one is empty, and the
-            last column is -1 everywhere, since no prefix is as long as a sequence.
+            Prefixes as positions among the candidates in selection order, -1 padded. The first prefix is empty. The
+            last column is always -1, since a prefix is shorter than a sequence.
         prefix_scores (`torch.FloatTensor` of shape `[Q, P, A]`):
-            What each action is worth: InfoScore of the prefix with each candidate added. With STOP, the last action is
-            worth the InfoScore of the prefix itself, and a candidate the best InfoScore that was scored behind it. NaN
-            where nothing was scored, and for padding.
+            InfoScore of the prefix with each candidate added. With STOP, the last action has the InfoScore of the
+            prefix itself, and a candidate has the best InfoScore of all sequences that begin with it. NaN where
+            nothing was scored, and for padding.
         beam_positions (`torch.LongTensor` of shape `[Q, N, S]`):
             The beams in selection order, best first, -1 padded.
         beam_scores (`torch.FloatTensor` of shape `[Q, N]`):
-            Their scores; NaN for padding.
+            Scores of the beams; NaN for padding.
     """
 
     prefix_positions: torch.Tensor
@@ -55,7 +50,7 @@ class ScoredPrefixes:
         used = ~self.prefix_scores.isnan().all(-1)  # [Q, P]
         same_step = self.prefix_lengths[:, :, None] == self.prefix_lengths[:, None, :]  # [Q, P, P]
         peers = (same_step & used[:, None, :]).sum(-1).clamp(min=1)  # [Q, P]
-        # Each step counts alike, however many prefixes of its length were expanded.
+        # Every step has the same weight, however many prefixes of its length were expanded.
         self.prefix_weights = used / (peers * self.prefix_positions.shape[-1])  # [Q, P]
 
 
@@ -65,53 +60,51 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, sto
 
     Args:
         beams (`Table`):
-            Rows with the columns of `schema.BEAMS`, one a query.
+            Rows with the columns of `schema.BEAMS`, one for each query.
         ledger (`Table`):
             Rows with the columns of `schema.LEDGER`.
         insertion (`str`):
-            `"left"` or `"right"`, as the search was run: turns prompt order into selection order.
+            `"left"` or `"right"`, as in the search: turns prompt order into selection order.
         score (`str`):
             Scale of InfoScore, one of `SCORES`.
         stop (`bool`, *optional*, defaults to `False`):
-            Whether ending is an action. The beams are then the best sequences of the ledger of any length, none
+            Whether STOP is an action. The beams are then the best sequences of the ledger of any length, zero-shot
             included.
 
     Returns:
         [`ScoredPrefixes`], queries in the order of `beams`.
 
     Raises:
-        `ValueError`: tables that do not fit each other, a ledger without what the scale needs, a query for which
-            nothing but zero-shot was scored, or a score that is NaN or infinite.
+        `ValueError`: tables of different runs, a ledger without the column that the scale needs, a query for which
+            only zero-shot was scored, or a score that is NaN or infinite.
     """
     if len(beams) == 0:
         raise ValueError("The beams table is empty: there is nothing to learn from.")
-    candidate_ids, sequences = beams["candidate_ids"], beams["demonstration_ids"]
-    _check_beam_scores(beams["query_id"], beams["scores"])
-    positions = [
-        candidate_positions(query_id, ids) for query_id, ids in zip(beams["query_id"], candidate_ids, strict=True)
-    ]
-    trees = _score_trees(beams["query_id"], positions, ledger, insertion, score)
-    num_queries, num_candidates = len(positions), max(map(len, positions))
+    query_ids, sequences, candidate_ids = beams["query_id"][:], beams["demonstration_ids"][:], beams["candidate_ids"]
+    _check_beam_scores(query_ids, beams["scores"])
+    positions = [candidate_positions(query_id, ids) for query_id, ids in zip(query_ids, candidate_ids, strict=True)]
+    trees = _score_trees(query_ids, positions, ledger, insertion, score)
+    num_candidates = max(map(len, positions))
     num_shots = max(
         1 + max(len(prefix) for tree in trees for prefix in tree),
         max((len(ids) for chosen in sequences for ids in chosen), default=0),
     )
     beams_of = [
-        ([_selection_positions(ids, positions[row], insertion, beams["query_id"][row]) for ids in chosen], scores)
+        ([_selection_positions(ids, positions[row], insertion, query_ids[row]) for ids in chosen], scores)
         for row, (chosen, scores) in enumerate(zip(sequences, beams["scores"], strict=True))
     ]
     if stop:
-        beams_of = [_best_of_any_length(tree, len(found)) for tree, (found, _) in zip(trees, beams_of, strict=True)]
+        beams_of = [_best_of_any_length(tree, len(chosen)) for tree, chosen in zip(trees, sequences, strict=True)]
         trees = [_with_stop(tree, num_candidates) for tree in trees]
-    width = max(map(len, trees))
-    prefix_positions = torch.full((num_queries, width, num_shots), -1, dtype=torch.long)
-    prefix_scores = torch.full((num_queries, width, num_candidates + stop), torch.nan)
-    beam_positions = torch.full((num_queries, max(map(len, sequences)), num_shots), -1, dtype=torch.long)
+    size = (len(trees), max(map(len, trees)))
+    prefix_positions = torch.full((*size, num_shots), -1, dtype=torch.long)
+    prefix_scores = torch.full((*size, num_candidates + stop), torch.nan)
+    beam_positions = torch.full((len(trees), max(map(len, sequences)), num_shots), -1, dtype=torch.long)
     beam_scores = torch.full(beam_positions.shape[:2], torch.nan)
     for row, (tree, (chosen, scores)) in enumerate(zip(trees, beams_of, strict=True)):
-        for number, (prefix, found) in enumerate(sorted(tree.items(), key=lambda item: (len(item[0]), item[0]))):
+        for number, (prefix, gains) in enumerate(sorted(tree.items(), key=lambda item: (len(item[0]), item[0]))):
             prefix_positions[row, number, : len(prefix)] = torch.tensor(prefix, dtype=torch.long)
-            prefix_scores[row, number, list(found)] = torch.tensor(list(found.values()), dtype=torch.float32)
+            prefix_scores[row, number, list(gains)] = torch.tensor(list(gains.values()), dtype=torch.float32)
         for number, picks in enumerate(chosen):
             beam_positions[row, number, : len(picks)] = torch.tensor(picks, dtype=torch.long)
         beam_scores[row, : len(scores)] = torch.tensor(scores, dtype=torch.float32)
@@ -119,21 +112,21 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, sto
 
 
 def _with_stop(tree: ScoreTree, stop_action: int) -> ScoreTree:
-    """The tree with ending as an action, and each pick worth the best that can come of it."""
+    """The tree with STOP as an action. Each pick has the best InfoScore of the sequences that begin with it."""
 
     def best_from(prefix: tuple[int, ...], own: float) -> float:
         return max([own, *(best_from((*prefix, pick), score) for pick, score in tree.get(prefix, {}).items())])
 
-    found: ScoreTree = {}
+    stopping: ScoreTree = {}
     for prefix, scores in tree.items():
-        own = tree[prefix[:-1]][prefix[-1]] if prefix else 0.0  # zero-shot gains nothing over itself
-        found[prefix] = {pick: best_from((*prefix, pick), score) for pick, score in scores.items()}
-        found[prefix][stop_action] = own
-    return found
+        own = tree[prefix[:-1]][prefix[-1]] if prefix else 0.0  # InfoScore of zero-shot
+        stopping[prefix] = {pick: best_from((*prefix, pick), score) for pick, score in scores.items()}
+        stopping[prefix][stop_action] = own
+    return stopping
 
 
 def _best_of_any_length(tree: ScoreTree, count: int) -> tuple[list[list[int]], list[float]]:
-    """The best sequences and their InfoScores; of equal ones the shorter first."""
+    """The best sequences and their InfoScores; of equal scores the shorter sequence comes first."""
     scored = [([], 0.0)]
     scored += [([*prefix, pick], score) for prefix, scores in tree.items() for pick, score in scores.items()]
     best = sorted(scored, key=lambda item: (-item[1], len(item[0]), item[0]))[:count]
@@ -143,17 +136,15 @@ def _best_of_any_length(tree: ScoreTree, count: int) -> tuple[list[list[int]], l
 def _score_trees(
     query_ids: Sequence[str], positions: list[dict[str, int]], ledger: Table, insertion: str, score: str
 ) -> list[ScoreTree]:
-    """For each query `{prefix: {next position: InfoScore}}`, the empty prefix always there."""
+    """The tree of each query; the empty prefix is always in it."""
     rows = {query_id: row for row, query_id in enumerate(query_ids)}
-    values = _ledger_scores(ledger, score)  # [L]
+    values = _ledger_scores(ledger, score).tolist()  # [L]
     zero_shot: dict[int, float] = {}
     scored: list[tuple[int, list[int], float]] = []
-    for query_id, ids, value in zip(
-        ledger["query_id"][:], ledger["demonstration_ids"][:], values.tolist(), strict=True
-    ):
+    for query_id, ids, value in zip(ledger["query_id"][:], ledger["demonstration_ids"][:], values, strict=True):
         row = rows.get(query_id)
         if row is None:
-            continue  # beams may hold fewer queries than the ledger
+            continue  # the beams may hold fewer queries than the ledger
         if not ids:
             zero_shot[row] = value
         else:
@@ -161,8 +152,8 @@ def _score_trees(
     missing = [query_id for query_id, row in rows.items() if row not in zero_shot]
     if missing:
         raise ValueError(
-            f"The ledger has no zero-shot row for the query {missing[0]!r} ({len(missing)} such queries); without it "
-            "there is no InfoScore. Beams and ledger must come from one run of the stage `beams`."
+            f"The ledger has no zero-shot row for the query {missing[0]!r} ({len(missing)} such queries), which "
+            "InfoScore needs. Beams and ledger must come from one run of the stage `beams`."
         )
     trees: list[ScoreTree] = [{(): {}} for _ in query_ids]
     for row, picks, value in scored:
@@ -170,20 +161,20 @@ def _score_trees(
     empty = [query_id for query_id, row in rows.items() if not any(trees[row].values())]
     if empty:
         raise ValueError(
-            f"The ledger has no sequence of the query {empty[0]!r} but zero-shot ({len(empty)} such queries), so that "
+            f"The ledger has no sequence of the query {empty[0]!r} but zero-shot ({len(empty)} such queries), so "
             "nothing can be learned about it. Beams and ledger must come from one run of the stage `beams`."
         )
     return trees
 
 
 def _ledger_scores(ledger: Table, score: str) -> np.ndarray:
-    """The score of each row `[L]`, before zero-shot is taken off."""
+    """The score of each row `[L]`, before the zero-shot score is subtracted."""
     logprobs = np.array(ledger["answer_logprob"], dtype=np.float64)  # [L]; null becomes NaN
     tokens = np.array(ledger["num_answer_tokens"], dtype=np.float64)  # [L]
     broken = ~(np.abs(logprobs) <= MAX_SCORE) | ~(tokens >= 1)
     values = np.zeros(len(ledger))
     if not broken.any():
-        values = np.array([answer_score(found, score) for found in ledger_prompts(ledger)])
+        values = np.array([answer_score(prompt, score) for prompt in ledger_prompts(ledger)])
         broken = ~(np.abs(values) <= MAX_SCORE)
     if broken.any():
         row = ledger[int(np.flatnonzero(broken)[0])]
@@ -207,45 +198,23 @@ def _check_beam_scores(query_ids: Sequence[str], scores: Sequence[Sequence[float
 
 def _selection_positions(ids: Sequence[str], positions: dict[str, int], insertion: str, query_id: str) -> list[int]:
     try:
-        picks = [positions[name] for name in ids]
+        return [positions[name] for name in selection_order(ids, insertion)]
     except KeyError as error:
         raise ValueError(
             f"The demonstration {error.args[0]!r} of the query {query_id!r} is not among its candidates: beams and "
             "ledger must come from one run of the stage `beams`."
         ) from None
-    return picks[::-1] if insertion == "left" else picks
 
 
 class SelectorDataset(BaseSelectorDataset):
-    """
-    Queries, their candidates and what was scored for them.
+    """Queries, their candidates and the scores of the search. The arguments are those of [`BaseSelectorDataset`], with
+    [`ScoredPrefixes`] as labels."""
 
-    Args:
-        query_ids, candidate_ids, queries, pool, processor:
-            Those of [`BaseSelectorDataset`].
-        scored ([`ScoredPrefixes`]):
-            What was scored.
-    """
+    label_names = (
+        *("prefix_positions", "prefix_lengths", "prefix_weights", "prefix_scores"),
+        *("beam_positions", "beam_scores"),
+    )
 
-    def __init__(
-        self,
-        query_ids: Sequence[str],
-        candidate_ids: Sequence[Sequence[str]],
-        queries: ExampleEmbeddings,
-        pool: ExampleEmbeddings,
-        processor: SelectorProcessor,
-        scored: ScoredPrefixes,
-    ):
-        super().__init__(query_ids, candidate_ids, queries, pool, processor)
-        self.scored = scored
-
-    def targets(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
-        scored = self.scored
-        return {
-            "prefix_positions": scored.prefix_positions[rows],  # [B, P, S]
-            "prefix_lengths": scored.prefix_lengths[rows],  # [B, P]
-            "prefix_weights": scored.prefix_weights[rows],  # [B, P]
-            "prefix_scores": scored.prefix_scores[rows],  # [B, P, A]
-            "beam_positions": scored.beam_positions[rows],  # [B, N, S]
-            "beam_scores": scored.beam_scores[rows],  # [B, N]
-        }
+    @property
+    def scored(self) -> ScoredPrefixes:
+        return self.labels

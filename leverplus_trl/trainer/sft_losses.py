@@ -17,20 +17,19 @@ def listwise_loss(
     reduction: str = "mean",
 ) -> torch.Tensor:
     """
-    Cross-entropy between softmax(score / tau) and the policy, both over the candidates that were scored after a
-    prefix.
+    Cross-entropy of the policy to softmax(score / tau), both over the candidates scored after a prefix.
 
     Args:
         logits (`torch.FloatTensor` of shape `[B, P, A]`):
-            The policy after each prefix; the lowest number of the dtype for candidates that can't be chosen.
+            The policy after each prefix; the lowest number of the dtype for disallowed actions.
         scores (`torch.FloatTensor` of shape `[B, P, A]`):
-            InfoScores; NaN for candidates that were not scored, which count on neither side.
+            InfoScores; NaN for candidates that were not scored, which are left out.
         weights (`torch.FloatTensor` of shape `[B, P]`):
             Weight of each prefix.
         tau (`float`):
             Temperature of the targets.
         label_smoothing (`float`, *optional*, defaults to 0.0):
-            Share of each target that is spread over the candidates in question.
+            Share of each target that is spread evenly over these candidates.
         reduction (`str`, *optional*, defaults to `"mean"`):
             `"mean"` over the queries, or `"none"`.
 
@@ -56,19 +55,19 @@ def beams_loss(
     reduction: str = "mean",
 ) -> torch.Tensor:
     """
-    Cross-entropy to the members of beams, step by step in selection order (Lever-LM, Yang et al., NeurIPS 2024).
+    Cross-entropy to the beams, step by step in selection order (Lever-LM, Yang et al., NeurIPS 2024).
 
     Args:
         logits (`torch.FloatTensor` of shape `[B, N, S, A]`):
-            The policy at each step of each beam; the lowest number of the dtype for actions that can't be taken.
+            The policy at each step of each beam; the lowest number of the dtype for disallowed actions.
         positions (`torch.LongTensor` of shape `[B, N, S]`):
             The beams in selection order, -1 padded.
         weights (`torch.FloatTensor` of shape `[B, N]`):
             Weight of each beam.
         label_smoothing (`float`, *optional*, defaults to 0.0):
-            Share of each target that is spread over the actions that can be taken.
+            Share of each target that is spread evenly over the allowed actions.
         stop (`bool`, *optional*, defaults to `False`):
-            Whether the last action is STOP, which ends a beam shorter than S.
+            Whether the last action is STOP, the target after a beam shorter than S.
         reduction (`str`, *optional*, defaults to `"mean"`):
             `"mean"` over the queries, or `"none"`.
 
@@ -87,8 +86,8 @@ def beams_loss(
 
 def beam_weights(scores: torch.Tensor, top_n: int, kind: str, tau: float) -> torch.Tensor:
     """
-    Weights of the best `top_n` beams of each query, which sum to 1: all alike (`"none"`), or softmax(score / tau)
-    (`"softmax"`).
+    Weights of the best `top_n` beams of each query, with a sum of 1: equal weights (`kind` `"none"`) or
+    softmax(score / tau) (`"softmax"`).
 
     Args:
         scores (`torch.FloatTensor` of shape `[B, N]`):

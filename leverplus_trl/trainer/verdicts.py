@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What a trained selector is good for, in one sentence, against the best baseline that needs no VLM."""
+"""The verdict on a trained selector, in one sentence: SFT against the best baseline, GRPO against its SFT selector."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from ..retrieval.similarity_index import similarity_vectors
 from .sft_dataset import SelectorDataset
 
 
-#: The verdict where no query was held out.
+#: The verdict without held-out queries.
 NOT_MEASURED = (
     "How well the selector chooses was not measured, since eval_split is null; the stage evaluate measures it."
 )
@@ -20,15 +20,11 @@ NOT_MEASURED = (
 
 def baseline_regrets(dataset: SelectorDataset) -> dict[str, float]:
     """
-    The regret of choosing without a selector, on the prefixes of the ledger that the selector's regret is measured on.
-
-    Args:
-        dataset ([`SelectorDataset`]):
-            Held-out queries with their scores and embeddings.
+    The regret of each baseline, on the same prefixes of the ledger as the selector's regret.
 
     Returns:
-        `dict[str, float]`: for `"random"` and for each similarity whose embeddings the dataset has, the mean InfoScore
-        lost against the best next candidate.
+        `dict[str, float]`: for `"random"`, and for each similarity whose embeddings the dataset has, the mean
+        difference between the InfoScore of the best next candidate and that of the baseline's choice.
     """
     scored = dataset.scored
     num_candidates = dataset.candidate_rows.shape[1]
@@ -52,19 +48,8 @@ def baseline_regrets(dataset: SelectorDataset) -> dict[str, float]:
 
 
 def sft_verdict(metrics: Mapping[str, float], regrets: Mapping[str, float], split: str, num_queries: int) -> str:
-    """
-    How much better the selector chooses than the best baseline.
-
-    Args:
-        metrics (`Mapping[str, float]`):
-            What the trainer's evaluation returned.
-        regrets (`Mapping[str, float]`):
-            What [`baseline_regrets`] returned for the same queries.
-        split (`str`):
-            Split of these queries.
-        num_queries (`int`):
-            Their number.
-    """
+    """The verdict on a selector by the `metrics` of the trainer's evaluation and the [`baseline_regrets`], both on the
+    `num_queries` queries of `split`."""
     best = min(regrets, key=regrets.get)
     regret, margin = metrics["eval_regret"], metrics.get("eval_regret_margin", float("inf"))
     result = "not clearly better than"
@@ -78,17 +63,7 @@ def sft_verdict(metrics: Mapping[str, float], regrets: Mapping[str, float], spli
 
 
 def grpo_verdict(metrics: Mapping[str, float], split: str, num_queries: int) -> str:
-    """
-    What offline RL gained over the selector that it began with.
-
-    Args:
-        metrics (`Mapping[str, float]`):
-            What the trainer's evaluation returned.
-        split (`str`):
-            Split of the queries.
-        num_queries (`int`):
-            Their number.
-    """
+    """The verdict on offline RL by the `metrics` of the trainer's evaluation on `num_queries` queries of `split`."""
     gain, margin = metrics["eval_expected_reward_gain"], metrics.get("eval_expected_reward_gain_margin", float("inf"))
     result = "a gain" if gain > margin else "a loss" if gain < -margin else "not distinguishable from no change"
     return (
