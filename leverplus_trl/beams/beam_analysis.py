@@ -2,12 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-What a search shows before anything is trained: can choosing and ordering demonstrations matter on this data, with
-this VLM?
+The analysis of a search: can choosing and ordering demonstrations matter on this data, with this VLM?
 
-Everything is read off the ledger, on one of two scales: the length-normalised probability of the right answer, or, for
-beams that were searched by it, the task's metric of the generated answer; and the gain over the prompt without
-demonstrations.
+All values come from the ledger. Their scale is the length-normalised probability of the right answer, or, for a search
+with `score: metric`, the task's metric of the generated answer. A gain is a difference to the zero-shot value.
 """
 
 import json
@@ -30,34 +28,24 @@ from .info_score import ScoredPrompt, answer_score
 
 
 ANALYSIS = "analysis.json"
-#: A difference of probabilities, or of the metric, under this is called none.
+#: A smaller difference of probabilities, or of the metric, is not noticeable.
 NOTICEABLE = 0.01
-#: If one ranking for all queries reaches this share of what choosing can gain, reading the query adds little.
+#: If a single ranking for all queries reaches this share of the best possible gain, reading the query adds little.
 CONSTANT_SHARE = 0.8
 NUM_HUBS = 10
-#: Queries that are ranked at a time.
+#: The measures of a step, in the order of `_steps`.
+STEP_MEASURES = ("mean", "best", "choice", "spread")
+#: Queries that are ranked at once.
 QUERIES = 4096
 
 
 class Words(NamedTuple):
-    """
-    The words for a scale.
+    """The words for a scale in texts."""
 
-    Args:
-        numbers (`str`):
-            What the numbers of an analysis are.
-        it (`str`):
-            What a prompt changes.
-        keeps (`str`):
-            What happens where no choice matters.
-        succeeds (`str`):
-            What an order decides where it is decisive.
-    """
-
-    numbers: str
-    it: str
-    keeps: str
-    succeeds: str
+    numbers: str  #: the values of an analysis
+    it: str  #: the quantity that a prompt changes
+    keeps: str  #: the result where no choice matters
+    succeeds: str  #: the result that a decisive order decides
 
 
 WORDS = {
@@ -68,7 +56,7 @@ WORDS = {
         "the whole right answer, its length not normalised, has a probability of more than a half",
     ),
     METRIC: Words(
-        "values of the task's metric of the answer that is generated",
+        "values of the task's metric of the generated answer",
         "the metric of the generated answer",
         "the metric of the generated answer stays the same",
         "the generated answer scores above 0",
@@ -77,26 +65,9 @@ WORDS = {
 
 
 def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion: str, score: str) -> dict[str, object]:
-    """
-    Analyses a search that is complete and writes `analysis.json`.
-
-    Args:
-        folder (`Path`):
-            Folder of the beams.
-        files (`Mapping[str, Sequence[Path]]`):
-            The units' files of each split, in query order.
-        insertion (`str`):
-            Where the search put new demonstrations, `"left"` or `"right"`.
-        score (`str`):
-            Scale of InfoScore that the search was on.
-
-    Returns:
-        `dict`: what was written, see [`analyze_queries`].
-    """
-    splits = {}
-    for split, parts in files.items():
-        if parts:
-            splits[split] = analyze_queries(UnitRows(parts), insertion, score)
+    """Writes the analysis of a completed search to `analysis.json` in `folder`, and returns it: `insertion`, and under
+    `splits` the result of [`analyze_queries`]. `files` are the units' files of each split, in query order."""
+    splits = {split: analyze_queries(UnitRows(parts), insertion, score) for split, parts in files.items() if parts}
     analysis = {"insertion": insertion, "splits": splits}
     text = json.dumps(analysis, indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / ANALYSIS, f"{text}\n".encode())
@@ -104,26 +75,15 @@ def write_analysis(folder: Path, files: Mapping[str, Sequence[Path]], insertion:
 
 
 def analyze_tables(beams: Dataset, ledger: Dataset, insertion: str, score: str) -> dict[str, object]:
-    """
-    The same from the two tables, for beams that come without `analysis.json` (from the hub).
-
-    Args:
-        beams (`Dataset`):
-            Columns of `schema.BEAMS`; any number of splits.
-        ledger (`Dataset`):
-            Columns of `schema.LEDGER`, of the same queries.
-        insertion (`str`):
-            Where the search put new demonstrations.
-        score (`str`):
-            Scale of InfoScore that the search was on.
-    """
+    """The same from the tables of `schema.BEAMS` (any number of splits) and `schema.LEDGER`, for beams without
+    `analysis.json`, such as beams from the hub."""
     entries: dict[tuple[str, str], list[dict]] = defaultdict(list)
     for entry in ledger:
         entries[entry["split"], entry["query_id"]].append(entry)
     rows: dict[str, list[dict]] = {}
     for row in beams:
         rows.setdefault(row["split"], []).append({**row, "ledger": entries[row["split"], row["query_id"]]})
-    splits = {split: analyze_queries(of, insertion, score) for split, of in rows.items()}
+    splits = {split: analyze_queries(of_split, insertion, score) for split, of_split in rows.items()}
     return {"insertion": insertion, "splits": splits}
 
 
@@ -133,28 +93,30 @@ def analyze_queries(rows: Iterable[Mapping], insertion: str, score: str) -> dict
 
     Args:
         rows (`Iterable[Mapping]`):
-            A row a query: the columns of `schema.BEAMS`, and all that was scored for it under `ledger`.
+            A row for each query: the columns of `schema.BEAMS`, and its ledger entries under `ledger`.
         insertion (`str`):
-            Where the search put new demonstrations.
+            Insertion of the search.
         score (`str`):
-            Scale of InfoScore that the search was on.
+            Scale of InfoScore in the search.
 
     Returns:
         `dict`:
-        - `scale`, on which all that follows stands: `"metric"` if the search was on it, else `"prob"`;
-        - `num_queries`, `zero_shot` (mean worth of the prompt without demonstrations), `helped` (share of queries that
-          the best sequence helps), `hurt` (share that every sequence hurts);
-        - `beam_positions`: mean score at each position of the beams, in the scale they were searched with;
-        - `steps`: for each number of demonstrations, over the sequences that share what was chosen before: mean gain
-          over no demonstrations, `best` (mean gain of the best), `choice` (best minus mean: what choosing is worth),
-          `spread` (standard deviation);
-        - `order`: sets that were scored in several orders, the mean difference between their best and worst order, the
-          share in which it is noticeable, and the share in which it is decisive: in some orders only the right answer
-          has more than half of the probability, or the generated answer is worth anything by the metric; null where no
-          set was scored twice;
-        - `constant`: what one ranking of candidates for all queries would gain in place of `choice` at the first step;
-          null where candidates are hardly ever shared;
-        - `hubs`: which candidates the best sequences hold, and how often these were offered.
+        - `scale`: `"metric"` if the search used it, else `"prob"`;
+        - `num_queries`, `zero_shot` (mean zero-shot value), `helped` (share of queries with a sequence of positive
+          gain), `hurt` (share of queries whose gains are all negative);
+        - `beam_positions`: mean score at each position of the beams, on the scale of the search;
+        - `steps`: for each number of demonstrations, over the sequences that extend the same prefix: `mean` gain,
+          `best` gain, `choice` (best minus mean) and `spread` (standard deviation);
+        - `order`: over the sets that were scored in several orders: their number, the mean `difference` between the
+          best and the worst order, the share of `noticeable` differences, and the share of `decisive` ones, where only
+          some orders give the right answer more than half of the probability, or a metric above 0; null if no set was
+          scored twice;
+        - `constant`: the `gain` of a single ranking of candidates for all queries at the first step, and its `share`
+          of the best gain; null if queries hardly share candidates;
+        - `hubs`: the candidates in the best sequences, and how often each was offered.
+
+    Raises:
+        `ValueError`: no queries, or no accuracies in the ledger of a search with `score: metric`.
     """
     scale = METRIC if score == METRIC else "prob"
     zero_shot, best_gains = array("d"), array("d")
@@ -165,22 +127,25 @@ def analyze_queries(rows: Iterable[Mapping], insertion: str, score: str) -> dict
     chosen, offered = Counter(), Counter()
     for row in rows:
         scored = {tuple(entry["demonstration_ids"]): ScoredPrompt.of(entry) for entry in row["ledger"]}
-        worth = {sequence: answer_score(found, scale) for sequence, found in scored.items()}
-        nothing = worth.pop(())
-        zero_shot.append(nothing)
-        for position, value in enumerate(row["scores"]):
-            beam_scores[position].append(value)
-        best_gains.append(max(worth.values()) - nothing)
-        for shots, found in _steps(worth, nothing, insertion):
-            for column, value in zip(spreads[shots], found, strict=True):
-                column.append(value)
-        orders.update(_orders(worth, {sequence: _succeeds(scored[sequence], scale) for sequence in worth}))
-        singles.add({sequence[0]: value for sequence, value in worth.items() if len(sequence) == 1})
+        values = {sequence: answer_score(prompt, scale) for sequence, prompt in scored.items()}
+        zero_shot.append(values.pop(()))
+        for position, score_at in enumerate(row["scores"]):
+            beam_scores[position].append(score_at)
+        best_gains.append(max(values.values()) - zero_shot[-1])
+        for shots, measures in _steps(values, zero_shot[-1], insertion):
+            for column, measure in zip(spreads[shots], measures, strict=True):
+                column.append(measure)
+        succeeds = {
+            sequence: prompt.accuracy > 0.0 if scale == METRIC else prompt.logprob > math.log(0.5)
+            for sequence, prompt in scored.items()
+        }
+        orders.update(_orders(values, succeeds))
+        singles.add({sequence[0]: value for sequence, value in values.items() if len(sequence) == 1})
         offered.update(row["candidate_ids"])
         chosen.update(row["demonstration_ids"][0])
     if not zero_shot:
         raise ValueError("There are no queries to analyse.")
-    found = {
+    analysis = {
         "scale": scale,
         "num_queries": len(zero_shot),
         "zero_shot": fmean(zero_shot),
@@ -190,48 +155,41 @@ def analyze_queries(rows: Iterable[Mapping], insertion: str, score: str) -> dict
             {"position": position + 1, "mean": fmean(scores), "num_queries": len(scores)}
             for position, scores in beam_scores.items()
         ],
-        "steps": [_mean_step(shots, spreads[shots]) for shots in sorted(spreads)],
+        "steps": [
+            {"shots": shots} | dict(zip(STEP_MEASURES, map(fmean, spreads[shots]), strict=True))
+            for shots in sorted(spreads)
+        ],
         "order": _mean_order(orders),
         "constant": _constant_ranking(singles),
         "hubs": _hubs(chosen, offered, len(zero_shot)),
     }
-    return _rounded(found)
+    return _rounded(analysis)
 
 
-def _succeeds(found: ScoredPrompt, scale: str) -> bool:
-    """Whether the right answer has more than half of the probability, or the generated one is worth anything."""
-    return found.accuracy > 0.0 if scale == METRIC else found.logprob > math.log(0.5)
-
-
-def _steps(worth: Mapping[tuple, float], nothing: float, insertion: str) -> Iterator[tuple[int, tuple]]:
-    """For each number of demonstrations `(mean gain, best gain, best - mean, standard deviation)` of one query, among
-    sequences that share what was chosen before, averaged over what that was."""
+def _steps(values: Mapping[tuple, float], zero_shot: float, insertion: str) -> Iterator[tuple[int, tuple]]:
+    """For each number of demonstrations, the [`STEP_MEASURES`] of the gains over the sequences of a query that extend
+    the same prefix, averaged over prefixes."""
     groups: dict[tuple, list[float]] = defaultdict(list)
-    for sequence, value in worth.items():
-        groups[tuple(selection_order(sequence, insertion))[:-1]].append(value - nothing)
+    for sequence, value in values.items():
+        groups[tuple(selection_order(sequence, insertion))[:-1]].append(value - zero_shot)
     by_shots: dict[int, list[tuple[float, float, float, float]]] = defaultdict(list)
     for prefix, gains in groups.items():
         mean = fmean(gains)
         by_shots[len(prefix) + 1].append((mean, max(gains), max(gains) - mean, float(np.std(gains))))
-    for shots, found in by_shots.items():
-        yield shots, tuple(fmean(column) for column in zip(*found, strict=True))
+    for shots, measures in by_shots.items():
+        yield shots, tuple(fmean(column) for column in zip(*measures, strict=True))
 
 
-def _mean_step(shots: int, columns: Sequence[Sequence[float]]) -> dict[str, float]:
-    names = ("mean", "best", "choice", "spread")
-    return {"shots": shots} | {name: fmean(column) for name, column in zip(names, columns, strict=True)}
-
-
-def _orders(worth: Mapping[tuple, float], succeeds: Mapping[tuple, bool]) -> dict[str, float]:
-    """Sums over the sets of a query that were scored in several orders: of best minus worst, and of those in which
-    that is noticeable, and in which only some orders succeed."""
+def _orders(values: Mapping[tuple, float], succeeds: Mapping[tuple, bool]) -> dict[str, float]:
+    """The number of sets that a query has in several orders, the sum of best minus worst, and the numbers of sets
+    where that is noticeable, and where only some orders succeed."""
     sets: dict[frozenset, list[tuple]] = defaultdict(list)
-    for sequence in worth:
+    for sequence in values:
         if len(sequence) > 1:
             sets[frozenset(sequence)].append(sequence)
     several = [sequences for sequences in sets.values() if len(sequences) > 1]
-    values = [[worth[sequence] for sequence in sequences] for sequences in several]
-    differences = [max(of_set) - min(of_set) for of_set in values]
+    of_sets = [[values[sequence] for sequence in sequences] for sequences in several]
+    differences = [max(of_set) - min(of_set) for of_set in of_sets]
     return {
         "num_sets": len(several),
         "difference": math.fsum(differences),
@@ -246,20 +204,20 @@ def _mean_order(sums: Mapping[str, float]) -> dict[str, float] | None:
 
 
 class _Singles:
-    """What each query's candidates are worth alone in the prompt, relative to their mean: 12 bytes a candidate."""
+    """The values of single candidates, relative to the mean of their query, in 12 bytes a candidate."""
 
     def __init__(self) -> None:
         self.row_of: dict[str, int] = {}
         self.rows, self.values, self.counts = array("i"), array("d"), array("i")
 
-    def add(self, worth: Mapping[str, float]) -> None:
-        mean = fmean(worth.values())
-        self.rows.extend(self.row_of.setdefault(name, len(self.row_of)) for name in worth)
-        self.values.extend(value - mean for value in worth.values())
-        self.counts.append(len(worth))
+    def add(self, values: Mapping[str, float]) -> None:
+        mean = fmean(values.values())
+        self.rows.extend(self.row_of.setdefault(name, len(self.row_of)) for name in values)
+        self.values.extend(value - mean for value in values.values())
+        self.counts.append(len(values))
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For some queries at a time: candidates by number and their values, `[C]`, and where each query begins."""
+        """Blocks of queries: numbers and values of their C candidates, and the start of each query."""
         end, rows, values = 0, np.asarray(self.rows), np.asarray(self.values)
         for start in range(0, len(self.counts), QUERIES):
             counts = np.asarray(self.counts[start : start + QUERIES])
@@ -268,12 +226,8 @@ class _Singles:
 
 
 def _constant_ranking(singles: _Singles) -> dict[str, float] | None:
-    """
-    What the candidate that is best for the *other* queries gives each query, alone in the prompt.
-
-    Each score is taken relative to the query's mean, and a candidate's own query is left out of its rank: else chance
-    would look like skill.
-    """
+    """The gain of the candidate that is best for the *other* queries. A candidate's value for the query itself is left
+    out of its rank, or chance would look like skill."""
     totals, counts = np.zeros(len(singles.row_of)), np.zeros(len(singles.row_of), dtype=np.int64)
     for rows, values, _ in singles.blocks():
         totals += np.bincount(rows, values, len(totals))
@@ -288,7 +242,7 @@ def _constant_ranking(singles: _Singles) -> dict[str, float] | None:
         query = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
         ranked = np.lexsort((names[rows], ranks, query))
         first = ranked[np.append(starts[1:], len(rows)) - 1]
-        # A query whose candidates nobody shares gets what a random one gives: its mean.
+        # A query that shares no candidate gets the gain of a random candidate: 0, relative to its mean.
         gains.extend(np.where(others[first] > 0, values[first], 0.0))
         best.extend(np.maximum.reduceat(values, starts))
     return {"gain": fmean(gains), "share": fmean(gains) / fmean(best) if fmean(best) > 0.0 else 0.0}
@@ -310,21 +264,21 @@ def _hubs(chosen: Counter, offered: Counter, num_queries: int) -> dict[str, obje
 
 
 def _rounded(value):
-    """Six significant digits: what the last bits of a sum are is nobody's finding."""
+    """The value with floats rounded to six significant digits: the last bits of a sum depend on the platform."""
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
+        return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(one) for one in value]
+        return [_rounded(item) for item in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def can_matter(split: Mapping) -> str:
-    """Whether the choice of demonstrations can matter, in a sentence, by the numbers of one split of an analysis."""
+    """A sentence on whether the choice of demonstrations can matter, by the analysis of a split."""
     first, constant = split["steps"][0], split["constant"]
     if max(step["choice"] for step in split["steps"]) < NOTICEABLE:
         return (
             f"Choosing can hardly matter here: with any demonstrations in the prompt, {WORDS[split['scale']].keeps}. "
-            "Look at a few prompts and at what the VLM answers before you train a selector."
+            "Check a few prompts and answers of the VLM before you train a selector."
         )
     if first["choice"] >= NOTICEABLE and constant and constant["share"] >= CONSTANT_SHARE:
         return (
@@ -338,15 +292,7 @@ def can_matter(split: Mapping) -> str:
 
 
 def describe(name: str, split: Mapping) -> str:
-    """
-    One split of an analysis as a small table for the terminal, and the verdict as its last line.
-
-    Args:
-        name (`str`):
-            Name of the split.
-        split (`Mapping`):
-            What [`analyze_queries`] returns.
-    """
+    """The result of [`analyze_queries`] for a split as a table for the terminal; [`can_matter`] is the last line."""
     words, constant, order, hub = WORDS[split["scale"]], split["constant"], split["order"], split["hubs"]["top"][0]
     rows = [("without demonstrations", f"{split['zero_shot']:.3f}")]
     for step in split["steps"]:

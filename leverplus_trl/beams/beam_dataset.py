@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The beams and ledger tables: from the units' files to a dataset folder, and back."""
+"""The beams and ledger tables, joined from the units' files into a dataset folder."""
 
 import shutil
 from pathlib import Path
@@ -16,32 +16,22 @@ from ..work_units import join_units
 
 
 CARD = """\
-What a frozen VLM makes of ordered demonstrations.
+Scores of a frozen VLM for ordered demonstrations.
 
 - `beams`: for each query the best sequences of a beam search, best first, with their InfoScores.
-- `ledger`: every sequence that was scored on the way, with the log-probability of the right answer, summed over its
-  tokens (the row without demonstrations is the zero-shot prompt). `accuracy` is the task's metric of the answer that
-  the VLM generated; it is null unless the search was one for it (`score: metric`).
+- `ledger`: every scored sequence, with the log-probability of the right answer, summed over its tokens (the row
+  without demonstrations is the zero-shot prompt). `accuracy` is the task's metric of the generated answer; it is null
+  unless the search used it (`score: metric`).
 
-An InfoScore is what a sequence is worth minus what the zero-shot prompt is, on the scale `score` of the recipe: the
+The InfoScore of a sequence is its score minus that of the zero-shot prompt, on the scale `score` of the recipe: the
 length-normalised probability of the right answer (`prob`), its logarithm (`logprob`), or `accuracy` (`metric`).
 
-`demonstration_ids` stand in prompt order: left to right, the last one next to the query. Ids are those of the
-examples."""
+`demonstration_ids` are in prompt order: left to right, the last demonstration is next to the query. Ids are those of
+the examples."""
 
 
 def write_beam_dataset(folder: Path, files: dict[str, list[Path]], provenance: dict) -> None:
-    """
-    Writes the two tables of a search that is complete, and then drops the units' files.
-
-    Args:
-        folder (`Path`):
-            The dataset folder.
-        files (`dict[str, list[Path]]`):
-            The units' files of each split, in query order.
-        provenance (`dict`):
-            What made them.
-    """
+    """Writes the tables of a completed search, and deletes the units' files `files` (by split, in query order)."""
     units = folder / "units"
     tables = {
         config: {
@@ -55,7 +45,7 @@ def write_beam_dataset(folder: Path, files: dict[str, list[Path]], provenance: d
 
 
 def _ledger_rows(unit: pa.Table) -> pa.Table:
-    """A row a scored sequence, from a row a query."""
+    """A row for each scored sequence, from a row for each query."""
     entries = unit["ledger"].combine_chunks()
     table = pa.Table.from_struct_array(entries.flatten())
     queries = unit.select(["query_id", "split"]).take(pc.list_parent_indices(entries))

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""From queries and candidates to beams and ledger, unit by unit."""
+"""Beam search over all queries of a stage, in units that processes share."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from .info_score import ScoredPrompt, answer_score, info_score
 
 
 def num_scored_sequences(num_candidates: int, num_shots: int, beam_size: int) -> int:
-    """Prompts that the VLM scores for one query, zero-shot included: the cost of a search before it is run."""
+    """The number of prompts that a search scores for a query, zero-shot included."""
     total, width = 1, 1
     for step in range(num_shots):
         extensions = width * (num_candidates - step)
@@ -42,13 +42,13 @@ def score_prompts(requests: Sequence[Request], vlm: VLM, score: str) -> list[Sco
     return [ScoredPrompt(*found, answer.accuracy) for found, answer in zip(logprobs, answers, strict=True)]
 
 
-def _entry(sequence: Sequence[str], found: ScoredPrompt) -> dict:
-    """A row of the ledger (but `query_id` and `split`)."""
+def _entry(sequence: Sequence[str], prompt: ScoredPrompt) -> dict:
+    """A row of the ledger, without `query_id` and `split`."""
     return {
         "demonstration_ids": list(sequence),
-        "answer_logprob": found.logprob,
-        "num_answer_tokens": found.num_tokens,
-        "accuracy": found.accuracy,
+        "answer_logprob": prompt.logprob,
+        "num_answer_tokens": prompt.num_tokens,
+        "accuracy": prompt.accuracy,
     }
 
 
@@ -60,50 +60,42 @@ def search_unit(
     args: BeamArguments,
 ) -> list[dict]:
     """
-    Searches beams for a few queries together.
+    Searches the beams of some queries together.
 
     Args:
-        queries (`Sequence[Example]`):
-            The queries.
-        candidate_ids (`Sequence[Sequence[str]]`):
-            Candidates of each.
         pool (`dict[str, Example]`):
-            At least all candidates, by id.
-        vlm ([`VLM`]):
-            Scores.
-        args ([`BeamArguments`]):
-            The search.
+            At least the candidates, by id.
 
     Returns:
-        `list[dict]`: a row a query with the columns of `schema.BEAMS` (but `split`) and every scored sequence under
-        `ledger`.
+        `list[dict]`: a row for each query, with the columns of `schema.BEAMS` (without `split`) and all scored
+        sequences under `ledger`.
     """
     zero_shot = score_prompts([Request((), query) for query in queries], vlm, args.score)
-    ledgers = [[_entry((), found)] for found in zero_shot]
+    ledgers = [[_entry((), prompt)] for prompt in zero_shot]
 
     def score(sequences: Sequence[tuple[int, tuple[str, ...]]]) -> list[float]:
         requests = [Request(tuple(pool[i] for i in sequence), queries[query]) for query, sequence in sequences]
         values = []
-        for (query, sequence), found in zip(sequences, score_prompts(requests, vlm, args.score), strict=True):
-            ledgers[query].append(_entry(sequence, found))
-            values.append(info_score(found, zero_shot[query], args.score))
+        for (query, sequence), prompt in zip(sequences, score_prompts(requests, vlm, args.score), strict=True):
+            ledgers[query].append(_entry(sequence, prompt))
+            values.append(info_score(prompt, zero_shot[query], args.score))
         return values
 
     beams = beam_search(score, candidate_ids, args.num_shots, args.beam_size, args.insertion, args.objective)
-    rows = []
-    for query, candidates, found, z, ledger in zip(queries, candidate_ids, beams, zero_shot, ledgers, strict=True):
-        rows.append(
-            {
-                "query_id": query["id"],
-                "candidate_ids": list(candidates),
-                "demonstration_ids": [list(sequence) for sequence in found.demonstration_ids],
-                "scores": found.scores,
-                "step_scores": found.step_scores,
-                "zero_shot_score": answer_score(z, args.score),
-                "ledger": ledger,
-            }
+    return [
+        {
+            "query_id": query["id"],
+            "candidate_ids": list(candidates),
+            "demonstration_ids": [list(sequence) for sequence in of_query.demonstration_ids],
+            "scores": of_query.scores,
+            "step_scores": of_query.step_scores,
+            "zero_shot_score": answer_score(prompt, args.score),
+            "ledger": ledger,
+        }
+        for query, candidates, of_query, prompt, ledger in zip(
+            queries, candidate_ids, beams, zero_shot, ledgers, strict=True
         )
-    return rows
+    ]
 
 
 def generate_beams(
@@ -115,26 +107,20 @@ def generate_beams(
     args: BeamArguments,
 ) -> dict[str, list[Path]]:
     """
-    Searches the beams of all queries of all splits, in units, together with the other processes of the launch.
+    Searches the beams of all queries, in units that the processes of the launch share.
 
     Args:
         run ([`RunFolder`]):
-            Keeps the results of the units.
-        queries (`dict[str, Dataset]`):
-            Examples to ask, by split.
-        candidate_ids (`dict[str, list[list[str]]]`):
-            Candidates of each query, by split.
+            The folder that stores the results of units.
+        queries, candidate_ids (`dict[str, Dataset]`, `dict[str, list[list[str]]]`):
+            The queries by split, and the candidates of each query.
         pool (`Dataset`):
-            Examples to demonstrate with.
-        vlm ([`VLM`]):
-            Scores.
-        args ([`BeamArguments`]):
-            The search.
+            Examples that hold the candidates.
 
     Returns:
         `dict[str, list[Path]]`: the units' files of each split, in query order.
     """
-    # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
+    # The VLM decodes each image once; decoding here would repeat it in every unit.
     pool, queries = undecoded(pool), {split: undecoded(examples) for split, examples in queries.items()}
     position = {identifier: row for row, identifier in enumerate(pool["id"])}
     units: dict[str, Unit] = {}

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Beam search over ordered demonstrations: a pure function of the candidates and of a score."""
+"""Beam search over ordered demonstrations, as a pure function of the candidates and a score function."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 INSERTIONS = ("left", "right")
 OBJECTIVES = ("cumulative", "marginal")
 
-#: Scores of many sequences at once: `[(query index, demonstration ids in prompt order), ...] -> [InfoScore, ...]`.
+#: Scores a batch of sequences: `[(query index, demonstration ids in prompt order), ...] -> [InfoScore, ...]`.
 ScoreFunction = Callable[[Sequence[tuple[int, tuple[str, ...]]]], Sequence[float]]
 
 
 @dataclass
 class Beams:
     """
-    What a search found for one query.
+    The result of a search for one query.
 
     Args:
         demonstration_ids (`list[tuple[str, ...]]`):
             The best sequences, best first, in prompt order.
         scores (`list[float]`):
-            What the sequences were ranked by: InfoScore of the sequence (`cumulative`) or its gain over the sequence
-            without the last choice (`marginal`).
+            Ranking scores: InfoScore of the sequence (`cumulative`), or its gain over the sequence without the last
+            choice (`marginal`).
         step_scores (`list[list[float]]`):
             InfoScore after each choice, in selection order.
     """
@@ -42,12 +42,12 @@ class _Hypothesis:
 
 
 def insert(demonstration_id: str, sequence: tuple[str, ...], insertion: str) -> tuple[str, ...]:
-    """A sequence in prompt order with one more demonstration: to the far left, or to the right, next to the query."""
+    """A sequence in prompt order with a demonstration added at the far left, or at the right, next to the query."""
     return (demonstration_id, *sequence) if insertion == "left" else (*sequence, demonstration_id)
 
 
 def selection_order(sequence: Sequence[str], insertion: str) -> list[str]:
-    """The ids of a sequence in prompt order, in the order in which they were chosen (and the other way round)."""
+    """The ids in selection order, from a sequence in prompt order; the inverse is the same function."""
     return list(reversed(sequence)) if insertion == "left" else list(sequence)
 
 
@@ -60,32 +60,33 @@ def beam_search(
     objective: str = "cumulative",
 ) -> list[Beams]:
     """
-    Searches good sequences of `num_shots` demonstrations for several queries in lockstep.
+    Searches the best sequences of `num_shots` demonstrations for several queries together.
 
-    Every step extends each kept sequence by every candidate it does not hold, scores all of these in one call, and
+    Every step extends each kept sequence by every candidate it does not hold, scores all extensions in one call, and
     keeps the `beam_size` best. Ties go to the earlier beam, then to the earlier candidate.
 
     Args:
         score (`Callable`):
-            InfoScore of sequences; called once a step, with the sequences of all queries, so that it can batch them.
+            Returns the InfoScores of sequences; called once for each step, with the sequences of all queries.
         candidate_ids (`Sequence[Sequence[str]]`):
             The candidates of each query.
         num_shots (`int`):
             Length of the sequences.
         beam_size (`int`):
-            Sequences kept after each step, and returned at the end.
+            Sequences kept after each step and returned.
         insertion (`str`, *optional*, defaults to `"left"`):
-            Where a new demonstration goes: `"left"`, to the far left (as Lever-LM does), or `"right"`, next to the
+            Position of a new demonstration: `"left"`, at the far left (as in Lever-LM), or `"right"`, next to the
             query.
         objective (`str`, *optional*, defaults to `"cumulative"`):
-            `"cumulative"` ranks a sequence by its own InfoScore; `"marginal"` by what its last choice added, as the
-            reference implementation of Lever-LM does (kept for comparison).
+            `"cumulative"` ranks a sequence by its own InfoScore, `"marginal"` by the gain of its last choice, as the
+            reference implementation of Lever-LM does.
 
     Returns:
-        `list[Beams]`: one a query; fewer than `beam_size` sequences only if there are no more.
+        `list[Beams]`: the beams of each query, with fewer than `beam_size` sequences if there are no more.
 
     Raises:
-        `ValueError`: an unknown insertion or objective, a size below 1, or a query with fewer candidates than shots.
+        `ValueError`: an unknown insertion or objective, a size below 1, a candidate that is listed twice, or a query
+            with fewer candidates than shots.
     """
     _check(candidate_ids, num_shots, beam_size, insertion, objective)
     beams = [[_Hypothesis()] for _ in candidate_ids]
@@ -102,14 +103,15 @@ def beam_search(
             gain = value - parent.step_scores[-1] if objective == "marginal" and parent.step_scores else value
             extended[query].append(_Hypothesis(sequence, gain, (*parent.step_scores, value)))
         # `sorted` is stable, so ties keep the order of beams, then of candidates.
-        beams = [sorted(found, key=lambda h: -h.rank_score)[:beam_size] for found in extended]
+        # `sorted` is stable, so ties keep the order of beams, then of candidates.
+        beams = [sorted(of_query, key=lambda h: -h.rank_score)[:beam_size] for of_query in extended]
     return [
         Beams(
-            demonstration_ids=[hypothesis.sequence for hypothesis in found],
-            scores=[hypothesis.rank_score for hypothesis in found],
-            step_scores=[list(hypothesis.step_scores) for hypothesis in found],
+            demonstration_ids=[hypothesis.sequence for hypothesis in of_query],
+            scores=[hypothesis.rank_score for hypothesis in of_query],
+            step_scores=[list(hypothesis.step_scores) for hypothesis in of_query],
         )
-        for found in beams
+        for of_query in beams
     ]
 
 
