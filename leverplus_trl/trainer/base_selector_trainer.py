@@ -40,8 +40,8 @@ class BaseSelectorTrainer(Trainer):
             Other arguments of `transformers.Trainer`.
     """
 
-    #: Orders the training queries.
-    block_sampler: type[RepeatedBlocks]
+    # Orders the training queries.
+    _block_sampler: type[RepeatedBlocks]
     #: Computes the metrics of an evaluation.
     selection_metrics: Callable[[EvalPrediction], dict[str, float]]
     #: Optimizer steps in a row on each batch.
@@ -73,7 +73,7 @@ class BaseSelectorTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         num_queries = len(train_dataset or self.train_dataset)
         block_size = self.get_total_train_batch_size(self.args)
-        return self.block_sampler(num_queries, block_size, self.num_iterations, seed, self._epoch)
+        return self._block_sampler(num_queries, block_size, self.num_iterations, seed, self._epoch)
 
     def _num_steps(self, epochs: float) -> int:
         """Optimizer steps of some epochs, in whole blocks."""

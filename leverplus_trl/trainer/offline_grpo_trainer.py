@@ -89,7 +89,7 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
             the others are those of `transformers.Trainer`.
     """
 
-    block_sampler = RepeatedBlocks
+    _block_sampler = RepeatedBlocks
     selection_metrics = staticmethod(rollout_metrics)
 
     def __init__(

@@ -223,19 +223,8 @@ def with_pixels(
     """
     The datasets as they are, or as [`PixelDataset`] if the selector has an encoder of its own.
 
-    Args:
-        model ([`BaseSelectorModel`]):
-            The selector.
-        datasets (`dict[str, SelectorDataset]` or `dict[str, RolloutDataset]`):
-            Datasets by split.
-        queries (`dict[str, Table]`):
-            Examples with the queries, by split.
-        pool (`Table`):
-            Examples with the candidates.
-        train_split (`str`):
-            The split whose batches need no swapped queries.
-        cache_mb (`int`, *optional*, defaults to 4096):
-            Memory for prepared images.
+    `datasets` and `queries` (the examples of the queries) are given by split, `pool` holds the candidates, and the
+    batches of `train_split` have no swapped queries. `cache_mb` is that of [`EncoderTable`].
     """
     if getattr(model, "encoder", None) is None:
         return datasets

@@ -49,7 +49,7 @@ class SelectorSFTTrainer(BaseSelectorTrainer):
             Other arguments of `transformers.Trainer`.
     """
 
-    block_sampler = ShuffledBlocks
+    _block_sampler = ShuffledBlocks
     selection_metrics = staticmethod(selection_metrics)
 
     def compute_loss(self, model, inputs: Batch, return_outputs: bool = False, num_items_in_batch=None):
