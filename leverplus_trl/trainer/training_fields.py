@@ -64,7 +64,7 @@ class TrainingFields:
     )
 
     def check(self) -> None:
-        """Raises `ValueError` for a value that is not finite, has no effect here, or names no measure."""
+        """Raises `ValueError` for a value that is not finite, has no effect on selectors, or names no measure."""
         check_fields(self, next(kind for kind in type(self).__mro__ if kind.__module__ == __name__))
         for one in fields(self):
             value = getattr(self, one.name)
@@ -77,8 +77,7 @@ class TrainingFields:
             )
         if self.hub_strategy != "end":
             raise ValueError(
-                f"hub_strategy is {self.hub_strategy!r}, but a selector is pushed once, when it is trained: leave it "
-                "out."
+                f"hub_strategy is {self.hub_strategy!r}, but a selector is pushed once, after training: leave it out."
             )
 
     def _check_best_model(self) -> None:
@@ -136,12 +135,12 @@ class SFTFields(TrainingFields):
     greater_is_better: bool = option(**_GREATER_IS_BETTER, default=False)
 
     def check(self) -> None:
-        """Raises `ValueError` for values that make no sense, alone or together."""
+        """Raises `ValueError` for invalid values and invalid combinations of values."""
         super().check()
         if self.score_weights != "none" and self.loss_type != "beams":
             raise ValueError(
-                f"score_weights is {self.score_weights!r}, but loss_type {self.loss_type!r} reads the scores of all "
-                "candidates already; set loss_type: beams or leave score_weights out."
+                f"score_weights is {self.score_weights!r}, but only loss_type 'beams' uses it, and loss_type is "
+                f"{self.loss_type!r}; set loss_type: beams or leave score_weights out."
             )
 
 
@@ -221,7 +220,7 @@ class OfflineGRPOFields(TrainingFields):
     greater_is_better: bool = option(**_GREATER_IS_BETTER, default=True)
 
     def check(self) -> None:
-        """Raises `ValueError` for values that make no sense, alone or together."""
+        """Raises `ValueError` for invalid values and invalid combinations of values."""
         super().check()
         self._check_together()
         self._check_stages()
@@ -240,18 +239,18 @@ class OfflineGRPOFields(TrainingFields):
             )
         if self.importance_sampling_level == "sequence" and self.loss_type == "dr_grpo":
             raise ValueError(
-                "With importance_sampling_level 'sequence' a sequence is a single term, so there are no steps for "
-                "loss_type 'dr_grpo' to add up; set loss_type: grpo or importance_sampling_level: step."
+                "loss_type 'dr_grpo' sums over steps, but importance_sampling_level 'sequence' has one term for each "
+                "sequence; set loss_type: grpo or importance_sampling_level: step."
             )
         if self.epsilon_high is not None and not self.epsilon_high >= self.epsilon:
             raise ValueError(
-                f"epsilon_high is {self.epsilon_high}, below epsilon {self.epsilon}; it is meant to leave room to "
-                "rise: raise it, or leave it out to use epsilon."
+                f"epsilon_high is {self.epsilon_high}, below epsilon {self.epsilon}; expected at least epsilon: "
+                "raise it, or leave it out to use epsilon."
             )
         if not self.rce_tau_end <= self.rce_tau_start:
             raise ValueError(
-                f"rce_tau_end is {self.rce_tau_end}, above rce_tau_start {self.rce_tau_start}; tau falls while the "
-                "warm-up sharpens its weights: exchange them."
+                f"rce_tau_end is {self.rce_tau_end}, above rce_tau_start {self.rce_tau_start}; tau must fall "
+                "during the warm-up: exchange them."
             )
         if self.adaptive_beta and not 0.0 < self.kl_low < self.kl_high:
             raise ValueError(
@@ -260,16 +259,16 @@ class OfflineGRPOFields(TrainingFields):
             )
         if self.adaptive_beta and self.beta == 0.0:
             raise ValueError(
-                "beta is 0, which no factor changes; set adaptive_beta: false for training without KL, or a beta "
-                "above 0."
+                "beta is 0, which adaptive_beta can't change, since it multiplies beta; set adaptive_beta: false for "
+                "training without KL, or a beta above 0."
             )
 
     def warm_up_steps(self, num_batches: int) -> int:
-        """Optimizer steps of the warm-up, if an epoch has so many batches."""
+        """Optimizer steps of the warm-up if an epoch has `num_batches` batches."""
         return self.num_iterations * round(self.rce_epochs * num_batches)
 
     def check_max_steps(self, num_batches: int) -> None:
-        """Raises `ValueError` if training ends within the warm-up, though it is meant to go on after it."""
+        """Raises `ValueError` if max_steps ends training within the warm-up, although num_train_epochs does not."""
         warm_up = self.warm_up_steps(num_batches)
         if 0 < self.max_steps <= warm_up and self.rce_epochs < self.num_train_epochs:
             raise ValueError(
@@ -279,7 +278,7 @@ class OfflineGRPOFields(TrainingFields):
             )
 
     def _check_stages(self) -> None:
-        if self.max_steps > 0:  # stands above num_train_epochs, and how many epochs it makes is not known yet
+        if self.max_steps > 0:  # overrides num_train_epochs; the number of batches is not known yet
             self.check_max_steps(1)
             return
         if not self.rce_epochs <= self.num_train_epochs:
@@ -290,7 +289,7 @@ class OfflineGRPOFields(TrainingFields):
         left = self.num_train_epochs - self.rce_epochs
         if 0.0 < left <= self.curriculum_epochs:
             raise ValueError(
-                f"curriculum_epochs is {self.curriculum_epochs}, but only {left} epochs follow the warm-up, so that "
-                f"no sequence beside the best {self.curriculum_top_k} would ever count; lower curriculum_epochs or "
-                "raise num_train_epochs."
+                f"curriculum_epochs is {self.curriculum_epochs}, but only {left} epochs follow the warm-up, so "
+                f"only the best {self.curriculum_top_k} sequences would ever count; lower curriculum_epochs or raise "
+                "num_train_epochs."
             )
