@@ -22,8 +22,8 @@ html_theme = "furo"
 html_title = f"leverplus_trl {release}"
 
 nitpicky = True
-#: Exceptions of Python and internal ones, which no page here describes.
-nitpick_ignore_regex = [("py:exc", r".*")]
+#: Exceptions, and the classes of transformers, which no page here describes.
+nitpick_ignore_regex = [("py:exc", r".*"), ("py:class", r"transformers\..*")]
 #: Headings down to this level get the anchors that GitHub gives them, so one link works in both places.
 myst_heading_anchors = 4
 #: Docstrings name the types; annotations would link to libraries that this build does not read.
