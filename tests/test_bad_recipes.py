@@ -83,6 +83,7 @@ beams | max_new_tokens: [4] | max_new_tokens is the list [4]
 beams | max_new_tokens: .inf | max_new_tokens is .inf
 beams | max_new_tokens: 1e400 | max_new_tokens is 1e400
 beams | stop_strings: ["a", ""] | Item 2 of stop_strings is empty; expected text
+beams | answering: jsno | answering is 'jsno'; expected one of direct
 beams | stop_strings: [a, a] | which names something twice
 beams | stop_strings: {a: b} | stop_strings is the mapping
 beams | vlm: null | vlm is null; expected text

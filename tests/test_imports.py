@@ -13,13 +13,14 @@ import pytest
 from paths import ROOT
 
 import leverplus_trl
+from leverplus_trl.answering.answerer import PROTOCOLS
 from leverplus_trl.data_sources import DATA_SOURCES
 from leverplus_trl.data_sources.names import DATASETS
 from leverplus_trl.metrics import METRICS
 from leverplus_trl.rollouts import REWARDS
 from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 from leverplus_trl.tasks import TASKS
-from leverplus_trl.tasks.task_arguments import TASK_NAMES, TaskArguments
+from leverplus_trl.tasks.task_arguments import PROTOCOL_NAMES, TASK_NAMES, TaskArguments
 from leverplus_trl.trainer.training_fields import REWARD_NAMES
 
 
@@ -132,4 +133,5 @@ def test_lists_of_names_are_those_of_the_things():
     assert TaskArguments.__dataclass_fields__["metric"].metadata["choices"] == tuple(METRICS)
     assert tuple(DATA_SOURCES) == DATASETS
     assert tuple(TASKS) == TASK_NAMES
+    assert tuple(PROTOCOLS) == PROTOCOL_NAMES
     assert tuple(REWARDS) == REWARD_NAMES

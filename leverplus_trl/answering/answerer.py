@@ -17,6 +17,10 @@ from .reply import Protocol, Reply
 logger = logging.getLogger(__name__)
 
 
+#: The protocols by the names that a recipe calls them (`answering`).
+PROTOCOLS: dict[str, Protocol] = {"direct": direct}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer(Reply):
     """A [`Reply`] with the score of its prediction by the task's metric (`accuracy`)."""
@@ -32,12 +36,15 @@ class Answerer:
     Args:
         vlm ([`VLM`]):
             Generates and scores.
-        protocol ([`Protocol`], *optional*, defaults to [`direct`]):
-            How the VLM is asked, and what is read from its words.
+        protocol ([`Protocol`], *optional*):
+            How the VLM is asked, and what is read from its words; the one that the task's recipe names if not given.
     """
 
     vlm: VLM
-    protocol: Protocol = direct
+    protocol: Protocol | None = None
+
+    def __post_init__(self):
+        self.protocol = self.protocol or PROTOCOLS[self.vlm.task.answering]
 
     def answer(self, requests: Sequence[Request]) -> list[Answer]:
         """The answer to each request, in their order."""

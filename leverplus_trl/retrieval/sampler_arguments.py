@@ -30,8 +30,8 @@ class SamplerArguments:
     )
     encoder_revision: str | None = option("Branch, tag or commit of the encoder on the hub.", None)
     sampler: str = option(
-        "random | text_sim | image_sim | image_text_sim (sum of both similarities) | mix (half random, a "
-        "quarter text-similar, a quarter image-similar).",
+        "random | text_sim | image_sim | image_text_sim | mix. `image_text_sim` sums both similarities; `mix` is half "
+        "random, a quarter text-similar and a quarter image-similar.",
         "random",
         choices=tuple(SAMPLERS),
     )

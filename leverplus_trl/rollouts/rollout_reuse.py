@@ -38,8 +38,9 @@ PROMPT_KEYS = (
     "score_end_token",
 )
 #: Recipe keys that decide what is generated and what it is worth.
-ANSWER_KEYS = (*PROMPT_KEYS, "metric", "labels", "max_new_tokens", "stop_strings", "num_beams", "length_penalty")
-ANSWER_KEYS += ("repetition_penalty", "do_sample", "temperature", "top_p", "generation_seed", "generation_config")
+ANSWER_KEYS = (*PROMPT_KEYS, "metric", "labels", "answering", "max_new_tokens", "stop_strings", "num_beams")
+ANSWER_KEYS += ("length_penalty", "repetition_penalty", "do_sample", "temperature", "top_p", "generation_seed")
+ANSWER_KEYS += ("generation_config",)
 #: The same of the facts that a provenance holds.
 PROMPT_FACTS = ("vlm_commit", "prompt_hash", "pool_fingerprint")
 ANSWER_FACTS = (*PROMPT_FACTS, "reference_fingerprints", "model_generation_config")  # what CIDEr counts over

@@ -50,7 +50,7 @@ class BaseTask(ABC):
     default_stop_strings: tuple[str, ...] = ()
 
     def __init__(self, args: TaskArguments):
-        self.max_new_tokens = args.max_new_tokens
+        self.max_new_tokens, self.answering = args.max_new_tokens, args.answering or "direct"
         self.stop_strings = list(self.default_stop_strings if args.stop_strings is None else args.stop_strings)
         self.template = args.question_template or self.default_template
         self._fields = template_fields(self.template)

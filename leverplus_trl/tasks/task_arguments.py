@@ -11,6 +11,7 @@ from .prompt_template import template_fields
 
 
 TASK_NAMES = ("vqa", "captioning", "multiple_choice", "math_word_problem", "text_classification")
+PROTOCOL_NAMES = ("direct",)
 
 
 @documented
@@ -34,6 +35,9 @@ class TaskArguments:
         "Classes of a classification task, e.g. --labels yes no.", None, not_empty=True, unique=True
     )
     max_new_tokens: int = option("Longest answer that is generated, in tokens.", 10, min=1)
+    answering: str | None = option(
+        f"{' | '.join(PROTOCOL_NAMES)}: how the VLM is asked for an answer [direct].", None, choices=PROTOCOL_NAMES
+    )
     stop_strings: list[str] | None = option(
         "Texts that end an answer and are cut off [the task's].", None, blank=True, unique=True
     )
