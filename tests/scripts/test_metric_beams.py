@@ -81,7 +81,7 @@ def test_the_analysis_stands_on_the_scale_and_says_so(searched):
     assert split["zero_shot"] == pytest.approx(sum(own[()] for own in worth.values()) / len(worth), rel=1e-5)
     best = [max(value for ids, value in own.items() if len(ids) == 1) - own[()] for own in worth.values()]
     assert split["steps"][0]["best"] == pytest.approx(sum(best) / len(best), rel=1e-5)
-    assert "values of the task's metric of the answer that is generated" in (searched / "run.log").read_text()
+    assert "values of the task's metric of the generated answer" in (searched / "run.log").read_text()
 
 
 def test_selectors_and_the_oracle_read_that_scale(searched):
