@@ -38,7 +38,8 @@ FREE_KEYS = (
 LAUNCH_KEYS = ("accelerate_config", "num_shards", "shard_index", "overwrite", "quiet", "verbose", "traceback")
 #: What made an output, beside it.
 RECORD = "provenance.json"
-#: What the first launch finds out where the recipe does not say, and later ones take over; see [`RunFolder.settle`].
+#: Values that the first launch finds out, if the recipe does not set them, and later launches keep; see
+#: [`RunFolder.pin`].
 FOUND_KEYS = ("memory_mb",)
 #: Packages whose versions decide the last bits of what a model computes.
 NUMERIC_PACKAGES = ("torch", "transformers")
@@ -121,41 +122,41 @@ class RunFolder:
             logger.info("%s is complete: nothing to do.", self.path)
         return complete
 
-    def settle(self, name: str, found: int) -> int:
+    def pin(self, name: str, found: int) -> int:
         """
-        A value that is part of what makes the output, and is found rather than given: the first launch's holds.
+        Pins a value that influences the output and that a launch finds out, if the recipe does not set it.
 
         Args:
             name (`str`):
                 One of `FOUND_KEYS`.
             found (`int`):
-                What this process found, or was given; of a launch the least that one of its processes found counts.
+                This process's value. The first launch records the smallest of its processes' values.
 
         Returns:
-            `int`: what is recorded, the same on every process.
+            `int`: the recorded value, the same on every process and in every later launch.
         """
-        found, settled = min(gather_object([found])), [None]
+        found, pinned = min(gather_object([found])), [None]
         if self.state.is_main_process:
-            settled = [self._settle(name, found)]
+            pinned = [self._pin(name, found)]
         # Not from the file: another machine may still see an older one.
-        broadcast_object_list(settled)
-        self.provenance["facts"][name] = settled[0]
-        return settled[0]
+        broadcast_object_list(pinned)
+        self.provenance["facts"][name] = pinned[0]
+        return pinned[0]
 
-    def _settle(self, name: str, found: int) -> int:
+    def _pin(self, name: str, found: int) -> int:
         with recording(self.path):
             record = read_record(self.path)
             if name not in record["facts"]:
                 record["facts"][name] = found
                 write_json(self.path / RECORD, record)
-        settled = record["facts"][name]
-        if found != settled:
+        pinned = record["facts"][name]
+        if found != pinned:
             level, hint = logging.INFO, ""
-            if found < settled:
+            if found < pinned:
                 level, hint = logging.WARNING, " If that is too much here, go on where there is more."
             message = "This output was begun with %s %d, which is kept (this machine would have %d).%s"
-            logger.log(level, message, name, settled, found, hint)
-        return settled
+            logger.log(level, message, name, pinned, found, hint)
+        return pinned
 
     def waits_for_merge(self) -> bool:
         """Whether this launch did a part, and someone else has to write the tables; the log says how."""

@@ -148,7 +148,7 @@ class Stage:
                 Those of [`preflight`].
         """
         vlm = load_vlm(self.vlm_args, self.task, self.processor)
-        vlm.set_memory(run.settle("memory_mb", vlm.memory_mb))
+        vlm.set_memory(run.pin("memory_mb", vlm.memory_mb))
         every_query = concatenate_datasets(list(self.queries.values()))
         report = preflight(vlm, self.pool, every_query, num_shots, seed, max_new_tokens)
         logger.info("Preflight passed: %s.", report)

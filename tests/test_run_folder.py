@@ -80,24 +80,24 @@ def test_what_changes_last_bits_is_another_recipe_only_where_models_compute(tmp_
 def test_what_the_first_launch_finds_holds_for_those_that_do_not_say(tmp_path, caplog):
     caplog.set_level(logging.INFO, "leverplus_trl")
     run = RunFolder(str(tmp_path), "beams", {**RECIPE, "memory_mb": None})
-    assert run.settle("memory_mb", 512) == 512
+    assert run.pin("memory_mb", 512) == 512
     make_unit(tmp_path)
     del run
     other_machine = RunFolder(str(tmp_path), "beams", {**RECIPE, "memory_mb": None})
     assert "was begun with" not in caplog.text
-    assert other_machine.settle("memory_mb", 2048) == 512
-    assert other_machine.settle("memory_mb", 256) == 512
+    assert other_machine.pin("memory_mb", 2048) == 512
+    assert other_machine.pin("memory_mb", 256) == 512
     more, less = (record for record in caplog.records if "was begun with memory_mb 512" in record.message)
     assert more.levelname == "INFO" and "(this machine would have 2048)" in more.message
     assert less.levelname == "WARNING" and "(this machine would have 256). If that is too much" in less.message
     assert other_machine.provenance["facts"]["memory_mb"] == 512
     del other_machine
-    assert RunFolder(str(tmp_path), "beams", {**RECIPE, "memory_mb": 512}).settle("memory_mb", 512) == 512
+    assert RunFolder(str(tmp_path), "beams", {**RECIPE, "memory_mb": 512}).pin("memory_mb", 512) == 512
     with pytest.raises(ValueError, match=r"memory_mb: 512 there, 2048 here.* without `memory_mb` goes on"):
         RunFolder(str(tmp_path), "beams", {**RECIPE, "memory_mb": 2048})
 
 
-def settle_apart(folder):
+def pin_apart(folder):
     """The second process works on a machine that sees an old state of the folder, and has less memory."""
     state = PartialState()
     run = RunFolder(str(folder), "beams", {**RECIPE, "memory_mb": None})
@@ -107,13 +107,13 @@ def settle_apart(folder):
         stale = shutil.copytree(folder, f"{folder}-elsewhere")
         run.path = Path(stale)
     state.wait_for_everyone()
-    assert run.settle("memory_mb", 512 - 256 * state.process_index) == 256
+    assert run.pin("memory_mb", 512 - 256 * state.process_index) == 256
     assert run.provenance["facts"]["memory_mb"] == 256
     state.wait_for_everyone()
 
 
-def test_all_processes_settle_on_one_value_whatever_they_see_of_the_folder(tmp_path):
-    assert Launch(2, settle_apart, tmp_path / "run").wait() == [0, 0]
+def test_all_processes_pin_one_value_whatever_they_see_of_the_folder(tmp_path):
+    assert Launch(2, pin_apart, tmp_path / "run").wait() == [0, 0]
     assert '"memory_mb": 256' in (tmp_path / "run" / "provenance.json").read_text()
     assert '"memory_mb": 256' not in (tmp_path / "run-elsewhere" / "provenance.json").read_text()
 
@@ -136,7 +136,7 @@ from leverplus_trl.run_folder import RunFolder
 
 FAILS = """
 run = RunFolder(sys.argv[1], "beams", {"seed": 1})
-run.settle("memory_mb", 512)
+run.pin("memory_mb", 512)
 write_json(run.units / "units.json", {})
 try:
     raise ValueError("no result")
@@ -164,7 +164,7 @@ def test_a_run_that_failed_without_a_result_claims_no_folder(tmp_path, there_bef
     assert "ValueError: no result" in (folder / "run.log").read_text()
     run = RunFolder(str(folder), "sft", {"seed": 2, "memory_mb": None})
     assert json.loads((folder / "provenance.json").read_text())["recipe"]["seed"] == 2
-    assert run.settle("memory_mb", 256) == 256
+    assert run.pin("memory_mb", 256) == 256
 
 
 def test_a_folder_that_a_run_made_and_left_empty_goes_with_it(tmp_path):

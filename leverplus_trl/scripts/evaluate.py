@@ -184,7 +184,7 @@ def summarize_again(run: RunFolder, queries: Dataset | None = None, pool: Datase
         `ValueError`: the tables are not there.
     """
     logger.info("All is answered: %s is made from the predictions.", LAST_FILE)
-    # As it was recorded, with what was settled when the VLM was there.
+    # As it was recorded, with the values that were pinned when the VLM was loaded.
     run.provenance = read_record(run.path)
     split = table_split(run.provenance["recipe"]["eval_split"])
     answered = json.loads((run.path / ANSWERED).read_text(encoding="utf-8"))
