@@ -159,7 +159,7 @@ class TimedVLM:
         if not self.vlm.prepare(requests).by_segments:
             return
         start = time.perf_counter()
-        for demonstrations, query in requests:
+        for demonstrations, query, _ in requests:
             for example, shown in [(query, ()), *((one, (one,)) for one in demonstrations)]:
                 if example["image"] is not None and example["id"] not in self._shown:
                     self._shown.add(example["id"])
