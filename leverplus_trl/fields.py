@@ -94,18 +94,8 @@ def convert(name: str, value: Raw, kind: Any, limits: Mapping[str, Any]) -> Any:
     """
     A value of a recipe as the type of its field.
 
-    Args:
-        name (`str`):
-            Name of the field, for messages.
-        value ([`Raw`]):
-            What was written.
-        kind (`type`):
-            Type of the field.
-        limits (`Mapping[str, Any]`):
-            Metadata of the field.
-
     Raises:
-        `ValueError`: another type, or a value out of range.
+        `ValueError`: another type, or a value that the metadata of the field (`limits`) does not allow.
     """
     kinds = members(kind)
     expected = describe(kind, limits)

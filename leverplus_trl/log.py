@@ -69,17 +69,8 @@ def keep_libraries_quiet() -> None:
 
 def set_up_log(is_main: bool, rank: int = 0, quiet: bool = False, verbose: bool = False) -> None:
     """
-    The main process of a launch tells what it does; the others, with their rank, what befalls them alone.
-
-    Args:
-        is_main (`bool`):
-            Whether this is the main process.
-        rank (`int`, *optional*, defaults to 0):
-            Number of this process.
-        quiet (`bool`, *optional*, defaults to `False`):
-            Whether only warnings are told.
-        verbose (`bool`, *optional*, defaults to `False`):
-            Whether the warnings of other libraries are told, too.
+    The main process of a launch tells what it does, with `quiet` only warnings, with `verbose` those of other
+    libraries, too; the others, with their rank, what befalls them alone.
     """
     logging.getLogger().addHandler(_TERMINAL)  # once, however often
     level = logging.INFO if is_main else logging.ERROR
@@ -98,20 +89,7 @@ def has_bars() -> bool:
 class Progress:
     """
     How far work is: a bar on a terminal, else a line every half minute; the lines go to the log files in any case.
-
-    Args:
-        logger (`logging.Logger`):
-            Who tells it.
-        description (`str`):
-            What is done.
-        total (`int`):
-            How many items there are.
-        unit (`str`, *optional*, defaults to `"item"`):
-            What an item is.
-        done (`int`, *optional*, defaults to 0):
-            How many were done before.
-        shown (`bool`, *optional*, defaults to `True`):
-            Whether this process shows it.
+    `done` of the `total` items were done before; `shown` says whether this process shows it.
     """
 
     def __init__(

@@ -28,26 +28,15 @@ class UsageError(ValueError):
 @dataclass(frozen=True)
 class Scalar:
     """
-    A single value as it was written.
-
-    Args:
-        text (`str`):
-            Its text.
-        kind (`str`, *optional*, defaults to `"text"`):
-            What YAML takes it for: `"null"`, `"bool"`, `"int"`, `"float"` or `"text"`.
-        quoted (`bool`, *optional*, defaults to `False`):
-            Whether it is text because it was written in quotes.
-        typed (`bool`, *optional*, defaults to `False`):
-            Whether it is a word of the command line.
-        given (`bool`, *optional*, defaults to `False`):
-            Whether it is a value of Python that is no text.
+    A single value as it was written: its text, and what YAML takes it for: `"null"`, `"bool"`, `"int"`, `"float"` or
+    `"text"`.
     """
 
     text: str
     kind: str = "text"
-    quoted: bool = False
-    typed: bool = False
-    given: bool = False
+    quoted: bool = False  # text because it was written in quotes
+    typed: bool = False  # a word of the command line
+    given: bool = False  # a value of Python that is no text
 
     def __str__(self) -> str:
         return repr(self.text) if self.quoted or not self.text else self.text
@@ -59,17 +48,7 @@ Raw = Scalar | list | dict
 
 @dataclass(frozen=True)
 class Recipe:
-    """
-    What a recipe says.
-
-    Args:
-        path (`str`):
-            The file, for messages.
-        values (`dict[str, Raw]`):
-            Its values by key, as they were written.
-        lines (`dict[str, int]`):
-            The line of each key.
-    """
+    """What a recipe says: its values by key as they were written, and for messages its path and each key's line."""
 
     path: str
     values: dict[str, Raw] = field(default_factory=dict)

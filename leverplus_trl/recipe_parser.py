@@ -30,21 +30,11 @@ COMMAND_LINE = "command line"
 
 @dataclasses.dataclass(frozen=True)
 class TrainingArgumentsClass:
-    """
-    A subclass of `transformers.TrainingArguments` that is imported when it is made, since that takes seconds.
+    """A subclass of `transformers.TrainingArguments` that is imported when it is made, since that takes seconds."""
 
-    Args:
-        own (`type`):
-            Dataclass of the fields that the project adds or changes, with a method `check`.
-        all (`Callable[[], type]`):
-            Gives a dataclass of all fields of `transformers.TrainingArguments`.
-        module, name (`str`):
-            Where the class is.
-    """
-
-    own: type
-    all: Callable[[], type]
-    module: str
+    own: type  # dataclass of the fields that the project adds or changes, with a method `check`
+    all: Callable[[], type]  # gives a dataclass of all fields of `transformers.TrainingArguments`
+    module: str  # where the class is
     name: str
 
     def load(self) -> type:
@@ -91,11 +81,7 @@ class RecipeParser:
 
     def parse_args_and_config(self, words: Sequence[str] | None = None) -> tuple[Any, ...]:
         """
-        The arguments from a command line, `--config RECIPE.yaml` included.
-
-        Args:
-            words (`Sequence[str]`, *optional*, defaults to those of the process):
-                The command line.
+        The arguments from a command line, by default that of the process, `--config RECIPE.yaml` included.
 
         Raises:
             [`UsageError`]: a key that is unknown or set twice, a value of another type or out of range, or one that

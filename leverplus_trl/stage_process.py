@@ -65,18 +65,8 @@ def run_stage_here(stage: str, words: Sequence[str]) -> int:
 
 def guarded(work: Callable[[], None], with_traceback: bool = False, outputs: Sequence[str] = ()) -> int:
     """
-    Calls a function and says in a sentence what it raises.
-
-    Args:
-        work (`Callable[[], None]`):
-            The function.
-        with_traceback (`bool`, *optional*, defaults to `False`):
-            Whether the traceback is printed, too.
-        outputs (`Sequence[str]`, *optional*):
-            The output folder, when it is known: an interruption tells what is saved there.
-
-    Returns:
-        `int`: the exit status.
+    Calls a function, says in a sentence what it raises, with the traceback if asked for, and returns the exit status;
+    of an interruption it tells what is saved in the output folder.
     """
     try:
         work()

@@ -135,8 +135,8 @@ class TrainingStage:
         pushes = args.push_to_hub and self.state.is_main_process
         if pushes:
             check_run_writable(args)
-        if self.own_args.eval_split is None:
-            train_without_evaluation(args)
+        if self.own_args.eval_split is None:  # the last weights are kept
+            args.eval_strategy, args.eval_on_start, args.load_best_model_at_end = IntervalStrategy.NO, False, False
         recipe = asdict(self.stage_args) | asdict(self.data_args) | asdict(self.own_args) | plain_arguments(args)
         facts |= {
             "pool_fingerprint": self.pool_fingerprint,
@@ -157,6 +157,7 @@ class TrainingStage:
             copy_encoder(name, revision, run.path)
         self.state.wait_for_everyone()
 
+    @doing("training the selector")
     def train(
         self,
         trainer_class: type[BaseSelectorTrainer],
@@ -164,12 +165,21 @@ class TrainingStage:
         datasets: Mapping[str, Dataset],
         verdict: Callable[[dict[str, float], str, int], str],
     ) -> None:
-        """Trains and saves the selector, and logs the verdict on the metrics of the evaluation split."""
-        names = self.own_args.train_split, self.own_args.eval_split
-        metrics = train(trainer_class, model, self.training_args, datasets, *names)
-        logger.info("The selector is in %s.", Path(self.training_args.output_dir))
-        held_out = names[1]
-        logger.info("%s", verdict(metrics, held_out, len(datasets[held_out])) if held_out else NOT_MEASURED)
+        """Trains, from the last checkpoint if there is one, saves the selector with its card, and logs the verdict on
+        the metrics of the evaluation split."""
+        args, eval_split = self.training_args, self.own_args.eval_split
+        data = {"train_dataset": datasets[self.own_args.train_split], "eval_dataset": datasets.get(eval_split)}
+        trainer = trainer_class(model, args, **data, callbacks=[ToldProgress()])
+        for callback in (ProgressCallback, PrinterCallback):
+            trainer.remove_callback(callback)
+        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or last_checkpoint(Path(args.output_dir)))
+        metrics = trainer.evaluate() if eval_split else {}
+        trainer.save_state()
+        trainer.create_model_card()
+        trainer.save_model()  # last, since a folder with a config counts as complete
+        logger.info("The selector is in %s.", Path(args.output_dir))
+        found = verdict(metrics, eval_split, len(datasets[eval_split])) if eval_split else NOT_MEASURED
+        logger.info("%s", found)
         self.state.wait_for_everyone()
 
 
@@ -184,60 +194,12 @@ def step_size(training_args: TrainingArguments) -> int:
     return training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
 
 
-def train_without_evaluation(training_args: TrainingArguments) -> None:
-    """Sets arguments for a run without held-out queries, which keeps the last weights."""
-    training_args.eval_strategy, training_args.eval_on_start = IntervalStrategy.NO, False
-    training_args.load_best_model_at_end = False
-
-
-@doing("training the selector")
-def train(
-    trainer_class: type[BaseSelectorTrainer],
-    model: BaseSelectorModel,
-    training_args: TrainingArguments,
-    datasets: Mapping[str, Dataset],
-    train_split: str,
-    eval_split: str | None,
-) -> dict[str, float]:
-    """Trains, from the last checkpoint if there is one, saves the selector with its card, and returns the metrics of
-    the evaluation split."""
-    trainer = trainer_class(
-        model,
-        training_args,
-        train_dataset=datasets[train_split],
-        eval_dataset=datasets.get(eval_split),
-        callbacks=[ToldProgress()],
-    )
-    for callback in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(callback)
-    last = training_args.resume_from_checkpoint or last_checkpoint(Path(training_args.output_dir))
-    trainer.train(resume_from_checkpoint=last)
-    metrics = trainer.evaluate() if eval_split else {}
-    trainer.save_state()
-    trainer.create_model_card()
-    trainer.save_model()  # last, since a folder with a config counts as complete
-    return metrics
-
-
 def find_splits(
     table: str, path_or_id: str, revision: str | None, splits: dict[str, str | None]
 ) -> dict[str, TableSplit]:
     """
-    Where the splits or slices that are asked for are in a table: a slice has a split of its own in a table that was
-    made of this slice, else it is a slice of the table's split.
-
-    Args:
-        table (`str`):
-            `"beams"` or `"rollouts"`.
-        path_or_id (`str`):
-            Where it is.
-        revision (`str`, *optional*):
-            Its hub revision.
-        splits (`dict[str, str]`):
-            What is asked for, by recipe key.
-
-    Returns:
-        `dict[str, TableSplit]`: by what is asked for.
+    Where the splits or slices that are asked for, by recipe key, are in a table: a slice has a split of its own in a
+    table that was made of this slice, else it is a slice of the table's split.
 
     Raises:
         `ValueError`: the table lacks a split.
@@ -285,19 +247,7 @@ def check_queries(
 ) -> None:
     """
     Raises `ValueError` if the content of the queries is another than the table was made with, or if a query that is
-    held out is learned from, too.
-
-    Args:
-        table (`str`):
-            `"beams"` or `"rollouts"`.
-        by_split (`dict[str, Dataset]`):
-            The table's rows, by the split or slice that is asked for.
-        queries (`dict[str, Dataset]`):
-            All examples of these splits.
-        splits (`dict[str, TableSplit]`):
-            Where they are in the table.
-        made_by (`dict`):
-            What made the table.
+    held out is learned from, too. `by_split` holds the table's rows, `queries` all examples of these splits.
     """
     seen: dict[str, str] = {}
     for split, rows in by_split.items():
