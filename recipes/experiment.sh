@@ -22,6 +22,7 @@ fail() {
 NAME="${1:-}"
 SAMPLER="${2:-random}"
 SELECTORS=("${@:3}")
+SAMPLERS=(random text_sim image_sim image_text_sim mix)
 ((${#SELECTORS[@]})) || SELECTORS=(v2)
 read -ra SEEDS <<< "${SEEDS:-0 1 2}"
 read -ra VLM_ARGS <<< "${VLM_ARGS:-}"
@@ -33,10 +34,8 @@ export TOKENIZERS_PARALLELISM=false
 
 test -n "$NAME" && test -e "$FOLDER/11_test_beams.yaml" ||
   fail "no recipe '$NAME'; expected one of $(cd recipes && echo */11_test_beams.yaml | sed 's:/11_test_beams.yaml::g')"
-case "$SAMPLER" in
-  random | text_sim | image_sim | image_text_sim | mix) ;;
-  *) fail "no sampler '$SAMPLER'; expected random, text_sim, image_sim, image_text_sim or mix" ;;
-esac
+[[ " ${SAMPLERS[*]} " == *" $SAMPLER "* ]] ||
+  fail "no sampler '$SAMPLER'; expected $(printf '%s, ' "${SAMPLERS[@]}" | sed 's/, $//')"
 if grep -q '^query_features: \[text\]' "$FOLDER/20_sft.yaml"; then
   for word in "$SAMPLER" "${SELECTORS[@]}"; do
     case "$word" in
@@ -105,7 +104,7 @@ vlm evaluate 50_evaluate.yaml --sampler "$SAMPLER" --beams "$HERE/test_beams" --
 
 # This evaluation, and the newest one of each other sampler.
 evaluations=("$SAMPLER=$evaluation")
-for sampler in random text_sim image_sim image_text_sim mix; do
+for sampler in "${SAMPLERS[@]}"; do
   newest=$(ls -td "$OUTPUTS/$sampler"/evaluation_*_seeds_*/results.json 2> /dev/null | head -n 1 || true)
   if test "$sampler" != "$SAMPLER" && test -n "$newest"; then
     evaluations+=("$sampler=$(dirname "$newest")")

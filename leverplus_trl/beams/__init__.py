@@ -13,6 +13,6 @@ __getattr__, __dir__, __all__ = lazy(
         "beam_dataset": ("write_beam_dataset",),
         "beam_generation": ("generate_beams", "num_scored_sequences", "search_unit"),
         "beam_search": ("Beams", "beam_search", "insert", "selection_order"),
-        "info_score": ("ScoredPrompt", "answer_score", "info_score"),
+        "info_score": ("ScoredPrompt", "answer_score", "info_score", "ledger_prompts"),
     },
 )

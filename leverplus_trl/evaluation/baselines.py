@@ -7,18 +7,20 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-from datasets import Dataset
-
-from ..beams import ScoredPrompt, info_score
-from ..beams.info_score import ledger_prompts
-from ..retrieval import ExampleEmbeddings, rank_candidates, rank_pool
-from .methods import HEURISTICS, MIX, POOL_SUFFIX, RANDOM
+from .. import beams, retrieval  # their names are loaded when they are used: argument classes import this module
+from ..retrieval.sampler_arguments import RANDOM, SAMPLERS
 
 
-#: Shares of the sources that `mix` draws from, as the sampler of that name.
-MIX_SOURCES = {RANDOM: 0.5, "text_sim": 0.25, "image_sim": 0.25}
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+
+    from ..retrieval import ExampleEmbeddings
+
+#: Behind the name of a sampler: the method that chooses by it from the whole pool.
+POOL_SUFFIX = "_pool"
 
 
 @dataclass
@@ -39,96 +41,93 @@ class Choices:
             Embeddings of the queries.
         excluded (`Mapping[str, Sequence[str]]`, *optional*):
             Ids of the pool that a query is not offered, by the id of the query.
+        ledger (`Dataset`, *optional*):
+            What the search scored, with the columns of `schema.LEDGER`; only the oracle needs it.
+        score (`str`, *optional*, defaults to `"prob"`):
+            Scale of the InfoScore that the search was on.
     """
 
     query_ids: list[str]
     candidate_ids: list[list[str]]
     pool_ids: list[str]
-    pool: ExampleEmbeddings | None = None
-    queries: ExampleEmbeddings | None = None
+    pool: "ExampleEmbeddings | None" = None
+    queries: "ExampleEmbeddings | None" = None
     excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ledger: "Dataset | None" = None
+    score: str = "prob"
 
 
-def choose(method: str, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
+def choose_by_sampler(sampler: str, whole_pool: bool, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
     """
-    The demonstrations that a baseline takes for each query.
+    The demonstrations that a heuristic takes for each query.
 
     Args:
-        method (`str`):
-            One of `HEURISTICS`.
+        sampler (`str`):
+            One of `SAMPLERS`, of a single source if `whole_pool`. With several, the source of each demonstration is
+            drawn with the sampler's shares.
+        whole_pool (`bool`):
+            Whether to choose from the whole pool instead of the query's candidates.
         choices ([`Choices`]):
             Queries, candidates and pool.
         num_shots (`int`):
             Demonstrations for each query.
         seed (`int`):
-            Seed of `random` and `mix`; each query draws by itself.
+            Seed of what is random; each query draws by itself.
 
     Returns:
-        `list[list[str]]`: ids in prompt order. The most similar example stands last, next to the query. `mix` draws
-        the source of each demonstration (half random, a quarter text-, a quarter image-similar) and takes that
-        source's next candidate.
+        `list[list[str]]`: ids in prompt order. The most similar example stands last, next to the query.
 
     Raises:
-        `ValueError`: an unknown method, or fewer candidates than shots.
+        `ValueError`: fewer candidates than shots.
     """
-    if method not in HEURISTICS:
-        raise ValueError(f"Unknown heuristic {method!r}; expected one of {', '.join(HEURISTICS)}.")
     fewest = min(len(ids) for ids in choices.candidate_ids)
     if num_shots > fewest:
         raise ValueError(f"{num_shots} shots were asked for, and a query has {fewest} candidates.")
-    if method == MIX:
-        return _mix(choices, num_shots, seed)
-    name = method.removesuffix(POOL_SUFFIX)
-    whole_pool = name != method
-    if name == RANDOM:
-        ranked = _shuffled(choices, seed, method if whole_pool else None)
-    elif whole_pool:
-        ranked = rank_pool(choices.queries, choices.query_ids, choices.pool, name, num_shots, choices.excluded)
-    else:
-        ranked = rank_candidates(choices.queries, choices.query_ids, choices.pool, choices.candidate_ids, name)
-    short = min(map(len, ranked))
+    sources = SAMPLERS[sampler]
+    ranked = {source: _ranked(source, whole_pool, choices, num_shots, seed) for source in sources}
+    short = min(len(ids) for lists in ranked.values() for ids in lists)
     if short < num_shots:
         raise ValueError(f"{num_shots} shots were asked for, and a query has {short} examples to choose from.")
-    return [list(reversed(ids[:num_shots])) for ids in ranked]
+    chosen = []
+    for row, query_id in enumerate(choices.query_ids):
+        drawn = [*sources] * num_shots
+        if len(sources) > 1:
+            generator = _generator(seed, sampler, query_id)
+            drawn = generator.choice(list(sources), size=num_shots, p=list(sources.values()))
+        picks: list[str] = []
+        for source in drawn[:num_shots]:
+            picks.append(next(candidate for candidate in ranked[source][row] if candidate not in picks))
+        chosen.append(list(reversed(picks)))
+    return chosen
 
 
-def _generator(seed: int, *names: str) -> np.random.Generator:
+def _ranked(source: str, whole_pool: bool, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
+    """What each query may be shown, in the order of a source: at least `num_shots`, if there are so many."""
+    queries, pool = (choices.queries, choices.query_ids), choices.pool
+    if source == RANDOM:
+        return _shuffled(choices, seed, whole_pool)
+    if whole_pool:
+        return retrieval.rank_pool(*queries, pool, source, num_shots, choices.excluded)
+    return retrieval.rank_candidates(*queries, pool, choices.candidate_ids, source)
+
+
+def _generator(seed: int, *names: str) -> "np.random.Generator":
+    import numpy as np
+
     digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
-def _shuffled(choices: Choices, seed: int, pool_method: str | None) -> list[list[str]]:
+def _shuffled(choices: Choices, seed: int, whole_pool: bool) -> list[list[str]]:
     """Every query's candidates (or the pool without the query) in an order of its own."""
     ranked = []
-    for query_id, candidates in zip(choices.query_ids, choices.candidate_ids, strict=True):
-        ids = candidates
-        if pool_method:
+    for query_id, ids in zip(choices.query_ids, choices.candidate_ids, strict=True):
+        if whole_pool:
             forbidden = {query_id, *choices.excluded.get(query_id, ())}
             ids = [i for i in choices.pool_ids if i not in forbidden]
-        order = _generator(seed, pool_method or RANDOM, query_id).permutation(len(ids))
+        order = _generator(seed, RANDOM + POOL_SUFFIX * whole_pool, query_id).permutation(len(ids))
         ranked.append([ids[position] for position in order])
     return ranked
-
-
-def _mix(choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
-    ranked = {
-        RANDOM: _shuffled(choices, seed, None),
-        **{
-            name: rank_candidates(choices.queries, choices.query_ids, choices.pool, choices.candidate_ids, name)
-            for name in MIX_SOURCES
-            if name != RANDOM
-        },
-    }
-    chosen = []
-    for row, query_id in enumerate(choices.query_ids):
-        sources = _generator(seed, MIX, query_id).choice(
-            list(MIX_SOURCES), size=num_shots, p=list(MIX_SOURCES.values())
-        )
-        picks: list[str] = []
-        for source in sources:
-            picks.append(next(candidate for candidate in ranked[source][row] if candidate not in picks))
-        chosen.append(list(reversed(picks)))
-    return chosen
 
 
 def reordered(
@@ -159,18 +158,21 @@ def reordered(
     return found + [None] * (len(query_ids) - len(found))
 
 
-def oracle(ledger: Dataset, query_ids: Sequence[str], num_shots: int, score: str) -> list[list[str]]:
+def choose_oracle(choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
+    """What [`oracle`] takes; nothing of it is random."""
+    return oracle(choices.ledger, choices.query_ids, num_shots, choices.score)
+
+
+def oracle(ledger: "Dataset", query_ids: Sequence[str], num_shots: int, score: str) -> list[list[str]]:
     """
     The best sequence of a given length that the search has scored for each query, with the right answer in its hand.
 
     Raises:
         `ValueError`: the ledger holds no sequence of that length for a query, or not what the scale `score` needs.
     """
-    wanted = set(query_ids)
-    zero_shot: dict[str, ScoredPrompt] = {}
-    rows: dict[str, list[tuple[list[str], ScoredPrompt]]] = {}
+    wanted, zero_shot, rows = set(query_ids), {}, {}
     for query_id, ids, found in zip(
-        ledger["query_id"][:], ledger["demonstration_ids"][:], ledger_prompts(ledger), strict=True
+        ledger["query_id"][:], ledger["demonstration_ids"][:], beams.ledger_prompts(ledger), strict=True
     ):
         if query_id not in wanted:
             continue
@@ -185,6 +187,6 @@ def oracle(ledger: Dataset, query_ids: Sequence[str], num_shots: int, score: str
             f"{absent[0]!r}. Search beams for this split and length, or leave the oracle out of `methods`."
         )
     return [
-        list(max(rows[query_id], key=lambda row: info_score(row[1], zero_shot[query_id], score))[0])
+        list(max(rows[query_id], key=lambda row: beams.info_score(row[1], zero_shot[query_id], score))[0])
         for query_id in query_ids
     ]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ..fields import check_fields, documented, option
 from ..recipe import named_folder
-from .methods import METHODS, ORACLE, POOL_SUFFIX, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
+from .baselines import POOL_SUFFIX
+from .methods import METHODS, ORACLE, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
 
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class EvaluationArguments:
     methods: list[str] | None = option(
         "Methods to compare; all that data, encoder, selectors and beams allow. Zero-shot is always included.",
         None,
-        choices=METHODS,
+        choices=tuple(METHODS),
         unique=True,
     )
     shots: list[int] = option(

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ..selectors.collapse import is_collapsed, most_common_share
-from .methods import HEURISTICS, ORACLE, POOL_SUFFIX, RANDOM, ZERO_SHOT, method_scope
+from .baselines import POOL_SUFFIX, RANDOM
+from .methods import HEURISTICS, ORACLE, ZERO_SHOT, method_scope
 from .runs import RunKey, Runs, SeedAccuracies, accuracies_by_seed, by_method, mean_accuracy
 from .significance import Interval, Scores, bootstrap_mean, holm, paired_difference, paired_p_value
 

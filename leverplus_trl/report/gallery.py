@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from ..evaluation.methods import ORACLE, POOL_SUFFIX, RANDOM, SIMILARITIES, ZERO_SHOT, method_label, method_rank
+from ..evaluation.methods import METHODS, ORACLE, RANDOM, ZERO_SHOT, method_label, method_rank
+from ..retrieval.sampler_arguments import SIMILARITIES
 from .evaluations import Evaluation
 from .tables import average_rows, headline_shots, metric_of
 
@@ -34,8 +35,7 @@ def gallery_methods(results: Mapping, shots: int) -> list[str]:
     oracle, where they have such shots, and zero-shot.
     """
     rows = average_rows(results)
-    everywhere = [name + suffix for name in SIMILARITIES for suffix in ("", POOL_SUFFIX)]
-    similarities = [method for method in everywhere if (method, shots) in rows]
+    similarities = [name for name, row in METHODS.items() if row.sampler in SIMILARITIES and (name, shots) in rows]
     # Ties go to the order of the tables, so that the choice does not hang on the order of rows.
     best = sorted(similarities, key=lambda method: (-rows[method, shots]["accuracy"], method_rank(method)))[:1]
     named = [method for method in (*results["selectors"], *best, RANDOM, ORACLE) if (method, shots) in rows]

@@ -17,12 +17,11 @@ from collections.abc import Mapping, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..evaluation.methods import POOL_SUFFIX, method_label
+from ..evaluation.methods import METHODS, SELECTOR, method_label, method_scope
 from .evaluations import Evaluation
 from .sections import Section, section_markdown
 from .tables import (
     ABSENT,
-    MEANINGS,
     SCOPES,
     capital,
     escape_markdown,
@@ -144,11 +143,11 @@ def render_markdown(evaluations: Sequence[Evaluation], sections: Sequence[Sectio
 
 def _meanings(evaluations: Sequence[Evaluation]) -> list[tuple[str, str]]:
     methods = [row.method for one in evaluations for row in table_rows(one.results)]
-    bases = dict.fromkeys(method.removesuffix(POOL_SUFFIX) for method in methods)
     selectors = {name for one in evaluations for name in one.results["selectors"]}
-    unknown = {base: MEANINGS["selector"] if base in selectors else "A further method." for base in bases}
-    found = [(method_label(base), MEANINGS.get(base, unknown[base])) for base in bases]
-    if any(method.endswith(POOL_SUFFIX) for method in methods):
+    known = METHODS | dict.fromkeys(selectors, METHODS[SELECTOR])
+    bases = dict.fromkeys(METHODS[name].sampler or name if name in METHODS else name for name in methods)
+    found = [(method_label(base), known[base].meaning if base in known else "A further method.") for base in bases]
+    if any(method_scope(method) == "pool" for method in methods):
         found.append(("… (whole pool)", "The same, choosing from the whole pool instead of the sampled candidates."))
     return found
 

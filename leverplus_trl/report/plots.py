@@ -16,21 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..evaluation.methods import ORACLE, POOL_SUFFIX, ZERO_SHOT, method_label, method_rank
+from ..evaluation.methods import METHODS, ORACLE, SELECTOR, ZERO_SHOT, method_label, method_rank, method_scope
 from ..evaluation.significance import Interval, paired_difference
 from .tables import average_rows, metric_of, shots_of
 
 
-#: method -> (colour, marker)
-STYLES = {
-    "random": ("#7F7F7F", "v"),
-    "text_sim": ("#56B4E9", "s"),
-    "image_sim": ("#009E73", "^"),
-    "image_text_sim": ("#0072B2", "D"),
-    "mix": ("#CC79A7", "P"),
-    "selector": ("#D55E00", "o"),
-    "oracle": ("#000000", "*"),
-}
+#: `{method: (colour, marker)}`.
+STYLES = {name: row.style for name, row in METHODS.items() if row.style}
 OTHER_COLOURS = ("#E69F00", "#5E4FA2", "#8C6D1F", "#17A398", "#B2182B", "#4D4D4D", "#6BAED6")
 OTHER_MARKERS = ("X", "<", ">", "h", "p", "d", "8", "H")
 #: For names that are not known: as many pairs as no report has methods, since 7 and 8 share no divisor.
@@ -63,7 +55,7 @@ def plot_accuracy_by_shots(results: Mapping) -> bytes:
             Content of `results.json`.
     """
     methods = sorted({method for method, shots in average_rows(results) if shots > 0}, key=method_rank)
-    pool = [method for method in methods if method.endswith(POOL_SUFFIX)]
+    pool = [method for method in methods if method_scope(method) == "pool"]
     panels = {"the same candidates for every method": [method for method in methods if method not in pool]}
     if pool:
         beside = [method for method in (*results["selectors"], ORACLE) if method in methods]
@@ -89,15 +81,12 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
         axis.axhline(100 * zero_shot["accuracy"], color="#000000", linestyle=":", linewidth=1.3, label="zero-shot")
     selectors = results["selectors"]
     # The first selector has the colour of the selector, whatever its name.
-    styles = STYLES | ({selectors[0]: STYLES["selector"]} if selectors else {})
+    styles = STYLES | ({selectors[0]: STYLES[SELECTOR]} if selectors else {})
     # In the order in which selectors were named, so that one has the same style in both panels.
-    unknown = [
-        method for method in dict.fromkeys([*selectors, *methods]) if method.removesuffix(POOL_SUFFIX) not in styles
-    ]
+    unknown = [method for method in dict.fromkeys([*selectors, *methods]) if method not in styles]
     for place, method in enumerate(methods):
-        base = method.removesuffix(POOL_SUFFIX)
-        of_pool = base != method
-        colour, marker = styles.get(base) or OTHER_STYLES[unknown.index(method) % len(OTHER_STYLES)]
+        of_pool = method_scope(method) == "pool"
+        colour, marker = styles.get(method) or OTHER_STYLES[unknown.index(method) % len(OTHER_STYLES)]
         mine = [(x, rows[method, at]) for x, at in enumerate(shots) if (method, at) in rows]
         # Points of one column stand side by side, so that no interval hides another, and near their tick.
         dodge = min(0.055, 0.5 / len(methods)) * (place - (len(methods) - 1) / 2)
@@ -112,13 +101,13 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
             yerr=[[max(0.0, width) for width in below], [max(0.0, width) for width in above]],
             color=colour,
             marker=marker,
-            markersize=9 if base == ORACLE else 6.5,
+            markersize=9 if method == ORACLE else 6.5,
             markerfacecolor="white" if of_pool else colour,
-            linestyle="--" if of_pool else "-." if base == ORACLE else "-",
-            linewidth=2.4 if base in selectors else 1.3,
+            linestyle="--" if of_pool else "-." if method == ORACLE else "-",
+            linewidth=2.4 if method in selectors else 1.3,
             elinewidth=1.3,
             capsize=2.5,
-            zorder=4 if base in selectors else 3,
+            zorder=4 if method in selectors else 3,
             label=method_label(method) + collapsed,
         )
     axis.set_xticks(range(len(shots)), [str(at) for at in shots])

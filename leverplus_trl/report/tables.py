@@ -11,7 +11,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..evaluation.methods import ORACLE, RANDOM_METHODS, SELECTOR, ZERO_SHOT, method_label, method_rank
+from ..evaluation.methods import ORACLE, RANDOM, RANDOM_METHODS, SELECTOR, ZERO_SHOT, method_label, method_rank
 from ..metrics import METRICS, Metric
 
 
@@ -20,16 +20,6 @@ ABSENT = "–"
 BEST = "best baseline"
 #: A sentence names no more selectors than this.
 NUM_SELECTORS_NAMED = 3
-MEANINGS = {
-    "zero_shot": "The VLM answers the query alone, without demonstrations.",
-    "random": "Demonstrations drawn at random, seeded per query.",
-    "text_sim": "The examples whose questions are most similar to the query's question.",
-    "image_sim": "The examples whose images are most similar to the query's image.",
-    "image_text_sim": "The examples with the largest sum of image and question similarity.",
-    "mix": "Half random, a quarter by question similarity, a quarter by image similarity.",
-    "selector": "The trained model: it chooses and orders the demonstrations.",
-    "oracle": "The best sequence that the beam search scored for the query. It knows the answer: a mark, not a rival.",
-}
 SCOPES = {
     "none": "no demonstrations",
     "candidates": "the same sampled candidates for every method",
@@ -268,7 +258,7 @@ def findings(results: Mapping) -> list[str]:
     for shots in sorted(shots_of(results), key=lambda at: (at != first, at)):
         marks = [
             f"{method_label(method)} {amount(rows[method, at]['accuracy'], metric)}"
-            for method, at in ((ZERO_SHOT, 0), ("random", shots), (ORACLE, shots))
+            for method, at in ((ZERO_SHOT, 0), (RANDOM, shots), (ORACLE, shots))
             if (method, at) in rows
         ]
         compared = [best for best in results["best_baselines"] if best["shots"] == shots]

@@ -4,8 +4,8 @@
 """
 Which K examples of the pool a query may choose its demonstrations from.
 
-Candidates come in the sampler's order: a random one for `random`, the most similar first for the similarities, and for
-`mix` the random half, then the text-similar quarter, then the image-similar one.
+Candidates come in the order of the sampler's sources: a random one for `random`, the most similar first for a
+similarity.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import numpy as np
 from datasets import Dataset
 
 from .embeddings import ExampleEmbeddings, embed_examples
-from .sampler_arguments import SAMPLERS, SamplerArguments, check_sampler, sampler_modalities
+from .sampler_arguments import RANDOM, SAMPLERS, SIMILARITIES, SamplerArguments, check_sampler, sampler_modalities
 from .similarity_index import SimilarityIndex, check_same_widths, excluded_positions, similarity_vectors
 
 
@@ -33,9 +33,8 @@ class CandidateSampler:
         pool ([`ExampleEmbeddings`] or `Sequence[str]`):
             The examples to draw from. Ids are enough for `random`.
         sampler (`str`):
-            `"random"`, `"text_sim"`, `"image_sim"`, `"image_text_sim"` (sum of both similarities), or `"mix"`: a
-            quarter of K (rounded down) text-similar, as many image-similar, the rest random. What an earlier part has
-            already is skipped for the next in the part's own order, so that there are always K different candidates.
+            One of `SAMPLERS`. Each source gives its share of K, rounded down, and the first source the rest. What an
+            earlier source gave is skipped, so that there are always K different candidates.
         num_candidates (`int`):
             Candidates of each query (K).
         seed (`int`, *optional*, defaults to `0`):
@@ -57,7 +56,7 @@ class CandidateSampler:
                 f"num_candidates is {num_candidates}, but the pool holds {len(self.pool.ids)} examples; lower "
                 "num_candidates or take a larger pool."
             )
-        self.indexes = {kind: SimilarityIndex(self.pool, kind) for kind in SAMPLERS[sampler]}
+        self.indexes = {kind: SimilarityIndex(self.pool, kind) for kind in SAMPLERS[sampler] if kind in SIMILARITIES}
 
     def sample(
         self,
@@ -89,15 +88,14 @@ class CandidateSampler:
         ranked = self._search(query_ids, queries, forbidden, counts)
         candidates = []
         for row, (query_id, positions, count) in enumerate(zip(query_ids, forbidden, counts, strict=True)):
-            quarter = count // 4
-            if self.sampler == "random":
-                chosen = self._draw(query_id, positions, count)
-            elif self.sampler == "mix":
-                chosen = self._draw(query_id, positions, count - 2 * quarter)
-                for kind in SAMPLERS["mix"]:
-                    chosen += _first_new(ranked[kind][row], chosen, quarter)
-            else:
-                chosen = ranked[self.sampler][row]
+            first, *others = sources = {name: int(share * count) for name, share in SAMPLERS[self.sampler].items()}
+            sources[first] = count - sum(sources[name] for name in others)
+            chosen: list[int] = []
+            for name, own in sources.items():
+                if name == RANDOM:
+                    chosen += self._draw(query_id, sorted({*positions, *chosen}), own)
+                else:
+                    chosen += _first_new(ranked[name][row], chosen, own)
             candidates.append([self.pool.ids[place] for place in chosen])
         return candidates
 
@@ -108,7 +106,7 @@ class CandidateSampler:
         forbidden: list[list[int]],
         counts: list[int],
     ) -> dict[str, list[np.ndarray]]:
-        """The nearest positions by each similarity asked for, as many as each query gets; `mix` never needs more."""
+        """The nearest positions by each similarity asked for, as many as each query gets candidates."""
         if not self.indexes:
             return {}
         if queries is None:
@@ -117,7 +115,7 @@ class CandidateSampler:
         rows, found = queries.rows(query_ids), {kind: [np.empty(0)] * len(query_ids) for kind in self.indexes}
         for kind, index in self.indexes.items():
             check_same_widths(queries, self.pool, kind)
-            vectors = similarity_vectors(queries, kind, rows)  # [Q, D]
+            vectors = similarity_vectors(queries, kind, rows, weighted=True)  # [Q, D]
             for count in sorted(set(counts)):
                 some = [row for row, own in enumerate(counts) if own == count]
                 names, excluded = [query_ids[row] for row in some], [forbidden[row] for row in some]

@@ -8,16 +8,26 @@ from dataclasses import dataclass
 from ..fields import check_fields, documented, option
 
 
-#: What each kind of similarity compares.
-SIMILARITIES = {"text_sim": ("text",), "image_sim": ("image",), "image_text_sim": ("image", "text")}
-
-
-#: The similarities that each sampler asks for.
-SAMPLERS = {
-    "random": (),
-    **{kind: (kind,) for kind in SIMILARITIES},
-    "mix": ("text_sim", "image_sim"),
+#: `{similarity: {modality: weight}}`: a similarity is the weighted sum of the modalities' cosine similarities.
+SIMILARITIES = {
+    "text_sim": {"text": 1.0},
+    "image_sim": {"image": 1.0},
+    "image_text_sim": {"image": 1.0, "text": 1.0},
 }
+
+RANDOM = "random"
+#: `{sampler: {source: share}}`: the share of the examples that come from each source, a similarity or `"random"`.
+SAMPLERS = {
+    RANDOM: {RANDOM: 1.0},
+    **{kind: {kind: 1.0} for kind in SIMILARITIES},
+    "mix": {RANDOM: 0.5, "text_sim": 0.25, "image_sim": 0.25},
+}
+
+
+def describe_sampler(sampler: str) -> str:
+    """The name of a sampler, with its shares where it has several sources: `mix (50% random, 50% text_sim)`."""
+    shares = ", ".join(f"{share:.0%} {source}" for source, share in SAMPLERS[sampler].items())
+    return f"{sampler} ({shares})" if len(SAMPLERS[sampler]) > 1 else sampler
 
 
 @documented
@@ -30,9 +40,8 @@ class SamplerArguments:
     )
     encoder_revision: str | None = option("Branch, tag or commit of the encoder on the hub.", None)
     sampler: str = option(
-        "random | text_sim | image_sim | image_text_sim | mix. `image_text_sim` sums both similarities; `mix` is half "
-        "random, a quarter text-similar and a quarter image-similar.",
-        "random",
+        f"{' | '.join(map(describe_sampler, SAMPLERS))}. `image_text_sim` sums both similarities.",
+        RANDOM,
         choices=tuple(SAMPLERS),
     )
     num_candidates: int = option("Candidates of each query (K).", 64, min=1)
@@ -44,7 +53,7 @@ class SamplerArguments:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if SAMPLERS[self.sampler] and not self.encoder:
+        if self.modalities and not self.encoder:
             raise ValueError(f"The sampler {self.sampler!r} compares embeddings: set `encoder`, or take 'random'.")
 
     @property
@@ -55,7 +64,7 @@ class SamplerArguments:
 
 def sampler_modalities(sampler: str) -> tuple[str, ...]:
     """The embeddings that a sampler compares, of `"image"` and `"text"`; none for `random`."""
-    return tuple(sorted({modality for kind in SAMPLERS[sampler] for modality in SIMILARITIES[kind]}))
+    return tuple(sorted({modality for source in SAMPLERS[sampler] for modality in SIMILARITIES.get(source, ())}))
 
 
 def check_sampler(sampler: str, num_candidates: int) -> None:

@@ -9,6 +9,7 @@ on the number of threads nor on the other queries of the call, and equal scores 
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import faiss
@@ -31,8 +32,7 @@ class SimilarityIndex:
         pool ([`ExampleEmbeddings`]):
             The N examples to search.
         kind (`str`):
-            `"text_sim"`, `"image_sim"` or `"image_text_sim"` (the sum of both cosine similarities, which is the inner
-            product of the concatenated unit vectors).
+            One of `SIMILARITIES`.
 
     Raises:
         `ValueError`: the kind is unknown, the pool lacks the embeddings it compares, or they are not of unit length.
@@ -116,7 +116,7 @@ class SimilarityIndex:
             raise ValueError(f"The excluded positions are {outside}; expected positions in a pool of {size}.")
         if vectors.dtype != np.float32:
             raise ValueError(f"The query vectors are {vectors.dtype}; expected float32, as the pool's.")
-        check_lengths(vectors, names, self.kind, len(SIMILARITIES[self.kind]) ** 0.5)
+        check_lengths(vectors, names, self.kind, math.hypot(*SIMILARITIES[self.kind].values()))
 
 
 def _positions(excluded: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -136,17 +136,21 @@ def tie_order(query_id: str, size: int) -> np.ndarray:
     return np.random.default_rng(int.from_bytes(seed, "big")).permutation(size)
 
 
-def similarity_vectors(embeddings: ExampleEmbeddings, kind: str, rows: np.ndarray | None = None) -> np.ndarray:
+def similarity_vectors(
+    embeddings: ExampleEmbeddings, kind: str, rows: np.ndarray | None = None, weighted: bool = False
+) -> np.ndarray:
     """
-    Vectors whose inner product is the similarity.
+    Vectors whose inner product is the similarity: those of a query, weighted, and those of an example.
 
     Args:
         embeddings ([`ExampleEmbeddings`]):
             Embeddings of N examples.
         kind (`str`):
-            `"text_sim"`, `"image_sim"` or `"image_text_sim"`.
+            One of `SIMILARITIES`.
         rows (`np.ndarray`, *optional*, defaults to all N):
             Row numbers `[R]` of the examples.
+        weighted (`bool`, *optional*, defaults to `False`):
+            Whether to multiply each modality by its weight.
 
     Returns:
         `np.ndarray`: `[R, D]` float32.
@@ -158,7 +162,7 @@ def similarity_vectors(embeddings: ExampleEmbeddings, kind: str, rows: np.ndarra
         raise ValueError(f"Unknown similarity {kind!r}; expected one of {', '.join(SIMILARITIES)}.")
     ids = embeddings.ids if rows is None else [embeddings.ids[row] for row in rows]
     parts = []
-    for modality in SIMILARITIES[kind]:
+    for modality, weight in SIMILARITIES[kind].items():
         table = getattr(embeddings, modality)
         if table is None:
             other = {"image": "text_sim", "text": "image_sim"}[modality]
@@ -166,8 +170,9 @@ def similarity_vectors(embeddings: ExampleEmbeddings, kind: str, rows: np.ndarra
                 f"{kind} compares {modality} embeddings, but there are none; embed the {modality}s, or use {other} or "
                 "random for a dataset without any."
             )
-        parts.append(table if rows is None else table[rows])
-        check_lengths(parts[-1], ids, modality, 1.0)
+        part = table if rows is None else table[rows]
+        check_lengths(part, ids, modality, 1.0)
+        parts.append(weight * part if weighted else part)
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)  # [R, D_image + D_text]
 
 
@@ -225,7 +230,7 @@ def similarity(
         candidate_ids (`Sequence[Sequence[str]]`):
             The candidates of each query, of any number.
         kind (`str`):
-            `"text_sim"`, `"image_sim"` or `"image_text_sim"`.
+            One of `SIMILARITIES`.
 
     Returns:
         `list[np.ndarray]`: Q arrays of scores (float64), in the order of the candidates.
@@ -233,7 +238,7 @@ def similarity(
     Raises:
         `ValueError`: an id or the kind is unknown, or embeddings are missing, not of unit length or of two encoders.
     """
-    query_vectors = similarity_vectors(queries, kind, queries.rows(query_ids))  # [Q, D]
+    query_vectors = similarity_vectors(queries, kind, queries.rows(query_ids), weighted=True)  # [Q, D]
     similarity_vectors(pool, kind, pool.rows([]))  # refuses a pool without these embeddings
     check_same_widths(queries, pool, kind)
     return [
@@ -283,7 +288,7 @@ def rank_pool(
     Raises:
         `ValueError`: as [`similarity`], or the pool is smaller than k.
     """
-    vectors = similarity_vectors(queries, kind, queries.rows(query_ids))  # [Q, D]
+    vectors = similarity_vectors(queries, kind, queries.rows(query_ids), weighted=True)  # [Q, D]
     index = SimilarityIndex(pool, kind)
     check_same_widths(queries, pool, kind)
     own = [excluded_positions(query_id, pool, excluded) for query_id in query_ids]

@@ -21,26 +21,25 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from ..evaluation.baselines import Choices, choose, oracle, reordered
+from ..evaluation.baselines import Choices, reordered
 from ..evaluation.evaluation import read_results, summarize, write_results
 from ..evaluation.evaluation_arguments import EvaluationArguments
 from ..evaluation.inference import Plan, answer_queries, read_predictions
 from ..evaluation.methods import (
-    HEURISTICS,
+    METHODS,
     ORACLE,
-    POOL_SUFFIX,
-    RANDOM,
     RANDOM_METHODS,
     SELECTOR,
     SHUFFLED_SUFFIX,
     ZERO_SHOT,
+    choose,
     default_methods,
     method_scope,
 )
 from ..output_files import write_json
 from ..provenance import dataset_fingerprint, model_revision, overlap_sentence
 from ..report.tables import findings, terminal_table
-from ..retrieval import SIMILARITIES, SamplerArguments, embed_examples, sample_candidates, usable_modalities
+from ..retrieval import SamplerArguments, embed_examples, sample_candidates, usable_modalities
 from ..run_folder import RunFolder, read_record
 from ..schema import BEAMS, LEDGER, PREDICTIONS
 from ..selectors import DemonstrationSelection, DemonstrationSelector
@@ -357,35 +356,51 @@ def make_plan(
     pool, queries = undecoded(pool), undecoded(queries)
     seed = eval_args.method_seeds[0]  # of what does not draw at random, too
     plan: dict[tuple[str, int, int], Sequence[list[str] | None]] = {(ZERO_SHOT, 0, seed): [[] for _ in queries]}
-    collapse = []
-    shots_of_all = sorted(set(eval_args.shots))
-    baselines = [method for method in HEURISTICS if method in eval_args.methods]
-    if baselines:
-        choices = make_choices(queries, pool, candidate_ids, sampler_args, baselines)
-        choices.excluded = overlap.excluded
-        plan |= {
-            (method, shots, one): choose(method, choices, shots, one)
-            for method in baselines
-            for shots in shots_of_all
-            for one in (eval_args.method_seeds if method in RANDOM_METHODS else [seed])
-        }
+    collapse, asked = [], sorted(set(eval_args.shots))
+    choices = make_choices(queries, pool, candidate_ids, sampler_args, eval_args.methods)
+    choices.excluded = overlap.excluded
+    if ORACLE in eval_args.methods:
+        split = holding_split(eval_args.eval_split, splits_of(eval_args.beams, "ledger"))
+        choices.ledger = read_table(eval_args.beams, "ledger", split, LEDGER)
+        choices.score = beams_provenance["recipe"]["score"]
+    for method, row in METHODS.items():
+        if method not in eval_args.methods:
+            continue
+        if method == SELECTOR:
+            chosen, collapse = plan_selectors(queries, pool, candidate_ids, sampler_args, eval_args, asked)
+            plan |= chosen
+        elif row.choose is not None:
+            longest = beams_provenance["recipe"]["num_shots"] if row.needs == "beams" else max(asked)
+            plan |= {
+                (method, shots, one): choose(method, choices, shots, one)
+                for shots in asked
+                for one in (eval_args.method_seeds if row.is_random else [seed])
+                if shots <= longest
+            }
+    return plan | plan_order_probes(plan, queries, eval_args), collapse
+
+
+def plan_selectors(
+    queries: Dataset,
+    pool: Dataset,
+    candidate_ids: list[list[str]],
+    sampler_args: SamplerArguments,
+    eval_args: EvaluationArguments,
+    asked: list[int],
+) -> tuple[Plan, list[dict]]:
+    """What each selector puts into each prompt, by name, shots and run, and the collapse measures of these runs."""
+    plan, collapse = {}, []
     for name, paths in eval_args.selector_paths.items():
         for number, path in enumerate(paths):
             selector = DemonstrationSelector.from_pretrained(
                 path, pool=pool, embeddings_dir=sampler_args.embeddings_dir
             )
-            for shots in shots_of_all:
+            for shots in asked:
                 found = selector.select_batch(queries, num_shots=shots, candidate_ids=candidate_ids)
                 plan[name, shots, number] = [selection.demonstration_ids for selection in found]
                 measures = selector_collapse(selector, queries, candidate_ids, shots, found)
                 collapse.append({"method": name, "shots": shots, "seed": number} | asdict(measures))
-    if ORACLE in eval_args.methods:
-        split = holding_split(eval_args.eval_split, splits_of(eval_args.beams, "ledger"))
-        ledger = read_table(eval_args.beams, "ledger", split, LEDGER)
-        searched = beams_provenance["recipe"]
-        for shots in (shots for shots in shots_of_all if shots <= searched["num_shots"]):
-            plan[ORACLE, shots, seed] = oracle(ledger, queries["id"], shots, searched["score"])
-    return plan | plan_order_probes(plan, queries, eval_args), collapse
+    return plan, collapse
 
 
 def plan_order_probes(plan: Plan, queries: Dataset, eval_args: EvaluationArguments) -> Plan:
@@ -407,16 +422,14 @@ def make_choices(
     queries: Dataset, pool: Dataset, candidate_ids: list[list[str]], sampler_args: SamplerArguments, methods: list[str]
 ) -> Choices:
     """Embeds what the given methods compare, and nothing else."""
-    names = {method.removesuffix(POOL_SUFFIX) for method in methods} - {RANDOM}
-    kinds = {kind for name in names for kind in (("text_sim", "image_sim") if name == "mix" else (name,))}
-    modalities = tuple(sorted({modality for kind in kinds for modality in SIMILARITIES[kind]}))
+    rows = [METHODS[method] for method in methods]
+    modalities = tuple(sorted({modality for row in rows for modality in row.modalities}))
     choices = Choices(list(queries["id"]), candidate_ids, list(pool["id"]))
     if not modalities:
         return choices
     if not sampler_args.encoder:
-        raise ValueError(
-            f"The methods {', '.join(sorted(names))} compare embeddings: set `encoder`, or leave them out."
-        )
+        comparing = sorted({row.sampler for row in rows if row.modalities})
+        raise ValueError(f"The methods {', '.join(comparing)} compare embeddings: set `encoder`, or leave them out.")
     choices.pool, choices.queries = (
         embed_examples(
             examples,

@@ -23,7 +23,7 @@ from ..provenance import digest, encoder_commit, model_revision
 from ..retrieval import ExampleEmbeddings, embed_examples
 from ..rollouts import compute_rewards
 from ..schema import ROLLOUTS
-from ..selectors import BaseSelectorConfig, BaseSelectorModel, GPT2SelectorConfig, read_selector_config
+from ..selectors import BaseSelectorConfig, BaseSelectorModel, read_selector_config
 from ..selectors.encoder_lora import copied_encoder
 from ..stage_arguments import StageArguments
 from ..stage_process import run_stage_here
@@ -71,7 +71,7 @@ def main(
     }
     check_fit(grpo_args, config, stage.made_by, facts)
     stage.load_data()
-    check_known_pool(config, stage.pool_fingerprint)
+    config.check_pool(stage.pool)
     rewards = {
         split: rewards_of(rows, stage.queries[split], training_args, stage.made_by)
         for split, rows in stage.rows.items()
@@ -138,15 +138,6 @@ def check_fit(grpo_args: GRPOArguments, config: BaseSelectorConfig, made_by: dic
             "The rollouts were sampled from another selector than %r. That is allowed, but rollouts of a selector's "
             "own samples teach it more.",
             grpo_args.selector,
-        )
-
-
-def check_known_pool(config: BaseSelectorConfig, fingerprint: str) -> None:
-    """Raises `ValueError` if the selector knows the examples of another pool by heart."""
-    if isinstance(config, GPT2SelectorConfig) and config.pool_fingerprint not in (None, fingerprint):
-        raise ValueError(
-            f"This selector (v0) knows the {config.pool_size} examples of one pool by heart (fingerprint "
-            f"{config.pool_fingerprint}), and the pool named here is another ({fingerprint}). Name that pool."
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.methods import MIX, POOL_SUFFIX, method_scope
+from ..evaluation.methods import METHODS
 from ..recipe import named_folder
 
 
@@ -77,13 +77,13 @@ def _check_splits(values: Mapping[str, Any]) -> None:
 def _check_methods(values: Mapping[str, Any]) -> None:
     """Without beams, candidates and encoder are those of the recipe."""
     methods, most = values["methods"], max(values["shots"])
-    from_candidates = methods is None or any(method_scope(method) == "candidates" for method in methods)
+    from_candidates = methods is None or any(METHODS[method].scope == "candidates" for method in methods)
     if from_candidates and most > values["num_candidates"]:
         raise ValueError(
             f"shots holds {most}, but each query has {values['num_candidates']} candidates (num_candidates); lower "
             "shots or raise num_candidates."
         )
-    comparing = [name for name in methods or () if name == MIX or name.removesuffix(POOL_SUFFIX).endswith("_sim")]
+    comparing = [name for name in methods or () if METHODS[name].modalities]
     if comparing and not values["encoder"]:
         raise ValueError(
             f"methods holds {comparing[0]!r}, which compares embeddings, but encoder is not set; set encoder, or take "

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from datasets import Dataset
-from transformers import set_seed
+from transformers import AutoConfig, AutoModel, set_seed
 
 from ..evaluation.methods import method_label
 from ..provenance import model_revision
@@ -26,10 +26,6 @@ from ..selectors import (
     PRESETS,
     BaseSelectorConfig,
     BaseSelectorModel,
-    GPT2SelectorConfig,
-    GPT2SelectorModel,
-    PointerSelectorConfig,
-    PointerSelectorModel,
     SelectorProcessor,
 )
 from ..selectors.encoder_lora import COPY, copied_encoder
@@ -83,8 +79,7 @@ def main(
         encoder_commit=commit,
         trained_on={"beams": sft_args.beams, **stage.made_by},
     )
-    if isinstance(config, GPT2SelectorConfig):
-        config.pool_size, config.pool_fingerprint = len(stage.pool), stage.pool_fingerprint
+    config.remember_pool(stage.pool)
     if sft_args.copy_encoder:
         stage.copy_encoder(encoder, encoder_revision, run)
         config.encoder_commit = model_revision(str(run.path / COPY))
@@ -108,7 +103,6 @@ def fill_features(sft_args: SFTArguments, usable: Sequence[str]) -> None:
 def make_config(sft_args: SFTArguments, **values) -> BaseSelectorConfig:
     """The selector's config: the preset, what is set beside it, and `values`."""
     model_type, preset = PRESETS[sft_args.selector]
-    config_class = {kind.model_type: kind for kind in (PointerSelectorConfig, GPT2SelectorConfig)}[model_type]
     # `encoder` and its revision are arguments here as well; what they are in the end is in `values`.
     own = {name: value for name in CONFIG_FIELDS[model_type] if (value := getattr(sft_args, name)) is not None}
     if sft_args.encoding is not None:
@@ -116,7 +110,7 @@ def make_config(sft_args: SFTArguments, **values) -> BaseSelectorConfig:
     lora = {LORA_FIELDS[name]: value for name in LORA_FIELDS if (value := getattr(sft_args, name)) is not None}
     if lora:
         own["lora"] = preset["lora"] | lora
-    return config_class(**(preset | own | values))
+    return AutoConfig.for_model(model_type, **(preset | own | values))
 
 
 def build(
@@ -145,11 +139,10 @@ def build(
         datasets[split] = SelectorDataset(*ids, query_embeddings, pool_embeddings, processor, scored)
     regrets = baseline_regrets(datasets[sft_args.eval_split]) if sft_args.eval_split else {}
     set_seed(training_args.seed)
-    model = (GPT2SelectorModel if isinstance(config, GPT2SelectorConfig) else PointerSelectorModel)(config)
+    model = AutoModel.from_config(config)
     features = (config.query_features, config.candidate_features)
     model.fit_inputs(*(processor.fuse(pool_embeddings, names) for names in features))
-    if getattr(config, "lora", None) is not None:
-        model.load_encoder(copied_encoder(training_args.output_dir))
+    model.load_encoder(copied_encoder(training_args.output_dir))
     return model, with_pixels(model, datasets, queries, pool, sft_args.train_split, sft_args.cache_mb), regrets
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..fields import check_fields, documented, option
 from ..selectors.presets import ENCODINGS, PRESETS
-from ..selectors.selector_fields import CONFIG_FIELDS, LORA_FIELDS, SIZES, as_recipe_keys
+from ..selectors.selector_fields import ARCHITECTURES, CONFIG_FIELDS, LORA_FIELDS, SIZES, as_recipe_keys
 
 
 _SelectorKeys = as_recipe_keys("SelectorKeys", "Selector: what is set here differs from the preset.")
@@ -57,11 +57,11 @@ class SFTArguments(_SelectorKeys):
 
     def _check_selector(self) -> None:
         model_type, preset = PRESETS[self.selector]
-        known = {*CONFIG_FIELDS[model_type], *(LORA_FIELDS if "lora" in preset else ())}
-        for name in (*(name for names in CONFIG_FIELDS.values() for name in names), *LORA_FIELDS):
-            if name not in known and getattr(self, name) is not None:
-                others = [other for other in PRESETS if name in (*CONFIG_FIELDS[PRESETS[other][0]], *LORA_FIELDS)]
-                others = ["v2_lora"] if name in LORA_FIELDS else others
+        lora = tuple(LORA_FIELDS)
+        takes = {name: CONFIG_FIELDS[kind] + lora * ("lora" in own) for name, (kind, own) in PRESETS.items()}
+        for name in dict.fromkeys(name for names in takes.values() for name in names):
+            if name not in takes[self.selector] and getattr(self, name) is not None:
+                others = [other for other, names in takes.items() if name in names]
                 raise ValueError(
                     f"{name} is set, but the selector {self.selector} has no such field; leave it out, or take "
                     f"{', '.join(others)}."
@@ -70,13 +70,13 @@ class SFTArguments(_SelectorKeys):
         width, heads = self.hidden_size or width, self.num_heads or heads
         layers = [self.num_cross_attention_layers, preset.get("num_cross_attention_layers")]
         blocks = next((one for one in layers if one is not None), 0) or self.candidate_encoder_layers
-        if (model_type == "gpt2_selector" or blocks) and width % heads:
+        if (blocks or "num_cross_attention_layers" not in CONFIG_FIELDS[model_type]) and width % heads:
             raise ValueError(
                 f"hidden_size is {width}, which {heads} heads (num_heads) can't share evenly; change hidden_size or "
                 "num_heads."
             )
         without = self.candidate_features == [] or (self.encoding and not ENCODINGS[self.encoding][1])
-        if without and model_type != "gpt2_selector":
+        if without and not ARCHITECTURES[model_type].candidates_may_have_no_features:
             key = f"encoding is {self.encoding}" if self.encoding else "candidate_features is an empty list"
             raise ValueError(
                 f"{key}, so that a candidate is known by its name alone, as v0 knows it; the selector {self.selector} "

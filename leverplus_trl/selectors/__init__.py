@@ -4,20 +4,22 @@
 """Selectors: models that choose demonstrations."""
 
 from ..lazy import lazy
+from .selector_fields import ARCHITECTURES, class_names
 
 
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "base_selector": ("BaseSelectorModel", "Selection", "SelectorOutput", "action_mask", "action_step_logprobs"),
+        "actions": ("action_mask", "action_step_logprobs"),
+        "base_selector": ("BaseSelectorModel", "Selection", "SelectorOutput"),
         "base_selector_config": ("BaseSelectorConfig", "read_selector_config"),
         "collapse": ("CollapseMeasures", "is_collapsed", "measure_collapse"),
-        "configuration_gpt2_selector": ("GPT2SelectorConfig",),
-        "configuration_pointer_selector": ("EncoderLoraConfig", "PointerSelectorConfig"),
+        "configuration_lora": ("EncoderLoraConfig",),
         "demonstration_selector": ("DemonstrationSelection", "DemonstrationSelector"),
-        "modeling_gpt2_selector": ("GPT2SelectorModel",),
-        "modeling_pointer_selector": ("PointerSelectorModel",),
         "presets": ("ENCODINGS", "PRESETS"),
         "processing_selector": ("SelectorProcessor",),
+        "selector_fields": ("EncoderLoraConfig",),
+        **{f"configuration_{kind}": class_names(kind)[:1] for kind in ARCHITECTURES},
+        **{f"modeling_{kind}": class_names(kind)[1:] for kind in ARCHITECTURES},
     },
 )

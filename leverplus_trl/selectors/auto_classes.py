@@ -13,12 +13,7 @@ import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 
-
-#: Modules of the configuration and of the model of each kind of selector, and the names in them.
-SELECTORS = {
-    "PointerSelectorConfig": ("configuration_pointer_selector", "PointerSelectorModel", "modeling_pointer_selector"),
-    "GPT2SelectorConfig": ("configuration_gpt2_selector", "GPT2SelectorModel", "modeling_gpt2_selector"),
-}
+from .selector_fields import ARCHITECTURES, class_names
 
 
 class _Deferred(type):
@@ -33,25 +28,25 @@ def _deferred(name: str, module: str, **values) -> type:
 
 
 def _configs() -> dict[str, type]:
+    """The class of the configuration of each model type."""
     return {
-        name: getattr(importlib.import_module(f".{module}", __package__), name)
-        for name, (module, *_) in SELECTORS.items()
+        kind: getattr(importlib.import_module(f".configuration_{kind}", __package__), class_names(kind)[0])
+        for kind in ARCHITECTURES
     }
 
 
 def _register_configs() -> None:
     from transformers.models.auto.configuration_auto import AutoConfig
 
-    for config in _configs().values():
-        AutoConfig.register(config.model_type, config)
+    for kind, config in _configs().items():
+        AutoConfig.register(kind, config)
 
 
 def _register_models() -> None:
     from transformers.models.auto.modeling_auto import AutoModel
 
-    for name, config in _configs().items():
-        _, model, module = SELECTORS[name]
-        AutoModel.register(config, _deferred(model, module, config_class=config))
+    for kind, config in _configs().items():
+        AutoModel.register(config, _deferred(class_names(kind)[1], f"modeling_{kind}", config_class=config))
 
 
 def _register_processors() -> None:

@@ -16,10 +16,12 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..weights import check_weights, load_safetensors
+from .base_selector_config import BaseSelectorConfig
 
 
 STRATEGIES = ("greedy", "beam", "sample")
@@ -68,48 +70,6 @@ class Selection(ModelOutput):
     behaviour_logprobs: torch.FloatTensor | None = None
 
 
-def action_mask(demonstration_positions: torch.Tensor, stop: bool) -> torch.Tensor:
-    """
-    Steps at which the policy acted.
-
-    Args:
-        demonstration_positions (`torch.LongTensor` of shape `[..., S]`):
-            Picks in selection order, -1 padded on the right.
-        stop (`bool`):
-            Whether ending is an action: then the first -1 of a sequence is one. After S picks ending is certain.
-
-    Returns:
-        `torch.BoolTensor` of shape `[..., S]`.
-    """
-    made = demonstration_positions >= 0  # [..., S]
-    if not stop:
-        return made
-    before = torch.ones_like(made[..., :1])  # [..., 1]
-    return torch.cat([before, made[..., :-1]], dim=-1)
-
-
-def action_step_logprobs(logits: torch.Tensor, demonstration_positions: torch.Tensor, stop: bool) -> torch.Tensor:
-    """
-    Log-probability of each action of some sequences.
-
-    Args:
-        logits (`torch.FloatTensor` of shape `[..., S, A]`):
-            What `forward` gives for these sequences.
-        demonstration_positions (`torch.LongTensor` of shape `[..., S]`):
-            Picks in selection order, -1 padded on the right.
-        stop (`bool`):
-            Whether the last action is STOP.
-
-    Returns:
-        `torch.FloatTensor` of shape `[..., S]`: 0 where there was no action; the sum over S is the log-probability of
-        the sequence.
-    """
-    last = logits.shape[-1] - 1 if stop else 0
-    actions = torch.where(demonstration_positions >= 0, demonstration_positions, last)  # [..., S]
-    logprobs = logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)  # [..., S]
-    return logprobs.masked_fill(~action_mask(demonstration_positions, stop), 0.0)
-
-
 class BaseSelectorModel(PreTrainedModel):
     """
     Base of all selectors. A model implements [`~BaseSelectorModel.encode`], [`~BaseSelectorModel.score`] and
@@ -121,6 +81,10 @@ class BaseSelectorModel(PreTrainedModel):
 
     base_model_prefix = "selector"
     main_input_name = "query_embeds"
+
+    def __init__(self, config: BaseSelectorConfig):
+        super().__init__(config)
+        self.encoder: nn.Module | None = None  # of a selector that trains its encoder, too
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -148,6 +112,21 @@ class BaseSelectorModel(PreTrainedModel):
         own = {key: value for key, value in model.state_dict().items() if key not in read_elsewhere}
         check_weights(own, f"the selector {str(name)!r}")
         return (model, info) if wanted else model
+
+    def load_encoder(self, copied: str | None = None, keep_trained: bool = False) -> None:
+        """Reads the weights of the encoder that are not trained, for a selector that has one."""
+
+    @abstractmethod
+    def fit_inputs(self, query_embeds: torch.Tensor, candidate_embeds: torch.Tensor) -> None:
+        """
+        Prepares an untrained selector for its inputs; called once, before training.
+
+        Args:
+            query_embeds (`torch.FloatTensor` of shape `[N, D]`):
+                Features that a query may have, of any examples, e.g. of the pool.
+            candidate_embeds (`torch.FloatTensor` of shape `[N, D]`):
+                Features that a candidate may have.
+        """
 
     @abstractmethod
     def encode(
@@ -236,14 +215,8 @@ class BaseSelectorModel(PreTrainedModel):
         Chooses demonstrations, one after the other.
 
         Args:
-            query_embeds (`torch.FloatTensor` of shape `[B, D]`):
-                Features of the queries.
-            candidate_embeds (`torch.FloatTensor` of shape `[B, K, D]`):
-                Features of their candidates.
-            candidate_mask (`torch.BoolTensor` of shape `[B, K]`, *optional*, defaults to all true):
-                False for padding.
-            candidate_rows (`torch.LongTensor` of shape `[B, K]`, *optional*):
-                Row numbers of the candidates in the pool.
+            query_embeds, candidate_embeds, candidate_mask, candidate_rows:
+                As in [`~BaseSelectorModel.forward`].
             num_shots (`int`, *optional*, defaults to 2):
                 How many to choose, with `stop` at most; may exceed what the selector was trained on.
             strategy (`str`, *optional*, defaults to `"greedy"`):

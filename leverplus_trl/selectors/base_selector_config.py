@@ -4,12 +4,18 @@
 
 """What the configurations of all selectors share: what they read, and what they were trained for."""
 
+from typing import TYPE_CHECKING
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ..fields import documented, option
 from ..weights import check_folder, first_line
 from .selector_fields import FEATURES, QUERY_FEATURES, SelectorFields
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 INSERTIONS = ("left", "right")
@@ -25,7 +31,7 @@ class BaseSelectorConfig(SelectorFields, PreTrainedConfig):
         `ValueError`: a value that no model can be built from.
     """
 
-    candidates_may_have_no_features = False
+    lora = None  # adapters on the encoder: a field of the selectors that can have some
 
     image_embed_dim: int = option("Width of an image embedding, if one is a feature.", 512)
     text_embed_dim: int = option("Width of the embedding of a question or an answer, if one is a feature.", 512)
@@ -67,6 +73,17 @@ class BaseSelectorConfig(SelectorFields, PreTrainedConfig):
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {minimum}.")
+
+    def remember_pool(self, pool: "Dataset") -> None:
+        """Records the pool of the training, for a selector that can serve no other."""
+
+    def check_pool(self, pool: "Dataset") -> None:
+        """Raises `ValueError` for a pool that the selector can't choose from."""
+
+    @property
+    def pool_note(self) -> str:
+        """Which pools the selector can choose from, as a sentence; empty for any."""
+        return ""
 
     @property
     def query_embed_dim(self) -> int:

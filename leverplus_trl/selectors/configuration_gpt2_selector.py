@@ -4,11 +4,17 @@
 
 """Configuration of the selector that knows the pool by heart."""
 
+from typing import TYPE_CHECKING
+
 from huggingface_hub.dataclasses import strict
 
 from ..fields import check_fields, documented, option
 from .base_selector_config import BaseSelectorConfig
 from .selector_fields import GPT2SelectorFields
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @documented
@@ -23,7 +29,6 @@ class GPT2SelectorConfig(GPT2SelectorFields, BaseSelectorConfig):
     """
 
     model_type = "gpt2_selector"
-    candidates_may_have_no_features = True
 
     pool_size: int = option("Examples of the pool; each is a word of the vocabulary.", 1, min=1)
     pool_fingerprint: str | None = option("Content of the pool it was trained on, the only one it can serve.", None)
@@ -38,3 +43,26 @@ class GPT2SelectorConfig(GPT2SelectorFields, BaseSelectorConfig):
                 f"hidden_size is {self.hidden_size}, which {self.num_heads} heads can't share evenly; change "
                 "hidden_size or num_heads."
             )
+
+    def remember_pool(self, pool: "Dataset") -> None:
+        from ..provenance import dataset_fingerprint
+
+        self.pool_size, self.pool_fingerprint = len(pool), dataset_fingerprint(pool)
+
+    def check_pool(self, pool: "Dataset") -> None:
+        from ..provenance import dataset_fingerprint
+
+        if self.pool_fingerprint in (None, found := dataset_fingerprint(pool)):
+            return
+        raise ValueError(
+            f"This selector (v0) knows the {self.pool_size} examples of one pool by heart (fingerprint "
+            f"{self.pool_fingerprint}) and can't choose from another ({len(pool)} examples, {found}). "
+            "Offer the pool it was trained on, or train a pointer selector (v1, v2), which reads any pool."
+        )
+
+    @property
+    def pool_note(self) -> str:
+        return (
+            f"It can only name the {self.pool_size} examples of the pool it was trained on (fingerprint "
+            f"{self.pool_fingerprint}); another pool is refused."
+        )

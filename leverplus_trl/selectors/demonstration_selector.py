@@ -28,13 +28,7 @@ from .base_selector import BaseSelectorModel
 from .base_selector_config import read_selector_config
 from .encoder_lora import SelectorEncoder, copied_encoder, copy_encoder
 from .processing_selector import SelectorProcessor
-from .selection_inputs import (
-    check_candidates,
-    check_examples,
-    check_known_pool,
-    check_trained_encoder,
-    make_query,
-)
+from .selection_inputs import check_candidates, check_examples, check_trained_encoder, make_query
 from .selector_card import selector_card
 
 
@@ -139,10 +133,9 @@ class DemonstrationSelector:
         check_sampler(self.sampler, self.num_candidates)
         self.sampler_seed = config.sampler_seed if sampler_seed is None else sampler_seed
         self.batch_size, self.embeddings_dir = batch_size, embeddings_dir
-        check_known_pool(config, pool)
+        config.check_pool(pool)
         check_trained_encoder(config, self.encoder, self.encoder_revision, asked_for=encoder is not None)
-        adapted = getattr(model, "encoder", None)
-        self._adapted = None if adapted is None else SelectorEncoder(adapted, str(model.device))
+        self._adapted = model.encoder and SelectorEncoder(model.encoder, str(model.device))
         self.pool_embeddings, self._compared_pool = self._embed(pool, config.candidate_features, self.sampler)
         self._samplers: dict[tuple, CandidateSampler] = {}
         self._sampler_of(self.sampler, self.num_candidates, self.sampler_seed)  # refuses a pool that is too small
@@ -174,7 +167,7 @@ class DemonstrationSelector:
         name_or_path = str(name_or_path)
         config = read_selector_config(name_or_path, revision)
         kwargs["encoder"] = encoder = kwargs.get("encoder") or copied_encoder(name_or_path, revision)
-        if encoder is not None and getattr(config, "lora", None) is not None:  # the model brings it along
+        if encoder is not None and config.lora is not None:  # the model brings it along
             config.encoder, config.encoder_revision = encoder, kwargs.get("encoder_revision")
         model = align(AutoModel.from_pretrained(name_or_path, config=config, revision=revision)).to(device)
         processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)

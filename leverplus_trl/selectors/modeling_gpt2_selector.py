@@ -84,15 +84,7 @@ class GPT2SelectorModel(BaseSelectorModel):
             init.ones_(module.feature_std)
 
     def fit_inputs(self, query_embeds: torch.Tensor, candidate_embeds: torch.Tensor) -> None:
-        """
-        Standardises features by the statistics of the examples given; called once, before training.
-
-        Args:
-            query_embeds (`torch.FloatTensor` of shape `[N, D]`):
-                Features that a query may have, of any examples, e.g. of the pool.
-            candidate_embeds (`torch.FloatTensor` of shape `[N, D]`):
-                Features that a candidate may have.
-        """
+        """Standardises features by the statistics of the examples given."""
         for features, embeds in ((self.query_features, query_embeds), (self.candidate_features, candidate_embeds)):
             fit_statistics(features, embeds)
 

@@ -195,7 +195,8 @@ class PointerSelectorModel(BaseSelectorModel):
         self.scorer = PointerScorer(config)
         if config.step_embeddings:
             self.step_embeddings = nn.Embedding(config.num_shots, config.hidden_size)
-        self.encoder = None if config.lora is None else AdaptedEncoder(config)
+        if config.lora is not None:
+            self.encoder = AdaptedEncoder(config)
         self.post_init()
         if self.encoder is not None:
             frozen = {f"encoder.clip.{name}" for name in self.encoder.frozen_names}
@@ -222,7 +223,7 @@ class PointerSelectorModel(BaseSelectorModel):
 
     def load_encoder(self, copied: str | None = None, keep_trained: bool = False) -> None:
         """
-        Reads the weights of the encoder that are not trained; for a selector with `lora`.
+        Reads the weights of the encoder that are not trained; does nothing without `lora`.
 
         Args:
             copied (`str`, *optional*, defaults to the encoder that the config names):
@@ -233,6 +234,8 @@ class PointerSelectorModel(BaseSelectorModel):
         Raises:
             `ValueError`: the encoder is not to be found, or is not the one that the adapters were trained on.
         """
+        if self.encoder is None:
+            return
         source = (copied, None) if copied else (self.config.encoder, self.config.encoder_revision)
         check_encoder(self.config, *source)
         self.encoder.load_base(*source, keep_trained)
@@ -326,18 +329,9 @@ class PointerSelectorModel(BaseSelectorModel):
     @torch.no_grad()
     def fit_inputs(self, query_embeds: torch.Tensor, candidate_embeds: torch.Tensor) -> None:
         """
-        Prepares an untrained selector for its inputs; called once, before training.
-
-        Features are standardised by the statistics of the examples given (embeddings of one encoder often share a
-        large mean and vary little around it). Where query and candidates have the same features, both towers start
-        with the same weights: an untrained selector then ranks by similarity, and learns from 300 queries what is
-        different from it.
-
-        Args:
-            query_embeds (`torch.FloatTensor` of shape `[N, D]`):
-                Features that a query may have, of any examples, e.g. of the pool.
-            candidate_embeds (`torch.FloatTensor` of shape `[N, D]`):
-                Features that a candidate may have.
+        Standardises features by the statistics of the examples given. Where query and candidates have the same
+        features, both towers start with the same weights: an untrained selector then ranks by similarity, and learns
+        from 300 queries what is different from it.
         """
         for tower, embeds in ((self.query_tower, query_embeds), (self.candidate_tower, candidate_embeds)):
             fit_statistics(tower, embeds)

@@ -12,11 +12,10 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
-from ..provenance import dataset_fingerprint, digest, encoder_commit
+from ..provenance import digest, encoder_commit
 from ..retrieval.example_embeddings import COLUMNS
 from ..tasks.images import decode_image, image_source
 from .base_selector_config import BaseSelectorConfig
-from .configuration_gpt2_selector import GPT2SelectorConfig
 
 
 logger = logging.getLogger(__name__)
@@ -136,19 +135,6 @@ def check_candidates(
                 f"The query {query_id!r} has the candidate {twice!r} more than once; expected different candidates."
             )
     return [list(ids) for ids in lists]
-
-
-def check_known_pool(config: BaseSelectorConfig, pool: Dataset) -> None:
-    """Raises `ValueError` if the selector knows the examples of another pool by heart (v0)."""
-    if not isinstance(config, GPT2SelectorConfig) or config.pool_fingerprint is None:
-        return
-    found = dataset_fingerprint(pool)
-    if found != config.pool_fingerprint:
-        raise ValueError(
-            f"This selector (v0) knows the {config.pool_size} examples of one pool by heart (fingerprint "
-            f"{config.pool_fingerprint}) and can't choose from another ({len(pool)} examples, {found}). "
-            "Offer the pool it was trained on, or train a pointer selector (v1, v2), which reads any pool."
-        )
 
 
 def check_trained_encoder(config: BaseSelectorConfig, encoder: str, revision: str | None, asked_for: bool) -> None:

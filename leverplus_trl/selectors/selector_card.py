@@ -14,7 +14,6 @@ import yaml
 
 from ..hub import PLACEHOLDER
 from .base_selector_config import BaseSelectorConfig
-from .configuration_gpt2_selector import GPT2SelectorConfig
 
 
 def selector_card(
@@ -38,7 +37,7 @@ def selector_card(
         "VLM that scored": recipe.get("vlm"),
         "beams": made_by.get("beams"),
         "encoder (not part of this folder unless there is `encoder/`)": config.encoder,
-        "adapters on the encoder (LoRA, part of this folder)": getattr(config, "lora", None),
+        "adapters on the encoder (LoRA, part of this folder)": config.lora,
         "candidates": f"{config.num_candidates} by the sampler {config.sampler}, seed {config.sampler_seed}",
         "shots in training": config.num_shots,
         "may choose fewer": "yes" if config.stop else None,
@@ -60,11 +59,8 @@ def selector_card(
         where = (
             "The encoder lay in a local folder. If it is not in `encoder/`, say where yours is: `encoder=PATH`.\n\n"
         )
-    if isinstance(config, GPT2SelectorConfig):
-        where += (
-            f"It can only name the {config.pool_size} examples of the pool it was trained on (fingerprint "
-            f"{config.pool_fingerprint}); another pool is refused.\n\n"
-        )
+    if config.pool_note:
+        where += f"{config.pool_note}\n\n"
     rest = "\n".join(f"## {heading}\n\n{text}\n" for heading, text in (sections or {}).items())
     return f"""\
 ---

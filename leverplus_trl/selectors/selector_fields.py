@@ -18,6 +18,8 @@ LORA_BIASES = ("none", "all", "lora_only")
 class SelectorFields:
     """Fields of every selector."""
 
+    candidates_may_have_no_features = False
+
     query_features: list[str] = option(
         "What describes a query: image, text. Their embeddings are concatenated in this order.",
         ["image", "text"],
@@ -35,6 +37,8 @@ class SelectorFields:
 @dataclass
 class PointerSelectorFields:
     """Fields of a pointer selector."""
+
+    candidates_may_have_no_features = False
 
     hidden_size: int = option("Width of the selector.", 128, min=1)
     num_tower_layers: int = option(
@@ -74,6 +78,8 @@ class PointerSelectorFields:
 @dataclass
 class GPT2SelectorFields:
     """Fields of the selector that is a GPT-2 over the examples of one pool; the defaults are the sizes of Lever-LM."""
+
+    candidates_may_have_no_features = True
 
     hidden_size: int = option("Width of the selector.", 512, min=1)
     num_layers: int = option("Blocks of v0.", 2, min=1)
@@ -123,26 +129,30 @@ class EncoderLoraConfig:
         return cls(**values)
 
 
-#: `{model type: classes of its fields}`.
-SELECTOR_FIELDS = {
-    "pointer_selector": (SelectorFields, PointerSelectorFields),
-    "gpt2_selector": (SelectorFields, GPT2SelectorFields),
-}
+#: Every architecture: `{model type: its own fields}`. `configuration_<model type>.py` and `modeling_<model type>.py`
+#: define the classes of its config and its model, see [`class_names`].
+ARCHITECTURES = {"pointer_selector": PointerSelectorFields, "gpt2_selector": GPT2SelectorFields}
 #: Fields of a selector's config that a recipe may set, by model type.
 CONFIG_FIELDS = {
-    model_type: tuple(one.name for kind in kinds for one in keys_of(kind))
-    for model_type, kinds in SELECTOR_FIELDS.items()
+    model_type: tuple(one.name for kind in (SelectorFields, own) for one in keys_of(kind))
+    for model_type, own in ARCHITECTURES.items()
 }
 #: Fields of a recipe that describe adapters on the encoder, and what these are called there.
 LORA_FIELDS = {f"lora_{one.name.removeprefix('lora_')}": one.name for one in keys_of(EncoderLoraConfig)}
 #: `hidden_size` and `num_heads` of each model type, where a recipe sets none.
-SIZES = {model_type: (own.hidden_size, own.num_heads) for model_type, (_, own) in SELECTOR_FIELDS.items()}
+SIZES = {model_type: (own.hidden_size, own.num_heads) for model_type, own in ARCHITECTURES.items()}
+
+
+def class_names(model_type: str) -> tuple[str, str]:
+    """The names of the classes of an architecture's config and model: `PointerSelectorConfig`, ..."""
+    name = ARCHITECTURES[model_type].__name__.removesuffix("Fields")
+    return f"{name}Config", f"{name}Model"
 
 
 def as_recipe_keys(name: str, doc: str) -> type:
     """A dataclass of all these fields as keys of a recipe: with the same help and limits, and not set by default."""
     keys: dict[str, tuple] = {}
-    for kind in dict.fromkeys((*(kind for kinds in SELECTOR_FIELDS.values() for kind in kinds), EncoderLoraConfig)):
+    for kind in (SelectorFields, *ARCHITECTURES.values(), EncoderLoraConfig):
         to_key = {field: key for key, field in LORA_FIELDS.items()} if kind is EncoderLoraConfig else {}
         for one in keys_of(kind):
             found = members(types_of(kind)[one.name])

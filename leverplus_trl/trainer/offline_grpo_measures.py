@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers.trainer_utils import EvalPrediction
 
-from ..selectors.base_selector import BaseSelectorModel, action_mask, action_step_logprobs
+from ..selectors import BaseSelectorModel, action_mask, action_step_logprobs
 from .offline_grpo_config import OfflineGRPOConfig
 from .offline_grpo_losses import entropy, exact_kl, expected_reward
 from .pixel_dataset import PixelDataset, embed_inputs

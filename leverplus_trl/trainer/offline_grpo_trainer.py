@@ -35,7 +35,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, get_last_checkpoint
 from trl.trainer.utils import disable_dropout_in_model
 
-from ..selectors.base_selector import BaseSelectorModel, action_mask, action_step_logprobs
+from ..selectors import BaseSelectorModel, action_mask, action_step_logprobs
 from . import offline_grpo_losses as losses
 from .adaptive_beta import AdaptiveBeta
 from .base_selector_dataset import RepeatedBlocks

@@ -226,7 +226,7 @@ def with_pixels(
     `datasets` and `queries` (the examples of the queries) are given by split, `pool` holds the candidates, and the
     batches of `train_split` have no swapped queries. `cache_mb` is that of [`EncoderTable`].
     """
-    if getattr(model, "encoder", None) is None:
+    if model.encoder is None:
         return datasets
     table = EncoderTable(SelectorEncoder(model.encoder, "cpu"), cache_mb)
     with_encoder_inputs = {

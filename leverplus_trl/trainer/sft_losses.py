@@ -5,7 +5,7 @@
 
 import torch
 
-from ..selectors.base_selector import action_mask, action_step_logprobs
+from ..selectors.actions import action_mask, action_step_logprobs
 
 
 def listwise_loss(

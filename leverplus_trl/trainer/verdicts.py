@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..retrieval.sampler_arguments import SIMILARITIES
+from ..retrieval.sampler_arguments import RANDOM, SIMILARITIES
 from ..retrieval.similarity_index import similarity_vectors
 from .sft_dataset import SelectorDataset
 
@@ -32,10 +32,10 @@ def baseline_regrets(dataset: SelectorDataset) -> dict[str, float]:
     known, weights = ~np.isnan(scores), scored.prefix_weights.numpy()  # [Q, P, K], [Q, P]
     filled = np.where(known, scores, 0.0)
     best = np.where(known, scores, -np.inf).max(-1)  # [Q, P]
-    chosen = {"random": filled.sum(-1) / np.maximum(known.sum(-1), 1)}
+    chosen = {RANDOM: filled.sum(-1) / np.maximum(known.sum(-1), 1)}
     for kind, modalities in SIMILARITIES.items():
         if all(getattr(table, name) is not None for table in (dataset.queries, dataset.pool) for name in modalities):
-            queries = similarity_vectors(dataset.queries, kind, dataset.query_rows)  # [Q, D]
+            queries = similarity_vectors(dataset.queries, kind, dataset.query_rows, weighted=True)  # [Q, D]
             pool = similarity_vectors(dataset.pool, kind)  # [N, D]
             near = np.stack([pool[rows] @ query for rows, query in zip(dataset.candidate_rows, queries, strict=True)])
             picks = np.where(known, near[:, None], -np.inf).argmax(-1)  # [Q, P]

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from leverplus_trl.evaluation.baselines import HEURISTICS, MIX_SOURCES, Choices, choose, oracle, reordered
+from leverplus_trl.evaluation.baselines import Choices, oracle, reordered
 from leverplus_trl.evaluation.evaluation_arguments import EvaluationArguments
-from leverplus_trl.retrieval import ExampleEmbeddings
+from leverplus_trl.evaluation.methods import HEURISTICS, choose
+from leverplus_trl.retrieval import SAMPLERS, ExampleEmbeddings
 from leverplus_trl.schema import LEDGER
 from leverplus_trl.scripts.evaluate import check_room
 
@@ -73,9 +74,9 @@ def test_mix_draws_its_sources_in_their_shares():
     choices = many(2000)
     firsts = [ids[-1] for ids in choose("mix", choices, 1, seed=0)]
     best = {kind: choose(kind, choices, 1, seed=0)[0][0] for kind in ("text_sim", "image_sim")}
-    share = MIX_SOURCES["random"] / 12  # what falls on any one candidate by chance
+    share = SAMPLERS["mix"]["random"] / 12  # what falls on any one candidate by chance
     for kind, identifier in best.items():
-        assert firsts.count(identifier) / 2000 == pytest.approx(MIX_SOURCES[kind] + share, abs=0.03)
+        assert firsts.count(identifier) / 2000 == pytest.approx(SAMPLERS["mix"][kind] + share, abs=0.03)
 
 
 def test_more_shots_than_candidates_and_unknown_methods_are_refused(choices):

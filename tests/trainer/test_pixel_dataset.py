@@ -304,7 +304,10 @@ def test_grpo_goes_on_with_the_adapters(tmp_path, made):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"selector": "v2", "lora_r": 8}, "lora_r is set, but the selector v2 has no adapters; v2_lora has"),
+        (
+            {"selector": "v2", "lora_r": 8},
+            "lora_r is set, but the selector v2 has no such field; leave it out, or take v2_lora",
+        ),
         ({"lora_r": 0}, "lora_r is 0; expected a whole number of at least 1"),
         ({"lora_bias": "some"}, "bias is 'some'"),
         ({"gradient_checkpointing_kwargs": {"use_reentrant": True}}, "use_reentrant is true"),
