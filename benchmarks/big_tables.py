@@ -30,7 +30,7 @@ from datasets import Dataset
 
 from leverplus_trl.beams.beam_analysis import write_analysis
 from leverplus_trl.beams.beam_dataset import write_beam_dataset
-from leverplus_trl.provenance import dataset_fingerprint
+from leverplus_trl.provenance import dataset_hash
 from leverplus_trl.retrieval import CandidateSampler
 from leverplus_trl.tasks import DataArguments, load_examples
 
@@ -87,7 +87,7 @@ def do(step: str, folder: Path, number: int, num_candidates: int) -> str:
         if step == "read":
             return f"{len(examples):,} rows"
         if step == "hash":
-            return dataset_fingerprint(examples)
+            return dataset_hash(examples)
     ids = [f"q{row}" for row in range(number)]
     files = [folder / "units" / f"train-{start // UNIT:06d}.parquet" for start in range(0, number, UNIT)]
     if step == "analyse":

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What made a table: content fingerprints, revisions, versions, and the record that stands beside every output."""
+"""What made a table: content hashes, revisions, versions, and the record that stands beside every output."""
 
 import difflib
 import hashlib
@@ -22,13 +22,13 @@ ROWS = 256
 WEIGHT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".gguf")
 
 
-def digest(value: object) -> str:
+def json_hash(value: object) -> str:
     """Short hash of anything that `json.dumps` takes, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def dataset_fingerprint(dataset: Dataset, columns: list[str] | None = None) -> str:
+def dataset_hash(dataset: Dataset, columns: list[str] | None = None) -> str:
     """
     Hash of what the rows of a dataset say, independent of where it was loaded from and of how it is stored.
 
@@ -38,7 +38,7 @@ def dataset_fingerprint(dataset: Dataset, columns: list[str] | None = None) -> s
 
     Args:
         dataset (`Dataset`):
-            Table to fingerprint.
+            Table to hash.
         columns (`list[str]`, *optional*, defaults to all columns):
             Columns that count.
     """

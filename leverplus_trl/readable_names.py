@@ -19,7 +19,7 @@ from pathlib import Path
 import datasets
 
 from .output_files import UNFINISHED
-from .provenance import digest
+from .provenance import json_hash
 
 
 _ODD = re.compile(r"[*?\[\]$]|::")
@@ -75,7 +75,7 @@ def _state(file: Path) -> tuple[int, int]:
 
 
 def _cache(*key: object) -> Path:
-    return Path(datasets.config.HF_DATASETS_CACHE, "leverplus_trl", digest(list(key)))
+    return Path(datasets.config.HF_DATASETS_CACHE, "leverplus_trl", json_hash(list(key)))
 
 
 def _links(cache: Path, files: Mapping[str, Path]) -> str:

@@ -68,7 +68,7 @@ class RunFolder:
         recipe (`dict`):
             All its arguments, by name. With `overwrite`, earlier output in the folder is deleted first.
         facts (`dict`, *optional*):
-            What else the output depends on (fingerprints, revisions); compared like the recipe.
+            What else the output depends on (hashes, revisions); compared like the recipe.
         shard ([`Shard`], *optional*, defaults to the whole job):
             Part of the job that this launch does.
 

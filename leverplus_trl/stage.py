@@ -13,7 +13,7 @@ from datasets import Dataset, concatenate_datasets
 from .hub import check_writable
 from .hub_arguments import HubArguments
 from .launch import start_stage
-from .provenance import dataset_fingerprint, model_revision
+from .provenance import dataset_hash, model_revision
 from .run_folder import RunFolder
 from .stage_arguments import ShardedStageArguments
 from .tables import push_tables, table_split
@@ -116,8 +116,8 @@ class Stage:
             check_writable(self.hub_args.push_to_hub, "dataset", self.hub_args.hub_private_repo)
         self.processor = load_processor(self.vlm_args)
         facts = {
-            "pool_fingerprint": dataset_fingerprint(self.pool),
-            "query_fingerprints": {split: dataset_fingerprint(table) for split, table in self.queries.items()},
+            "pool_hash": dataset_hash(self.pool),
+            "query_hashes": {split: dataset_hash(table) for split, table in self.queries.items()},
             "vlm_commit": model_revision(self.vlm_args.vlm, self.vlm_args.vlm_revision),
             "prompt_hash": prompt_hash(self.vlm_args, self.task, self.processor),
             **overlap_facts(self.overlaps),
@@ -130,8 +130,8 @@ class Stage:
         """The hashes of the answers that a metric counts over, if it does."""
         if not self.task.document_frequencies:
             return {}
-        hashes = {split: dataset_fingerprint(table, ["answers"]) for split, table in self.examples.items()}
-        return {"reference_fingerprints": hashes}
+        hashes = {split: dataset_hash(table, ["answers"]) for split, table in self.examples.items()}
+        return {"reference_hashes": hashes}
 
     def claim(self, output_dir: str, facts: dict[str, Any]) -> RunFolder:
         """Claims the output folder."""

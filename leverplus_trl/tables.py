@@ -88,7 +88,7 @@ def _write_parquet(folder: Path, name: str, table: Dataset) -> str:
             folder.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:  # `datasets` would interpret `::` in a path as a chain of paths
                 table.to_parquet(file)
-            written = f"{name}-{file_digest(temporary)}.parquet"
+            written = f"{name}-{file_hash(temporary)}.parquet"
             os.replace(temporary, folder / written)
     finally:
         temporary.unlink(missing_ok=True)
@@ -129,7 +129,7 @@ def push_tables(folder: Path | str, repo_id: str, private: bool | None = None, *
     return push_files(files, repo_id, "dataset", private, replaces=replaces, **kwargs)
 
 
-def file_digest(path: Path) -> str:
+def file_hash(path: Path) -> str:
     """A hash of a file's content, 12 hex digits."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()[:12]

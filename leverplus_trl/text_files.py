@@ -27,7 +27,7 @@ from datasets.packaged_modules.csv.csv import Csv
 from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from datasets.packaged_modules.json.json import Json as JsonBuilder
 
-from .provenance import digest
+from .provenance import json_hash
 
 
 SEPARATORS = (",", "\t", ";", "|")
@@ -43,7 +43,7 @@ MOST_PLACES = 40
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LONGEST_CELL = 2**31 - 1
 #: Part of the cache key: after a change of this file, files are read again.
-_CODE = digest(Path(__file__).read_text(encoding="utf-8"))
+_CODE = json_hash(Path(__file__).read_text(encoding="utf-8"))
 
 
 class TextFile(NamedTuple):
@@ -99,7 +99,7 @@ def read_text_split(builder: DatasetBuilder, split: str, cache_dir: str | None =
             features=Features({name: kinds[kind] for name, kind in columns.items()}),
             cache_dir=cache_dir,
             gen_kwargs=options,
-            fingerprint=digest([split, options]),
+            fingerprint=json_hash([split, options]),
             split=datasets.NamedSplit(split),
         )
     except DatasetGenerationError as error:  # of a row

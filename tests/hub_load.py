@@ -18,7 +18,7 @@ from trainer.test_sft_script import SEARCH, WORLD, run
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 import leverplus_trl
-from leverplus_trl.provenance import dataset_fingerprint
+from leverplus_trl.provenance import dataset_hash
 from leverplus_trl.schema import LEDGER, ROLLOUTS
 from leverplus_trl.tables import read_table, splits_of, table_provenance
 from leverplus_trl.tasks import DataArguments, load_examples
@@ -53,11 +53,11 @@ def select(repo_id: str, pool, queries, folder: Path) -> dict:
 def main(folder: Path, beams_commit: str, *changing: str) -> dict:
     pool = load_dataset("user/examples", split="pool")
     queries = load_examples(DataArguments(dataset=str(WORLD)), "validation[:8]")
-    found = {"pool": dataset_fingerprint(pool), "snippets": snippets(pool, queries)}
+    found = {"pool": dataset_hash(pool), "snippets": snippets(pool, queries)}
     by_recipe = load_examples(DataArguments(dataset="user/examples"), "pool")
-    found["pool_by_recipe"] = dataset_fingerprint(by_recipe)
+    found["pool_by_recipe"] = dataset_hash(by_recipe)
     found["tables"] = {
-        name: dataset_fingerprint(load_dataset(f"user/{repo}", name, split="train"))
+        name: dataset_hash(load_dataset(f"user/{repo}", name, split="train"))
         for repo, name in {"beams": "beams", "rollouts": "rollouts"}.items()
     }
     found["rollouts"] = read_table("user/rollouts", "rollouts", "train", ROLLOUTS)[0]["behaviour_logprobs"]

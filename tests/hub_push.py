@@ -18,7 +18,7 @@ from trainer.test_sft_script import SEARCH, WORLD, run, search
 from transformers import AutoModel, AutoProcessor
 
 import leverplus_trl.scripts.beams as beams_stage
-from leverplus_trl.provenance import dataset_fingerprint
+from leverplus_trl.provenance import dataset_hash
 from leverplus_trl.schema import BEAMS, LEDGER, ROLLOUTS
 from leverplus_trl.selectors import DemonstrationSelector
 from leverplus_trl.tables import push_tables, read_table, write_tables
@@ -109,7 +109,7 @@ def main(folder: Path) -> dict:
     push_tables(folder / "rollouts", "user/rollouts", private=True)
     examples["pool"].push_to_hub("user/examples", split="pool")
     examples["train"].push_to_hub("user/examples", split="train")
-    found["pool"] = dataset_fingerprint(examples["pool"])
+    found["pool"] = dataset_hash(examples["pool"])
 
     hub = {"push_to_hub": True, "hub_model_id": "user/selector"}
     output = run(folder, folder / "beams", num_train_epochs=2, **hub)

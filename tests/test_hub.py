@@ -17,7 +17,7 @@ from fake_hub import USER
 from paths import ROOT
 
 from leverplus_trl.hub_arguments import HubArguments
-from leverplus_trl.provenance import dataset_fingerprint
+from leverplus_trl.provenance import dataset_hash
 from leverplus_trl.schema import BEAMS, ROLLOUTS
 from leverplus_trl.tables import read_table
 
@@ -101,7 +101,7 @@ def test_a_card_goes_with_its_selector_and_names_where_it_now_is(fake_hub, pushe
 def test_tables_loaded_by_their_name_are_those_that_were_pushed(fake_hub, folder, loaded, pushed):
     for name, features in {"beams": BEAMS, "rollouts": ROLLOUTS}.items():
         local = read_table(str(folder / name), name, "train", features)
-        assert loaded["tables"][name] == dataset_fingerprint(local), name
+        assert loaded["tables"][name] == dataset_hash(local), name
     assert loaded["rollouts"] == [-2.0, None]
     assert loaded["pool"] == loaded["pool_by_recipe"] == pushed["pool"]
     assert fake_hub.repositories["datasets/user/rollouts"].private

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..tables import file_digest
+from ..tables import file_hash
 
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class RawFiles:
         self.image_root = self.root if image_root is None else _folder("image_root", image_root)
         self.allow_other_counts = allow_other_counts
         #: `{name: hash}` of each file that [`RawFiles.find`] returned.
-        self.digests: dict[str, str] = {}
+        self.hashes: dict[str, str] = {}
         #: The place and the content of the record that is being read, for messages; see [`RawFiles.each`].
         self.at: tuple[str, object] | None = None
 
@@ -57,7 +57,7 @@ class RawFiles:
                 f"There is no {' or '.join(names)} in {str(self.root)!r} or up to two levels below it. Point `root` "
                 "at the folder of the unpacked official files, or name in `splits` only the splits that you have."
             )
-        self.digests[file.name] = file_digest(file)
+        self.hashes[file.name] = file_hash(file)
         return file
 
     def image_folder(self, *names: str) -> Path:

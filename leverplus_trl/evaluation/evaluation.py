@@ -29,7 +29,7 @@ from datasets import Dataset
 from ..activity import doing
 from ..metrics import METRICS
 from ..output_files import write_atomically
-from ..provenance import digest
+from ..provenance import json_hash
 from .diagnostics import diagnose
 from .methods import SELECTOR, ZERO_SHOT
 from .runs import RunKey, Runs, by_method, read_order_probes, read_runs
@@ -115,7 +115,7 @@ def summarize(
         `dict`: JSON-ready. `rows` (one a method, shots and seed), `comparisons`, `best_baselines` (each
         selector against the best baseline at the same shots), `best` (at each number of shots the best method, and
         whether the test tells it from every other method), `metrics` (`{name: {"rows": ...}}`),
-        `collapse`, `query_set` (digest of the query ids), `test_set` (of ids, questions and answers), `prefixes` (the
+        `collapse`, `query_set` (hash of the query ids), `test_set` (of ids, questions and answers), `prefixes` (the
         same for fewer queries), `diagnostics` (see [`~leverplus_trl.evaluation.diagnostics.diagnose`]).
 
     Raises:
@@ -202,12 +202,12 @@ def _check_known(asked: Sequence[str], examples: Mapping[str, Mapping]) -> None:
 
 
 def describe_test_set(asked: Sequence[str], examples: Mapping[str, Mapping]) -> dict[str, object]:
-    """How many queries, and fingerprints: of their ids, and of what is asked and counts as right."""
+    """How many queries, and hashes: of their ids, and of what is asked and counts as right."""
     said = [[examples[one]["question"], examples[one]["answers"]] for one in sorted(asked) if examples]
     return {
         "num_queries": len(asked),
-        "query_set": digest(sorted(asked)),
-        "test_set": digest([sorted(asked), said]) if examples else None,
+        "query_set": json_hash(sorted(asked)),
+        "test_set": json_hash([sorted(asked), said]) if examples else None,
     }
 
 
@@ -231,8 +231,8 @@ def check_same_test_set(results: Mapping[str, Mapping]) -> None:
     """
     for key, meaning in {
         "metric": "scored by different metrics",
-        "query_set": "of different test sets (fingerprints of the query ids)",
-        "test_set": "of different test sets (fingerprints of ids, questions and answers)",
+        "query_set": "of different test sets (hashes of the query ids)",
+        "test_set": "of different test sets (hashes of ids, questions and answers)",
     }.items():
         said = {label: one.get(key) for label, one in results.items() if one.get(key) is not None}
         if len(set(said.values())) > 1:

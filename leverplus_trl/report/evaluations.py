@@ -12,7 +12,7 @@ from datasets import Dataset, Features, concatenate_datasets
 from ..activity import doing
 from ..evaluation.evaluation import check_same_test_set, describe_test_set, read_results
 from ..metrics import METRICS
-from ..provenance import digest
+from ..provenance import json_hash
 from ..recipe import named_folder
 from ..schema import PREDICTIONS
 from ..tables import read_table, splits_of
@@ -95,7 +95,7 @@ def _read(folder: Path) -> tuple[dict, Dataset]:
     if not shots_of(results):
         raise ValueError(f"The results in {str(folder)!r} are zero-shot alone; evaluate a method with demonstrations.")
     predictions = read_splits(str(folder / "predictions"), "predictions", PREDICTIONS)
-    if digest(sorted(set(predictions["query_id"]))) != results["query_set"]:
+    if json_hash(sorted(set(predictions["query_id"]))) != results["query_set"]:
         raise ValueError(
             f"The predictions and results.json in {str(folder)!r} are of different queries; run the evaluate stage "
             "again."

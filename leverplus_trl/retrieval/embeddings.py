@@ -29,7 +29,7 @@ from ..activity import doing
 from ..environment import versions
 from ..log import progress
 from ..output_files import UNFINISHED, delete, naming
-from ..provenance import dataset_fingerprint, digest, model_revision
+from ..provenance import dataset_hash, json_hash, model_revision
 from ..tasks.images import DECODING, decode_image, have_images
 from ..weights import load_safetensors
 from .example_embeddings import COLUMNS, MODALITIES, ExampleEmbeddings, check_finite
@@ -225,7 +225,7 @@ def embed_examples(
     weights, rows = model.weights_revision, {}
     for modality in (name for name in MODALITIES if name in modalities):
         provenance = _provenance(examples, model, weights, modality, batch_size)
-        table = directory / digest(provenance)
+        table = directory / json_hash(provenance)
         if not table.exists():  # without a lock, since the folder may be read-only
             with _claimed(table):
                 if not table.exists():
@@ -269,7 +269,7 @@ def _check_request(examples: Dataset, modalities: Sequence[str], batch_size: int
 def _provenance(examples: Dataset, model: Encoder, weights: str, modality: str, batch_size: int) -> dict:
     installed = versions()
     return {
-        "dataset_fingerprint": dataset_fingerprint(examples, ["id", COLUMNS[modality]]),
+        "dataset_hash": dataset_hash(examples, ["id", COLUMNS[modality]]),
         "encoder": model.name_or_path,
         "encoder_revision": weights,
         "modality": modality,

@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..provenance import dataset_fingerprint
+from ..provenance import dataset_hash
 from ..schema import ROLLOUTS
 from ..tables import read_table, splits_of, table_provenance
 from ..tasks import first_queries
@@ -42,8 +42,8 @@ ANSWER_KEYS = (*PROMPT_KEYS, "metric", "labels", "answering", "max_new_tokens", 
 ANSWER_KEYS += ("length_penalty", "repetition_penalty", "do_sample", "temperature", "top_p", "generation_seed")
 ANSWER_KEYS += ("generation_config",)
 #: The same of the facts that a provenance holds.
-PROMPT_FACTS = ("vlm_commit", "prompt_hash", "pool_fingerprint")
-ANSWER_FACTS = (*PROMPT_FACTS, "reference_fingerprints", "model_generation_config")  # what CIDEr counts over
+PROMPT_FACTS = ("vlm_commit", "prompt_hash", "pool_hash")
+ANSWER_FACTS = (*PROMPT_FACTS, "reference_hashes", "model_generation_config")  # what CIDEr counts over
 
 #: Columns of a rollouts table, one entry a sequence, by their names for a single sequence.
 MEASURES = {
@@ -130,8 +130,8 @@ def differences(
     pairs = {key: (old_recipe.get(key), recipe.get(key)) for key in keys}
     pairs |= {name: (old_facts.get(name), facts.get(name)) for name in names}
     asked = first_queries(examples, old_recipe.get("num_queries"))
-    fingerprints = old_facts.get("query_fingerprints", {}).get(split), dataset_fingerprint(asked)
-    pairs[f"fingerprint of {split!r}"] = fingerprints
+    hashes = old_facts.get("query_hashes", {}).get(split), dataset_hash(asked)
+    pairs[f"hash of {split!r}"] = hashes
     return [f"{name}: {old!r} there, {new!r} here" for name, (old, new) in pairs.items() if old != new]
 
 

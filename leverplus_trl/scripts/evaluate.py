@@ -37,7 +37,7 @@ from ..evaluation.methods import (
     method_scope,
 )
 from ..output_files import write_json
-from ..provenance import dataset_fingerprint, model_revision, overlap_sentence
+from ..provenance import dataset_hash, model_revision, overlap_sentence
 from ..report.tables import findings, terminal_table
 from ..retrieval import SamplerArguments, embed_examples, sample_candidates, usable_modalities
 from ..run_folder import RunFolder, read_record
@@ -110,10 +110,10 @@ def main(
         return
     facts = stage.find_facts()
     facts |= {
-        "query_fingerprint": facts.pop("query_fingerprints")[split],
+        "query_hash": facts.pop("query_hashes")[split],
         "selector_commits": [model_revision(path) for paths in eval_args.selector_paths.values() for path in paths],
         "encoder_commit": sampler_args.encoder and model_revision(sampler_args.encoder, sampler_args.encoder_revision),
-        "beams_fingerprint": eval_args.beams and beams_fingerprint(eval_args.beams, eval_args.eval_split),
+        "beams_hash": eval_args.beams and beams_hash(eval_args.beams, eval_args.eval_split),
     }
     if ORACLE in eval_args.methods:
         check_oracle(eval_args.beams, beams_provenance, {"recipe": stage.recipe, "facts": facts})
@@ -282,11 +282,11 @@ def job_to_estimate(
     return Job(asked, pool, eval_args.unit_size, work, *counts, num_shards, notes)
 
 
-def beams_fingerprint(beams: str, split: str) -> dict[str, str]:
+def beams_hash(beams: str, split: str) -> dict[str, str]:
     """Content of the two tables that an evaluation reads."""
     split = holding_split(split, splits_of(beams, "beams"))
     features = {"beams": BEAMS, "ledger": LEDGER}
-    return {config: dataset_fingerprint(read_table(beams, config, split, features[config])) for config in features}
+    return {config: dataset_hash(read_table(beams, config, split, features[config])) for config in features}
 
 
 def check_oracle(beams: str, searched: Mapping, provenance: Mapping) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import AutoModel, AutoProcessor, set_seed
 
-from ..provenance import digest, encoder_commit, model_revision
+from ..provenance import encoder_commit, json_hash, model_revision
 from ..retrieval import ExampleEmbeddings, embed_examples
 from ..rollouts import compute_rewards
 from ..schema import ROLLOUTS
@@ -85,7 +85,7 @@ def main(
     training_args.check_max_steps(-(-len(stage.rows[grpo_args.train_split]) // step_size(training_args)))
     if stage_args.dry_run:
         return
-    facts["rewards_digest"] = {split: digest([own.tolist() for own in found]) for split, found in rewards.items()}
+    facts["rewards_hash"] = {split: json_hash([own.tolist() for own in found]) for split, found in rewards.items()}
     run = stage.claim(facts)
     if run is None:
         return

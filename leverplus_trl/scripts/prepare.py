@@ -34,7 +34,7 @@ from ..data_sources import (
 )
 from ..launch import start_stage
 from ..output_files import UNFINISHED, delete, naming, write_atomically
-from ..provenance import dataset_fingerprint
+from ..provenance import dataset_hash
 from ..recipe import UsageError
 from ..run_folder import RunFolder
 from ..stage_arguments import StageArguments
@@ -59,11 +59,11 @@ def main(stage_args: StageArguments, args: PrepareArguments) -> None:
             raise UsageError(f"splits names {split!r}; {args.dataset} has {', '.join(source.counts)} with answers.")
     if args.root is not None:
         raw = RawFiles(args.root, args.image_root, args.allow_other_counts)
-        rows, facts = read_files(source, raw, splits), {"files": raw.digests}
+        rows, facts = read_files(source, raw, splits), {"files": raw.hashes}
     else:
         hub = (args.hub_id, args.hub_config, args.hub_revision)
         rows = read_hub(source, *hub, splits, args.allow_other_counts)
-        facts = {"rows": {split: dataset_fingerprint(table, ["id", "answer"]) for split, table in rows.items()}}
+        facts = {"rows": {split: dataset_hash(table, ["id", "answer"]) for split, table in rows.items()}}
     # Where files are read anyway, a look into them costs little.
     prepared = find_problems(source, rows, args.on_bad_example, args.embed_images or args.holdout is not None)
     usable = {split: one.table for split, one in prepared.items()}

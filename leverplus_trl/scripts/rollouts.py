@@ -23,7 +23,7 @@ from datasets import Dataset
 
 from ..beams.beam_arguments import METRIC
 from ..hub_arguments import HubArguments
-from ..provenance import dataset_fingerprint, encoder_commit, model_revision
+from ..provenance import dataset_hash, encoder_commit, model_revision
 from ..retrieval import SIMILARITIES, embed_examples, usable_modalities
 from ..rollouts.rollout_arguments import RolloutArguments
 from ..rollouts.rollout_generation import answer_unit, answer_weights, generate_rollouts
@@ -98,16 +98,15 @@ def main(
     facts |= {
         "selector_commit": rollout_args.selector and model_revision(rollout_args.selector),
         "encoder_commit": encoder and encoder.commit,
-        "beams_fingerprint": {
-            split: [dataset_fingerprint(found.beams), dataset_fingerprint(found.ledger)]
-            for split, found in searched.items()
+        "beams_hash": {
+            split: [dataset_hash(found.beams), dataset_hash(found.ledger)] for split, found in searched.items()
         },
         "score": made_by["recipe"]["score"],  # the scale of the table's zero-shot scores
         "insertion": made_by["recipe"]["insertion"],
     }
     recipe = stage.recipe
     previous = read_previous(rollout_args, recipe, facts, examples)
-    facts["previous_fingerprint"] = {split: dataset_fingerprint(found.rollouts) for split, found in previous.items()}
+    facts["previous_hash"] = {split: dataset_hash(found.rollouts) for split, found in previous.items()}
     run = stage.claim(rollout_args.output_dir, facts)
     if run.is_complete(LAST_FILE):
         stage.push(run)

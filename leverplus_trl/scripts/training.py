@@ -17,7 +17,7 @@ from ..activity import doing
 from ..hub import check_run_writable, push_run
 from ..launch import start_stage
 from ..log import Progress
-from ..provenance import dataset_fingerprint
+from ..provenance import dataset_hash
 from ..run_folder import RunFolder
 from ..selectors import BaseSelectorModel
 from ..selectors.encoder_lora import copy_encoder
@@ -123,7 +123,7 @@ class TrainingStage:
             split: load_examples(self.data_args, where.examples, task) for split, where in self.splits.items()
         }
         check_queries(self.table, self.rows, self.queries, self.splits, self.made_by)
-        self.pool_fingerprint = dataset_fingerprint(self.pool)
+        self.pool_hash = dataset_hash(self.pool)
 
     def read(self, table: str, split: str, features: Features) -> Dataset:
         """A table of the earlier stage."""
@@ -139,9 +139,9 @@ class TrainingStage:
             args.eval_strategy, args.eval_on_start, args.load_best_model_at_end = IntervalStrategy.NO, False, False
         recipe = asdict(self.stage_args) | asdict(self.data_args) | asdict(self.own_args) | plain_arguments(args)
         facts |= {
-            "pool_fingerprint": self.pool_fingerprint,
-            "query_fingerprints": {split: dataset_fingerprint(examples) for split, examples in self.queries.items()},
-            f"{self.table}_fingerprint": {split: dataset_fingerprint(rows) for split, rows in self.rows.items()},
+            "pool_hash": self.pool_hash,
+            "query_hashes": {split: dataset_hash(examples) for split, examples in self.queries.items()},
+            f"{self.table}_hash": {split: dataset_hash(rows) for split, rows in self.rows.items()},
             "queries_per_step": step_size(args),
         }
         run = RunFolder(args.output_dir, self.name, recipe, facts)
@@ -235,7 +235,7 @@ def check_pool(table: str, by_split: dict[str, Dataset], pool: Dataset, pool_spl
                 f"that the {table} were made with: {made_by['recipe'].get('dataset')!r}, "
                 f"{made_by['recipe'].get('pool_split')!r}."
             )
-    _check_content(table, f"pool (split {pool_split!r})", made_by["facts"].get("pool_fingerprint"), pool)
+    _check_content(table, f"pool (split {pool_split!r})", made_by["facts"].get("pool_hash"), pool)
 
 
 def check_queries(
@@ -252,7 +252,7 @@ def check_queries(
     seen: dict[str, str] = {}
     for split, rows in by_split.items():
         asked = first_queries(queries[split], made_by["recipe"].get("num_queries"))
-        recorded = made_by["facts"].get("query_fingerprints", {}).get(splits[split].stored)
+        recorded = made_by["facts"].get("query_hashes", {}).get(splits[split].stored)
         _check_content(table, f"queries (split {splits[split].examples!r})", recorded, asked)
         for query_id in rows["query_id"]:
             if seen.setdefault(query_id, split) != split:
@@ -263,9 +263,9 @@ def check_queries(
 
 
 def _check_content(table: str, what: str, recorded: str | None, examples: Dataset) -> None:
-    found = dataset_fingerprint(examples)
+    found = dataset_hash(examples)
     if recorded not in (None, found):
         raise ValueError(
             f"The {table} were made with other examples in the {what}: ids may be the same, content or columns are "
-            f"not (fingerprint {recorded} then, {found} now). Name the dataset, columns and splits of then."
+            f"not (hash {recorded} then, {found} now). Name the dataset, columns and splits of then."
         )

@@ -31,7 +31,7 @@ class GPT2SelectorConfig(GPT2SelectorFields, BaseSelectorConfig):
     model_type = "gpt2_selector"
 
     pool_size: int = option("Examples of the pool; each is a word of the vocabulary.", 1, min=1)
-    pool_fingerprint: str | None = option("Content of the pool it was trained on, the only one it can serve.", None)
+    pool_hash: str | None = option("Content of the pool it was trained on, the only one it can serve.", None)
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -45,24 +45,24 @@ class GPT2SelectorConfig(GPT2SelectorFields, BaseSelectorConfig):
             )
 
     def remember_pool(self, pool: "Dataset") -> None:
-        from ..provenance import dataset_fingerprint
+        from ..provenance import dataset_hash
 
-        self.pool_size, self.pool_fingerprint = len(pool), dataset_fingerprint(pool)
+        self.pool_size, self.pool_hash = len(pool), dataset_hash(pool)
 
     def check_pool(self, pool: "Dataset") -> None:
-        from ..provenance import dataset_fingerprint
+        from ..provenance import dataset_hash
 
-        if self.pool_fingerprint in (None, found := dataset_fingerprint(pool)):
+        if self.pool_hash in (None, found := dataset_hash(pool)):
             return
         raise ValueError(
-            f"This selector (v0) knows the {self.pool_size} examples of one pool by heart (fingerprint "
-            f"{self.pool_fingerprint}) and can't choose from another ({len(pool)} examples, {found}). "
+            f"This selector (v0) knows the {self.pool_size} examples of one pool by heart (hash "
+            f"{self.pool_hash}) and can't choose from another ({len(pool)} examples, {found}). "
             "Offer the pool it was trained on, or train a pointer selector (v1, v2), which reads any pool."
         )
 
     @property
     def pool_note(self) -> str:
         return (
-            f"It can only name the {self.pool_size} examples of the pool it was trained on (fingerprint "
-            f"{self.pool_fingerprint}); another pool is refused."
+            f"It can only name the {self.pool_size} examples of the pool it was trained on (hash "
+            f"{self.pool_hash}); another pool is refused."
         )

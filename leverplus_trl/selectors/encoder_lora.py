@@ -26,7 +26,7 @@ from transformers import AutoConfig, CLIPConfig, CLIPModel
 from transformers.utils import cached_file
 
 from ..output_files import UNFINISHED, delete, naming
-from ..provenance import WEIGHT_SUFFIXES, digest, model_revision
+from ..provenance import WEIGHT_SUFFIXES, json_hash, model_revision
 from ..retrieval.embeddings import Encoder
 from ..weights import load_safetensors
 from .configuration_pointer_selector import PointerSelectorConfig
@@ -151,7 +151,7 @@ class AdaptedEncoder(nn.Module):
             parameter.requires_grad_(name in self.trained_names)
         self.source = (name_or_path, revision)
 
-    def trained_digest(self) -> str:
+    def trained_hash(self) -> str:
         """Hash of the trained weights."""
         hasher = hashlib.sha256()
         for name, value in sorted(self.clip.named_parameters()):
@@ -195,7 +195,7 @@ class SelectorEncoder(Encoder):
 
     @property
     def weights_revision(self) -> str:
-        return digest([super().weights_revision, self._adapted.trained_digest()])
+        return json_hash([super().weights_revision, self._adapted.trained_hash()])
 
 
 def check_encoder(config: PointerSelectorConfig, name_or_path: str, revision: str | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
-from ..provenance import digest, encoder_commit
+from ..provenance import encoder_commit, json_hash
 from ..retrieval.example_embeddings import COLUMNS
 from ..tasks.images import decode_image, image_source
 from .base_selector_config import BaseSelectorConfig
@@ -97,7 +97,7 @@ def query_id(question: str, image: Image.Image | None) -> str:
     Id of a query that has none: a hash of what it says and shows, so that the same query gets the same candidates.
     """
     pixels = None if image is None else [image.mode, image.size, hashlib.sha256(image.tobytes()).hexdigest()]
-    return f"query-{digest([question, pixels])}"
+    return f"query-{json_hash([question, pixels])}"
 
 
 def check_candidates(

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Features, Image, Json, List, Value, concatenate_datasets
 from pyarrow import types
 
-from ..provenance import digest
+from ..provenance import json_hash
 from ..text_files import number_text, read_json_cell
 from .images import image_batches
 
@@ -34,7 +34,7 @@ KINDS = {
 FEATURES = {"text": TEXT, "texts": TEXTS, "image": Image()}
 IMAGE_STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 #: Part of the cache key: after a change of this file, columns are converted again.
-_CODE = digest(Path(__file__).read_text(encoding="utf-8"))
+_CODE = json_hash(Path(__file__).read_text(encoding="utf-8"))
 
 
 def convert_columns(dataset: Dataset, image_dir: str | None, split: str, rows: range | None = None) -> Dataset:
@@ -88,12 +88,12 @@ def convert_columns(dataset: Dataset, image_dir: str | None, split: str, rows: r
 
 
 def joined(tables: list[Dataset], axis: int) -> Dataset:
-    """`concatenate_datasets` with a fingerprint that is the same in every process. The fingerprint of `datasets`
+    """`concatenate_datasets` with a hash that is the same in every process. The hash of `datasets`
     depends on how a table was loaded, so a second process would not use the cache of the first."""
     if len(tables) == 1:
         return tables[0]
     table = concatenate_datasets(tables, axis=axis)
-    key = digest([axis, *(part._fingerprint for part in tables)])
+    key = json_hash([axis, *(part._fingerprint for part in tables)])
     return Dataset(table.data, table.info, table.split, indices_table=table._indices, fingerprint=key)
 
 

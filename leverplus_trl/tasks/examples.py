@@ -14,7 +14,7 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from ..activity import doing
-from ..provenance import digest
+from ..provenance import json_hash
 from ..schema import EXAMPLES
 from .base_task import BaseTask
 from .columns import convert_columns, joined
@@ -27,7 +27,7 @@ from .source_splits import did_you_mean, read_splits, refuse_split, rows_of, sou
 logger = logging.getLogger(__name__)
 
 #: Part of the cache key: after a change of this file, examples are checked again.
-_CODE = digest(Path(__file__).read_text(encoding="utf-8"))
+_CODE = json_hash(Path(__file__).read_text(encoding="utf-8"))
 
 
 @doing("reading split {split!r} of {data_args.dataset!r}")
@@ -141,8 +141,8 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str, rows: ra
 
 
 def _with_column(dataset: Dataset, name: str, values: list, *made_of: str) -> Dataset:
-    """`Dataset.add_column` for values that depend only on the table and `made_of`, which define the fingerprint."""
-    return dataset.add_column(name, values, new_fingerprint=digest([dataset._fingerprint, name, *made_of, _CODE]))
+    """`Dataset.add_column` for values that depend only on the table and `made_of`, which define the hash."""
+    return dataset.add_column(name, values, new_fingerprint=json_hash([dataset._fingerprint, name, *made_of, _CODE]))
 
 
 def _check_ids(examples: Dataset, split: str) -> None:

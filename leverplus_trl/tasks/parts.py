@@ -11,12 +11,12 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..provenance import digest
+from ..provenance import json_hash
 from .images import content_hash, file_states, undecoded
 
 
 #: Part of the cache key: after a change of this file, the hashes are computed again.
-_CODE = digest(Path(__file__).read_text(encoding="utf-8"))
+_CODE = json_hash(Path(__file__).read_text(encoding="utf-8"))
 
 
 def parts_of(examples: Dataset, fractions: Mapping[str, float]) -> dict[str, list[int]]:

@@ -4,7 +4,6 @@
 """What a job costs: its prompts are counted by formula, and some of its units of work are timed with the real VLM."""
 
 import logging
-import resource
 import sys
 import time
 from collections import defaultdict
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -220,6 +220,10 @@ def peak_memory(vlm: TransformersVLM) -> int:
     """Most bytes that this process has held: of its GPU, or else of the machine's memory."""
     if vlm.model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(vlm.model.device)
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..provenance import digest
+from ..provenance import json_hash
 from ..tasks import BaseTask
 from .loading import Loaded, family_of, load_processor
 from .prompt_texts import PromptTexts, probe_example
@@ -43,7 +43,7 @@ def prompt_hash(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None
     prompt, tokenizer = family.make_prompt(processor, task, args), getattr(processor, "tokenizer", processor)
     texts = PromptTexts(prompt, tokenizer, args.score_end_token)
     text = texts.whole((probe,), probe).text + texts.answer(probe)
-    return digest([text, tokenizer(text, add_special_tokens=False)["input_ids"]])
+    return json_hash([text, tokenizer(text, add_special_tokens=False)["input_ids"]])
 
 
 def prompt_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from leverplus_trl.evaluation.evaluation import write_results
-from leverplus_trl.provenance import digest
+from leverplus_trl.provenance import json_hash
 from leverplus_trl.report.evaluations import read_evaluations
 from leverplus_trl.tables import write_tables
 
@@ -52,7 +52,7 @@ def test_evaluations_that_nothing_tells_apart_go_by_their_folders(write):
 def test_different_test_sets_in_one_table_are_refused(write, predictions):
     a = write("a")
     fewer = predictions.filter(lambda row: row["query_id"] != "q3")
-    b = write("b", fewer, num_queries=19, query_set=digest(sorted(set(fewer["query_id"]))))
+    b = write("b", fewer, num_queries=19, query_set=json_hash(sorted(set(fewer["query_id"]))))
     with pytest.raises(ValueError, match=r"different test sets.*20 queries.*19 queries"):
         read_evaluations([a, b])
 

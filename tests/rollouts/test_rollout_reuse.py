@@ -3,7 +3,7 @@
 
 from datasets import Dataset
 
-from leverplus_trl.provenance import dataset_fingerprint
+from leverplus_trl.provenance import dataset_hash
 from leverplus_trl.rollouts.rollout_reuse import (
     ANSWER_FACTS,
     ANSWER_KEYS,
@@ -15,10 +15,10 @@ from leverplus_trl.rollouts.rollout_reuse import (
 
 def test_cider_over_another_corpus_is_another_number_but_the_same_probability():
     examples = Dataset.from_dict({"id": ["q"], "answers": [["a dog"]]})
-    facts = {"query_fingerprints": {"train": dataset_fingerprint(examples)}}
-    before = {"recipe": {}, "facts": facts | {"reference_fingerprints": {"train": "one"}}}
-    now = facts | {"reference_fingerprints": {"train": "one", "validation": "two"}}
+    facts = {"query_hashes": {"train": dataset_hash(examples)}}
+    before = {"recipe": {}, "facts": facts | {"reference_hashes": {"train": "one"}}}
+    now = facts | {"reference_hashes": {"train": "one", "validation": "two"}}
     found = differences(before, {}, now, ANSWER_KEYS, ANSWER_FACTS, "train", examples)
-    assert len(found) == 1 and found[0].startswith("reference_fingerprints: {'train': 'one'} there, {'train': 'one', ")
+    assert len(found) == 1 and found[0].startswith("reference_hashes: {'train': 'one'} there, {'train': 'one', ")
     assert differences(before, {}, now, PROMPT_KEYS, PROMPT_FACTS, "train", examples) == []
     assert differences({**before, "facts": now}, {}, now, ANSWER_KEYS, ANSWER_FACTS, "train", examples) == []

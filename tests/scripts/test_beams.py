@@ -44,7 +44,7 @@ def searched(data_files, tmp_path_factory):
     return folder
 
 
-def digests(folder):
+def hashes(folder):
     files = {table: next((folder / "data").glob("{}-{}-*.parquet".format(*table))) for table in TABLES}
     return {table: hashlib.sha256(file.read_bytes()).hexdigest() for table, file in files.items()}
 
@@ -94,7 +94,7 @@ def test_two_processes_give_the_bytes_of_one(data_files, searched, tmp_path):
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "on 2 processes" in done.stderr  # the world's size, asked of the processes themselves
-    assert digests(tmp_path / "two") == digests(searched)
+    assert hashes(tmp_path / "two") == hashes(searched)
 
 
 def _search(arguments, started):
@@ -130,7 +130,7 @@ def test_a_search_that_is_killed_again_and_again_ends_with_the_same_bytes(data_f
     child.start()
     child.join()
     assert child.exitcode == 0
-    assert digests(folder) == digests(searched)
+    assert hashes(folder) == hashes(searched)
     begun = Counter(started.read_text().split())
     assert len(begun) == 9 and sum(begun.values()) <= 9 + kills  # only the unit in flight is ever done again
     assert not (folder / "units").exists()
@@ -138,9 +138,9 @@ def test_a_search_that_is_killed_again_and_again_ends_with_the_same_bytes(data_f
 
 def test_a_finished_search_is_not_run_again(data_files, searched, monkeypatch):
     monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
-    before = digests(searched)
+    before = hashes(searched)
     stage.main(*beam_arguments(data_files, searched))
-    assert digests(searched) == before
+    assert hashes(searched) == before
 
 
 def test_another_recipe_is_refused_and_nothing_is_mixed(data_files, searched, monkeypatch):

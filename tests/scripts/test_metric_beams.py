@@ -166,7 +166,7 @@ def test_cider_counts_over_all_examples_of_the_query_splits(data_files, world, c
         assert row["accuracy"] == cider(said, queries["train"][0]["answers"], frequencies)
     assert max(ledger["accuracy"]) > 1.0 and len(set(ledger["query_id"])) == 1
     facts = table_provenance(str(tmp_path / "out"))["facts"]
-    assert set(facts["reference_fingerprints"]) == {"train", "test"}
+    assert set(facts["reference_hashes"]) == {"train", "test"}
 
 
 def test_a_dry_run_counts_what_is_generated(data_files, tmp_path, monkeypatch, caplog):

@@ -124,7 +124,7 @@ def read(folder, split="train"):
     return datasets.load_dataset(str(folder), "rollouts", split=split)
 
 
-def digests(folder):
+def hashes(folder):
     files = {split: next((folder / "data").glob(f"rollouts-{split}-*.parquet")) for split in SPLITS}
     files["summary"] = folder / "summary.json"
     return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
@@ -246,7 +246,7 @@ def test_two_processes_give_the_bytes_of_one(setting, rolled, tmp_path):
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "on 2 processes" in done.stderr
-    assert digests(tmp_path / "two") == digests(rolled)
+    assert hashes(tmp_path / "two") == hashes(rolled)
 
 
 def _roll(arguments, started):
@@ -282,7 +282,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(setting, 
     child.start()
     child.join()
     assert child.exitcode == 0
-    assert digests(folder) == digests(rolled)
+    assert hashes(folder) == hashes(rolled)
     begun = Counter(started.read_text().split())
     assert len(begun) == 6 and sum(begun.values()) <= 6 + kills
     assert not (folder / "units").exists()
@@ -290,9 +290,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(setting, 
 
 def test_a_finished_run_is_not_done_again_and_another_is_refused(setting, rolled, monkeypatch):
     monkeypatch.setattr("leverplus_trl.stage.load_vlm", lambda *_: pytest.fail("the VLM was loaded"))
-    before = digests(rolled)
+    before = hashes(rolled)
     stage.main(*setting.arguments(rolled))
-    assert digests(rolled) == before
+    assert hashes(rolled) == before
     with pytest.raises(ValueError, match=r"another recipe \(rollout_seed: 0 there, 1 here\)"):
         stage.main(*setting.arguments(rolled, rollout_seed=1))
 
@@ -370,7 +370,7 @@ def test_earlier_rollouts_are_taken_over(setting, rolled, tmp_path, calls):
     calls.clear()
     stage.main(*setting.arguments(tmp_path / "same", previous_rollouts=str(rolled)))
     assert calls["answered"] == calls["scored"] == 0
-    assert digests(tmp_path / "same") == digests(rolled)
+    assert hashes(tmp_path / "same") == hashes(rolled)
 
 
 def test_without_a_selector(setting, tmp_path, caplog):

@@ -409,7 +409,7 @@ def test_mappings_on_the_command_line_are_yaml():
 
 
 def test_every_process_names_what_is_cached_alike(tmp_path):
-    """The first load reads the file, a later one what it has cached: both go on from the same fingerprint."""
+    """The first load reads the file, a later one what it has cached: both go on from the same hash."""
     rows = [{"question": f"q{i}", "answer": i, "hint": {"a": i}} for i in range(10)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = DataArguments(

@@ -205,9 +205,9 @@ def test_tables_of_other_content_with_the_same_ids_are_refused(tmp_path, beams):
     """Row numbers fit any pool and any queries."""
     table = search("train[:4]", "train")
     for fact, message in (
-        ({"pool_fingerprint": "0123"}, r"made with other examples in the pool \(split 'pool\[:40\]'\).*0123 then"),
+        ({"pool_hash": "0123"}, r"made with other examples in the pool \(split 'pool\[:40\]'\).*0123 then"),
         (
-            {"query_fingerprints": {"train": "4567"}},
+            {"query_hashes": {"train": "4567"}},
             r"made with other examples in the queries \(split 'train'\).*4567 then",
         ),
     ):
