@@ -40,7 +40,8 @@ class SamplerArguments:
     )
     encoder_revision: str | None = option("Branch, tag or commit of the encoder on the hub.", None)
     sampler: str = option(
-        f"{' | '.join(map(describe_sampler, SAMPLERS))}. `image_text_sim` sums both similarities.",
+        f"{' | '.join(SAMPLERS)}: how K are drawn. `image_text_sim` sums both similarities; "
+        f"{describe_sampler('mix')}.",
         RANDOM,
         choices=tuple(SAMPLERS),
     )

@@ -4,6 +4,7 @@
 """What a job costs: its prompts are counted by formula, and some of its units of work are timed with the real VLM."""
 
 import logging
+import os
 import sys
 import time
 from collections import defaultdict
@@ -220,11 +221,12 @@ def peak_memory(vlm: TransformersVLM) -> int:
     """Most bytes that this process has held: of its GPU, or else of the machine's memory."""
     if vlm.model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(vlm.model.device)
-    if sys.platform == "win32":
+    if os.name == "nt":
         return psutil.Process().memory_info().peak_wset
-    import resource
+    else:
+        import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def describe(job: Job, timed: TimedVLM, estimate: Estimate) -> str:

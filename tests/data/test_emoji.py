@@ -86,8 +86,8 @@ def packages(tmp_path, monkeypatch, prepare) -> Path:
     return site
 
 
-def run(prepare, monkeypatch, source: Path, output_dir: Path, *more: str) -> None:
-    sizes = [text for split, size in SIZES.items() for text in (f"--{split}", str(size))]
+def run(prepare, monkeypatch, source: Path, output_dir: Path, *more: str, **sizes: int) -> None:
+    sizes = [text for split, size in (SIZES | sizes).items() for text in (f"--{split}", str(size))]
     command = ["prepare.py", "--source", str(source), "--output_dir", str(output_dir), *sizes, *more]
     monkeypatch.setattr(sys, "argv", command)
     prepare.main()
@@ -156,7 +156,7 @@ def test_another_file_is_refused(prepare, tmp_path, content, message):
 
 def test_too_few_emoji_are_refused(prepare, monkeypatch, source, packages, tmp_path):
     with pytest.raises(ValueError, match=r"hold 26 examples .* there are 11"):
-        run(prepare, monkeypatch, source, tmp_path / "out", "--pool", "20")
+        run(prepare, monkeypatch, source, tmp_path / "out", pool=20)
 
 
 def test_missing_package_is_named_with_its_command(prepare, monkeypatch, source, packages, tmp_path):

@@ -19,8 +19,9 @@ import yaml
 from paths import ROOT
 from recipes.small_recipes import HOLDOUT, NUM_CANDIDATES, SIZES, TEST, furnish, read, run, smaller
 
+from leverplus_trl import stage
 from leverplus_trl.metrics import METRICS
-from leverplus_trl.scripts import beams, evaluate, prepare, rollouts
+from leverplus_trl.scripts import evaluate, prepare
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
 
 
@@ -101,8 +102,7 @@ def ran(request, tmp_path_factory):
     furnish(found.place, recipes["00"])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(found.place)
-        for script in (beams, rollouts, evaluate):
-            patch.setattr(script, "load_vlm", partial(load_and_keep, script.load_vlm, found.vlms))
+        patch.setattr(stage, "load_vlm", partial(load_and_keep, stage.load_vlm, found.vlms))
         for recipe in recipes.values():
             run(recipe)
     return found

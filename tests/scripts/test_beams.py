@@ -220,7 +220,7 @@ def test_duplicate_ids_are_named(refuses, world):
 
 
 def test_an_id_in_pool_and_queries_is_refused(refuses):
-    refuses("stand in both 'pool' and 'test'", lambda t: t | {"test": t["pool"].select([0])})
+    refuses("are in both 'pool' and 'test'", lambda t: t | {"test": t["pool"].select([0])})
 
 
 def test_a_query_without_candidates_is_named(refuses, world):

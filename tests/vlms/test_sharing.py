@@ -119,9 +119,11 @@ def test_features_of_an_image_have_the_same_bytes_whatever_is_encoded_with_it(na
     for example in examples:
         alone = make_vlm(name)
         alone.answer_logprobs([Request((), example)])
-        ((key, (features, _)),) = alone.features._held.items()
+        ((key, (features, _)),) = alone.family.features._held.items()
         assert len(features) == (3 if name == "qwen3_vl" else 1)
-        assert all(torch.equal(one, other) for one, other in zip(features, together.features.get(key), strict=True))
+        assert all(
+            torch.equal(one, other) for one, other in zip(features, together.family.features.get(key), strict=True)
+        )
 
 
 def test_several_answers_share_everything_but_themselves():
