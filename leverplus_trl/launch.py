@@ -27,14 +27,14 @@ from .stage_process import SPOKESMAN
 PACKAGE = Path(__file__).parent
 #: Stages in the order of their recipe numbers; each is a file in `scripts/`.
 STAGES = {"beams": "10", "sft": "20", "rollouts": "30", "grpo": "40", "evaluate": "50", "report": "60"}
-#: Stages that call the VLM, often enough to ask for the price first.
+#: Stages that call the VLM so often that users should see a dry run first.
 COSTLY = ("beams", "rollouts", "evaluate")
-#: How long a process of theirs that has nothing left to do waits for the others: a last unit may take hours, and
-#: PyTorch gives up after 10 minutes (NCCL) or 30 (gloo).
+#: Time for which a process without work waits for the others. The last unit may take hours, and the default of PyTorch
+#: is 10 minutes (NCCL) or 30 (gloo).
 PATIENCE = timedelta(days=7)
-#: The stage that makes what the others need: a published dataset, or whatever the `script` of its recipe makes.
+#: The stage that prepares a published dataset, or runs the `script` of its recipe.
 PREPARE = "prepare"
-#: No stage of its own: the end of one that was done in shards.
+#: Not a stage: writes the tables of a stage whose shards are done.
 MERGE = "merge"
 
 

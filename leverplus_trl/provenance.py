@@ -64,6 +64,8 @@ def _hash_images(hasher: "hashlib._Hash", images: pa.StructArray) -> None:
 
 def _hash_values(hasher: "hashlib._Hash", values: pa.Array) -> None:
     """Which are null, then the others by their kind: equal values of another width or encoding give equal bytes."""
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
     kind = values.type
     hasher.update(len(values).to_bytes(8, "big") + np.packbits(values.is_valid().to_numpy(False)).tobytes())
     values = values.drop_null()
@@ -81,15 +83,30 @@ def _hash_values(hasher: "hashlib._Hash", values: pa.Array) -> None:
     elif pa.types.is_boolean(kind):
         _hash_numbers(hasher, "booleans", values.cast(pa.int8()))
     elif pa.types.is_integer(kind):
-        _hash_numbers(hasher, "integers", values.cast(pa.int64()))
+        wide = pa.types.is_uint64(kind) and pc.max(values).as_py() >= 2**63
+        _hash_numbers(hasher, "integers", values.cast(pa.uint64() if wide else pa.int64()))
     elif pa.types.is_floating(kind):
         _hash_numbers(hasher, "floats", values.cast(pa.float64()))
     else:
-        values = values.cast(pa.large_binary() if pa.types.is_binary(kind) else pa.large_string())
+        values = _large_texts(values)
         _hash_numbers(hasher, "texts", pc.binary_length(values))
         _, offsets, content = values.buffers()
         start, *_, end = np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1]
         hasher.update(memoryview(content or b"")[start:end])
+
+
+def _large_texts(values: pa.Array) -> pa.Array:
+    """Strings, or bytes, as an array of 64-bit offsets; other values as text."""
+    if pa.types.is_fixed_size_binary(values.type):
+        values = values.cast(pa.binary())
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        return values.cast(pa.large_binary())
+    try:
+        return values.cast(pa.large_string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return pa.array(
+            [json.dumps(value, sort_keys=True, default=str) for value in values.to_pylist()], pa.large_string()
+        )
 
 
 def _hash_numbers(hasher: "hashlib._Hash", kind: str, numbers: pa.Array) -> None:

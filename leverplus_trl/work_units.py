@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 MANIFEST = "units.json"
 #: Seconds after which a network file system shows what another machine wrote.
 PATIENCE = 90
+#: Seconds between two counts of the units that are done: there may be tens of thousands of files.
+SECONDS_BETWEEN_COUNTS = 1.0
 
 
 class Unit(NamedTuple):
@@ -140,6 +142,7 @@ def _take_units(
     if before:
         logger.info("%s: resuming, %d of %d done.", description, before, total)
     bar = Progress(logger, description, total, item, before, shown=state.is_main_process)
+    counted = time.monotonic()
     for name in own:
         if files[name].exists() or not _claim(unfinished / name):
             continue
@@ -147,8 +150,9 @@ def _take_units(
         with naming(files[name]):
             pq.write_table(result, unfinished / f"{name}.parquet")
             os.replace(unfinished / f"{name}.parquet", files[name])
-        if state.is_main_process:
+        if state.is_main_process and time.monotonic() - counted > SECONDS_BETWEEN_COUNTS:
             bar.update(done())
+            counted = time.monotonic()
     state.wait_for_everyone()
     _wait_to_see(files[name] for name in own)
     state.wait_for_everyone()  # whoever goes on may delete the files once all have looked

@@ -9,7 +9,7 @@ from ..fields import check_fields, documented, option
 from .beam_search import INSERTIONS, OBJECTIVES
 
 
-#: The scale that is read off what the VLM says, not off the probability of what it should say.
+#: The scale of the task's metric of a generated answer, not of a probability.
 METRIC = "metric"
 SCORES = ("prob", "logprob", METRIC)
 

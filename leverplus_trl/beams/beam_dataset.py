@@ -41,6 +41,7 @@ def write_beam_dataset(folder: Path, files: dict[str, list[Path]], provenance: d
         for config, features, rows in (("beams", BEAMS, lambda unit: unit), ("ledger", LEDGER, _ledger_rows))
     }
     write_tables(folder, tables, "Beams and ledger", CARD, provenance)
+    del tables  # Windows does not delete files that are mapped into memory
     shutil.rmtree(units, ignore_errors=True)
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-What a gate would really gain that answers without demonstrations where the VLM is sure enough of itself.
+Estimates the gain of a gate: it keeps the zero-shot answer if the VLM's confidence in it is high enough.
 
 The rule: keep the zero-shot answer if the VLM's confidence in it (`inference.confidences`) is at least t, else answer
 behind the method's demonstrations. A zero-shot answer without a confidence is never kept.

@@ -147,8 +147,10 @@ def _score_answers(
     vlm: VLM,
 ) -> tuple[dict[tuple[int, Ids, str], AnswerLogprob], list[int]]:
     """
-    Log-probabilities by query, sequence and answer: of `answer` and of all that is worth something behind each new
-    sequence, of `answer` behind no demonstrations; and how many of each query the VLM had to score.
+    Log-probabilities by query, sequence and answer, and how many of them the VLM had to score for each query.
+
+    After each new sequence, `answer` and every other answer with a metric above 0 are scored; without demonstrations,
+    `answer` alone.
     """
     logprobs: dict[tuple[int, Ids, str], AnswerLogprob] = {}
     asked: dict[tuple[int, Ids, str], Request] = {}

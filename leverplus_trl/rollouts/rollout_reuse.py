@@ -184,7 +184,7 @@ def ledger_is_ours(
     Whether the log-probabilities in the ledger of each split are those that this VLM would give.
 
     Raises:
-        `ValueError`: VLM, recipe and data are the same, but not the prompts: as they were, nobody can ask again.
+        `ValueError`: the prompts differ, although VLM, recipe and data are the same.
     """
     ours = {}
     for split, table in examples.items():

@@ -209,7 +209,7 @@ class RolloutSources:
 
     Args:
         args ([`RolloutArguments`]):
-            How much of each; `num_shots` is set, and `similarities` that are not are none.
+            Number of sequences from each source; `num_shots` is set, and `similarities: null` means none.
         searched (`dict[str, SearchedBeams]`):
             Beams and ledger, by split.
         selector ([`DemonstrationSelector`], *optional*):
@@ -219,7 +219,7 @@ class RolloutSources:
         queries (`dict[str, ExampleEmbeddings]`, *optional*):
             Embeddings of the queries, by split; similarities and the selector need them.
         read (`dict[str, ExampleEmbeddings]`, *optional*, defaults to `queries`):
-            What the selector reads, if it is something else: one with adapters on its encoder.
+            Embeddings of the queries for a selector whose encoder has adapters.
     """
 
     args: RolloutArguments

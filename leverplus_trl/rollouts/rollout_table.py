@@ -55,5 +55,6 @@ def write_rollout_dataset(
     # The card comes last: a folder that has one is complete.
     write_json(folder / "summary.json", summary)
     write_tables(folder, {"rollouts": tables}, "Rollouts", CARD, provenance)
+    del tables  # Windows does not delete files that are mapped into memory
     shutil.rmtree(units, ignore_errors=True)
     return summary, counts

@@ -50,8 +50,8 @@ class PointerTower(nn.Module):
 
 class ResidualLinear(nn.Linear):
     """
-    Last layer of a residual branch. It starts as a whisper: the first steps then train the towers, and the query is
-    not drowned in its candidates.
+    Last layer of a residual branch, initialised with small weights: at first the branch adds little to the query, so
+    the first steps train the towers.
     """
 
 

@@ -19,8 +19,8 @@ from .trie_attention import CantShare
 from .vlm_arguments import VLMArguments
 
 
-#: Pixel values of the images that are encoded in one call. One small image at a time would leave most of a machine
-#: idle; a call is filled up with copies, which must stay cheap.
+#: Pixel values of the images that are encoded in one call. All calls for one image shape have the same batch size, so
+#: an incomplete batch is filled up with copies; larger batches would encode more copies.
 ENCODED_VALUES = 2**18
 MAX_ENCODED = 16
 #: Images of rare shapes that may wait for others of theirs.
@@ -131,8 +131,8 @@ class ChatFamily(VLMFamily):
         """
         Features of the images of `key`, `(tokens, D)`, followed by those of further layers.
 
-        Waiting images of the same shape are encoded in the same call, which copies fill up: in calls of one shape an
-        image's features have the same bytes, whatever the other images.
+        Waiting images of the same shape are encoded in the same call, and copies fill up its batch. With a fixed batch
+        size the features of an image have the same bytes, whatever the other images are.
         """
         size = _batch_size(self._waiting[key])
         keys = [key, *(other for other in self._alike(key) if other != key)][:size]

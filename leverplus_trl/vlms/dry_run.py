@@ -274,18 +274,18 @@ def between(seconds: np.ndarray) -> str:
 
 def dry_run(job: Job, vlm_args: VLMArguments, task: BaseTask) -> None:
     """
-    Logs what a job costs; writes nothing.
-
-    Raises:
-        `ValueError`: the VLM can't be loaded.
+    Logs what a job costs; writes nothing. Without weights that can be loaded, only the prompts are counted, which the
+    stage has logged before.
     """
     try:
         vlm = load_vlm(vlm_args, task)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"The prompts are counted above. Their tokens, time and memory can't be measured: the VLM "
-            f"{vlm_args.vlm!r} can't be loaded ({error})."
-        ) from error
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        logger.warning(
+            "The prompts are counted above. Their tokens, time and memory are not measured: the VLM %r can't be "
+            "loaded (%s).",
+            *(vlm_args.vlm, error),
+        )
+        return
     timed = TimedVLM(vlm, SECONDS)
     logger.info("%s", describe(job, timed, estimate_job(job, timed)))
     logger.info("memory_mb was %d%s.", vlm.memory_mb, "" if vlm_args.memory_mb else ", found on this machine")

@@ -71,7 +71,7 @@ class ChatPrompt:
         ]
 
     def _behind_itself(self, example: Example, answered: bool, turns: Sequence[Turn] = ()) -> tuple[str, str]:
-        """Rendering of one finished turn, and of what is added by the same example standing behind it."""
+        """Renders an answered example, and the text that a second copy of it adds after the first."""
         first = self._system + self._turns(example, answered=True)
         before = self._render(first, False)
         whole = self._render(first + self._turns(example, answered, turns), not answered)
