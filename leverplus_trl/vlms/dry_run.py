@@ -194,23 +194,24 @@ def estimate_job(job: Job, timed: TimedVLM) -> Estimate:
             break
         timed.run(job, number)
     total = job.num_scored * timed.measures(SCORE) + job.num_answered * timed.measures(ANSWER)  # (6,)
-    seen, seen_by_one = (_different_images(job, timed, n) for n in (1, state.num_processes * job.num_shards))
-    images = seen_by_one * state.num_processes * job.num_shards * timed.seconds_of_an_image
+    pool, queries = _num_images(job.pool), sum(map(_num_images, job.queries.values()))
+    share = state.num_processes * job.num_shards
+    seen, seen_by_one = (_different_images(job, timed, pool, queries, processes) for processes in (1, share))
+    images = seen_by_one * share * timed.seconds_of_an_image
     own = [(total[:3] + images, peak_memory(timed.vlm))]  # seconds if every process were like this one
     every = gather_object(own) if state.num_processes > 1 else own
     seconds = 1 / sum(1 / alone for alone, _ in every) / job.num_shards
     return Estimate(*total[3:], seen, seconds, max(memory for _, memory in every))
 
 
-def _different_images(job: Job, timed: TimedVLM, processes: int) -> float:
+def _different_images(job: Job, timed: TimedVLM, pool: int, queries: int, processes: int) -> float:
     """Images that one process encodes. Units that draw demonstrations at random share some of them, and features of
     all are kept while there is room."""
-    pool, queries = _num_images(job.pool), sum(map(_num_images, job.queries.values())) / processes
     drawn, units = float(np.mean([len(unit) for unit in timed.drawn])), max(1.0, len(job.units) / processes)
     features = timed.vlm.family.features
     if pool * features.num_bytes > features.max_bytes * max(1, len(features)):
-        return queries + drawn * units
-    return queries + pool * (1 - (1 - min(1.0, drawn / max(1, pool))) ** units)
+        return queries / processes + drawn * units
+    return queries / processes + pool * (1 - (1 - min(1.0, drawn / max(1, pool))) ** units)
 
 
 def _num_images(examples: Dataset) -> int:
