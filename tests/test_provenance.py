@@ -84,7 +84,7 @@ def test_what_looks_alike_has_hashes_of_its_own():
 def test_every_type_that_a_dataset_may_hold_has_a_hash():
     grid = Features({"a": Array2D((2, 2), "float32")})
     tables = [
-        column(pa.array([2**63 + 5, 1], pa.uint64())),
+        column(pa.array([12120467241726599441, 1], pa.uint64())),  # as in the report apache/arrow#30652
         column(pa.array([b"\xff\xfe"], pa.large_binary())),
         column(pa.array([decimal.Decimal("1.50")])),
         column(pa.array([datetime.datetime(2020, 1, 1)])),

@@ -57,21 +57,21 @@ class Answerer:
 
     def confidences(self, requests: Sequence[Request], predictions: Sequence[str]) -> list[float | None]:
         """
-        The probability of each prediction behind its request, normalised by length, as the task would show it
-        (`task.target`). The right answers have no part in it.
+        The length-normalised probability of each prediction after its request. The prediction is scored in the form
+        in which the task shows answers (`task.target`); the right answers are not used.
 
         Returns:
-            `list[float | None]`: in 0..1; `None` for a prediction that is empty or can't be scored behind its prompt.
+            `list[float | None]`: in 0..1; `None` for a prediction that is empty or can't be scored after its prompt.
             The latter are named in the log.
         """
         pairs = zip(requests, map(self.vlm.task.bare_answer, predictions), strict=True)
         own = [request._replace(query={**request.query, "answer": answer}) for request, answer in pairs]
-        found = iter(self._probabilities([request for request in own if request.query["answer"]]))
-        return [next(found) if request.query["answer"] else None for request in own]
+        probabilities = iter(self._probabilities([request for request in own if request.query["answer"]]))
+        return [next(probabilities) if request.query["answer"] else None for request in own]
 
     def _probabilities(self, requests: Sequence[Request]) -> list[float | None]:
         try:
-            return [found.prob for found in self.vlm.answer_logprobs(requests)]
+            return [score.prob for score in self.vlm.answer_logprobs(requests)]
         except (NotFinite, MemoryTooSmall):
             raise
         except ValueError as error:  # a model may say what its own template or tokenizer has no place for

@@ -57,6 +57,8 @@ def main(
     stage.load_data(beam_args.query_splits, beam_args.num_queries)
     if beam_args.score == METRIC:  # over all examples: a trial on a few queries is on the scale of the whole job
         stage.use_references(stage.examples)
+    else:
+        warn_of_metric(stage)
     pool, queries = stage.pool, stage.queries
     _announce(queries, sampler_args, beam_args, stage.state)
     if stage_args.dry_run:
@@ -80,6 +82,15 @@ def main(
     vlm = stage.load_vlm(run, beam_args.num_shots, beam_args.preflight_seed, new_tokens)
     files = generate_beams(run, queries, candidate_ids, pool, vlm, beam_args)
     stage.finish(run, vlm, partial(finish, run, files))
+
+
+def warn_of_metric(stage: Stage) -> None:
+    """Warns of a metric that later stages would refuse, before the search, which does not use it."""
+    for split, examples in stage.queries.items():
+        try:
+            stage.task.check_metric(examples, split)
+        except ValueError as error:
+            logger.warning("Beams do not use the metric, but `rollouts` and `evaluate` will refuse it: %s", error)
 
 
 def check_room(candidate_ids: dict[str, list[list[str]]], num_shots: int) -> None:

@@ -223,6 +223,19 @@ def test_an_id_in_pool_and_queries_is_refused(refuses):
     refuses("are in both 'pool' and 'test'", lambda t: t | {"test": t["pool"].select([0])})
 
 
+def test_a_metric_that_later_stages_refuse_is_reported_before_the_search(world, tmp_path, caplog):
+    """A file with one answer a question, and the default metric, which counts the agreement of annotators."""
+    tables = {name: world[name].select(range(8)).remove_columns("answers") for name in ("pool", "train")}
+    options = {"metric": None, "query_splits": ["train"], "dry_run": True}
+    files = write_examples(tmp_path, tables)
+    stage.main(*beam_arguments(files, tmp_path / "out", **options))
+    assert "`rollouts` and `evaluate` will refuse it: metric vqa_accuracy gives 0" in caplog.text
+    assert "for one answer set `metric: exact_match`" in caplog.text
+    caplog.clear()
+    stage.main(*beam_arguments(files, tmp_path / "out", **options | {"metric": "exact_match"}))
+    assert "will refuse it" not in caplog.text
+
+
 def test_a_query_without_candidates_is_named(refuses, world):
     alone = world["pool"].select([0])
     refuses(
