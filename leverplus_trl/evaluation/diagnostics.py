@@ -2,38 +2,53 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-What an accuracy hides: is the query read, do methods differ, does order count, is the test set known, do
-demonstrations hurt?
+Measures that an accuracy hides: does a selection depend on the query, do methods differ, does order count, is the test
+set known, do demonstrations hurt?
 
-Everything but the order probes comes from predictions that are there anyway; shares are of queries, averaged over a
-method's seeds.
+Shares are of queries, averaged over a method's seeds.
+
+`gate` estimates the gain of a gate that keeps the zero-shot answer if the VLM's confidence in it is at least t, and
+otherwise answers with the method's demonstrations. Queries fall into folds by a hash of their ids, and each fold is
+gated by the t with the best accuracy on all others (cross-fitting, Stone 1974, "Cross-validatory choice and assessment
+of statistical predictions"). The interval takes the thresholds as given, so it is somewhat too narrow.
 """
 
+import hashlib
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 
+import numpy as np
 from datasets import Dataset
 
+from ..retrieval.near_duplicates import MEASURED
 from ..selectors.collapse import entropy, most_common_share
-from .gate import gate
-from .leakage import KINDS, LEAKED, NEAR_DUPLICATE, RATES, SAME_IMAGE, find_leaks, plain_text, select_by_id
+from ..tasks.images import image_batches
+from .leakage import KINDS, LEAKED, NEAR_DUPLICATE, SAME_IMAGE, Leaks, find_leaks, plain_text
 from .methods import ZERO_SHOT, method_label, method_rank, method_scope
-from .runs import Run, RunKey, Runs, by_method
-from .significance import paired_p_value
-from .table import IntervalSettings
+from .runs import Run, RunKey, Runs, by_method, example_rows
+from .significance import IntervalSettings, columns, paired_p_value
 
 
-#: Pairs of query and demonstration that are named in full; all are counted.
+#: Pairs of query and demonstration that are listed; all are counted.
 NUM_LEAKS_LISTED = 20
+#: Kinds of leaks that give a query away, the worst first, in words; a question alone gives nothing away.
+LEAKS_IN_WORDS = {
+    LEAKED: "the same question about the same or nearly the same image (or about none)",
+    SAME_IMAGE: "the same image",
+    NEAR_DUPLICATE: "nearly the same image",
+}
+NUM_FOLDS = 5
+#: What [`gate`] measures.
+MEASURES = ("gate_gain", "gate_ci_low", "gate_ci_high", "gate_kept_share")
 
 
 def diagnose(
     runs: Runs,
     rows: Sequence[Mapping],
-    num_choices: Mapping[str, int],
+    predictions: Dataset,
     settings: IntervalSettings,
     order_probes: Runs | None = None,
     queries: Dataset | None = None,
@@ -43,48 +58,44 @@ def diagnose(
     Measures the selections and answers of an evaluation.
 
     Args:
-        runs (`Runs`):
-            What was answered.
         rows (`Sequence[Mapping]`):
-            The rows of the results, for what they say of collapse.
-        num_choices (`Mapping[str, int]`):
-            How many examples there are to choose from in a scope, `"candidates"` or `"pool"`, over all queries.
-        settings (`IntervalSettings`):
-            Settings of the intervals.
+            The rows of the results, for their `collapsed`.
+        predictions (`Dataset`):
+            The table of the runs, for its candidates.
         order_probes (`Runs`, *optional*):
-            Answers behind the same demonstrations in another order.
-        queries (`Dataset`, *optional*):
-            Examples that were asked. Without them and the pool there is no audit of leaks and copies.
-        pool (`Dataset`, *optional*):
-            Examples that were chosen from.
+            Answers with the same demonstrations in another order.
+        queries, pool (`Dataset`, *optional*):
+            Examples that were answered and chosen from. Without both there is no audit of leaks and copies.
 
     Returns:
         `dict`: JSON-ready.
         - `rows`, one a method and number of shots: `selection_entropy` (of the chosen examples over all picks, by the
           largest it could be: 0 if one example is always chosen, 1 if all are chosen alike), `repeated_share` (queries
           whose selection another query has too), `most_common_share`, `identical_across_seeds`, `hurt_share` and
-          `helped_share` (against zero-shot), `oracle_gate_gain` (what a gate would gain that knew for which queries
-          zero-shot is better: a bound, not a method), `gate_gain` (what a gate gains that goes by the VLM's confidence
-          in its zero-shot answer, see `gate.py`) with `gate_ci_low` and `gate_ci_high`, `gate_kept_share` (queries
-          that it leaves without demonstrations; these four are null without confidences), `copied_share` (predictions
-          that equal the answer of a demonstration), `copied_accuracy`, `other_accuracy`, and a share for each of
-          `leakage.KINDS`.
+          `helped_share` (against zero-shot), `oracle_gate_gain` (the gain of a gate that knows for which queries
+          zero-shot is better: a bound, not a method), [`MEASURES`] of the gate by confidence (null without
+          confidences), `copied_share` (predictions that equal the answer of a demonstration), `copied_accuracy`,
+          `other_accuracy`, and a share for each of `leakage.KINDS`.
         - `overlaps`: the share of queries for which two methods select the same demonstrations in the same order, on
           average over their seeds; `same` if their seeds select the same, whichever selects what.
         - `order`: how answers change when the same demonstrations are shuffled.
-        - `leaks`: the first pairs whose images are the same or nearly so, or that are the same in all.
-        - `leak_verdict`: a sentence on how many queries were shown such a pair, and, where there are images, one on
-          how reliable the search is; null without the audit.
-        - `warnings`: sentences about what makes the numbers doubtful.
+        - `leaks`: the first pairs of [`LEAKS_IN_WORDS`]; `leak_verdict`: a sentence on how many queries had such a
+          demonstration, and, for images, one on how reliable the search is; null without the audit.
+        - `warnings`: sentences on what makes the numbers doubtful.
     """
     answers = leaks = None
     if queries is not None and pool is not None:
-        shown = sorted({one for run in runs.values() for chosen in run.selections.values() for one in chosen})
-        texts = select_by_id(pool, shown, "pool").select_columns(["id", "answer"])
-        answers = {row["id"]: plain_text(row["answer"]) for row in texts}
-        pairs = ((query_id, one) for run in runs.values() for query_id, ids in run.selections.items() for one in ids)
+        pairs = {
+            (query_id, other) for run in runs.values() for query_id, ids in run.selections.items() for other in ids
+        }
         leaks = find_leaks(pairs, queries, pool)
+        texts = pool.select_columns(["id", "answer"]).select(example_rows(pool, {other for _, other in pairs}, "pool"))
+        answers = {row["id"]: plain_text(row["answer"]) for row in texts}
     zero_shot = next(run for (method, _, _), run in runs.items() if method == ZERO_SHOT)
+    zero_shot_rows = [row for row, method in enumerate(predictions["method"]) if method == ZERO_SHOT]
+    candidates = predictions.select(zero_shot_rows)["candidate_ids"]
+    num_candidates = len({identifier for ids in candidates for identifier in ids or ()})
+    num_choices = {"candidates": num_candidates, "pool": num_candidates if pool is None else len(pool)}
     measured = []
     for (method, shots), seeds in by_method(runs).items():
         if shots == 0:
@@ -96,18 +107,18 @@ def diagnose(
             | _leak_shares(run, leaks)
             for run in seeds.values()
         ]
-        row = {name: _mean(one[name] for one in of_seeds) for name in of_seeds[0]}
+        row = {name: _mean(of_seed[name] for of_seed in of_seeds) for name in of_seeds[0]}
         row |= gate(list(seeds.values()), zero_shot, settings)
         row["identical_across_seeds"] = _mean(_overlap(*two) for two in combinations(seeds.values(), 2))
         measured.append({"method": method, "shots": shots, **row})
-    found = {
+    results = {
         "rows": measured,
         "overlaps": _overlaps(runs),
         "order": [_order(key, probe, runs[key], settings) for key, probe in (order_probes or {}).items()],
         "leaks": _listed(leaks or {}),
         "leak_verdict": None if leaks is None else _leak_verdict(leaks, zero_shot, pool, queries),
     }
-    return found | {"warnings": _warnings(found, rows, leaks or {})}
+    return results | {"warnings": _warnings(results, rows, leaks or {})}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -119,7 +130,7 @@ def _selections(run: Run, num_choices: int) -> dict[str, float | None]:
     selections = [chosen for chosen in run.selections.values() if chosen]
     if not selections:  # a selector that may stop and always does
         return {"selection_entropy": None, "repeated_share": None, "most_common_share": None}
-    picks = [one for chosen in selections for one in chosen]
+    picks = [identifier for chosen in selections for identifier in chosen]
     most = min(num_choices, len(picks))
     counts = Counter(selections)
     return {
@@ -139,27 +150,25 @@ def _against_zero_shot(run: Run, zero_shot: Run) -> dict[str, float]:
 
 
 def _copies(run: Run, answers: Mapping[str, str] | None) -> dict[str, float | None]:
-    if answers is None:
-        return {"copied_share": None, "copied_accuracy": None, "other_accuracy": None}
     accuracies: dict[bool, list[float]] = {True: [], False: []}
-    for query_id, prediction in run.predictions.items():
-        copied = plain_text(prediction) in {answers[one] for one in run.selections[query_id]}
+    for query_id, prediction in run.predictions.items() if answers is not None else ():
+        copied = plain_text(prediction) in {answers[identifier] for identifier in run.selections[query_id]}
         accuracies[copied].append(run.accuracies[query_id])
     return {
-        "copied_share": len(accuracies[True]) / len(run.predictions),
+        "copied_share": None if answers is None else len(accuracies[True]) / len(run.predictions),
         "copied_accuracy": _mean(accuracies[True]),
         "other_accuracy": _mean(accuracies[False]),
     }
 
 
-def _leak_shares(run: Run, leaks: Mapping[tuple[str, str], tuple[str, ...]] | None) -> dict[str, float | None]:
+def _leak_shares(run: Run, leaks: Leaks | None) -> dict[str, float | None]:
     if leaks is None:
         return dict.fromkeys(KINDS)
-    kinds = [
-        {kind for one in chosen for kind in leaks.get((query_id, one), ())}
+    of_queries = [
+        {kind for identifier in chosen for kind in leaks.get((query_id, identifier), ())}
         for query_id, chosen in run.selections.items()
     ]
-    return {kind: fmean(kind in found for found in kinds) for kind in KINDS}
+    return {kind: fmean(kind in kinds for kinds in of_queries) for kind in KINDS}
 
 
 def _overlap(run: Run, other: Run) -> float:
@@ -168,14 +177,14 @@ def _overlap(run: Run, other: Run) -> float:
 
 def _overlaps(runs: Runs) -> list[dict[str, object]]:
     """Every two methods at the same shots, over all their seeds; those that never agree are left out."""
-    found = []
+    overlaps = []
     for ((method, shots), seeds), ((other, at), rivals) in combinations(by_method(runs).items(), 2):
         if shots == at and shots > 0:
             shares = [_overlap(run, rival) for run in seeds.values() for rival in rivals.values()]
             if any(shares):
                 same = max(shares) == 1.0 and _selected(seeds) == _selected(rivals)
-                found.append({"shots": shots, "methods": [method, other], "share": fmean(shares), "same": same})
-    return found
+                overlaps.append({"shots": shots, "methods": [method, other], "share": fmean(shares), "same": same})
+    return overlaps
 
 
 def _selected(seeds: Mapping[int, Run]) -> set[frozenset]:
@@ -183,86 +192,135 @@ def _selected(seeds: Mapping[int, Run]) -> set[frozenset]:
 
 
 def _order(key: RunKey, probe: Run, run: Run, settings: IntervalSettings) -> dict[str, object]:
-    method, shots, _ = key
-    asked = run.of(list(probe.accuracies))
-    difference = settings.difference(probe.accuracies, asked.accuracies)
-    p_value = paired_p_value(probe.accuracies, asked.accuracies)
-    return {
-        "method": method,
-        "shots": shots,
-        "num_probes": len(probe.accuracies),
-        "changed_share": fmean(probe.predictions[one] != said for one, said in asked.predictions.items()),
-        "accuracy": fmean(asked.accuracies.values()),
-        "shuffled_accuracy": fmean(probe.accuracies.values()),
-        "difference": difference.mean,
-        "ci_low": difference.low,
-        "ci_high": difference.high,
-        "p_value": p_value,
-        "significant": settings.differs(p_value),
-    }
+    run = run.of(list(probe.accuracies))
+    p_value = paired_p_value(probe.accuracies, run.accuracies)
+    changed = [probe.predictions[query_id] != prediction for query_id, prediction in run.predictions.items()]
+    measures = {"method": key[0], "shots": key[1], "num_probes": len(changed), "changed_share": fmean(changed)}
+    measures |= {name: fmean(of.accuracies.values()) for name, of in (("accuracy", run), ("shuffled_accuracy", probe))}
+    measures |= columns(settings.difference(probe.accuracies, run.accuracies), "difference")
+    return measures | {"p_value": p_value, "significant": settings.differs(p_value)}
 
 
-def _listed(leaks: Mapping[tuple[str, str], tuple[str, ...]]) -> list[dict[str, str]]:
-    """The first pairs, the worst kind first; a question alone gives nothing away."""
-    worst_first = (LEAKED, SAME_IMAGE, NEAR_DUPLICATE)
-    listed = [
-        (worst_first.index(kind), *pair)
-        for pair, kinds in leaks.items()
-        if (kind := next((kind for kind in worst_first if kind in kinds), None))
-    ]
-    return [
-        {"query_id": query_id, "demonstration_id": one, "kind": worst_first[rank]}
-        for rank, query_id, one in sorted(listed)[:NUM_LEAKS_LISTED]
-    ]
+def _listed(leaks: Leaks) -> list[dict[str, str]]:
+    """The first pairs, the worst kind first."""
+    listed = []
+    for rank, kind in enumerate(LEAKS_IN_WORDS):
+        worse = set(list(LEAKS_IN_WORDS)[:rank])
+        pairs = sorted(pair for pair, kinds in leaks.items() if kind in kinds and not worse & set(kinds))
+        listed += [{"query_id": pair[0], "demonstration_id": pair[1], "kind": kind} for pair in pairs]
+    return listed[:NUM_LEAKS_LISTED]
 
 
-def _leak_verdict(leaks: Mapping, zero_shot: Run, pool: Dataset, queries: Dataset) -> str:
-    counts = {
-        kind: len({query_id for (query_id, _), kinds in leaks.items() if kind in kinds})
-        for kind in (LEAKED, SAME_IMAGE, NEAR_DUPLICATE)
-    }
-    said = (
-        f"Leaks: of {len(zero_shot.accuracies):,} queries, {counts[LEAKED]:,} were shown the same question about the "
-        f"same or nearly the same image (or about none), {counts[SAME_IMAGE]:,} the same image, and "
-        f"{counts[NEAR_DUPLICATE]:,} nearly the same image."
+def _leaked_queries(leaks: Leaks) -> dict[str, set[str]]:
+    """The queries by kind of leak."""
+    queries = defaultdict(set)
+    for (query_id, _), kinds in leaks.items():
+        for kind in kinds:
+            queries[kind].add(query_id)
+    return queries
+
+
+def _leak_verdict(leaks: Leaks, zero_shot: Run, pool: Dataset, queries: Dataset) -> str:
+    leaked = _leaked_queries(leaks)
+    verdict = (
+        f"Leaks: of {len(zero_shot.accuracies):,} queries, {len(leaked[LEAKED]):,} were shown "
+        f"{LEAKS_IN_WORDS[LEAKED]}, {len(leaked[SAME_IMAGE]):,} the same image, and "
+        f"{len(leaked[NEAR_DUPLICATE]):,} nearly the same image."
     )
-    return f"{said} {RATES}" if _has_images(pool) and _has_images(queries) else said
+    if all(any(images.null_count < len(images) for images in image_batches(part)) for part in (pool, queries)):
+        verdict += f" The search for nearly the same images {MEASURED}."
+    return verdict
 
 
-def _has_images(examples: Dataset) -> bool:
-    batches = examples.select_columns(["image"]).with_format("arrow").iter(batch_size=1000)
-    return any(batch["image"].null_count < len(batch) for batch in batches)
-
-
-def _warnings(found: Mapping, rows: Sequence[Mapping], leaks: Mapping) -> list[str]:
-    said = []
+def _warnings(results: Mapping, rows: Sequence[Mapping], leaks: Leaks) -> list[str]:
+    warnings = []
     for method in dict.fromkeys(row["method"] for row in rows if row["collapsed"]):
-        said.append(f"{method_label(method)} has collapsed: it selects (nearly) the same whatever the query.")
-    same = {}
-    for overlap in found["overlaps"]:
+        warnings.append(f"{method_label(method)} has collapsed: it selects (nearly) the same whatever the query.")
+    same = defaultdict(list)
+    for overlap in results["overlaps"]:
         if overlap["same"]:
-            same.setdefault(tuple(sorted(overlap["methods"], key=method_rank)), []).append(overlap["shots"])
+            same[tuple(sorted(overlap["methods"], key=method_rank))].append(overlap["shots"])
     for (method, other), shots in same.items():
-        said.append(
+        warnings.append(
             f"{method_label(method)} and {method_label(other)} are the same (shots: {', '.join(map(str, shots))}): "
             "they select the same demonstrations in the same order for every query."
         )
-    for kind, meaning in {
-        LEAKED: "the same question about the same or nearly the same image (or about none)",
-        SAME_IMAGE: "the same image",
-        NEAR_DUPLICATE: "nearly the same image",
-    }.items():
-        known = {query_id for (query_id, _), kinds in leaks.items() if kind in kinds}
-        if known:
-            said.append(
-                f"{len(known)} queries were shown a demonstration with {meaning}, e.g. {min(known)!r}"
-                + (": the test set is known to the pool, and scores say too much." if kind == LEAKED else ".")
+    leaked = _leaked_queries(leaks)
+    for kind, meaning in LEAKS_IN_WORDS.items():
+        if leaked[kind]:
+            warning = (
+                f"{len(leaked[kind])} queries were shown a demonstration with {meaning}, e.g. {min(leaked[kind])!r}"
             )
-    for probe in found["order"]:
+            consequence = ": the test set is known to the pool, so scores are too high" if kind == LEAKED else ""
+            warnings.append(f"{warning}{consequence}.")
+    for probe in results["order"]:
         if probe["significant"]:
-            said.append(
+            warnings.append(
                 f"Order counts: shuffled, the demonstrations of {method_label(probe['method'])} "
                 f"(shots: {probe['shots']}) give {100 * probe['difference']:+.1f} points on {probe['num_probes']} "
                 "queries."
             )
-    return said
+    return warnings
+
+
+def fold_of(query_id: str) -> int:
+    """The fold of a query: the same in every evaluation that answers it."""
+    return int.from_bytes(hashlib.sha256(query_id.encode()).digest()[:8], "big") % NUM_FOLDS
+
+
+def best_threshold(confidences: Sequence[float], gains: Sequence[float]) -> float:
+    """
+    The threshold of a gate with the largest mean accuracy; of several that are as good, the highest.
+
+    Args:
+        confidences (`Sequence[float]`):
+            The VLM's confidence in its zero-shot answers, one a query.
+        gains (`Sequence[float]`):
+            The accuracy of each zero-shot answer minus that of the answer with demonstrations.
+
+    Returns:
+        `float`: halfway between two neighbouring confidences, or 0, which keeps every zero-shot answer, or infinity,
+        which keeps none.
+    """
+    order = np.lexsort((gains, confidences))[::-1]  # the surest first; the order of the queries can't matter
+    sure, gained = np.asarray(confidences)[order], np.asarray(gains)[order]  # [N], [N]
+    # Rounded, since 0.3 - 0.1 - 0.2 is not 0.
+    totals = np.cumsum(gained).round(9)  # [N]; of keeping the n + 1 surest
+    cuts = np.flatnonzero(np.append(sure[:-1] > sure[1:], sure.size > 0))  # [T]; after these a threshold can be
+    if cuts.size == 0 or totals[cuts].max() <= 0.0:
+        return math.inf
+    cut = cuts[totals[cuts].argmax()]  # of equal totals the first: the highest threshold
+    return float((sure[cut] + sure[cut + 1]) / 2.0) if cut + 1 < sure.size else 0.0
+
+
+def kept_queries(run: Run, zero_shot: Run) -> set[str]:
+    """The queries whose zero-shot answer is kept instead of the run's, each by a threshold that the queries of the
+    other folds chose; an answer without a confidence is never kept."""
+    known = {query_id: sure for query_id, sure in zero_shot.confidences.items() if sure is not None}
+    kept = set()
+    for fold in range(NUM_FOLDS):
+        others = [query_id for query_id in known if fold_of(query_id) != fold]
+        gains = [zero_shot.accuracies[query_id] - run.accuracies[query_id] for query_id in others]
+        threshold = best_threshold([known[query_id] for query_id in others], gains)
+        kept |= {query_id for query_id, sure in known.items() if fold_of(query_id) == fold and sure >= threshold}
+    return kept
+
+
+def gate(seeds: Sequence[Run], zero_shot: Run, settings: IntervalSettings) -> dict[str, float | None]:
+    """[`MEASURES`]: the gain of the gate and the share of queries that stay with zero-shot, averaged over a method's
+    runs; all null without confidences, or with fewer queries than folds."""
+    query_ids = list(zero_shot.accuracies)
+    if len(query_ids) < NUM_FOLDS or all(sure is None for sure in zero_shot.confidences.values()):
+        return dict.fromkeys(MEASURES)
+    kept = [kept_queries(run, zero_shot) for run in seeds]
+    # The gain of a seed is one number, so its answers and the gated answers are not two methods.
+    gains = {
+        query_id: [
+            zero_shot.accuracies[query_id] - run.accuracies[query_id] if query_id in of_seed else 0.0
+            for run, of_seed in zip(seeds, kept, strict=True)
+        ]
+        for query_id in query_ids
+    }
+    gain = settings.difference(gains, dict.fromkeys(query_ids, 0.0))
+    share = fmean(len(of_seed) / len(query_ids) for of_seed in kept)
+    return columns(gain, "gate_gain", "gate_ci") | {"gate_kept_share": share}

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from ..fields import check_fields, documented, option
 from ..recipe import named_folder
-from .baselines import POOL_SUFFIX
-from .methods import METHODS, ORACLE, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
+from .methods import METHODS, ORACLE, POOL_SUFFIX, SELECTOR, SHUFFLED_SUFFIX, ZERO_SHOT
 
 
 logger = logging.getLogger(__name__)
@@ -71,36 +70,26 @@ class EvaluationArguments:
 
     def __post_init__(self):
         check_fields(self)
-        if isinstance(self.num_queries, int):  # as recipes say it
+        if isinstance(self.num_queries, int):  # as recipes write it
             self.num_queries = [self.num_queries]
-        taken = [
-            name
-            for name in self.selector_paths
-            if (name in METHODS and name != SELECTOR) or name.endswith((POOL_SUFFIX, SHUFFLED_SUFFIX))
-        ]
-        if taken:
-            raise ValueError(f"A selector can't be called {taken[0]!r}, which is a method's name; name it otherwise.")
-        if self.methods is not None:
-            self._check_methods()
-
-    def _check_methods(self) -> None:
-        if SELECTOR in self.methods and not self.selectors:
-            raise ValueError("`methods` holds 'selector': set `selectors`, or take it out of `methods`.")
+        for name in self.selector_paths:
+            if (name in METHODS and name != SELECTOR) or name.endswith((POOL_SUFFIX, SHUFFLED_SUFFIX)):
+                raise ValueError(f"A selector can't be called {name!r}, which is a method's name; name it otherwise.")
+        if self.methods is None:
+            return
+        for method, key in ((SELECTOR, "selectors"), (ORACLE, "beams")):
+            if method in self.methods and not getattr(self, key):
+                raise ValueError(f"`methods` holds {method!r}: set `{key}`, or take it out of `methods`.")
         if self.selectors and SELECTOR not in self.methods:
             logger.warning("`methods` does not hold 'selector', so no selector is evaluated.")
             self.selectors = []
-        if ORACLE in self.methods and not self.beams:
-            raise ValueError(
-                "`methods` holds 'oracle': set `beams`, whose ledger it reads, or take it out of `methods`."
-            )
         if ZERO_SHOT not in self.methods:
             self.methods = [ZERO_SHOT, *self.methods]
 
     @property
     def selector_paths(self) -> dict[str, list[str]]:
         """`{name: paths, one a seed}`, in the order in which they were named."""
-        found: dict[str, list[str]] = {}
-        for entry in self.selectors:
-            name, path = named_folder(entry)
-            found.setdefault(name or SELECTOR, []).append(path)
-        return found
+        paths: dict[str, list[str]] = {}
+        for name, path in map(named_folder, self.selectors):
+            paths.setdefault(name or SELECTOR, []).append(path)
+        return paths

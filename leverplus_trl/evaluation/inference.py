@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Answering: every query with what every method chose for it, in units any process may take."""
+"""Answers every query with the demonstrations of every method, in units that any process may take."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -23,7 +23,7 @@ from .evaluation_arguments import EvaluationArguments
 from .methods import SHUFFLED_SUFFIX, ZERO_SHOT
 
 
-#: `{(method, shots, seed): demonstration ids of each query, in prompt order}`; `None` for a query that is not asked.
+#: `{(method, shots, seed): demonstration ids of each query, in prompt order}`; `None` for a query that is left out.
 Plan = Mapping[tuple[str, int, int], Sequence[list[str] | None]]
 
 
@@ -36,28 +36,8 @@ def answer_queries(
     vlm: VLM,
     args: EvaluationArguments,
 ) -> dict[str, list[Path]]:
-    """
-    Answers every query once with each method's demonstrations.
-
-    Args:
-        run ([`RunFolder`]):
-            Keeps the results of the units.
-        queries (`Dataset`):
-            Examples to ask.
-        pool (`Dataset`):
-            Examples to demonstrate with.
-        candidate_ids (`list[list[str]]`):
-            What the methods chose from.
-        plan (`Mapping`):
-            What they chose: `{(method, shots, seed): demonstration ids of each query}`.
-        vlm ([`VLM`]):
-            Answers.
-        args ([`EvaluationArguments`]):
-            Split and unit size.
-
-    Returns:
-        `dict[str, list[Path]]`: the units' files of the split, in query order.
-    """
+    """Answers every query once with the demonstrations that the plan has for it, and returns the files of the units of
+    the split, in query order."""
     # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
     pool, queries = undecoded(pool), undecoded(queries)
     row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
@@ -68,33 +48,25 @@ def answer_queries(
         examples: dict[str, dict] = {}
         requests, rows = [], []
         for position in units[name].rows:
-            query = queries[position]
+            query, candidates = queries[position], candidate_ids[position]
             for (method, shots, seed), chosen in plan.items():
-                if chosen[position] is None:
+                ids = chosen[position]
+                if ids is None:
                     continue
-                for identifier in chosen[position]:
+                for identifier in ids:
                     if identifier not in examples:
                         examples[identifier] = pool[row_of[identifier]]
-                requests.append(Request(tuple(examples[i] for i in chosen[position]), query))
-                rows.append(
-                    {
-                        "query_id": query["id"],
-                        "split": split,
-                        "method": method,
-                        "shots": shots,
-                        "seed": seed,
-                        "candidate_ids": candidate_ids[position],
-                        "demonstration_ids": chosen[position],
-                    }
-                )
+                requests.append(Request(tuple(examples[identifier] for identifier in ids), query))
+                row = {"query_id": query["id"], "split": split, "method": method, "shots": shots, "seed": seed}
+                rows.append(row | {"candidate_ids": candidates, "demonstration_ids": ids})
         with vlm.unit():
             for row, answer in zip(rows, answerer.answer(requests), strict=True):
                 row |= {**vars(answer), "confidence": None}
             # After the answers, so that these run as they would without.
-            alone = [number for number, row in enumerate(rows) if row["method"] == ZERO_SHOT]
-            said = [rows[number]["prediction"] for number in alone]
-            found = answerer.confidences([requests[number] for number in alone], said)
-        for number, confidence in zip(alone, found, strict=True):
+            zero_shot = [number for number, row in enumerate(rows) if row["method"] == ZERO_SHOT]
+            predictions = [rows[number]["prediction"] for number in zero_shot]
+            confidences = answerer.confidences([requests[number] for number in zero_shot], predictions)
+        for number, confidence in zip(zero_shot, confidences, strict=True):
             rows[number]["confidence"] = confidence
         return pa.Table.from_pylist(rows)
 
@@ -103,15 +75,8 @@ def answer_queries(
 
 
 def read_predictions(files: Sequence[Path], folder: Path) -> tuple[Dataset, Dataset]:
-    """
-    The units' results as two tables with the columns of `schema.PREDICTIONS`: predictions, and order probes.
-
-    Args:
-        files (`Sequence[Path]`):
-            Results of the units, in query order.
-        folder (`Path`):
-            Where the rows are kept while the tables are in use.
-    """
+    """The results of the units, in query order, as tables with the columns of `schema.PREDICTIONS`: predictions, and
+    order probes. The rows are kept in `folder` while the tables are in use."""
 
     def probes(unit: pa.Table) -> pa.Array:
         return pc.ends_with(unit["method"], SHUFFLED_SUFFIX)

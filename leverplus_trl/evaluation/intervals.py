@@ -2,13 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Ends of the intervals of means and of paired differences, over queries and seeds.
+Ends of the intervals of means and of paired differences, for other queries and, with several seeds, other seeds.
 
-A method has one value a query, or one a query and seed (several trainings, several random draws). An interval is about
-other queries of the same kind, and, where there are several seeds, about other seeds. With one seed it is about that
-seed's run alone.
-
-- Mean of 0/1 values: Clopper and Pearson (1934), which covers the truth at least as often as it says.
+- Mean of 0/1 values: Clopper and Pearson (1934), which covers the truth at least as often as its confidence.
 - Mean of values in 0..1: Agresti and Coull (1998) for the number of 0/1 queries that would vary as much (the effective
   sample size of Korn and Graubard 1998). A bootstrap of 0 of N would have no width.
 - Paired difference: the score interval of Tango (1998) for differences of -1, 0 and 1, and for other differences that
@@ -16,10 +12,9 @@ seed's run alone.
 - Several seeds: the variance of the mean is that over queries, without the part that changes with the seed, plus that
   of the seeds' means (two-way random effects: Searle, Casella and McCulloch 1992; Owen and Eckles 2012). Its t
   quantile has nu V / V_seeds degrees of freedom, nu by Satterthwaite (1946). His square of that ratio covers the truth
-  only 92% of the time with three seeds. With two seeds of one method this one may cover it only 90% of the time.
+  only 92% of the time with three seeds. With two seeds of one method this ratio may cover it only 90% of the time.
 
-All functions take any number of samples at once, in leading dimensions, so that coverage can be simulated.
-`[..., N, S]` are N queries and S seeds.
+Arrays are `[..., N, S]`, N queries and S seeds, and results `[...]`, so that many samples can be simulated at once.
 """
 
 from collections.abc import Sequence
@@ -35,36 +30,28 @@ PRIOR_STEPS = 1.0
 #: As many queries on which all seeds agree are added before seeds are called independent.
 PRIOR_AGREEMENT = 0.5
 
+Ends = tuple[np.ndarray, np.ndarray]  # low and high, `[...]`
+
 
 @dataclass(frozen=True)
 class Spread:
-    """
-    What the seeds say of a mean over queries and seeds.
+    """How far a mean over queries and seeds varies, each field `[...]`."""
 
-    Args:
-        shared (`np.ndarray`):
-            Share of the variance over queries that does not change with the seed: 1 for one seed, `[...]`.
-        of_seeds (`np.ndarray`):
-            Variance of the mean between seeds: 0 for one seed, `[...]`.
-        df (`np.ndarray`):
-            Degrees of freedom of the whole variance, `[...]`.
-    """
-
-    shared: np.ndarray
-    of_seeds: np.ndarray
-    df: np.ndarray
+    shared: np.ndarray  # share of the variance over queries that does not change with the seed; 1 for one seed
+    of_seeds: np.ndarray  # variance of the mean between seeds; 0 for one seed
+    df: np.ndarray  # degrees of freedom of the whole variance
 
     def error(self, variance: np.ndarray) -> np.ndarray:
         """Standard error of the mean, if it has this variance over queries."""
         return np.sqrt(self.shared * variance + self.of_seeds)
 
     def quantile(self, confidence: float) -> np.ndarray:
-        """As many standard errors an interval reaches."""
+        """Half the width of the interval in standard errors."""
         return special.stdtrit(self.df, (1.0 + confidence) / 2.0)
 
 
-def mean_ends(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of the intervals of means of values in 0..1, `[..., N, S]` to `[...]`."""
+def mean_ends(values: np.ndarray, confidence: float = CONFIDENCE) -> Ends:
+    """The interval of the mean of values in 0..1, `[..., N, S]`."""
     of_query = values.mean(axis=-1)  # [..., N]
     mean = of_query.mean(axis=-1)
     low, high = np.where(
@@ -80,20 +67,17 @@ def mean_ends(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[np.nd
     return np.maximum(low, 0.0), np.minimum(high, 1.0)
 
 
-def difference_ends(
-    first: np.ndarray, second: np.ndarray, confidence: float = CONFIDENCE
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of the intervals of mean paired differences, `[..., N, S]` and `[..., N, S']` to `[...]`."""
-    steps = Steps.of(first, second)
-    spread = steps.spread(first, second)
-    quantile = spread.quantile(confidence)
+def difference_ends(first: np.ndarray, second: np.ndarray, confidence: float = CONFIDENCE) -> Ends:
+    """The interval of the mean of `first - second`, paired by query: `[..., N, S]` and `[..., N, S']`."""
+    steps = Steps(first, second)
+    quantile = steps.spread.quantile(confidence)
     ends = []
     for side in (-1, 1):  # where the mean is just as far away as the interval reaches from there
         inside = np.zeros_like(steps.mean)
-        outside = 1.1 * quantile * spread.error(np.square(steps.size) / steps.effective)
+        outside = 1.1 * quantile * steps.spread.error(np.square(steps.size) / steps.effective)
         for _ in range(50):
             middle = (inside + outside) / 2.0
-            beyond = middle > quantile * spread.error(steps.variance(steps.mean + side * middle))
+            beyond = middle > quantile * steps.spread.error(steps.variance(steps.mean + side * middle))
             inside, outside = np.where(beyond, inside, middle), np.where(beyond, middle, outside)
         ends.append(steps.mean + side * outside)
     if in_unit(first) and in_unit(second):
@@ -101,10 +85,8 @@ def difference_ends(
     return ends[0], ends[1]
 
 
-def clopper_pearson(
-    counts: np.ndarray, num_queries: int, confidence: float = CONFIDENCE
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of the exact intervals of shares, `counts` of `num_queries` (Clopper and Pearson 1934), `[...]`."""
+def clopper_pearson(counts: np.ndarray, num_queries: int, confidence: float = CONFIDENCE) -> Ends:
+    """The exact interval of the share `counts` of `num_queries`."""
     counts = np.asarray(counts, dtype=np.float64)
     tail = (1.0 - confidence) / 2.0
     rest = num_queries - counts
@@ -113,12 +95,9 @@ def clopper_pearson(
     return low, high
 
 
-def _agresti_coull(of_query: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Intervals of means of values in 0..1, `[..., N]` to `[...]`.
-
-    Where few queries differ from 0 or from 1, the variance is that of 0/1 values: an unseen step may be a whole one.
-    """
+def _agresti_coull(of_query: np.ndarray, confidence: float) -> Ends:
+    """The interval of the mean of values in 0..1, `[..., N]`. Where few differ from 0 or 1, the variance is that of
+    0/1 values: an unseen step may be a whole step."""
     num_queries = of_query.shape[-1]
     mean = of_query.mean(axis=-1)
     binomial = mean * (1.0 - mean) / num_queries
@@ -132,57 +111,32 @@ def _agresti_coull(of_query: np.ndarray, confidence: float) -> tuple[np.ndarray,
 
 
 def _effective(variance: np.ndarray, whole: np.ndarray, steps: np.ndarray, num_queries: int) -> np.ndarray:
-    """The number of queries with whole steps, which have the variance `whole`, that vary as much as those at hand."""
+    """The number of queries with whole steps, which have the variance `whole`, that vary as much as these queries."""
     shrunk = (steps * variance + PRIOR_STEPS * whole) / (steps + PRIOR_STEPS)
     return num_queries * np.divide(whole, shrunk, out=np.ones_like(whole), where=shrunk > 0.0)
 
 
-@dataclass(frozen=True)
 class Steps:
-    """
-    Paired differences, and the whole steps that vary as much.
+    """Paired differences of two methods, `[..., N, S]` and `[..., N, S']`, and the whole steps that vary as much."""
 
-    Args:
-        differences (`np.ndarray`):
-            One difference a query, `[..., N]`.
-        mean (`np.ndarray`):
-            Their mean, `[...]`.
-        size (`float`):
-            Size of a whole step: 1 for values in 0..1, else the largest difference.
-        effective (`np.ndarray`):
-            Number of queries that would vary as much, if their differences were whole steps or 0, `[...]`.
-        up, down (`np.ndarray`):
-            How many of them would be steps up, and down, `[...]`.
-    """
-
-    differences: np.ndarray
-    mean: np.ndarray
-    size: float
-    effective: np.ndarray
-    up: np.ndarray
-    down: np.ndarray
-
-    @classmethod
-    def of(cls, first: np.ndarray, second: np.ndarray) -> "Steps":
+    def __init__(self, first: np.ndarray, second: np.ndarray):
         differences = first.mean(axis=-1) - second.mean(axis=-1)  # [..., N]
         largest = float(np.abs(differences).max())
         differences = np.where(np.abs(differences) < 1e-12 * largest, 0.0, differences)  # 0.3 - 0.1 is not 0.2
+        self.differences, self.mean = differences, differences.mean(axis=-1)
         num_queries = differences.shape[-1]
-        size = 1.0 if in_unit(first) and in_unit(second) else largest or 1.0
-        scaled = differences / size
+        # Size of a whole step: 1 for values in 0..1, else the largest difference.
+        self.size = 1.0 if in_unit(first) and in_unit(second) else largest or 1.0
+        scaled = differences / self.size
         mean, share = scaled.mean(axis=-1), np.abs(scaled).mean(axis=-1)
         whole = (share - np.square(mean)) / num_queries
-        effective = _effective(scaled.var(axis=-1) / num_queries, whole, num_queries * share, num_queries)
-        up, down = effective * (share + mean) / 2.0, effective * (share - mean) / 2.0
-        return cls(differences, differences.mean(axis=-1), size, effective, up, down)
-
-    def spread(self, first: np.ndarray, second: np.ndarray) -> Spread:
-        num_queries = self.differences.shape[-1]
-        steps = np.abs(self.differences).sum(axis=-1) / self.size
+        # As many queries would vary as much if their differences were whole steps or 0; so many up, so many down.
+        self.effective = _effective(scaled.var(axis=-1) / num_queries, whole, num_queries * share, num_queries)
+        self.up, self.down = self.effective * (share + mean) / 2.0, self.effective * (share - mean) / 2.0
         # The variance of differences of -1, 0 and 1 follows from their shares; any other is an estimate.
-        exact = np.isin(self.differences, (-1.0, 0.0, 1.0)).all(axis=-1)
+        exact = np.isin(differences, (-1.0, 0.0, 1.0)).all(axis=-1)
         df = np.where(exact, np.inf, max(1, num_queries - 1))
-        return spread_of_seeds([first, second], self.differences, steps, df)
+        self.spread = spread_of_seeds([first, second], differences, np.abs(differences).sum(axis=-1) / self.size, df)
 
     def variance(self, difference: np.ndarray) -> np.ndarray:
         """Variance over queries if `difference` were the true mean: with the shares of steps up and down that are most
@@ -197,13 +151,11 @@ class Steps:
 
 def spread_of_seeds(tables: Sequence[np.ndarray], of_query: np.ndarray, steps: np.ndarray, df: np.ndarray) -> Spread:
     """
-    What the seeds say of a mean.
+    The spread of the mean of `of_query`, `[..., N]`: means over seeds, or differences of two such means.
 
     Args:
         tables (`Sequence[np.ndarray]`):
-            Values of the one or two methods in the mean, each `[..., N, S]`.
-        of_query (`np.ndarray`):
-            What is averaged over queries, `[..., N]`: the mean over seeds, or the difference of two.
+            Values of the one or two methods, each `[..., N, S]`.
         steps (`np.ndarray`):
             How many whole steps `of_query` is away from being the same for all queries, `[...]`.
         df (`np.ndarray`):
@@ -225,11 +177,8 @@ def spread_of_seeds(tables: Sequence[np.ndarray], of_query: np.ndarray, steps: n
     agreement = PRIOR_AGREEMENT / (steps + PRIOR_AGREEMENT)
     shared = agreement + (1.0 - agreement) * (1.0 - np.minimum(unshared, 1.0))
     whole = of_seeds * (shared * variance + of_seeds)
-    return Spread(
-        shared,
-        of_seeds,
-        np.minimum(df, np.divide(whole, squares, out=np.full(np.shape(whole), np.inf), where=squares > 0.0)),
-    )
+    freedom = np.divide(whole, squares, out=np.full(np.shape(whole), np.inf), where=squares > 0.0)
+    return Spread(shared, of_seeds, np.minimum(df, freedom))
 
 
 def in_unit(values: np.ndarray) -> bool:

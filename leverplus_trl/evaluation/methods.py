@@ -1,51 +1,151 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The table of the methods that an evaluation compares."""
+"""The table of the methods that an evaluation compares, and how heuristics and the oracle choose demonstrations."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
+from .. import beams, retrieval  # their names are loaded when they are used: argument classes import this module
 from ..retrieval.sampler_arguments import RANDOM, SAMPLERS, sampler_modalities
-from .baselines import POOL_SUFFIX, Choices, choose_by_sampler, choose_oracle
 
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset
+
+    from ..retrieval import ExampleEmbeddings
 
 ZERO_SHOT, SELECTOR, ORACLE = "zero_shot", "selector", "oracle"
-#: Behind the name of a method whose demonstrations were put in another order, to see what order does.
+#: Suffix of the methods that choose by a sampler from the whole pool.
+POOL_SUFFIX = "_pool"
+#: Suffix of order probes: a method whose demonstrations were put in another order.
 SHUFFLED_SUFFIX = "~shuffled"
+
+
+@dataclass
+class Choices:
+    """What methods choose from."""
+
+    query_ids: list[str]
+    candidate_ids: list[list[str]]  # the K candidates of each query, the same for every method
+    pool_ids: list[str]
+    pool: "ExampleEmbeddings | None" = None  # only similarities need embeddings
+    queries: "ExampleEmbeddings | None" = None
+    excluded: Mapping[str, Sequence[str]] = field(default_factory=dict)  # query id -> ids of the pool it can't have
+    ledger: "Dataset | None" = None  # columns of `schema.LEDGER`, for the oracle
+    score: str = "prob"  # scale of the InfoScore that the search used
+
+
+def choose_by_sampler(sampler: str, whole_pool: bool, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
+    """The choice of a heuristic, see [`choose`]. A sampler with several sources draws the source of each demonstration
+    with its shares."""
+    sources = SAMPLERS[sampler]
+    ranked = {source: _ranked(source, whole_pool, choices, num_shots, seed) for source in sources}
+    fewest = min(len(ids) for lists in ranked.values() for ids in lists)
+    if fewest < num_shots:
+        scope = "examples of the pool" if whole_pool else "candidates"
+        raise ValueError(f"num_shots is {num_shots}, but a query has {fewest} {scope}; use {fewest} shots or fewer.")
+    chosen = []
+    for row, query_id in enumerate(choices.query_ids):
+        drawn = [*sources] * num_shots
+        if len(sources) > 1:
+            generator = _generator(seed, sampler, query_id)
+            drawn = generator.choice(list(sources), size=num_shots, p=list(sources.values()))
+        picks: list[str] = []
+        for source in drawn:
+            picks.append(next(candidate for candidate in ranked[source][row] if candidate not in picks))
+        chosen.append(picks[::-1])
+    return chosen
+
+
+def _ranked(source: str, whole_pool: bool, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
+    """The examples that each query may have, in the order of a source: at least `num_shots`, if there are so many."""
+    embeddings = choices.queries, choices.query_ids, choices.pool
+    if source != RANDOM and whole_pool:
+        return retrieval.rank_pool(*embeddings, source, num_shots, choices.excluded)
+    if source != RANDOM:
+        return retrieval.rank_candidates(*embeddings, choices.candidate_ids, source)
+    ranked = []
+    for query_id, ids in zip(choices.query_ids, choices.candidate_ids, strict=True):
+        if whole_pool:
+            forbidden = {query_id, *choices.excluded.get(query_id, ())}
+            ids = [identifier for identifier in choices.pool_ids if identifier not in forbidden]
+        order = _generator(seed, RANDOM + POOL_SUFFIX * whole_pool, query_id).permutation(len(ids))
+        ranked.append([ids[position] for position in order])
+    return ranked
+
+
+def _generator(seed: int, *names: str) -> "np.random.Generator":
+    import numpy as np
+
+    seed_hash = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
+    return np.random.default_rng(int.from_bytes(seed_hash, "big"))
+
+
+def reordered(
+    query_ids: Sequence[str], chosen: Sequence[Sequence[str]], num_queries: int, seed: int
+) -> list[list[str] | None]:
+    """Another order of the demonstrations of each of the first `num_queries` queries, drawn by query; `None` for other
+    queries and for fewer than two demonstrations."""
+    orders: list[list[str] | None] = [None] * len(query_ids)
+    for row, (query_id, ids) in enumerate(zip(query_ids, chosen, strict=True)):
+        if row < num_queries and len(ids) > 1:
+            generator, order = _generator(seed, "order", query_id), list(ids)
+            while order == list(ids):
+                order = [ids[place] for place in generator.permutation(len(ids))]
+            orders[row] = order
+    return orders
+
+
+def choose_oracle(choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
+    return oracle(choices.ledger, choices.query_ids, num_shots, choices.score)
+
+
+def oracle(ledger: "Dataset", query_ids: Sequence[str], num_shots: int, score: str) -> list[list[str]]:
+    """
+    The sequence of `num_shots` demonstrations with the best InfoScore in the ledger, for each query.
+
+    Raises:
+        `ValueError`: the ledger holds no sequence of that length for a query, or not what the scale `score` needs.
+    """
+    known, zero_shot, sequences = set(query_ids), {}, {}
+    for query_id, ids, prompt in zip(
+        ledger["query_id"][:], ledger["demonstration_ids"][:], beams.ledger_prompts(ledger), strict=True
+    ):
+        if query_id in known and not ids:
+            zero_shot[query_id] = prompt
+        elif query_id in known and len(ids) == num_shots:
+            sequences.setdefault(query_id, []).append((ids, prompt))
+    absent = [query_id for query_id in query_ids if query_id not in sequences or query_id not in zero_shot]
+    if absent:
+        raise ValueError(
+            f"The ledger holds no sequences of {num_shots} demonstrations for {len(absent)} queries, e.g. "
+            f"{absent[0]!r}. Search beams for this split and length, or leave the oracle out of `methods`."
+        )
+    chosen = []
+    for query_id in query_ids:
+        scores = [beams.info_score(prompt, zero_shot[query_id], score) for _, prompt in sequences[query_id]]
+        chosen.append(list(sequences[query_id][scores.index(max(scores))][0]))
+    return chosen
 
 
 @dataclass(frozen=True)
 class Method:
-    """
-    A row of the table.
-
-    Args:
-        label (`str`):
-            Its name in words.
-        meaning (`str`):
-            Which demonstrations it puts into the prompt, as a sentence.
-        style (`tuple[str, str]`, *optional*):
-            Colour and marker of its line in charts; none for a method without shots.
-        choose (`Callable`, *optional*):
-            Takes [`~leverplus_trl.evaluation.baselines.Choices`], a number of shots and a seed, and returns the ids of
-            each query's demonstrations in prompt order. None for zero-shot, and for selectors, which are models.
-        sampler (`str`, *optional*):
-            The row of `SAMPLERS` it chooses by. Such a method is a heuristic, which a selector has to beat.
-        scope (`str`, *optional*, defaults to `"candidates"`):
-            What it chooses from: `"candidates"` (the K sampled), `"pool"` or `"none"`.
-        needs (`str`, *optional*):
-            The recipe key that it can't do without.
-    """
+    """A row of the table of methods."""
 
     label: str
-    meaning: str
-    style: tuple[str, str] | None = None
+    meaning: str  # which demonstrations it puts into the prompt, as a sentence
+    style: tuple[str, str] | None = None  # colour and marker of its line in charts
+    #: Takes choices, a number of shots and a seed; none for zero-shot, and for selectors, which are models.
     choose: Callable[[Choices, int, int], list[list[str]]] | None = None
-    sampler: str | None = None
-    scope: str = "candidates"
-    needs: str | None = None
+    sampler: str | None = None  # the row of `SAMPLERS` that a heuristic chooses by
+    scope: str = "candidates"  # what it chooses from: "candidates", "pool" or "none"
+    needs: str | None = None  # the recipe key that it can't do without
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -78,14 +178,13 @@ _HEURISTICS = {
 
 
 def _heuristics(whole_pool: bool) -> dict[str, Method]:
-    """The rows of the samplers; over the whole pool of those with a single source."""
+    """The rows of the samplers; over the whole pool, of those with a single source."""
+    suffix, in_words, scope = (POOL_SUFFIX, " (whole pool)", "pool") if whole_pool else ("", "", "candidates")
     rows = {}
     for sampler, (label, colour, marker, meaning) in _HEURISTICS.items():
-        row = Method(label, meaning, (colour, marker), partial(choose_by_sampler, sampler, whole_pool), sampler)
-        if not whole_pool:
-            rows[sampler] = row
-        elif len(SAMPLERS[sampler]) == 1:
-            rows[sampler + POOL_SUFFIX] = replace(row, label=f"{label} (whole pool)", scope="pool")
+        if not whole_pool or len(SAMPLERS[sampler]) == 1:
+            method = partial(choose_by_sampler, sampler, whole_pool)
+            rows[sampler + suffix] = Method(label + in_words, meaning, (colour, marker), method, sampler, scope)
     return rows
 
 
@@ -95,9 +194,7 @@ METHODS = {
     **_heuristics(whole_pool=False),
     **_heuristics(whole_pool=True),
     SELECTOR: Method(
-        "selector",
-        "The trained model: it chooses and orders the demonstrations.",
-        ("#D55E00", "o"),
+        *("selector", "The trained model: it chooses and orders the demonstrations.", ("#D55E00", "o")),
         needs="selectors",
     ),
     ORACLE: Method(
@@ -129,20 +226,14 @@ def method_label(method: str) -> str:
 
 def choose(method: str, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
     """
-    The demonstrations that a heuristic, or the oracle, takes for each query.
+    The ids of the demonstrations that a heuristic or the oracle chooses for each query, in prompt order: the most
+    similar example is last, next to the query.
 
     Args:
         method (`str`):
             One of `HEURISTICS`, or `"oracle"`.
-        choices ([`~leverplus_trl.evaluation.baselines.Choices`]):
-            Queries, candidates and pool.
-        num_shots (`int`):
-            Demonstrations for each query.
         seed (`int`):
             Seed of the methods that draw at random; each query draws by itself.
-
-    Returns:
-        `list[list[str]]`: ids in prompt order.
 
     Raises:
         `ValueError`: an unknown method, or fewer candidates than shots.
@@ -154,17 +245,8 @@ def choose(method: str, choices: Choices, num_shots: int, seed: int) -> list[lis
 
 
 def default_methods(modalities: Collection[str], has_selectors: bool, has_beams: bool) -> list[str]:
-    """
-    The methods to compare where a recipe names none: all that the data, the encoder and the recipe allow.
-
-    Args:
-        modalities (`Collection[str]`):
-            What can be compared, of `"image"` and `"text"`; empty without an encoder.
-        has_selectors (`bool`):
-            Whether the recipe names selectors.
-        has_beams (`bool`):
-            Whether the recipe names beams, which the oracle reads.
-    """
+    """The methods to compare if a recipe names none: all that selectors, beams and the `modalities` that can be
+    compared (`"image"`, `"text"`) allow."""
     absent = {"selectors": not has_selectors, "beams": not has_beams}
     return [
         method

@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from ..evaluation.baselines import Choices, reordered
 from ..evaluation.evaluation import read_results, summarize, write_results
 from ..evaluation.evaluation_arguments import EvaluationArguments
 from ..evaluation.inference import Plan, answer_queries, read_predictions
@@ -32,9 +31,11 @@ from ..evaluation.methods import (
     SELECTOR,
     SHUFFLED_SUFFIX,
     ZERO_SHOT,
+    Choices,
     choose,
     default_methods,
     method_scope,
+    reordered,
 )
 from ..output_files import write_json
 from ..provenance import dataset_hash, model_revision, overlap_sentence

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from evaluation.made_evaluations import ABOUT, answers, table
 
+from leverplus_trl.evaluation.diagnostics import MEASURES, best_threshold, fold_of, kept_queries
 from leverplus_trl.evaluation.evaluation import summarize
-from leverplus_trl.evaluation.gate import MEASURES, best_threshold, fold_of, kept_queries
 from leverplus_trl.evaluation.runs import read_runs
 from leverplus_trl.evaluation.significance import paired_difference
 

@@ -83,7 +83,7 @@ def test_metrics_that_apply_stand_side_by_side():
 def test_predictions_and_examples_must_belong_together():
     zero_shot = answers("zero_shot", 0, {"q0": ((), "red", 1.0), "q9": ((), "red", 1.0)})
     queries = examples([{"id": "q0", "answer": "red"}, {"id": "q1", "answer": "red"}])
-    with pytest.raises(ValueError, match=r"1 of the ids that were answered .* 2 examples, e.g. \['q9'\]"):
+    with pytest.raises(ValueError, match=r"1 of the ids in the .* 2 examples of the queries, e.g. \['q9'\]"):
         summarize(table(zero_shot), **ABOUT, queries=queries)
     with pytest.raises(ValueError, match=r"'q0': .* 'red' was recorded with an accuracy of 1.0 and exact_match now"):
         changed = examples([{"id": "q0", "answer": "blue"}, {"id": "q9", "answer": "red"}])

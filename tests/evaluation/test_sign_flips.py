@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from leverplus_trl.evaluation.sign_flips import MAX_SUMS, SMALLEST_P, sign_flip_p_value
+from leverplus_trl.evaluation.significance import MAX_SUMS, SMALLEST_P, sign_flip_p_value
 
 
 def of_all_signs(differences):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from leverplus_trl.evaluation.intervals import difference_ends, mean_ends
-from leverplus_trl.evaluation.sign_flips import sign_flip_p_value
 from leverplus_trl.evaluation.significance import (
     bootstrap_mean,
     holm,
     interval_name,
     paired_difference,
     paired_p_value,
+    sign_flip_p_value,
 )
 
 

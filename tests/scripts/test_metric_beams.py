@@ -14,7 +14,7 @@ import leverplus_trl.scripts.beams as stage
 import leverplus_trl.scripts.rollouts as rollouts_stage
 import leverplus_trl.vlms.dry_run as dry_run
 from leverplus_trl.beams import num_scored_sequences
-from leverplus_trl.evaluation.baselines import oracle
+from leverplus_trl.evaluation.methods import oracle
 from leverplus_trl.metrics.cider import cider, document_frequencies
 from leverplus_trl.rollouts.rewards import compute_rewards
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments

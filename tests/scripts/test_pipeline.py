@@ -324,7 +324,7 @@ def test_half_written_results_are_named(line):
         ({"shots": [0]}, "shots is 0; expected a whole number of at least 1"),
         ({"methods": ["selector"]}, "set `selectors`"),
         ({"methods": ["selector"], "selectors": ["mix=x"]}, "A selector can't be called 'mix'"),
-        ({"methods": ["oracle"]}, "set `beams`, whose ledger it reads"),
+        ({"methods": ["oracle"]}, "`methods` holds 'oracle': set `beams`"),
         ({"methods": ["random"], "unit_size": 0}, "unit_size is 0; expected a whole number of at least 1"),
         (
             {"methods": ["random"], "num_queries": [100, 0]},

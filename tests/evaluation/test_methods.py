@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from leverplus_trl.evaluation.baselines import Choices, oracle, reordered
 from leverplus_trl.evaluation.evaluation_arguments import EvaluationArguments
-from leverplus_trl.evaluation.methods import HEURISTICS, choose
+from leverplus_trl.evaluation.methods import HEURISTICS, Choices, choose, oracle, reordered
 from leverplus_trl.retrieval import SAMPLERS, ExampleEmbeddings
 from leverplus_trl.schema import LEDGER
 from leverplus_trl.scripts.evaluate import check_room
@@ -80,7 +79,7 @@ def test_mix_draws_its_sources_in_their_shares():
 
 
 def test_more_shots_than_candidates_and_unknown_methods_are_refused(choices):
-    with pytest.raises(ValueError, match="4 shots were asked for, and a query has 3 candidates"):
+    with pytest.raises(ValueError, match="num_shots is 4, but a query has 3 candidates"):
         choose("random", choices, 4, seed=0)
     with pytest.raises(ValueError, match="Unknown heuristic 'best'"):
         choose("best", choices, 1, seed=0)
