@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from leverplus_trl.output_files import WriteError, delete, replacing, write_atomically, write_json
 from leverplus_trl.tables import write_tables
-from leverplus_trl.trainer.saving import written_whole
+from leverplus_trl.trainer.base_selector_trainer import written_whole
 
 
 #: Of the standard library, but not of Windows'.

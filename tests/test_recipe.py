@@ -15,8 +15,8 @@ from leverplus_trl.recipe import UsageError, parse_recipe, raw, read_recipe
 from leverplus_trl.recipe_parser import RecipeParser, is_required
 from leverplus_trl.scripts.parsers import PARSERS, make_parser, transformers_fields
 from leverplus_trl.scripts.training import plain_arguments
-from leverplus_trl.trainer import OfflineGRPOConfig, SelectorSFTConfig, list_transformers_fields
-from leverplus_trl.trainer.transformers_fields import VERSION, TransformersFields
+from leverplus_trl.trainer import OfflineGRPOConfig, SelectorSFTConfig
+from leverplus_trl.trainer.transformers_fields import VERSION, TransformersFields, fields_class, installed_fields
 
 
 def value_of(text, kind, **limits):
@@ -295,10 +295,10 @@ def listed(kind: type) -> dict[str, Any]:
 
 
 def test_the_list_of_fields_is_that_of_transformers():
-    """If this fails: `python -m leverplus_trl.trainer.list_transformers_fields`."""
+    """If this fails: `python -m leverplus_trl.trainer.transformers_fields`."""
     if transformers_fields() is not TransformersFields:
         pytest.skip(f"the list is that of transformers {VERSION}")
-    assert listed(TransformersFields) == listed(list_transformers_fields.listed())
+    assert listed(TransformersFields) == listed(fields_class(installed_fields()))
 
 
 @pytest.mark.parametrize("stage, kind", [("sft", SelectorSFTConfig), ("grpo", OfflineGRPOConfig)])

@@ -37,8 +37,8 @@ from ..trainer import (
     rollout_groups,
     with_pixels,
 )
+from ..trainer.model_card import grpo_verdict
 from ..trainer.offline_grpo_losses import has_spread
-from ..trainer.verdicts import grpo_verdict
 from . import parsers
 from .grpo_arguments import GRPOArguments
 from .training import TrainingStage, step_size

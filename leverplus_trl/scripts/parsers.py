@@ -18,7 +18,7 @@ from ..stage_arguments import ShardedStageArguments, StageArguments
 from ..tasks.data_arguments import DataArguments
 from ..tasks.task_arguments import TaskArguments
 from ..trainer.training_fields import OfflineGRPOFields, SFTFields
-from ..trainer.transformers_fields import VERSION, TransformersFields
+from ..trainer.transformers_fields import VERSION, TransformersFields, fields_class, installed_fields
 from ..vlms.vlm_arguments import VLMArguments
 from .grpo_arguments import GRPOArguments
 from .merge_arguments import MergeArguments
@@ -28,13 +28,8 @@ from .sft_arguments import SFTArguments
 
 
 def transformers_fields() -> type:
-    """The fields of `transformers.TrainingArguments`: those of the list, if it was made with the version that is
-    installed."""
-    if version("transformers") == VERSION:
-        return TransformersFields
-    from ..trainer.list_transformers_fields import listed
-
-    return listed()
+    """The fields of `transformers.TrainingArguments`, from the list if it is that of the installed version."""
+    return TransformersFields if version("transformers") == VERSION else fields_class(installed_fields())
 
 
 _OF_A_VLM = (DataArguments, TaskArguments, VLMArguments)

@@ -40,7 +40,7 @@ from ..trainer import (
     scored_prefixes,
     with_pixels,
 )
-from ..trainer.verdicts import baseline_regrets, sft_verdict
+from ..trainer.model_card import baseline_regrets, sft_verdict
 from . import parsers
 from .sft_arguments import CONFIG_FIELDS, LORA_FIELDS, SFTArguments
 from .training import TrainingStage

@@ -24,9 +24,8 @@ from ..selectors.encoder_lora import copy_encoder
 from ..stage_arguments import StageArguments
 from ..tables import holding_split, read_table, splits_of, table_provenance, table_split
 from ..tasks import DataArguments, first_queries, load_examples, task_of_recipe
-from ..trainer.base_selector_trainer import BaseSelectorTrainer
-from ..trainer.saving import COMPLETE
-from ..trainer.verdicts import NOT_MEASURED
+from ..trainer.base_selector_trainer import COMPLETE, BaseSelectorTrainer
+from ..trainer.model_card import NOT_MEASURED
 
 
 logger = logging.getLogger("leverplus_trl.scripts.training")

@@ -15,7 +15,6 @@ __getattr__, __dir__, __all__ = lazy(
         "rollout_dataset": ("RolloutDataset", "RolloutGroups", "rollout_groups"),
         "sft_config": ("SelectorSFTConfig",),
         "sft_dataset": ("ScoredPrefixes", "SelectorDataset", "scored_prefixes"),
-        "sft_losses": ("beam_weights", "beams_loss", "listwise_loss"),
-        "sft_trainer": ("SelectorSFTTrainer",),
+        "sft_trainer": ("SelectorSFTTrainer", "beam_weights", "beams_loss", "listwise_loss"),
     },
 )

@@ -1,37 +1,65 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The base class of the selectors' trainers: saving, the hub, the order of the queries, and checks for NaN and
-infinity."""
+"""What the selectors' trainers share: saving, the hub, the order of the queries, and checks for NaN and infinity."""
 
 import logging
 import math
-from abc import abstractmethod
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import CommitInfo
+from safetensors import SafetensorError
+from torch.utils.data import default_convert
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import EvalPrediction
 
 from ..hub import push_run
-from ..output_files import naming, write_atomically
+from ..output_files import UNFINISHED, delete, naming, write_atomically
 from ..selectors.processing_selector import SelectorProcessor
 from ..weights import check_weights, refuse_pickles
 from .base_selector_dataset import BaseSelectorDataset, RepeatedBlocks
 from .base_training_config import BaseSelectorTrainingConfig
 from .pixel_dataset import PixelDataset
-from .saving import written_whole
 
 
 logger = logging.getLogger(__name__)
+
+#: The last file that is written to a selector's folder; it marks the selector as complete.
+COMPLETE = "processor_config.json"
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """
+    A context with an empty folder to save a selector into; on exit, the files move to `folder`.
+
+    If saving fails, `folder` stays as it was. While files are moved, it has no [`COMPLETE`].
+    """
+    temporary = folder / f"{UNFINISHED}selector"
+    try:
+        with naming(folder, SafetensorError, RuntimeError):  # torch raises RuntimeError
+            delete(temporary)  # left by a process that was killed
+            temporary.mkdir(parents=True)
+            yield temporary
+            files = sorted(temporary.iterdir(), key=lambda file: (file.name == COMPLETE, file.name))
+            (folder / COMPLETE).unlink(missing_ok=True)
+            for file in files:
+                os.replace(file, folder / file.name)
+    finally:
+        delete(temporary)
 
 
 class BaseSelectorTrainer(Trainer):
     """
     A `transformers.Trainer` that reads batches of tensors and saves a selector with its processor.
+
+    A subclass defines the annotated class attributes, `card_text()`, the card of the selector in Markdown, and
+    `collapse_advice()`, what to do about a selector that has collapsed.
 
     Args:
         processing_class ([`SelectorProcessor`], *optional*, defaults to that of the training data):
@@ -40,7 +68,7 @@ class BaseSelectorTrainer(Trainer):
             Other arguments of `transformers.Trainer`.
     """
 
-    # Orders the training queries.
+    #: Orders the training queries.
     _block_sampler: type[RepeatedBlocks]
     #: Computes the metrics of an evaluation.
     selection_metrics: Callable[[EvalPrediction], dict[str, float]]
@@ -56,14 +84,10 @@ class BaseSelectorTrainer(Trainer):
         processing_class: SelectorProcessor | None = None,
         **kwargs,
     ):
+        # Batches come whole from the datasets.
+        own = {"data_collator": default_convert, "compute_metrics": self.selection_metrics}
         super().__init__(
-            model=model,
-            args=args,
-            data_collator=_as_is,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            compute_metrics=self.selection_metrics,
-            **kwargs,
+            model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset, **own, **kwargs
         )
         self._scalars = self._prepare_deepspeed(model) if self.is_deepspeed_enabled else set()
         # `Trainer` expects a tokenizer in every processor, so it does not get this one.
@@ -71,8 +95,8 @@ class BaseSelectorTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: BaseSelectorDataset | None = None) -> RepeatedBlocks:
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        num_queries = len(train_dataset or self.train_dataset)
         block_size = self.get_total_train_batch_size(self.args)
+        num_queries = len(train_dataset or self.train_dataset)
         return self._block_sampler(num_queries, block_size, self.num_iterations, seed, self._epoch)
 
     def _num_steps(self, epochs: float) -> int:
@@ -105,14 +129,13 @@ class BaseSelectorTrainer(Trainer):
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         metrics = super().evaluate(*args, **kwargs)
-        broken = {name: value for name, value in metrics.items() if not math.isfinite(value)}
-        if broken:
-            name, value = next(iter(broken.items()))
-            raise ValueError(
-                f"{name} is {value} at step {self.state.global_step}, so that no checkpoint can be chosen by it: the "
-                "selector has diverged. Lower learning_rate (now "
-                f"{self.args.learning_rate:g}), or check the embeddings and scores of the held-out queries."
-            )
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"{name} is {value} at step {self.state.global_step}, so that no checkpoint can be chosen by it: "
+                    f"the selector has diverged. Lower learning_rate (now {self.args.learning_rate:g}), or check the "
+                    "embeddings and scores of the held-out queries."
+                )
         best = f"eval_{str(self.args.metric_for_best_model).removeprefix('eval_')}"
         if self.is_in_train and self.args.load_best_model_at_end and best not in metrics:
             raise ValueError(
@@ -130,10 +153,6 @@ class BaseSelectorTrainer(Trainer):
             )
         return metrics
 
-    @abstractmethod
-    def collapse_advice(self) -> str:
-        """What to do about a selector that has collapsed."""
-
     def last_logged(self, name: str) -> dict[str, float]:
         """The last entry of the log that has this value; empty if there is none."""
         return next((entry for entry in reversed(self.state.log_history) if name in entry), {})
@@ -141,10 +160,6 @@ class BaseSelectorTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         refuse_pickles(resume_from_checkpoint, "checkpoint")
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    @abstractmethod
-    def card_text(self) -> str:
-        """The card of the selector, in Markdown."""
 
     def _prepare_deepspeed(self, model: PreTrainedModel) -> set[str]:
         """Refuses settings under which no weights would be saved. DeepSpeed can't send scalar parameters: they get one
@@ -241,7 +256,3 @@ class BaseSelectorTrainer(Trainer):
 
 def _in_its_precision(module: torch.nn.Linear, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
     return (inputs[0].to(module.weight.dtype),)
-
-
-def _as_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return batch

@@ -7,8 +7,8 @@ import torch
 
 from leverplus_trl.retrieval import ExampleEmbeddings
 from leverplus_trl.selectors import SelectorProcessor
+from leverplus_trl.trainer.model_card import baseline_regrets, grpo_verdict, sft_verdict
 from leverplus_trl.trainer.sft_dataset import ScoredPrefixes, SelectorDataset
-from leverplus_trl.trainer.verdicts import baseline_regrets, grpo_verdict, sft_verdict
 
 
 NAN = float("nan")

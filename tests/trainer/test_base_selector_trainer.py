@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from trainer.test_sft_script import beams, run
 
-import leverplus_trl.trainer.saving as saving
+import leverplus_trl.trainer.base_selector_trainer as saving
 from leverplus_trl.scripts.training import last_checkpoint
 from leverplus_trl.selectors import SelectorProcessor
-from leverplus_trl.trainer.saving import COMPLETE, written_whole
+from leverplus_trl.trainer.base_selector_trainer import COMPLETE, written_whole
 
 
 __all__ = ["beams"]  # a fixture
