@@ -11,14 +11,13 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from leverplus_trl.report.beams import beams_section, read_analysis
-from leverplus_trl.report.diagnostics import diagnostics_section, metrics_section
+from leverplus_trl.report.accuracy import metrics_section, selectors_section, shots_section
+from leverplus_trl.report.diagnostics import diagnostics_section
 from leverplus_trl.report.evaluations import Evaluation, read_evaluations, read_splits
 from leverplus_trl.report.page import about
 from leverplus_trl.report.sections import section_markdown
-from leverplus_trl.report.selectors import selectors_section
-from leverplus_trl.report.shots import shots_section
 from leverplus_trl.report.tables import escape_markdown, markdown_table, notes
+from leverplus_trl.report.training import beams_section, read_analysis
 from leverplus_trl.run_folder import write_atomically
 from leverplus_trl.schema import BEAMS
 

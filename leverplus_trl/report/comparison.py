@@ -1,138 +1,176 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The tables of the papers: test samples x method x sampler x shots, with published figures beside one's own."""
+"""The tables of the papers, test samples x method x sampler x shots: measured results and published figures."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
 
 from ..evaluation.methods import method_label, method_rank
 from .evaluations import Evaluation, facets
-from .published import PublishedFigures, PublishedRow
 from .sections import Row, Section, Table
-from .tables import (
-    ABSENT,
-    TableRow,
-    capital,
-    interval,
-    metric_of,
-    percent,
-    prefixes_of,
-    shots_of,
-    table_rows,
-)
+from .tables import ABSENT, TableRow, capital, estimate, in_shots, metric_of, prefixes_of, shots_of, table_rows
 
 
-HERE, PUBLISHED = "here", "published"
+#: Columns of a file of published figures.
+COLUMNS = ("vlm", "method", "test_samples", "sampler", "shots", "accuracy")
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A method's accuracies in percent by number of shots, with candidates of one sampler."""
+
+    vlm: str
+    method: str
+    test_samples: str  # a number, or "full"
+    sampler: str
+    accuracies: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class PublishedFigures:
+    """The rows of a file of figures that others published, and the source that its first lines name."""
+
+    source: str
+    rows: Sequence[PublishedRow]
+
+    def mean_by_shots(self) -> dict[int, float]:
+        """Mean of all cells by number of shots; `random`, which has no selector, is left out."""
+        cells: dict[int, list[float]] = {}
+        for row in self.rows:
+            if row.method != "random":
+                for shots, accuracy in row.accuracies.items():
+                    cells.setdefault(shots, []).append(accuracy)
+        return {shots: fmean(values) for shots, values in sorted(cells.items())}
+
+
+def read_published(path: str | Path) -> PublishedFigures:
+    """
+    Reads published figures from a CSV file with a row a cell and the columns [`COLUMNS`], accuracies in percent. Lines
+    at the beginning that start with `#` name the source.
+
+    Raises:
+        `ValueError`: no such file, no source, a missing column, or shots or accuracies that are not numbers.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(f"published is {str(path)!r}, and that file can't be read: {error}.") from error
+    comments = [line for line in lines if line.startswith("#")]
+    table = csv.DictReader(line for line in lines if not line.startswith("#"))
+    if not comments or set(table.fieldnames or ()) != set(COLUMNS):
+        raise ValueError(
+            f"{str(path)!r} is no file of published figures: expected a first line `# SOURCE` and the columns "
+            f"{', '.join(COLUMNS)}; it has the columns {', '.join(table.fieldnames or ['(none)'])}."
+        )
+    rows: dict[tuple[str, ...], dict[int, float]] = {}
+    for cell in table:
+        accuracies = rows.setdefault(tuple(cell[name] for name in COLUMNS[:4]), {})
+        try:
+            accuracies[int(cell["shots"])] = float(cell["accuracy"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{str(path)!r}, row {cell}: shots and accuracy must be numbers.") from error
+    source = " ".join(line.lstrip("# ") for line in comments)
+    return PublishedFigures(source, [PublishedRow(*key, accuracies) for key, accuracies in rows.items()])
 
 
 @dataclass(frozen=True)
 class Line:
-    """One method with one sampler on one test set; `cells` are rows of `results.json`, or published percentages."""
+    """A method with one sampler on one test set; `cells` are rows of `results.json`, or published percentages."""
 
-    source: str
+    source: str  # "here" or "published"
     vlm: str
     test_samples: str
     method: str
     sampler: str
-    cells: Mapping[int, Mapping | float]
+    cells: Mapping[int, Mapping | float]  # by number of shots
     bold: frozenset[int] = frozenset()  # numbers of shots
     kind: str = ""
 
 
 def comparison_lines(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> list[Line]:
     """
-    One's own lines, and behind them published ones.
+    The lines of the evaluations, and after them the published lines.
 
-    What several evaluations say alike (zero-shot, the whole pool) stands there once; lines that only their evaluation
+    A line that several evaluations share (zero-shot, the whole pool) is listed once; lines that only their evaluation
     tells apart are named by it.
     """
     own: dict[tuple, list[tuple[Evaluation, Line]]] = {}
-    for one in evaluations:
-        for size, results in prefixes_of(one.results):
+    for evaluation in evaluations:
+        for size, results in prefixes_of(evaluation.results):
             for row in table_rows(results):
-                line = _own(one, size, results, row)
+                line = _own(evaluation, size, results, row)
                 alike = own.setdefault((method_rank(row.method), line.vlm, size, line.sampler), [])
-                same = next((place for place, (_, other) in enumerate(alike) if _same_numbers(line, other)), None)
-                if same is None:
-                    alike.append((one, line))
-                else:  # bold is what is the best in every evaluation that says so
-                    first, other = alike[same]
-                    alike[same] = (first, replace(other, bold=other.bold & line.bold))
+                for place, (first, other) in enumerate(alike):
+                    if _numbers(line) == _numbers(other):  # bold is the best in every evaluation
+                        alike[place] = (first, replace(other, bold=other.bold & line.bold))
+                        break
+                else:
+                    alike.append((evaluation, line))
     lines = []
     for alike in (own[key] for key in sorted(own, key=lambda key: key[0])):
-        several = len(alike) > 1
-        lines += [replace(line, method=f"{line.method} ({one.label})") if several else line for one, line in alike]
-    return lines + [_published(row) for row in (published.rows if published else ())]
+        for evaluation, line in alike:
+            name = f"{line.method} ({evaluation.label})" if len(alike) > 1 else line.method
+            lines.append(replace(line, method=name))
+    for row in published.rows if published else ():
+        label = f"{method_label(row.method)} (published)"
+        where = ("published", row.vlm, row.test_samples)
+        lines.append(Line(*where, label, row.sampler, row.accuracies, kind="published"))
+    return lines
 
 
-def _same_numbers(line: Line, other: Line) -> bool:
-    """Whether two lines say the same of a method; what a whole table decides (corrected p, bold) may differ."""
-    shown, others = (
-        {at: [cell[name] for name in ("accuracy", "ci_low", "ci_high", "collapsed")] for at, cell in of.cells.items()}
-        for of in (line, other)
-    )
-    return shown == others
+def _own(evaluation: Evaluation, size: int, results: Mapping, row: TableRow) -> Line:
+    cells = dict(zip(shots_of(results), row.cells, strict=True))
+    bold = frozenset(at for at, bold in zip(cells, row.bold, strict=True) if bold)
+    sampler = facets(evaluation.results).get("sampler", ABSENT) if row.scope == "candidates" else ABSENT
+    kind = "selector" if row.method in evaluation.results["selectors"] else ""
+    shown = {at: cell for at, cell in cells.items() if cell}
+    return Line("here", evaluation.results["vlm"], str(size), row.label, sampler, shown, bold, kind)
 
 
-def _own(one: Evaluation, size: int, results: Mapping, row: TableRow) -> Line:
-    cells = {at: cell for at, cell in zip(shots_of(results), row.cells, strict=True) if cell}
-    bold = frozenset(at for at, bold in zip(shots_of(results), row.bold, strict=True) if bold)
-    sampler = facets(one.results).get("sampler", ABSENT) if row.scope == "candidates" else ABSENT
-    kind = "selector" if row.method in one.results["selectors"] else ""
-    return Line(HERE, one.results["vlm"], str(size), row.label, sampler, cells, bold, kind)
-
-
-def _published(row: PublishedRow) -> Line:
-    label = f"{method_label(row.method)} (published)"
-    return Line(PUBLISHED, row.vlm, row.test_samples, label, row.sampler, row.accuracies, kind="published")
+def _numbers(line: Line) -> dict[int, list]:
+    """The numbers of a line that do not depend on the rest of the table, as a corrected p does."""
+    names = ("accuracy", "ci_low", "ci_high", "collapsed")
+    return {at: [cell[name] for name in names] for at, cell in line.cells.items()}
 
 
 def comparison_section(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> Section | None:
-    """
-    All evaluations in one table, a group a VLM and number of test samples; `None` where it would say no more than the
-    table of the only evaluation.
-    """
+    """All evaluations in one table, a group for each VLM and number of test samples; `None` if it would repeat the
+    table of the only evaluation."""
     lines = comparison_lines(evaluations, published)
-    groups: dict[tuple[str, str], list[Line]] = {}
+    groups: dict[tuple[str, float, str], list[Line]] = {}
     for line in lines:
-        groups.setdefault((line.vlm.rstrip("/").rsplit("/")[-1], line.test_samples), []).append(line)
+        size = float(line.test_samples) if line.test_samples.isdigit() else float("inf")
+        groups.setdefault((line.vlm.rstrip("/").rsplit("/")[-1], size, line.test_samples), []).append(line)
     if len(evaluations) == 1 and len(groups) == 1 and not published:
         return None
     shots = sorted({at for line in lines for at in line.cells})
-    ordered = sorted(groups.items(), key=lambda one: (one[0][0], _size(one[0][1]), one[0][1]))
-    head = ["method", "sampler", *(f"{at}\N{NO-BREAK SPACE}shot{'s' * (at != 1)}" for at in shots)]
+    titled = []
+    for vlm, size, samples in sorted(groups):
+        rows = []
+        for line in groups[vlm, size, samples]:
+            bold = frozenset(2 + place for place, at in enumerate(shots) if at in line.bold)
+            cells = (_text(line.cells.get(at)) for at in shots)
+            rows.append(Row([line.method, line.sampler, *cells], line.kind, bold))
+        titled.append((f"{vlm}, {'all' if samples == 'full' else samples} test samples", rows))
     heading = capital(metric_of(evaluations[0].results).heading)
-    table = Table(
-        f"{heading}, by VLM, test samples, method, sampler of the candidates and shots.",
-        head,
-        [
-            (f"{vlm}, {'all' if size == 'full' else size} test samples", [_row(line, shots) for line in found])
-            for (vlm, size), found in ordered
-        ],
-    )
+    caption = f"{heading}, by VLM, test samples, method, sampler of the candidates and shots."
+    head = ["method", "sampler", *(in_shots(at).replace(" ", "\N{NO-BREAK SPACE}") for at in shots)]
     notes = [
         "In brackets 95% intervals, where they are known. Bold: the best of its evaluation at this number of shots, "
         "if a test of the paired differences tells it from all others; never a published figure.",
     ]
+    title = "By number of test samples"
     if published:
+        title = "Beside the published figures"
         notes.append(f"Published figures: {published.source}")
-    title = "Beside the published figures" if published else "By number of test samples"
     if len(evaluations) > 1:
         title = "All evaluations side by side"
-    return Section(title, "comparison", tables=[table], notes=notes)
-
-
-def _size(text: str) -> float:
-    return float(text) if text.isdigit() else float("inf")
-
-
-def _row(line: Line, shots: Sequence[int]) -> Row:
-    cells = [_text(line.cells.get(at)) for at in shots]
-    bold = frozenset(2 + place for place, at in enumerate(shots) if at in line.bold)
-    return Row([line.method, line.sampler, *cells], line.kind, bold)
+    return Section(title, "comparison", tables=[Table(caption, head, titled)], notes=notes)
 
 
 def _text(cell: Mapping | float | None) -> str:
@@ -140,48 +178,43 @@ def _text(cell: Mapping | float | None) -> str:
         return ABSENT
     if isinstance(cell, float):
         return f"{cell:.2f}"  # to the digit that was published
-    text = f"{percent(cell['accuracy'])} {interval(cell['ci_low'], cell['ci_high'])}"
-    return f"{text} collapsed" if cell["collapsed"] else text
+    return estimate(cell, "accuracy") + " collapsed" * bool(cell["collapsed"])
 
 
 def comparison_csv(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> str:
-    """The same as CSV, a row a cell; `source` tells one's own numbers from published ones."""
-    out = io.StringIO()
-    score = _score_name(evaluations)
-    names = ["source", "vlm", "test_samples", "method", "sampler", "shots", score, "ci_low", "ci_high", "best"]
-    writer = csv.DictWriter(out, fieldnames=[*names, "collapsed"], lineterminator="\n")
-    writer.writeheader()
+    """The lines as CSV, a row a cell; `source` tells measured numbers from published ones."""
+    score, rows = _score_name(evaluations), []
     for line in comparison_lines(evaluations, published):
         row = {"source": line.source, "vlm": line.vlm, "test_samples": line.test_samples, "method": line.method}
+        row["sampler"] = "" if line.sampler == ABSENT else line.sampler
         for at, cell in line.cells.items():
-            found = {"sampler": "" if line.sampler == ABSENT else line.sampler, "shots": at}
             if isinstance(cell, float):
-                found[score] = f"{cell / 100:.4f}"
+                rows.append(row | {"shots": at, score: f"{cell / 100:.4f}"})
             else:
-                found |= {name: cell[name] for name in ("ci_low", "ci_high", "collapsed")}
-                found[score] = cell["accuracy"]
-                found["best"] = at in line.bold
-            writer.writerow(row | found)
-    return out.getvalue()
+                ends = {"ci_low": cell["ci_low"], "ci_high": cell["ci_high"]}
+                measured = {"shots": at, score: cell["accuracy"], **ends, "best": at in line.bold}
+                rows.append(row | measured | {"collapsed": cell["collapsed"]})
+    return _csv(rows)
+
+
+def results_csv(evaluations: Sequence[Evaluation]) -> str:
+    """Every row of every `results.json` as CSV, seeds and prefixes included."""
+    score, rows = _score_name(evaluations), []
+    for evaluation in evaluations:
+        for _, results in prefixes_of(evaluation.results):
+            for row in results["rows"]:
+                renamed = {score if name == "accuracy" else name: value for name, value in row.items()}
+                rows.append({"evaluation": evaluation.label or evaluation.results["name"], **renamed})
+    return _csv(rows)
 
 
 def _score_name(evaluations: Sequence[Evaluation]) -> str:
-    """Head of the scores in a CSV, where they are as they were measured: an accuracy, or the metric by its name."""
+    """Column of the scores in a CSV, which are not times 100: accuracy, or the name of the metric."""
     results = evaluations[0].results
     return "accuracy" if metric_of(results).in_percent else results["metric"]
 
 
-def results_csv(evaluations: Sequence[Evaluation]) -> str:
-    """Every row of every `results.json` as CSV, seeds and prefixes included; lists are joined with spaces."""
-    rows, score = [], _score_name(evaluations)
-    for one in evaluations:
-        for _, results in prefixes_of(one.results):
-            for row in results["rows"]:
-                plain = {
-                    score if key == "accuracy" else key: " ".join(value) if isinstance(value, list) else value
-                    for key, value in row.items()
-                }
-                rows.append({"evaluation": one.label or one.results["name"], **plain})
+def _csv(rows: Sequence[Mapping[str, object]]) -> str:
     out = io.StringIO()
     names = dict.fromkeys(name for row in rows for name in row)
     writer = csv.DictWriter(out, fieldnames=list(names), lineterminator="\n")

@@ -43,38 +43,21 @@ NUMBER = re.compile(r"([-+.\d]+) (\[[-+.\d]+, [-+.\d]+\](?:, p [<=] [.\d]+)?)( c
 def render_page(
     evaluations: Sequence[Evaluation], sections: Sequence[Section], gallery: Mapping, title: str | None = None
 ) -> str:
-    """
-    The report as one self-contained HTML page.
-
-    Args:
-        evaluations (`Sequence[Evaluation]`):
-            What was evaluated.
-        sections (`Sequence[Section]`):
-            Sections behind the tables of accuracies, in the order of the page.
-        gallery (`Mapping`):
-            What [`~leverplus_trl.report.gallery.build_gallery`] returns.
-        title (`str`, *optional*):
-            Title of the page; by default the name of the first evaluation.
-    """
-    environment = Environment(
-        loader=PackageLoader("leverplus_trl"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
-    environment.filters |= {"marked": _marked, "capital": capital}
+    """The report as one self-contained HTML page: the tables of accuracies, the sections in their order, and what
+    [`~leverplus_trl.report.gallery.build_gallery`] returns. The title defaults to the name of the first evaluation."""
+    loader, trim = PackageLoader("leverplus_trl"), {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **trim)
+    environment.filters |= {"percent": percent, "marked": _marked, "capital": capital}
     environment.globals |= {"interval": interval, "absent": ABSENT, "shots_of": shots_of}
     environment.globals |= {"findings": findings, "notes": notes, "pretty": _pretty, "scopes": _scopes, "about": about}
-    style, script = ("\n" + _source(environment, name) for name in ("report.css", "report.js"))
+    style, script = ("\n" + loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
     images = gallery["images"]
     blocks = [images[start : start + IMAGES_PER_BLOCK] for start in range(0, len(images), IMAGES_PER_BLOCK)]
     data = {name: value for name, value in gallery.items() if name != "images"}
     return environment.get_template("report.html.jinja").render(
         title=title or evaluations[0].results["name"],
         evaluations=evaluations,
-        metric=metric_of(evaluations[0].results),  # one for all
+        metric=metric_of(evaluations[0].results),  # the same for all
         sections=sections,
         meanings=_meanings(evaluations),
         gallery=gallery,
@@ -87,34 +70,30 @@ def render_page(
 
 
 def script_json(value: object) -> Markup:
-    """JSON that can stand in a script element: nothing in it can end the element or begin another."""
+    """JSON for a script element: nothing in it can end the element or begin another."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for sign in "<>&\u2028\u2029":  # in JSON these can only stand in strings
+    for sign in "<>&\u2028\u2029":  # in JSON these are only in strings
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)
 
 
-def _source(environment: Environment, name: str) -> str:
-    return environment.loader.get_source(environment, name)[0]
-
-
 def _marked(cell: str) -> Markup:
-    """A cell in which an interval and its p are small print, and what has collapsed is marked."""
-    found = NUMBER.fullmatch(cell)
-    if not found:
+    """A cell with its interval and p in small print, and a mark on what has collapsed."""
+    match = NUMBER.fullmatch(cell)
+    if not match:
         return Markup("{}").format(cell)
-    number, small_print, collapsed = found.groups()
+    number, small_print, collapsed = match.groups()
     tag = Markup(' <span class="tag">collapsed</span>') if collapsed else ""
     return Markup('{} <span class="span">{}</span>').format(number, small_print) + tag
 
 
 def _scopes(results: Mapping) -> list[tuple[str, list]]:
     rows = table_rows(results)
-    return [(SCOPES[scope], [row for row in rows if row.scope == scope]) for scope in SCOPES]
+    return [(title, [row for row in rows if row.scope == scope]) for scope, title in SCOPES.items()]
 
 
 def about(results: Mapping) -> str:
-    """What was asked of whom, in a sentence."""
+    """A sentence on the VLM, the queries and the task."""
     return (
         f"{results['vlm']} answers {results['num_queries']} queries ({results['split']}) of {results['dataset']}; "
         f"task {results['task']}, measured by {results['metric']}."
@@ -122,34 +101,35 @@ def about(results: Mapping) -> str:
 
 
 def render_markdown(evaluations: Sequence[Evaluation], sections: Sequence[Section], title: str | None = None) -> str:
-    """The report without its gallery as Markdown; charts are linked as files beside it."""
+    """The report without its gallery as Markdown; charts are links to files beside it."""
     parts = [f"# {escape_markdown(title or evaluations[0].results['name'])}"]
-    for one in evaluations:
-        headline, *further = findings(one.results)
-        parts += [escape_markdown(one.named(about(one.results))), f"**{escape_markdown(one.named(headline))}**"]
-        parts += map(escape_markdown, further)
-    parts.append(f"## {capital(metric_of(evaluations[0].results).title)}")
-    for one in evaluations:
-        parts += [f"### {escape_markdown(one.label)}"] if one.label else []
-        parts.append(markdown_table(one.results).rstrip())
-        parts.append("\n".join(f"- {escape_markdown(note)}" for note in notes(one.results)))
+    tables, provenance = [], []
+    for evaluation in evaluations:
+        results = evaluation.results
+        headline, *further = findings(results)
+        parts += [escape_markdown(evaluation.named(about(results)))]
+        parts += [f"**{escape_markdown(evaluation.named(headline))}**", *map(escape_markdown, further)]
+        heading = [f"### {escape_markdown(evaluation.label)}"] if evaluation.label else []
+        small_print = "\n".join(f"- {escape_markdown(note)}" for note in notes(results))
+        tables += [*heading, markdown_table(results).rstrip(), small_print]
+        lines = _pretty(results["provenance"]).splitlines()
+        provenance += [*heading, "\n".join("    " + line for line in lines)]
     meanings = [f"- **{escape_markdown(label)}**: {escape_markdown(text)}" for label, text in _meanings(evaluations)]
-    parts += ["## Methods", "\n".join(meanings), *map(section_markdown, sections), "## Provenance"]
-    for one in evaluations:
-        parts += [f"### {escape_markdown(one.label)}"] if one.label else []
-        parts.append("\n".join("    " + line for line in _pretty(one.results["provenance"]).splitlines()))
-    return "\n\n".join(parts) + "\n"
+    parts += [f"## {capital(metric_of(evaluations[0].results).title)}", *tables, "## Methods", "\n".join(meanings)]
+    return "\n\n".join([*parts, *map(section_markdown, sections), "## Provenance", *provenance]) + "\n"
 
 
 def _meanings(evaluations: Sequence[Evaluation]) -> list[tuple[str, str]]:
-    methods = [row.method for one in evaluations for row in table_rows(one.results)]
-    selectors = {name for one in evaluations for name in one.results["selectors"]}
+    methods = [row.method for evaluation in evaluations for row in table_rows(evaluation.results)]
+    selectors = {name for evaluation in evaluations for name in evaluation.results["selectors"]}
     known = METHODS | dict.fromkeys(selectors, METHODS[SELECTOR])
     bases = dict.fromkeys(METHODS[name].sampler or name if name in METHODS else name for name in methods)
-    found = [(method_label(base), known[base].meaning if base in known else "A further method.") for base in bases]
+    meanings = [(method_label(base), known[base].meaning if base in known else "A further method.") for base in bases]
     if any(method_scope(method) == "pool" for method in methods):
-        found.append(("… (whole pool)", "The same, choosing from the whole pool instead of the sampled candidates."))
-    return found
+        meanings.append(
+            ("… (whole pool)", "The same, choosing from the whole pool instead of the sampled candidates.")
+        )
+    return meanings
 
 
 def _pretty(value: object) -> str:

@@ -8,7 +8,7 @@ method has its own marker too, and whatever chooses from the whole pool is dashe
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 from datasets import Dataset
@@ -45,14 +45,10 @@ RC = {
 
 def plot_accuracy_by_shots(results: Mapping) -> bytes:
     """
-    Accuracy, or what else was measured, with its interval by number of shots, a line a method, as a PNG.
+    The accuracies of `results.json` with their intervals by number of shots, a line a method, as a PNG.
 
     Left the methods that choose from the same sampled candidates; right, where there are any, those that choose from
-    the whole pool, with selectors and oracle beside them. Zero-shot is the dotted line with its interval as a band.
-
-    Args:
-        results (`Mapping`):
-            Content of `results.json`.
+    the whole pool, with selectors and oracle. Zero-shot is the dotted line with its interval as a band.
     """
     methods = sorted({method for method, shots in average_rows(results) if shots > 0}, key=method_rank)
     pool = [method for method in methods if method_scope(method) == "pool"]
@@ -72,38 +68,36 @@ def plot_accuracy_by_shots(results: Mapping) -> bytes:
         return picture(figure)
 
 
-def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
-    rows = average_rows(results)
-    shots = shots_of(results)
+def _draw_methods(axis: Axes, results: Mapping, methods: Sequence[str]) -> None:
+    rows, shots, selectors = average_rows(results), shots_of(results), results["selectors"]
     zero_shot = rows.get((ZERO_SHOT, 0))
     if zero_shot:
         axis.axhspan(100 * zero_shot["ci_low"], 100 * zero_shot["ci_high"], color="#000000", alpha=0.07, linewidth=0)
         axis.axhline(100 * zero_shot["accuracy"], color="#000000", linestyle=":", linewidth=1.3, label="zero-shot")
-    selectors = results["selectors"]
     # The first selector has the colour of the selector, whatever its name.
-    styles = STYLES | ({selectors[0]: STYLES[SELECTOR]} if selectors else {})
-    # In the order in which selectors were named, so that one has the same style in both panels.
+    styles = STYLES | dict.fromkeys(selectors[:1], STYLES[SELECTOR])
+    # In the order in which selectors were named, so that a selector has the same style in both panels.
     unknown = [method for method in dict.fromkeys([*selectors, *methods]) if method not in styles]
     for place, method in enumerate(methods):
         of_pool = method_scope(method) == "pool"
         colour, marker = styles.get(method) or OTHER_STYLES[unknown.index(method) % len(OTHER_STYLES)]
-        mine = [(x, rows[method, at]) for x, at in enumerate(shots) if (method, at) in rows]
-        # Points of one column stand side by side, so that no interval hides another, and near their tick.
+        line_style = "-." if method == ORACLE else "-"
+        points = [(x, rows[method, at]) for x, at in enumerate(shots) if (method, at) in rows]
+        # Points of one column are side by side, so that no interval hides another, and near their tick.
         dodge = min(0.055, 0.5 / len(methods)) * (place - (len(methods) - 1) / 2)
-        accuracies = [100 * row["accuracy"] for _, row in mine]
-        below = [100 * (row["accuracy"] - row["ci_low"]) for _, row in mine]
-        above = [100 * (row["ci_high"] - row["accuracy"]) for _, row in mine]
-        collapsed = " (collapsed)" if any(row["collapsed"] for _, row in mine) else ""
+        # An interval holds the mean but for rounding.
+        below = [max(0.0, 100 * (row["accuracy"] - row["ci_low"])) for _, row in points]
+        above = [max(0.0, 100 * (row["ci_high"] - row["accuracy"])) for _, row in points]
+        collapsed = " (collapsed)" if any(row["collapsed"] for _, row in points) else ""
         axis.errorbar(
-            [x + dodge for x, _ in mine],
-            accuracies,
-            # An interval holds the mean but for rounding.
-            yerr=[[max(0.0, width) for width in below], [max(0.0, width) for width in above]],
+            [x + dodge for x, _ in points],
+            [100 * row["accuracy"] for _, row in points],
+            yerr=[below, above],
             color=colour,
             marker=marker,
             markersize=9 if method == ORACLE else 6.5,
             markerfacecolor="white" if of_pool else colour,
-            linestyle="--" if of_pool else "-." if method == ORACLE else "-",
+            linestyle="--" if of_pool else line_style,
             linewidth=2.4 if method in selectors else 1.3,
             elinewidth=1.3,
             capsize=2.5,
@@ -118,58 +112,46 @@ def _draw_methods(axis: Axes, results: Mapping, methods: list[str]) -> None:
 
 def scores_by_beam_position(beams: Dataset) -> dict[str, list[Interval]]:
     """
-    Mean score with its interval at each beam position (best first), by split.
-
-    A position's mean is over the queries that have a beam there.
-
-    Args:
-        beams (`Dataset`):
-            Table with the columns of `schema.BEAMS`.
+    Mean score with its interval at each beam position (best first), over the queries that have a beam there, by split.
 
     Raises:
-        `ValueError`: the table lacks a column or has no beams.
+        `ValueError`: the table lacks a column of `schema.BEAMS` or has no beams.
     """
     missing = sorted({"split", "scores"} - set(beams.column_names))
     if missing:
         raise ValueError(f"The beams table lacks the columns {missing}; it has {beams.column_names}.")
-    columns = beams.with_format(None).select_columns(["split", "scores"])[:]
-    positions: dict[str, list[list[float]]] = {}
-    for split, scores in zip(columns["split"], columns["scores"], strict=True):
-        of_split = positions.setdefault(split, [])
+    table = beams.with_format(None).select_columns(["split", "scores"])[:]
+    positions: dict[str, dict[int, list[float]]] = {}
+    for split, scores in zip(table["split"], table["scores"], strict=True):
+        of_split = positions.setdefault(split, {})
         for position, score in enumerate(scores):
-            if position == len(of_split):
-                of_split.append([])
-            of_split[position].append(score)
+            of_split.setdefault(position, []).append(score)
     if not any(positions.values()):
         raise ValueError("The beams table holds no beams: there is nothing to draw.")
-    return {split: [_mean_gain(scores) for scores in means] for split, means in positions.items() if means}
-
-
-def _mean_gain(scores: list[float]) -> Interval:
-    """A score is a paired difference: what a sequence gives over no demonstrations."""
-    return paired_difference(dict(enumerate(scores)), dict.fromkeys(range(len(scores)), 0.0))
+    means = {}
+    for split, by_position in positions.items():
+        # A score is a paired difference: the gain of a sequence over no demonstrations.
+        means[split] = [
+            paired_difference(dict(enumerate(scores)), dict.fromkeys(range(len(scores)), 0.0))
+            for scores in by_position.values()
+        ]
+    return {split: intervals for split, intervals in means.items() if intervals}
 
 
 def plot_score_by_beam_position(by_split: Mapping[str, list[Interval]]) -> bytes:
-    """
-    Mean score by beam position with its interval as a band, a line a split, as a PNG.
-
-    Args:
-        by_split (`Mapping[str, list[Interval]]`):
-            What [`scores_by_beam_position`] returns.
-    """
+    """The scores of [`scores_by_beam_position`] with their intervals as bands, a line a split, as a PNG."""
     styles = [STYLES[name] for name in ("image_text_sim", "selector", "image_sim")] + OTHER_STYLES
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axis = figure.subplots()
-        for place, (split, means) in enumerate(by_split.items()):
+        for place, (split, scores) in enumerate(by_split.items()):
             colour, marker = styles[place % len(styles)]
-            positions = list(range(1, len(means) + 1))
-            lows, highs = [one.low for one in means], [one.high for one in means]
+            positions, means = range(1, len(scores) + 1), [score.mean for score in scores]
+            lows, highs = [score.low for score in scores], [score.high for score in scores]
             axis.fill_between(positions, lows, highs, color=colour, alpha=0.18, linewidth=0)
-            axis.plot(positions, [one.mean for one in means], color=colour, marker=marker, markersize=5, label=split)
+            axis.plot(positions, means, color=colour, marker=marker, markersize=5, label=split)
         axis.axhline(0.0, color="#000000", linestyle=":", linewidth=1.3, label="no demonstrations")
-        axis.set_xticks(range(1, 1 + max(len(means) for means in by_split.values())))
+        axis.set_xticks(range(1, 1 + max(map(len, by_split.values()))))
         axis.set_xlabel("beam position (1 = best)")
         axis.set_ylabel("mean score (gain over no demonstrations)")
         axis.legend(frameon=False, fontsize=9)

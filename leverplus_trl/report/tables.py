@@ -1,14 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The results as tables and sentences: Markdown, and the rows that the HTML page shows.
+"""
+The results as tables and sentences: Markdown, the terminal's table, and the rows that the HTML page shows.
 
 The best of a column is set in bold only when the test tells it from every other method, and a collapsed method is
 called collapsed. The oracle knows the answers, so it is never the best.
 """
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..evaluation.methods import ORACLE, RANDOM, RANDOM_METHODS, SELECTOR, ZERO_SHOT, method_label, method_rank
@@ -16,7 +17,7 @@ from ..metrics import METRICS, Metric
 
 
 ABSENT = "–"
-#: Beside the baseline that selectors are compared with.
+#: Text beside the baseline that selectors are compared with.
 BEST = "best baseline"
 #: A sentence names no more selectors than this.
 NUM_SELECTORS_NAMED = 3
@@ -29,29 +30,24 @@ SCOPES = {
 
 @dataclass(frozen=True)
 class TableRow:
-    """One method of the table: a row of `results.json` for each number of shots, or null where there is none."""
+    """A method of the table: a row of `results.json` for each number of shots, or null where there is none."""
 
     method: str
     label: str
     scope: str
     cells: list[Mapping[str, object] | None]
     bold: list[bool]
-    against: list[str]  # what stands beside each cell: the difference to the best baseline
+    against: list[str]  # text beside each cell: the difference to the best baseline
 
 
 def metric_of(results: Mapping) -> Metric:
-    """The metric behind the accuracies of an evaluation."""
+    """The metric of the accuracies of an evaluation."""
     return METRICS[results["metric"]]
 
 
 def capital(text: str) -> str:
-    """A text as a sentence begins, the rest as it is."""
+    """A text with its first letter in upper case, the rest as it is."""
     return text[:1].upper() + text[1:]
-
-
-def amount(score: float, metric: Metric) -> str:
-    """A score in a sentence: `85.0%`, or `CIDEr 93.8`."""
-    return f"{percent(score)}%" if metric.in_percent else f"{metric.title} {percent(score)}"
 
 
 def percent(value: float, signed: bool = False) -> str:
@@ -65,9 +61,25 @@ def interval(low: float, high: float, signed: bool = False) -> str:
     return f"[{percent(low, signed)}, {percent(high, signed)}]"
 
 
+def estimate(row: Mapping, name: str, ends: str = "ci", signed: bool = False) -> str:
+    """A value of a row with its interval, in percent: `85.0 [81.0, 89.3]`."""
+    return f"{percent(row[name], signed)} {interval(row[f'{ends}_low'], row[f'{ends}_high'], signed)}"
+
+
 def small_p(value: float) -> str:
     """A p-value as it is printed."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def paired(comparison: Mapping | None, p_value: str = "p_holm") -> str:
+    """The difference of a comparison with its p-value: `+5.0 [+1.0, +9.0], p = 0.012`."""
+    if comparison is None:
+        return ABSENT
+    return f"{estimate(comparison, 'difference', signed=True)}, {small_p(comparison[p_value])}"
+
+
+def in_shots(shots: int) -> str:
+    return "1 shot" if shots == 1 else f"{shots} shots"
 
 
 def shots_of(results: Mapping) -> list[int]:
@@ -76,13 +88,13 @@ def shots_of(results: Mapping) -> list[int]:
 
 
 def prefixes_of(results: Mapping) -> list[tuple[int, Mapping]]:
-    """`(number of queries, their results)`: the nested prefixes, if any were asked for, and all queries last."""
+    """`(number of queries, their results)`: the nested prefixes, if there are any, and all queries last."""
     parts = [(part["num_queries"], {**results, **part}) for part in results.get("prefixes", [])]
     return [*parts, (results["num_queries"], results)]
 
 
 def average_rows(results: Mapping) -> dict[tuple[str, int], Mapping]:
-    """One row a method and number of shots: the average over seeds where there are several."""
+    """A row for each method and number of shots: the average over seeds where there are several."""
     rows: dict[tuple[str, int], Mapping] = {}
     for row in results["rows"]:
         key = (row["method"], row["shots"])
@@ -92,43 +104,36 @@ def average_rows(results: Mapping) -> dict[tuple[str, int], Mapping]:
 
 
 def table_rows(results: Mapping) -> list[TableRow]:
-    """Methods as rows, numbers of shots as columns; zero-shot, which has no shots, stands in every column."""
-    by_key = average_rows(results)
+    """Methods as rows, numbers of shots as columns; zero-shot, which has no shots, is in every column."""
+    by_key, shots = average_rows(results), shots_of(results)
     clear = {(best["method"], best["shots"]) for best in results["best"] if best["clear"]}
-    shots, best = shots_of(results), best_baselines(results)
-    differences = {(one["method"], one["shots"]): one for one in results["best_baselines"]}
+    differences = {(best["method"], best["shots"]): paired(best) for best in results["best_baselines"]}
+    differences |= {(baseline, at): BEST for at, baseline in _best_baselines(results).items()}
     rows = []
     for method in sorted({method for method, _ in by_key}, key=method_rank):
         cells = [by_key.get((method, 0 if method == ZERO_SHOT else at)) for at in shots]
         scope = next(row["scope"] for (other, _), row in by_key.items() if other == method)
-        against = [BEST if method == best.get(at) else _difference(differences.get((method, at))) for at in shots]
-        bold = [(method, at) in clear for at in shots]
+        bold, against = [(method, at) in clear for at in shots], [differences.get((method, at), "") for at in shots]
         rows.append(TableRow(method, method_label(method), scope, cells, bold, against))
     return rows
 
 
-def best_baselines(results: Mapping) -> dict[int, str]:
+def _best_baselines(results: Mapping) -> dict[int, str]:
     """The most accurate method at each number of shots that is neither a selector nor the oracle."""
-    found = {one["shots"]: one["baseline"] for one in results["best_baselines"]}
+    best = {comparison["shots"]: comparison["baseline"] for comparison in results["best_baselines"]}
     by_key = average_rows(results)
     for at in shots_of(results):
         rivals = [key for key in by_key if key[1] in (0, at) and key[0] not in (ORACLE, *results["selectors"])]
-        if at not in found and rivals:
-            found[at] = max(rivals, key=lambda key: by_key[key]["accuracy"])[0]
-    return found
+        if at not in best and rivals:
+            best[at] = max(rivals, key=lambda key: by_key[key]["accuracy"])[0]
+    return best
 
 
 def markdown_table(results: Mapping) -> str:
-    """
-    The table as GitHub Markdown: accuracy in percent with its interval, and for selectors the paired difference to the
-    best baseline. CIDEr is shown times 100.
-
-    Args:
-        results (`Mapping`):
-            Content of `results.json`, as [`~leverplus_trl.evaluation.evaluation.summarize`] makes it.
-    """
+    """The table of `results.json` as GitHub Markdown: accuracy in percent (CIDEr times 100) with its interval, and for
+    selectors the paired difference to the best baseline."""
     shots = shots_of(results)
-    heads = [f"{_shots(at)} | vs best baseline" for at in shots]
+    heads = [f"{in_shots(at)} | vs best baseline" for at in shots]
     lines = ["| method | " + " | ".join(heads) + " |", "| --- |" + " --- | --- |" * len(shots)]
     for row in table_rows(results):
         cells = []
@@ -139,22 +144,13 @@ def markdown_table(results: Mapping) -> str:
 
 
 def terminal_table(results: Mapping) -> str:
-    """
-    The table for a terminal, in aligned columns: accuracies with their intervals, the best baseline of each column
-    marked by `*`, and under each selector its paired differences to that baseline, in points.
-
-    Args:
-        results (`Mapping`):
-            Content of `results.json`.
-    """
-    shots = shots_of(results)
-    lines = [["", *map(_shots, shots)]]
+    """The table of `results.json` for a terminal, in aligned columns: accuracies with their intervals, the best
+    baseline of each column with `*`, and under each selector its paired differences to that baseline, in points."""
+    lines = [["", *map(in_shots, shots_of(results))]]
     for row in table_rows(results):
-        marks = ["*" if against == BEST else "" for against in row.against]
-        cells = [
-            f"{_accuracy(cell, False)}{mark}" if cell else "" for cell, mark in zip(row.cells, marks, strict=True)
-        ]
-        lines.append([row.label, *cells])
+        cells = [_accuracy(cell) if cell else "" for cell in row.cells]
+        marked = [f"{cell}*" if cell and best == BEST else cell for cell, best in zip(cells, row.against, strict=True)]
+        lines.append([row.label, *marked])
         if row.method in results["selectors"]:
             lines.append(["  vs best baseline", *(against.partition(", p")[0] for against in row.against)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -164,22 +160,10 @@ def terminal_table(results: Mapping) -> str:
     return "\n".join([heading, *(line.rstrip() for line in padded), "* best baseline"]) + "\n"
 
 
-def _shots(shots: int) -> str:
-    return "1 shot" if shots == 1 else f"{shots} shots"
-
-
-def _accuracy(cell: Mapping, bold: bool) -> str:
-    number = percent(cell["accuracy"])
-    text = f"{f'**{number}**' if bold else number} {interval(cell['ci_low'], cell['ci_high'])}"
+def _accuracy(cell: Mapping, bold: bool = False) -> str:
+    number, ends = estimate(cell, "accuracy").split(" ", 1)
+    text = f"**{number}** {ends}" if bold else f"{number} {ends}"
     return f"{text} (collapsed)" if cell["collapsed"] else text
-
-
-def _difference(one: Mapping | None) -> str:
-    """A comparison with the best baseline; empty if there is none."""
-    if one is None:
-        return ""
-    points = f"{percent(one['difference'], True)} {interval(one['ci_low'], one['ci_high'], True)}"
-    return f"{points}, {small_p(one['p_holm'])}"
 
 
 def escape_markdown(text: str) -> str:
@@ -191,9 +175,9 @@ def escape_markdown(text: str) -> str:
 
 
 def notes(results: Mapping) -> list[str]:
-    """What a reader of the table must know: how intervals are made, what has collapsed."""
+    """Sentences that a reader of the table must know: how intervals are made, what has collapsed."""
     made, metric = results["interval"], metric_of(results)
-    found = [
+    sentences = [
         f"{capital(metric.title)} ({results['metric']}) {'in percent' if metric.in_percent else 'times 100'} over "
         f"{results['num_queries']} queries, in brackets its "
         f"{made['confidence']:.0%} interval ({made['kind']}). A selector's difference to the best baseline of its "
@@ -205,42 +189,45 @@ def notes(results: Mapping) -> list[str]:
         "Zero-shot has no shots; it is repeated in every column to compare with.",
     ]
     if results["best_baselines"]:
-        found.append(
+        sentences.append(
             "The best baseline is the best on these very queries, which favours it. p: the chance of a difference at "
             "least as large if there were none, corrected for all comparisons (Holm). Intervals are not corrected."
         )
     rows = average_rows(results).values()
     if any(row["ci_low"] == row["ci_high"] for row in rows):
-        found.append(
+        sentences.append(
             f"An interval without width means that every query got the same {metric.title}: a bootstrap can't show "
             "what never happened, so such an interval is too narrow."
         )
     for method in dict.fromkeys(row["method"] for row in rows if row["collapsed"]):
         at = [row["shots"] for row in rows if row["method"] == method and row["collapsed"]]
-        found.append(
+        sentences.append(
             f"{method_label(method)} has collapsed (shots: {_listed(at)}): it chooses (nearly) the same whatever "
             f"the query, so its {metric.title} says nothing about selection."
         )
-    seeds = {row["method"] for row in rows if row["seed"] is None}
-    if seeds:
-        names = _listed(map(method_label, sorted(seeds, key=method_rank)))
-        found.append(
-            f"Averages over seeds: {names}. Their intervals and tests are about other seeds, too ({made['seeds']})."
+    averaged = {row["method"] for row in rows if row["seed"] is None}
+    if averaged:
+        sentences.append(
+            f"Averages over seeds: {_labels(averaged)}. Their intervals and tests are about other seeds, too "
+            f"({made['seeds']})."
         )
     single = {row["method"] for row in rows if row["seed"] is not None} & {*RANDOM_METHODS, *results["selectors"]}
     if single:
-        names = _listed(map(method_label, sorted(single, key=method_rank)))
-        found.append(f"One seed: {names}. What another seed would give is not in the intervals.")
-    return found
+        sentences.append(f"One seed: {_labels(single)}. What another seed would give is not in the intervals.")
+    return sentences
 
 
-def _listed(items) -> str:
-    texts = [str(item) for item in items]
-    return texts[0] if len(texts) == 1 else ", ".join(texts[:-1]) + " and " + texts[-1]
+def _labels(methods: Iterable[str]) -> str:
+    return _listed(map(method_label, sorted(methods, key=method_rank)))
+
+
+def _listed(items: Iterable) -> str:
+    *texts, last = map(str, items)
+    return f"{', '.join(texts)} and {last}" if texts else last
 
 
 def headline_shots(results: Mapping) -> int | None:
-    """The most shots at which a selector stands beside the oracle; without either, the most shots."""
+    """The most shots that a selector and the oracle have; without either, the most shots."""
     keys = average_rows(results).keys()
     of_selector = [shots for method, shots in keys if method in results["selectors"]] or shots_of(results)
     beside_oracle = [shots for shots in of_selector if (ORACLE, shots) in keys]
@@ -248,72 +235,67 @@ def headline_shots(results: Mapping) -> int | None:
 
 
 def findings(results: Mapping) -> list[str]:
-    """
-    The result in sentences with numbers: first at [`headline_shots`], then at the other numbers of shots, each with
-    zero-shot, random and oracle beside it.
-    """
+    """The result in sentences with numbers: first at [`headline_shots`], then at the other numbers of shots, each with
+    zero-shot, random and oracle."""
     first = headline_shots(results)
+    return [_findings_at(results, shots) for shots in sorted(shots_of(results), key=lambda at: (at != first, at))]
+
+
+def _findings_at(results: Mapping, shots: int) -> str:
     rows, metric = average_rows(results), metric_of(results)
-    sentences = []
-    for shots in sorted(shots_of(results), key=lambda at: (at != first, at)):
-        marks = [
-            f"{method_label(method)} {amount(rows[method, at]['accuracy'], metric)}"
-            for method, at in ((ZERO_SHOT, 0), (RANDOM, shots), (ORACLE, shots))
-            if (method, at) in rows
+    compared = [(rows[best["method"], shots], best) for best in results["best_baselines"] if best["shots"] == shots]
+    num_selectors, named = len(compared), results["selectors"]
+    if num_selectors > NUM_SELECTORS_NAMED:  # the tables hold the rest
+        compared = sorted(compared, key=lambda pair: -pair[0]["accuracy"])[:NUM_SELECTORS_NAMED]
+        named = [row["method"] for row, _ in compared]
+    alone = [_scored(name, rows[name, shots], metric) for name in results["selectors"] if (name, shots) in rows]
+    if len(compared) > 1:
+        sentences = [_findings_together(compared, num_selectors, metric)]
+    elif compared:
+        sentences = [_finding(*compared[0], results["interval"]["confidence"], metric)]
+    elif alone:
+        sentences = [f"With {in_shots(shots)} no heuristic was evaluated beside the selectors: {_listed(alone)}."]
+    else:
+        sentences = [f"At {in_shots(shots)} no trained selector was evaluated."]
+    if len(results["selectors"]) > 1:
+        first, *others = results["selectors"]
+        by_pair = {(row["method"], row["baseline"]): row for row in results["comparisons"] if row["shots"] == shots}
+        differences = [
+            f"{method_label(name)} {estimate(by_pair[name, first], 'difference', signed=True)}"
+            for name in others
+            if name in named and (name, first) in by_pair
         ]
-        compared = [best for best in results["best_baselines"] if best["shots"] == shots]
-        found = [(rows[best["method"], shots], best) for best in compared]
-        num_selectors, named = len(found), results["selectors"]
-        if num_selectors > NUM_SELECTORS_NAMED:  # the tables hold the rest
-            found = sorted(found, key=lambda one: -one[0]["accuracy"])[:NUM_SELECTORS_NAMED]
-            named = [row["method"] for row, _ in found]
-        if len(found) > 1:
-            said = [_findings_together(found, num_selectors, metric)]
-        elif found:
-            said = [_finding(*found[0], results["interval"]["confidence"], metric)]
-        else:
-            alone = [
-                f"{method_label(name)} {amount(rows[name, shots]['accuracy'], metric)}"
-                for name in results["selectors"]
-                if (name, shots) in rows
-            ]
-            said = [f"At {_shots(shots)} no trained selector was evaluated."]
-            if alone:
-                said = [f"With {_shots(shots)} no heuristic was evaluated beside the selectors: {_listed(alone)}."]
-        said += _among_selectors(results, shots, named)
-        sentences.append(" ".join([*said, f"For comparison: {_listed(marks)}."]))
-    return sentences
+        if differences:
+            sentences.append(f"Against {method_label(first)}, in points: {_listed(differences)}.")
+    keys = [key for key in ((ZERO_SHOT, 0), (RANDOM, shots), (ORACLE, shots)) if key in rows]
+    marks = _listed(_scored(key[0], rows[key], metric) for key in keys)
+    return " ".join([*sentences, f"For comparison: {marks}."])
 
 
-def _among_selectors(results: Mapping, shots: int, named: Sequence[str]) -> list[str]:
-    """Those of `named` against the first selector."""
-    if len(results["selectors"]) < 2:
-        return []
-    first, *others = results["selectors"]
-    found = {(one["method"], one["baseline"]): one for one in results["comparisons"] if one["shots"] == shots}
-    differences = [
-        f"{method_label(name)} {percent(one['difference'], True)} {interval(one['ci_low'], one['ci_high'], True)}"
-        for name in others
-        if name in named and (one := found.get((name, first)))
-    ]
-    return [f"Against {method_label(first)}, in points: {_listed(differences)}."] if differences else []
+def _amount(score: float, metric: Metric) -> str:
+    """A score in a sentence: `85.0%`, or `CIDEr 93.8`."""
+    return f"{percent(score)}%" if metric.in_percent else f"{metric.title} {percent(score)}"
 
 
-def _findings_together(found: Sequence[tuple[Mapping, Mapping]], num_selectors: int, metric: Metric) -> str:
-    """Several selectors, all or the best, beside the heuristic that is best at their number of shots."""
-    row, best = found[0]
-    said = [
-        f"{method_label(row['method'])} {amount(row['accuracy'], metric)}, {percent(best['difference'], True)} "
-        f"{interval(best['ci_low'], best['ci_high'], True)}{' but collapsed' * bool(row['collapsed'])}"
-        for row, best in found
+def _scored(method: str, row: Mapping, metric: Metric) -> str:
+    return f"{method_label(method)} {_amount(row['accuracy'], metric)}"
+
+
+def _findings_together(compared: Sequence[tuple[Mapping, Mapping]], num_selectors: int, metric: Metric) -> str:
+    """Several selectors, all or the best, and the heuristic that is best at their number of shots."""
+    row, best = compared[0]
+    selectors = [
+        f"{_scored(row['method'], row, metric)}, {estimate(best, 'difference', signed=True)}"
+        f"{' but collapsed' * bool(row['collapsed'])}"
+        for row, best in compared
     ]
     which, rest = "The selectors", ""
-    if len(found) < num_selectors:
-        which, rest = f"The best {len(found)} of {num_selectors} selectors", " (the others stand in the tables)"
+    if len(compared) < num_selectors:
+        which, rest = f"The best {len(compared)} of {num_selectors} selectors", " (the tables show the others)"
     return (
-        f"With {_shots(row['shots'])} the best baseline, {method_label(best['baseline'])}, reaches "
-        f"{amount(best['baseline_accuracy'], metric)} on {row['num_queries']} queries. {which}, with their paired "
-        f"differences to it in points: {'; '.join(said)}{rest}."
+        f"With {in_shots(row['shots'])} the best baseline, {method_label(best['baseline'])}, reaches "
+        f"{_amount(best['baseline_accuracy'], metric)} on {row['num_queries']} queries. {which}, with their paired "
+        f"differences to it in points: {'; '.join(selectors)}{rest}."
     )
 
 
@@ -326,10 +308,10 @@ def _finding(row: Mapping, best: Mapping, confidence: float, metric: Metric) -> 
             verdict += f", but not after correction for all comparisons ({small_p(best['p_holm'])})"
     collapsed = f" But {name} has collapsed: it chooses (nearly) the same for every query." if row["collapsed"] else ""
     subject = "the selector" if name == SELECTOR else name
+    difference = estimate(best, "difference", signed=True).replace(" ", " points ", 1)
     return (
-        f"With {_shots(row['shots'])} {subject} reaches {amount(row['accuracy'], metric)} ({confidence:.0%} interval "
-        f"{percent(row['ci_low'])} to {percent(row['ci_high'])}) on {row['num_queries']} queries; the best baseline, "
-        f"{method_label(best['baseline'])}, {amount(best['baseline_accuracy'], metric)}. The paired difference is "
-        f"{percent(best['difference'], True)} points {interval(best['ci_low'], best['ci_high'], True)}, "
-        f"{small_p(best['p_value'])}: {verdict}.{collapsed}"
+        f"With {in_shots(row['shots'])} {subject} reaches {_amount(row['accuracy'], metric)} ({confidence:.0%} "
+        f"interval {percent(row['ci_low'])} to {percent(row['ci_high'])}) on {row['num_queries']} queries; the best "
+        f"baseline, {method_label(best['baseline'])}, {_amount(best['baseline_accuracy'], metric)}. The paired "
+        f"difference is {difference}, {small_p(best['p_value'])}: {verdict}.{collapsed}"
     )

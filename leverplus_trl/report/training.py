@@ -1,22 +1,29 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""How a selector was trained: the log of its trainer as curves."""
+"""The sections on the beams that selectors learn from, and on the training of selectors."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+from datasets import Dataset
 from matplotlib.figure import Figure
 
-from .plots import RC, STYLES, picture
-from .sections import Chart, Section
+from ..beams.beam_analysis import ANALYSIS, NOTICEABLE, WORDS, analyze_tables, can_matter
+from ..schema import LEDGER
+from ..tables import table_provenance
+from .evaluations import read_splits
+from .plots import RC, STYLES, picture, plot_score_by_beam_position, scores_by_beam_position
+from .sections import Chart, Row, Section, Table
+from .tables import ABSENT
 
 
+NUM_HUBS_SHOWN = 5
 STATE = "trainer_state.json"
-TRAIN_COLOUR, EVAL_COLOUR = STYLES["image_text_sim"][0], STYLES["selector"][0]
-#: What is drawn, in this order, where it was logged: measure without `eval_` -> title
+COLOURS = {"training": STYLES["image_text_sim"][0], "held out": STYLES["selector"][0]}
+#: What is drawn, in this order, where it was logged: measure without `eval_` -> title.
 PANELS = {
     "loss": "loss",
     "regret": "regret (InfoScore lost to the best choice)",
@@ -36,12 +43,96 @@ PANELS = {
 }
 
 
+def read_analysis(path_or_id: str, beams: Dataset) -> dict[str, object]:
+    """
+    The analysis of a search: `analysis.json` of its folder, or, for beams that come without it, made from the tables.
+
+    Raises:
+        `ValueError`: `analysis.json` is not complete.
+    """
+    path = Path(path_or_id) / ANALYSIS
+    if path.is_file():
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not whole JSON ({error}); delete it, and it is made anew.") from error
+    recipe = table_provenance(path_or_id)["recipe"]
+    return analyze_tables(beams, read_splits(path_or_id, "ledger", LEDGER), recipe["insertion"], recipe["score"])
+
+
+def beams_section(beams: Dataset, analysis: Mapping) -> Section:
+    """The section on beams (`schema.BEAMS`, all splits) with the analysis that [`read_analysis`] returns."""
+    by_split, splits = scores_by_beam_position(beams), analysis["splits"]
+    ends = " ".join(
+        f"{split}: {means[0].mean:.3f} at position 1, {means[-1].mean:.3f} at position {len(means)}."
+        for split, means in by_split.items()
+    )
+    chart = Chart(
+        "score_by_beam_position.png",
+        plot_score_by_beam_position(by_split),
+        "Mean score by beam position",
+        "Mean score of the sequences that the beam search kept, best first, with 95% intervals over queries. " + ends,
+    )
+    words = WORDS[next(iter(splits.values()))["scale"]]  # a search has one scale
+    note = (
+        f"All numbers but the chart's are {words.numbers}, or differences of such. A difference counts as "
+        f"noticeable from {NOTICEABLE} on; order is decisive if {words.succeeds} in some orders only. Only what "
+        "the search scored is compared: beyond the first step these are continuations of good beginnings, and "
+        "sets of which two orders came up."
+    )
+    tables = [_steps(splits), _orders(splits), _hubs(splits)]
+    paragraphs = [f"{name}: {can_matter(split)}" for name, split in splits.items()]
+    return Section("Before training: the beams", "beams", paragraphs, [chart], tables, [note])
+
+
+def _steps(splits: Mapping) -> Table:
+    groups = []
+    for name, split in splits.items():
+        rows = []
+        for step in split["steps"]:
+            gains = [f"{step[measure]:+.3f}" for measure in ("mean", "best")]
+            rows.append(Row([str(step["shots"]), *gains, f"{step['choice']:.3f}", f"{step['spread']:.3f}"]))
+        groups.append((f"{name}: {split['num_queries']} queries, zero-shot {split['zero_shot']:.3f}", rows))
+    head = ["position", "average candidate", "best candidate", "gain of choosing", "standard deviation"]
+    return Table("What the choice at each position changes, against no demonstrations.", head, groups)
+
+
+def _orders(splits: Mapping) -> Table:
+    rows = []
+    for name, split in splits.items():
+        order, constant = split["order"], split["constant"]
+        cells = [ABSENT] * 4
+        if order:
+            cells = [f"{order['num_sets']:,}", f"{order['difference']:.3f}", f"{order['noticeable']:.1%}"]
+            cells.append(f"{order['decisive']:.1%}")
+        rows.append(Row([name, *cells, f"{max(0.0, constant['share']):.0%}" if constant else ABSENT]))
+    head = ["split", "sets in several orders", "best − worst order", "noticeable", "decisive"]
+    return Table("Does order matter, and does the query?", [*head, "one ranking for all queries gets"], [("", rows)])
+
+
+def _hubs(splits: Mapping) -> Table:
+    groups = []
+    for name, split in splits.items():
+        hubs = split["hubs"]
+        title = (
+            f"{name}: {hubs['num_chosen']:,} of {hubs['num_offered']:,} candidates are ever in a best sequence; the "
+            f"most frequent 1% of the candidates make up {hubs['hundredth_share']:.1%} of the picks"
+        )
+        rows = [
+            Row([hub["id"], str(hub["chosen"]), str(hub["offered"]), f"{hub['share']:.1%}"])
+            for hub in hubs["top"][:NUM_HUBS_SHOWN]
+        ]
+        groups.append((title, rows))
+    head = ["candidate", "in best sequences", "offered to queries", "share of queries"]
+    return Table("Which candidates are chosen for everything?", head, groups)
+
+
 def read_history(folder: str | Path) -> list[dict[str, float]]:
     """
     What a trainer logged: the `log_history` of the `trainer_state.json` in an output folder.
 
     Raises:
-        `ValueError`: no such file, not whole, or nothing was logged.
+        `ValueError`: no such file, an incomplete one, or one with nothing to draw.
     """
     path = Path(folder) / STATE
     if not path.is_file():
@@ -55,25 +146,19 @@ def read_history(folder: str | Path) -> list[dict[str, float]]:
     return history
 
 
-def _curves(history: Sequence[Mapping]) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
-    """`{measure: {"training" or "held out": (steps, values)}}` of the measures that were logged."""
-    found: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+def _curves(history: Sequence[Mapping]) -> dict[str, dict[str, dict[int, float]]]:
+    """`{measure: {"training" or "held out": {step: value}}}` of the measures that were logged."""
+    curves: dict[str, dict[str, dict[int, float]]] = {}
     for name in PANELS:
         for which, key in (("training", name), ("held out", f"eval_{name}")):
             points = {entry["step"]: entry[key] for entry in history if isinstance(entry.get(key), (int, float))}
             if points:
-                found.setdefault(name, {})[which] = (list(points), list(points.values()))
-    return found
+                curves.setdefault(name, {})[which] = points
+    return curves
 
 
 def plot_training(history: Sequence[Mapping]) -> bytes:
-    """
-    The curves of one training run, a panel a measure, as a PNG.
-
-    Args:
-        history (`Sequence[Mapping]`):
-            What [`read_history`] returns.
-    """
+    """The curves of what [`read_history`] returns, a panel a measure, as a PNG."""
     curves = _curves(history)
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
@@ -81,10 +166,10 @@ def plot_training(history: Sequence[Mapping]) -> bytes:
         figure = Figure(figsize=(3.7 * columns, 2.5 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, (name, lines) in zip(axes, curves.items(), strict=False):
-            for which, (steps, values) in lines.items():
-                colour = TRAIN_COLOUR if which == "training" else EVAL_COLOUR
-                marker = "o" if which == "held out" or len(steps) == 1 else None
-                axis.plot(steps, values, color=colour, marker=marker, markersize=4, linewidth=1.5, label=which)
+            for which, points in lines.items():
+                marker = "o" if which == "held out" or len(points) == 1 else None
+                style = {"color": COLOURS[which], "marker": marker, "markersize": 4, "linewidth": 1.5}
+                axis.plot(list(points), list(points.values()), label=which, **style)
             axis.set_title(PANELS[name], fontsize=9, loc="left", color="#444444")
             axis.tick_params(labelsize=8)
             axis.ticklabel_format(axis="y", useOffset=False)
@@ -98,35 +183,22 @@ def plot_training(history: Sequence[Mapping]) -> bytes:
 
 
 def describe_training(history: Sequence[Mapping]) -> str:
-    """The first and the last value of what was logged most tellingly, as a sentence."""
+    """The number of steps, and the first and the last value on held-out queries, as sentences."""
     parts = []
     for name, lines in _curves(history).items():
-        for which, (_, values) in lines.items():
-            if which == "held out" and len(values) > 1:
-                parts.append(f"{PANELS[name]} {values[0]:.3g} → {values[-1]:.3g}")
-    steps = max(entry["step"] for entry in history)
-    said = f" On held-out queries: {'; '.join(parts)}." if parts else ""
-    return f"{steps:,} steps.{said}"
+        values = list(lines.get("held out", {}).values())
+        if len(values) > 1:
+            parts.append(f"{PANELS[name]} {values[0]:.3g} → {values[-1]:.3g}")
+    held_out = f" On held-out queries: {'; '.join(parts)}." if parts else ""
+    return f"{max(entry['step'] for entry in history):,} steps.{held_out}"
 
 
 def training_section(folders: Mapping[str, Path]) -> Section | None:
-    """
-    The training curves of some selectors; `None` without any.
-
-    Args:
-        folders (`Mapping[str, Path]`):
-            Output folders of the stages sft and grpo, by label.
-    """
-    if not folders:
-        return None
-    histories = {label: read_history(folder) for label, folder in folders.items()}
-    charts = [
-        Chart(
-            f"training_{number + 1}.png",
-            plot_training(history),
-            label,
-            f"Training of {label}: {describe_training(history)}",
-        )
-        for number, (label, history) in enumerate(histories.items())
-    ]
-    return Section("Training", "training", charts=charts)
+    """The training curves of selectors, by label, from the output folders of the stages sft and grpo; `None` without
+    any."""
+    charts = []
+    for number, (label, folder) in enumerate(folders.items(), 1):
+        history = read_history(folder)
+        description = f"Training of {label}: {describe_training(history)}"
+        charts.append(Chart(f"training_{number}.png", plot_training(history), label, description))
+    return Section("Training", "training", charts=charts) if charts else None

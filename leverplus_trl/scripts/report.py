@@ -22,19 +22,16 @@ from pathlib import Path
 from ..launch import start_stage
 from ..output_files import write_atomically
 from ..recipe import named_folder
-from ..report.beams import beams_section, read_analysis
-from ..report.comparison import comparison_csv, comparison_section, results_csv
-from ..report.diagnostics import diagnostics_section, metrics_section
+from ..report.accuracy import metrics_section, selectors_section, shots_section
+from ..report.comparison import comparison_csv, comparison_section, read_published, results_csv
+from ..report.diagnostics import diagnostics_section
 from ..report.evaluations import Evaluation, check_examples, read_evaluations, read_splits
 from ..report.gallery import build_gallery
 from ..report.page import render_markdown, render_page
-from ..report.published import read_published
 from ..report.report_arguments import ReportArguments
 from ..report.sections import Section
-from ..report.selectors import selectors_section
-from ..report.shots import shots_section
 from ..report.tables import findings, terminal_table
-from ..report.training import STATE, training_section
+from ..report.training import STATE, beams_section, read_analysis, training_section
 from ..run_folder import RunFolder
 from ..schema import BEAMS
 from ..stage_arguments import StageArguments

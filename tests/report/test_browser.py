@@ -130,7 +130,7 @@ def test_captions_show_their_scores_and_are_not_filtered_by_right_and_wrong(open
 
 def test_tables_of_diagnostics_are_as_wide_as_the_page(open_page, gallery, evaluation):
     wide = dict.fromkeys([*SELECTED, *EFFECT], 0.999)
-    wide |= dict.fromkeys([end for ends in ENDS.values() for end in ends], -0.999)
+    wide |= dict.fromkeys([f"{ends}_{side}" for ends in ENDS.values() for side in ("low", "high")], -0.999)
     results = evaluation.results
     results["diagnostics"]["rows"] = [row | wide for row in results["diagnostics"]["rows"]]
     browser = open_page(gallery, sections=[diagnostics_section([evaluation])])

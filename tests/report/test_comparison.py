@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from leverplus_trl.report.comparison import comparison_csv, comparison_lines, comparison_section, results_csv
-from leverplus_trl.report.published import read_published
+from leverplus_trl.report.accuracy import accuracies_by_query, shots_section
+from leverplus_trl.report.comparison import (
+    comparison_csv,
+    comparison_lines,
+    comparison_section,
+    read_published,
+    results_csv,
+)
 from leverplus_trl.report.sections import section_markdown
-from leverplus_trl.report.shots import accuracies_by_query, shots_section
 
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -53,7 +58,7 @@ def test_a_file_that_holds_no_published_figures_is_refused(tmp_path):
     head = "vlm,method,test_samples,sampler,shots,accuracy\n"
     for text, message in (
         (head, "expected a first line `# SOURCE`"),
-        ("# Source.\nvlm,accuracy\na,1\n", "found the columns vlm, accuracy"),
+        ("# Source.\nvlm,accuracy\na,1\n", "it has the columns vlm, accuracy"),
         (f"# Source.\n{head}vlm,v2,300,mix,one,50\n", "shots and accuracy must be numbers"),
     ):
         (tmp_path / "published.csv").write_text(text)
@@ -140,7 +145,7 @@ def test_captions_are_headed_by_their_metric(captions):
     assert comparison_section(both).tables[0].caption.startswith("CIDEr times 100, by VLM,")
     section = shots_section([captions])
     assert section.charts[0].title == "CIDEr by number of shots" and "accuracy" not in section.charts[0].description
-    assert section.tables[0].caption == "CIDEr times 100, with the number of shots behind it."
+    assert section.tables[0].caption == "CIDEr times 100, with the number of shots in brackets."
 
 
 def test_more_shots_are_compared_query_by_query(evaluation):

@@ -111,9 +111,9 @@ def test_methods_of_several_evaluations_are_told_apart(evaluation, queries, pool
 
 
 def test_examples_that_are_not_there_are_named(evaluation, queries, pool):
-    with pytest.raises(ValueError, match=r"demonstrations of the predictions are not among the 3 examples, e.g. \['p"):
+    with pytest.raises(ValueError, match=r"in the predictions are not among the 3 examples of the pool, e.g. \['p"):
         build_gallery([evaluation], queries, pool.select(range(3)), 12)
-    with pytest.raises(ValueError, match="queries of the predictions are not among the 40 examples"):
+    with pytest.raises(ValueError, match="in the predictions are not among the 40 examples of the queries"):
         build_gallery([evaluation], pool, pool, 12)
 
 

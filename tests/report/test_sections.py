@@ -10,11 +10,18 @@ from PIL import Image
 
 from leverplus_trl.beams.beam_analysis import NOTICEABLE, analyze_queries
 from leverplus_trl.evaluation.evaluation import summarize
-from leverplus_trl.report.beams import beams_section, read_analysis
-from leverplus_trl.report.diagnostics import diagnostics_section, metrics_section
+from leverplus_trl.report.accuracy import metrics_section
+from leverplus_trl.report.diagnostics import diagnostics_section
 from leverplus_trl.report.evaluations import Evaluation
 from leverplus_trl.report.sections import section_markdown
-from leverplus_trl.report.training import describe_training, plot_training, read_history, training_section
+from leverplus_trl.report.training import (
+    beams_section,
+    describe_training,
+    plot_training,
+    read_analysis,
+    read_history,
+    training_section,
+)
 
 
 HISTORY = [

@@ -102,7 +102,7 @@ def test_of_many_selectors_the_best_are_named(number):
         assert "Against v0, in points: v1 +20.0 [+10.0, +30.0] and v2 " in said and "others" not in said
     else:
         assert "The best 3 of 4 selectors, with their paired differences to it in points: v1 50.0%, +70.0 [" in said
-        assert "v0 30.0%" not in said and "(the others stand in the tables)" in said
+        assert "v0 30.0%" not in said and "(the tables show the others)" in said
         assert "Against v0, in points: v1 +20.0 [+10.0, +30.0], v2 " in said
 
 
