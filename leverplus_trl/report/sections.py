@@ -85,5 +85,5 @@ def _table_markdown(table: Table) -> str:
             lines.append([f"*{escape_markdown(title)}*", *[""] * (len(table.head) - 1)])
         for row in rows:
             cells = [escape_markdown(cell) or ABSENT for cell in row.cells]
-            lines.append(f"**{cell}**" if place in row.bold else cell for place, cell in enumerate(cells))
+            lines.append([f"**{cell}**" if place in row.bold else cell for place, cell in enumerate(cells)])
     return "\n".join([escape_markdown(table.caption), "", *(f"| {' | '.join(cells)} |" for cells in lines)])
