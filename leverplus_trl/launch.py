@@ -6,6 +6,7 @@ first."""
 
 import contextlib
 import difflib
+import logging
 import os
 import signal
 import subprocess
@@ -78,7 +79,7 @@ def stage_command(stage: str, words: Sequence[str], accelerate_config: str | Non
     if accelerate_config is None:
         return [sys.executable, "-m", "leverplus_trl.scripts", stage, *words]
     file = str(find_accelerate_config(accelerate_config))
-    launcher = [sys.executable, "-m", "leverplus_trl.accelerate_launch", "--config_file", file]
+    launcher = [sys.executable, "-m", "leverplus_trl.launch", "--config_file", file]
     values = yaml.safe_load(Path(file).read_text())
     if values.get("num_machines", 1) == 1 and "main_process_port" not in values:
         launcher += ["--main_process_port", "0"]  # a free one: launches on one machine must not meet
@@ -161,3 +162,25 @@ def start_stage(stage_args, stage: str):
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     return state
+
+
+def main() -> int:
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    logging.disable(logging.CRITICAL)
+    try:
+        launch_command(launch_command_parser().parse_args())
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.exit(status if status >= 0 else 128 - status)

@@ -7,10 +7,12 @@ What a process says: this package's own lines on the terminal, those of other li
 On a terminal work has a bar; elsewhere it has a line every half minute.
 """
 
+import functools
+import inspect
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -138,3 +140,34 @@ def progress(*args: Any, **kwargs: Any) -> Iterator[Progress]:
         yield bar
     finally:
         bar.close()
+
+
+def doing(what: str) -> Callable[[Callable], Callable]:
+    """
+    Decorates a function with what it does.
+
+    Args:
+        what (`str`):
+            In words, with fields for its arguments: `"loading the VLM {args.vlm!r}"`.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def named(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if activity_of(error) is None:
+                    error.activity = what.format(**signature.bind(*args, **kwargs).arguments)
+                raise
+
+        return named
+
+    return decorate
+
+
+def activity_of(error: BaseException) -> str | None:
+    """What was being done when an error was raised: the innermost activity that has a name."""
+    return getattr(error, "activity", None)

@@ -7,6 +7,8 @@ import difflib
 import hashlib
 import json
 import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Image
 
-from .activity import doing
+from .log import doing
 
 
 #: Rows that are hashed at a time.
@@ -187,3 +189,36 @@ def _base_revision(adapter_config: Path) -> str:
     config = json.loads(adapter_config.read_text(encoding="utf-8"))
     base = config.get("base_model_name_or_path")
     return f"+{model_revision(base, config.get('revision'))}" if base else ""
+
+
+PACKAGES = (
+    *("leverplus_trl", "torch", "transformers", "datasets", "accelerate", "trl", "peft", "faiss-cpu", "numpy"),
+    *("bitsandbytes", "open-flamingo"),
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages whose numerics or formats an output depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe() -> str:
+    """What a bug report should say of this machine, a line each."""
+    import torch
+
+    count = torch.cuda.device_count()
+    devices = [torch.cuda.get_device_name(number) for number in range(count)]
+    facts = {
+        **versions(),
+        "platform": platform.platform(),
+        "cpus": f"{os.cpu_count()}, {torch.get_num_threads()} threads of torch",
+        "cuda": torch.version.cuda or "none",
+        "gpus": ", ".join(devices) or "none",
+    }
+    return "\n".join(f"{name:<16}{value}" for name, value in facts.items())

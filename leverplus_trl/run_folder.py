@@ -19,10 +19,22 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock
 
-from .environment import versions
-from .folder_locks import WHOLE, make_folder, other_shards, recording, remove_empty, take_lock
-from .output_files import RESULTS, delete_results, delete_unfinished, first_result, write_atomically, write_json
-from .shard import Shard
+from .output_files import (
+    RESULTS,
+    WHOLE,
+    delete_results,
+    delete_unfinished,
+    first_result,
+    make_folder,
+    other_shards,
+    recording,
+    remove_empty,
+    take_lock,
+    write_atomically,
+    write_json,
+)
+from .provenance import versions
+from .stage_arguments import Shard
 
 
 logger = logging.getLogger(__name__)

@@ -11,11 +11,10 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 
 from .hub import check_writable
-from .hub_arguments import HubArguments
 from .launch import start_stage
 from .provenance import dataset_hash, model_revision
 from .run_folder import RunFolder
-from .stage_arguments import ShardedStageArguments
+from .stage_arguments import HubArguments, ShardedStageArguments
 from .tables import push_tables, table_split
 from .tasks import (
     DataArguments,

@@ -6,7 +6,33 @@
 from dataclasses import dataclass
 
 from .fields import check_fields, documented, option
-from .shard import Shard
+
+
+@dataclass(frozen=True)
+class Shard:
+    """
+    The part of a job that one launch of a job array does: every `count`-th unit of work.
+
+    Args:
+        index (`int`, *optional*, defaults to 0):
+            Which part, counted from 0.
+        count (`int`, *optional*, defaults to 1):
+            Number of parts; 1 is the whole job.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def is_part(self) -> bool:
+        return self.count > 1
+
+    def takes(self, number: int) -> bool:
+        """Whether the unit of this number, counted from 0, is one of this part's."""
+        return number % self.count == self.index
+
+    def __str__(self) -> str:
+        return f"{self.index}-of-{self.count}"
 
 
 @documented
@@ -86,3 +112,24 @@ class ShardedStageArguments(StageArguments):
     @property
     def shard(self) -> Shard:
         return Shard(self.shard_index or 0, self.num_shards)
+
+
+@documented
+@dataclass
+class HubArguments:
+    """Hub: where a stage's tables are shared."""
+
+    push_to_hub: str | None = option(
+        "Dataset repository, user/name, that the tables are pushed to. Whether it can be written to is "
+        "checked before the work begins; a stage that is complete only pushes.",
+        None,
+    )
+    hub_private_repo: bool | None = option(
+        "Whether that repository is private. If not given, the namespace decides when it is created.", None
+    )
+
+    def __post_init__(self):
+        if self.push_to_hub is not None:
+            from .hub import check_repo_id
+
+            check_repo_id(self.push_to_hub)

@@ -22,8 +22,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .activity import activity_of
-from .log import keep_libraries_quiet
+from .log import activity_of, keep_libraries_quiet
 from .recipe import UsageError
 
 

@@ -23,11 +23,10 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, Features
 
-from .activity import doing
-from .log import Progress
+from .log import Progress, doing
 from .output_files import UNFINISHED, delete, naming, write_json
 from .run_folder import RunFolder
-from .shard import Shard
+from .stage_arguments import Shard
 
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,8 @@ from datasets import Dataset
 from paths import WORLD
 
 from leverplus_trl.beams import BeamArguments
-from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.retrieval import SamplerArguments
-from leverplus_trl.stage_arguments import ShardedStageArguments
+from leverplus_trl.stage_arguments import HubArguments, ShardedStageArguments
 from leverplus_trl.tasks import DataArguments, TaskArguments
 from leverplus_trl.vlms import VLMArguments
 

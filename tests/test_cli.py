@@ -18,9 +18,8 @@ from paths import ROOT
 
 from leverplus_trl import __main__ as runner
 from leverplus_trl import __version__, cli
-from leverplus_trl.activity import doing
 from leverplus_trl.launch import find_accelerate_config
-from leverplus_trl.log import Progress, set_up_log
+from leverplus_trl.log import Progress, doing, set_up_log
 from leverplus_trl.scripts.parsers import PARSERS, make_parser
 from leverplus_trl.stage_process import guarded, sentence, what_is_saved
 

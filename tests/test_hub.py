@@ -16,9 +16,9 @@ import yaml
 from fake_hub import USER
 from paths import ROOT
 
-from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.provenance import dataset_hash
 from leverplus_trl.schema import BEAMS, ROLLOUTS
+from leverplus_trl.stage_arguments import HubArguments
 from leverplus_trl.tables import read_table
 
 

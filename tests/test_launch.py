@@ -185,7 +185,7 @@ def test_commands(monkeypatch):
     plain = stage_command("beams", ["--config", "r.yaml"])
     assert plain[1:] == ["-m", "leverplus_trl.scripts", "beams", "--config", "r.yaml"]
     launched = stage_command("beams", [], "ddp_cpu")
-    assert launched[1:4] == ["-m", "leverplus_trl.accelerate_launch", "--config_file"]
+    assert launched[1:4] == ["-m", "leverplus_trl.launch", "--config_file"]
     assert Path(launched[4]).name == "ddp_cpu.yaml"
     assert launched[5:] == ["--main_process_port", "0", "-m", "leverplus_trl.scripts", "beams"]
     with pytest.raises(ValueError, match=r"No accelerate config 'zero9': neither a file nor one of ddp, ddp_cpu"):

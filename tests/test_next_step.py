@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from leverplus_trl import cli
-from leverplus_trl.next_step import FOLLOWING, next_step
+from leverplus_trl.cli import FOLLOWING, next_step
 from leverplus_trl.recipe_parser import read_words
 from leverplus_trl.scripts.parsers import make_parser
 

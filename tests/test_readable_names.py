@@ -9,10 +9,17 @@ import datasets
 import pytest
 from datasets import Dataset, Features, Value
 
-from leverplus_trl import readable_names
-from leverplus_trl.readable_names import readable_files, readable_folder
+from leverplus_trl import tables
 from leverplus_trl.recipe import named_folder
-from leverplus_trl.tables import load_split, read_table, splits_of, table_provenance, write_tables
+from leverplus_trl.tables import (
+    load_split,
+    read_table,
+    readable_files,
+    readable_folder,
+    splits_of,
+    table_provenance,
+    write_tables,
+)
 
 
 NAMES = [
@@ -130,7 +137,7 @@ def test_processes_may_make_the_links_at_the_same_time(tmp_path, monkeypatch):
         os.makedirs(Path(target) / "already")  # another process was faster
         rename(source, target)
 
-    monkeypatch.setattr(readable_names.os, "rename", late)
+    monkeypatch.setattr(tables.os, "rename", late)
     links = Path(readable_folder(tmp_path / "[x]"))
     assert [path.name for path in links.parent.iterdir()] == ["links"]
 

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from launches import Launch
 
 from leverplus_trl.run_folder import RunFolder
-from leverplus_trl.shard import Shard
+from leverplus_trl.stage_arguments import Shard
 
 
 RECIPE = {"seed": 0}
@@ -35,7 +35,7 @@ def test_a_folder_has_one_launch_at_a_time(tmp_path):
     code = f"""
 import time
 from leverplus_trl.run_folder import RunFolder
-from leverplus_trl.shard import Shard
+from leverplus_trl.stage_arguments import Shard
 run = RunFolder({str(tmp_path)!r}, "beams", {RECIPE!r})
 print("claimed", flush=True)
 time.sleep(600)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Value
 
-from leverplus_trl.environment import versions
+from leverplus_trl.provenance import versions
 from leverplus_trl.recipe_parser import RecipeParser
 from leverplus_trl.schema import EXAMPLES
 from leverplus_trl.tables import write_tables

@@ -16,7 +16,7 @@ import datasets
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features, Image, concatenate_datasets
 
-from ..activity import doing
+from ..log import doing
 from ..tables import load_split
 from .data_source import DataSource, Row, shown
 from .raw_files import RawFiles

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from ..activity import doing
+from ..log import doing
 from ..metrics import METRICS
 from ..output_files import write_atomically
 from ..provenance import json_hash

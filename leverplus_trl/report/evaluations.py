@@ -9,9 +9,9 @@ from pathlib import Path
 
 from datasets import Dataset, Features, concatenate_datasets
 
-from ..activity import doing
 from ..evaluation.evaluation import check_same_test_set, describe_test_set, read_results
 from ..evaluation.methods import method_label
+from ..log import doing
 from ..metrics import METRICS
 from ..provenance import json_hash
 from ..recipe import named_folder

@@ -25,11 +25,9 @@ from huggingface_hub.constants import HF_HOME
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BatchEncoding, CLIPModel
 
-from ..activity import doing
-from ..environment import versions
-from ..log import progress
+from ..log import doing, progress
 from ..output_files import UNFINISHED, delete, naming
-from ..provenance import dataset_hash, json_hash, model_revision
+from ..provenance import dataset_hash, json_hash, model_revision, versions
 from ..tasks.images import DECODING, decode_image, have_images
 from ..weights import load_safetensors
 from .example_embeddings import COLUMNS, MODALITIES, ExampleEmbeddings, check_finite

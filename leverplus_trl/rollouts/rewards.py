@@ -22,9 +22,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from datasets import Dataset
 
-from ..activity import doing
 from ..beams.beam_arguments import SCORES
 from ..beams.info_score import ScoredPrompt, answer_score
+from ..log import doing
 from ..metrics import METRICS
 
 

@@ -22,12 +22,11 @@ from datasets import Dataset
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
 from ..beams.beam_analysis import describe, write_analysis
 from ..beams.beam_arguments import METRIC
-from ..hub_arguments import HubArguments
 from ..provenance import model_revision
 from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
 from ..stage import Stage
-from ..stage_arguments import ShardedStageArguments
+from ..stage_arguments import HubArguments, ShardedStageArguments
 from ..stage_process import run_stage_here
 from ..tasks import DataArguments, Example, TaskArguments
 from ..vlms import VLM, VLMArguments

@@ -9,12 +9,11 @@ from importlib.metadata import version
 from ..beams.beam_arguments import BeamArguments
 from ..evaluation.evaluation_arguments import EvaluationArguments
 from ..fields import keys_of
-from ..hub_arguments import HubArguments
 from ..recipe_parser import RecipeParser, TrainingArgumentsClass
 from ..report.report_arguments import ReportArguments
 from ..retrieval.sampler_arguments import SamplerArguments
 from ..rollouts.rollout_arguments import RolloutArguments
-from ..stage_arguments import ShardedStageArguments, StageArguments
+from ..stage_arguments import HubArguments, ShardedStageArguments, StageArguments
 from ..tasks.data_arguments import DataArguments
 from ..tasks.task_arguments import TaskArguments
 from ..trainer.training_fields import OfflineGRPOFields, SFTFields

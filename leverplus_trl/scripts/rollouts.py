@@ -22,7 +22,6 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from ..beams.beam_arguments import METRIC
-from ..hub_arguments import HubArguments
 from ..provenance import dataset_hash, encoder_commit, model_revision
 from ..retrieval import SIMILARITIES, embed_examples, usable_modalities
 from ..rollouts.rollout_arguments import RolloutArguments
@@ -36,7 +35,7 @@ from ..schema import BEAMS, LEDGER
 from ..selectors import BaseSelectorConfig, DemonstrationSelector, read_selector_config
 from ..selectors.encoder_lora import copied_encoder
 from ..stage import Stage
-from ..stage_arguments import ShardedStageArguments
+from ..stage_arguments import HubArguments, ShardedStageArguments
 from ..stage_process import run_stage_here
 from ..tables import holding_split, read_table, splits_of, table_split
 from ..tasks import NO_OVERLAP, BaseTask, DataArguments, Example, Overlap, TaskArguments

@@ -13,10 +13,9 @@ from datasets import Dataset, Features
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy
 
-from ..activity import doing
 from ..hub import check_run_writable, push_run
 from ..launch import start_stage
-from ..log import Progress
+from ..log import Progress, doing
 from ..provenance import dataset_hash
 from ..run_folder import RunFolder
 from ..selectors import BaseSelectorModel

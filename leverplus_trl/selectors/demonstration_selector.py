@@ -18,8 +18,8 @@ from huggingface_hub import CommitInfo
 from transformers import AutoModel, AutoProcessor
 from transformers.utils import cached_file
 
-from ..activity import doing
 from ..hub import PLACEHOLDER, push_selector
+from ..log import doing
 from ..retrieval.candidate_sampler import CandidateSampler
 from ..retrieval.embeddings import MODALITIES, Encoder, ExampleEmbeddings, embed_examples
 from ..retrieval.sampler_arguments import check_sampler, sampler_modalities

@@ -13,7 +13,7 @@ from pathlib import Path
 from accelerate import PartialState
 from datasets import Dataset
 
-from ..activity import doing
+from ..log import doing
 from ..provenance import json_hash
 from ..schema import EXAMPLES
 from .base_task import BaseTask

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import is_bitsandbytes_available
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION
 
-from ..activity import doing
+from ..log import doing
 from ..provenance import refuse_missing_folder
 from ..tasks import BaseTask
 from ..weights import check_folder, first_line, refuse_pickles

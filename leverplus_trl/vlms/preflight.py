@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from datasets import Dataset
 
-from ..activity import doing
+from ..log import doing
 from ..tasks.images import undecoded
 from .plain_runner import PlainRunner
 from .requests import AnswerLogprob, MemoryTooSmall, Request

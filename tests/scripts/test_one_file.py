@@ -13,11 +13,10 @@ from datasets import Dataset, concatenate_datasets
 from small_world import VLM, beam_arguments
 
 from leverplus_trl.evaluation.evaluation_arguments import EvaluationArguments
-from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.retrieval import SamplerArguments
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.scripts import beams, evaluate, rollouts, sft
-from leverplus_trl.stage_arguments import ShardedStageArguments, StageArguments
+from leverplus_trl.stage_arguments import HubArguments, ShardedStageArguments, StageArguments
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples
 from leverplus_trl.tasks.images import undecoded
 from leverplus_trl.trainer import SelectorSFTConfig

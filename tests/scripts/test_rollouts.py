@@ -26,7 +26,6 @@ from small_world import VLM, beam_arguments, write_examples
 import leverplus_trl.rollouts.rollout_generation as rollout_generation
 import leverplus_trl.scripts.rollouts as stage
 from leverplus_trl.fields import keys_of
-from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.provenance import model_revision
 from leverplus_trl.retrieval import embed_examples
 from leverplus_trl.rollouts import compute_rewards
@@ -35,7 +34,7 @@ from leverplus_trl.schema import ROLLOUTS
 from leverplus_trl.scripts import beams as beams_stage
 from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 from leverplus_trl.selectors.encoder_lora import copy_encoder
-from leverplus_trl.stage_arguments import ShardedStageArguments
+from leverplus_trl.stage_arguments import HubArguments, ShardedStageArguments
 from leverplus_trl.tables import table_provenance, write_tables
 from leverplus_trl.tasks import DataArguments, TaskArguments, make_task
 from leverplus_trl.vlms import VLMArguments, load_vlm

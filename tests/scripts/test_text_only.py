@@ -12,11 +12,10 @@ from small_world import VLM, beam_arguments, write_examples
 
 from leverplus_trl.evaluation.evaluation_arguments import EvaluationArguments
 from leverplus_trl.evaluation.methods import METHODS, default_methods
-from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.retrieval import SamplerArguments, usable_modalities
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.scripts import beams, evaluate, rollouts, sft
-from leverplus_trl.stage_arguments import ShardedStageArguments, StageArguments
+from leverplus_trl.stage_arguments import HubArguments, ShardedStageArguments, StageArguments
 from leverplus_trl.tasks import DataArguments, TaskArguments
 from leverplus_trl.trainer import SelectorSFTConfig
 from leverplus_trl.vlms import VLMArguments

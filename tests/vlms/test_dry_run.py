@@ -15,14 +15,13 @@ from vlms.tiny_models import tiny_llava
 from leverplus_trl.beams import BeamArguments, search_unit
 from leverplus_trl.beams.beam_generation import generate_beams
 from leverplus_trl.evaluation.inference import EvaluationArguments
-from leverplus_trl.hub_arguments import HubArguments
 from leverplus_trl.retrieval import CandidateSampler
 from leverplus_trl.rollouts.rollout_arguments import RolloutArguments
 from leverplus_trl.rollouts.rollout_reuse import provenance_of
 from leverplus_trl.run_folder import RunFolder
 from leverplus_trl.scripts import beams as stage
 from leverplus_trl.scripts import evaluate, rollouts
-from leverplus_trl.stage_arguments import ShardedStageArguments
+from leverplus_trl.stage_arguments import HubArguments, ShardedStageArguments
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import ChatFamily, Request, TransformersVLM, VLMArguments, dry_run, load_vlm
 from leverplus_trl.vlms.dry_run import SECONDS, Job, TimedVLM, between, describe, duration, estimate_job
