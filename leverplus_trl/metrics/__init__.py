@@ -8,9 +8,8 @@ A metric is a function of a prediction (a string), the right answers (a list of 
 the letter of the right option) and, for a multiple-choice question, the text of every option, to a score. It raises
 `ValueError` without an answer or with a letter that no option has, and `TypeError` for an argument of another type.
 
-A new metric is its function and a row of `METRICS`. The table serves tasks, recipes and reports, and, by its names,
-`evaluate.load("leverplus_trl/metrics", NAME)` in the repository's root
-(elsewhere `evaluate.load(leverplus_trl.metrics.__path__[0], NAME)`).
+A new metric is its function and a row of `METRICS`, whose names also load it for `evaluate`:
+`evaluate.load("leverplus_trl/metrics", NAME)` (elsewhere `evaluate.load(leverplus_trl.metrics.__path__[0], NAME)`).
 """
 
 from ..lazy import lazy

@@ -6,12 +6,8 @@ ANLS, average normalised Levenshtein similarity, as the Robust Reading Competiti
 ST-VQA.
 
 The similarity to an answer is 1 - edit distance / length of the longer text. The nearest answer counts; a similarity
-below 0.5 is 0, and exactly 0.5 counts. The rules, with their quirks:
-
-- Texts are compared in lower case, with runs of white space as one space and none at the ends.
-- The distance is divided by the length of the texts *before* this, so an answer with needless white space is a little
-  easier to match.
-- Two empty texts are equal.
+below 0.5 is 0. Texts are compared in lower case, with runs of white space as one space and none at the ends, but the
+distance is divided by the length of the texts *before* this. Two empty texts are equal.
 
 Source: Biten et al., "Scene Text Visual Question Answering", ICCV 2019, https://rrc.cvc.uab.es/?ch=17&com=tasks
 """
@@ -20,15 +16,14 @@ from .texts import check_texts, fold
 
 
 def anls(prediction: str, answers: list[str], threshold: float = 0.5) -> float:
-    """
-    Similarity of a prediction to the nearest answer: 0..1.
-
-    Args:
-        threshold (`float`, *optional*, defaults to 0.5):
-            Similarities below it are 0.
-    """
+    """Similarity of a prediction to the nearest answer: 0..1; a similarity below `threshold` is 0."""
     check_texts(prediction, answers)
-    similarity = 1.0 - min(_normalized_distance(prediction, answer) for answer in answers)
+    distances = []
+    for answer in answers:
+        # Upper case, as in the official code: "ß" is as long as "SS".
+        length = max(len(prediction.upper()), len(answer.upper()))
+        distances.append(edit_distance(fold(prediction), fold(answer)) / length if length else 0.0)
+    similarity = 1.0 - min(distances)
     return similarity if similarity >= threshold else 0.0
 
 
@@ -40,9 +35,3 @@ def edit_distance(first: str, second: str) -> int:
         for place, other in enumerate(second, 1):
             diagonal, row[place] = row[place], min(diagonal + (letter != other), row[place] + 1, row[place - 1] + 1)
     return row[-1]
-
-
-def _normalized_distance(prediction: str, answer: str) -> float:
-    # Upper case, as in the official code: "ß" is as long as "SS".
-    length = max(len(prediction.upper()), len(answer.upper()))
-    return edit_distance(fold(prediction), fold(answer)) / length if length else 0.0

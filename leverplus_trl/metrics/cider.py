@@ -6,14 +6,12 @@ CIDEr of captions, as the evaluation code of COCO captions computes it (CIDEr-D 
 
 A caption and each of its references are vectors of n-gram counts (n = 1..4), each count times log(number of examples
 / number of examples whose references contain the n-gram). Their similarity is the cosine, with the caption's counts
-clipped to the reference's, times exp(-d^2 / 72), where d is the difference of their lengths. CIDEr is 10 times the
-mean over references and n. A caption that repeats its references scores up to 10; papers report CIDEr times 100, and a
-good captioner is near 1.2. The rules, with their quirks:
+clipped to the reference's, times exp(-d^2 / 72), where d is the difference of their lengths in bigrams. CIDEr is 10
+times the mean over references and n: up to 10 for a caption that repeats its references. Papers report CIDEr times
+100, and a good captioner is near 1.2.
 
-- Document frequencies are those of the references that are scored: *the same caption scores differently in another
-  test set*. So means are comparable on the same examples only, and an example alone scores 0.
-- Lengths are counted in bigrams.
-- The words are those of Stanford's PTBTokenizer, see `ptb_tokenizer`.
+Document frequencies are those of the scored references: *the same caption scores differently in another test set*, so
+means are comparable on the same examples only, and an example alone scores 0.
 
 Source: Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015,
 https://github.com/tylin/coco-caption
@@ -61,37 +59,29 @@ def document_frequencies(references: Iterable[Sequence[str]]) -> DocumentFrequen
 def cider(prediction: str, references: list[str], frequencies: DocumentFrequencies) -> float:
     """CIDEr of one caption by captions of the same image and the whole test set's document frequencies: 0..10."""
     check_texts(prediction, references)
-    said = _Vector.of(_ngrams(prediction), frequencies)
-    similarities = [said.similarity(_Vector.of(_ngrams(caption), frequencies)) for caption in references]
+    caption = _vector(prediction, frequencies)
+    similarities = [_similarity(caption, _vector(reference, frequencies)) for reference in references]
     return 10.0 * math.fsum(similarities) / len(similarities)
 
 
-@dataclass(frozen=True)
-class _Vector:
-    """A caption's weighed n-grams, their norms for each n, and its length in bigrams."""
+def _vector(caption: str, frequencies: DocumentFrequencies) -> tuple[list[dict[tuple[str, ...], float]], int]:
+    """The weighed n-grams for each n, and the length in bigrams."""
+    weights: list[dict[tuple[str, ...], float]] = [{} for _ in range(MAX_N)]
+    ngrams = _ngrams(caption)
+    for ngram, count in ngrams.items():
+        weights[len(ngram) - 1][ngram] = count * frequencies.weight(ngram)
+    return weights, sum(count for ngram, count in ngrams.items() if len(ngram) == 2)
 
-    weights: tuple[dict[tuple[str, ...], float], ...]
-    norms: tuple[float, ...]
-    length: int
 
-    @classmethod
-    def of(cls, ngrams: NGrams, frequencies: DocumentFrequencies) -> "_Vector":
-        weights: tuple[dict, ...] = tuple({} for _ in range(MAX_N))
-        for ngram, count in ngrams.items():
-            weights[len(ngram) - 1][ngram] = count * frequencies.weight(ngram)
-        norms = tuple(math.sqrt(math.fsum(weight**2 for weight in row.values())) for row in weights)
-        return cls(weights, norms, sum(count for ngram, count in ngrams.items() if len(ngram) == 2))
-
-    def similarity(self, reference: "_Vector") -> float:
-        total = 0.0
-        for mine, theirs, norm, other in zip(
-            self.weights, reference.weights, self.norms, reference.norms, strict=True
-        ):
-            if norm and other:
-                shared = (min(mine[ngram], theirs[ngram]) * theirs[ngram] for ngram in mine.keys() & theirs.keys())
-                total += math.fsum(shared) / (norm * other)
-        difference = self.length - reference.length
-        return total / MAX_N * math.exp(-(difference**2) / (2 * SIGMA**2))
+def _similarity(caption: tuple, reference: tuple) -> float:
+    total = 0.0
+    for mine, theirs in zip(caption[0], reference[0], strict=True):
+        norms = [math.sqrt(math.fsum(weight**2 for weight in row.values())) for row in (mine, theirs)]
+        if all(norms):
+            shared = (min(mine[ngram], theirs[ngram]) * theirs[ngram] for ngram in mine.keys() & theirs.keys())
+            total += math.fsum(shared) / (norms[0] * norms[1])
+    difference = caption[1] - reference[1]
+    return total / MAX_N * math.exp(-(difference**2) / (2 * SIGMA**2))
 
 
 def _ngrams(caption: str) -> NGrams:

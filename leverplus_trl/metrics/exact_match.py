@@ -5,7 +5,7 @@
 Exact match, cover exact match and the accuracy of labels: 1 for a right prediction, else 0.
 
 The first two compare texts in Unicode's form NFC, in which both spellings of "café" (one or two code points for its
-last letter) are equal. NFKC would fold more: "m²" would equal "m2", and "½" would equal "1⁄2".
+last letter) are equal. NFKC would fold more: "m²" would equal "m2".
 """
 
 import unicodedata
@@ -15,32 +15,24 @@ from .token_f1 import normalized_words
 
 
 def exact_match(prediction: str, answers: list[str], strict: bool = False) -> float:
-    """
-    Whether a prediction equals one of the answers, apart from case and white space: 1.0 or 0.0.
-
-    Args:
-        strict (`bool`, *optional*, defaults to `False`):
-            Compare case and white space, too.
-    """
+    """Whether a prediction equals an answer: 1.0 or 0.0. Case and white space count only if `strict`."""
     check_texts(prediction, answers)
-    said, *wanted = (unicodedata.normalize("NFC", text) for text in (prediction, *answers))
-    if strict:
-        return float(said in wanted)
-    return float(fold(said) in map(fold, wanted))
+    prediction, *answers = (unicodedata.normalize("NFC", text) for text in (prediction, *answers))
+    return float(prediction in answers if strict else fold(prediction) in map(fold, answers))
 
 
 def cover_exact_match(prediction: str, answers: list[str]) -> float:
     """
-    Whether a prediction contains the words of an answer, in a row: 1.0 or 0.0.
+    Whether a prediction contains the words of an answer, in a row: 1.0 or 0.0. Open-domain question answering calls
+    this measure cover EM, or "has answer"; it has no official code.
 
     The words are those of [`token_f1`], so "category" does not contain "cat", and "A red bus." contains "the red bus".
-    No prediction contains an answer without words. Open-domain question answering calls this measure cover EM, or "has
-    answer"; it has no official code.
+    No prediction contains an answer without words.
     """
     check_texts(prediction, answers)
     texts = (unicodedata.normalize("NFC", text) for text in (prediction, *answers))
-    said, *wanted = (f" {' '.join(normalized_words(text))} " for text in texts)
-    return float(any(answer.strip() and answer in said for answer in wanted))
+    prediction, *answers = (f" {' '.join(normalized_words(text))} " for text in texts)
+    return float(any(answer.strip() and answer in prediction for answer in answers))
 
 
 def accuracy(prediction: str, answers: list[str]) -> float:

@@ -23,19 +23,13 @@ from .vqa_accuracy import MIN_ANSWERS, vqa_accuracy, vqa_accuracy_normalized
 class Metric:
     """A function that scores a prediction, what it reads, and how its scores are shown."""
 
-    #: Takes the prediction, then the example's `columns` in their order.
-    function: Callable[..., float]
+    function: Callable[..., float]  #: Takes the prediction, then the example's `columns` in their order.
     columns: tuple[str, ...] = ("answers",)
-    #: With fewer answers no prediction scores 1.
-    min_answers: int = 1
-    #: Whether it also takes the document frequencies of a whole test set's answers.
-    needs_corpus: bool = False
-    #: Name of its scores in a report.
-    title: str = "accuracy"
-    #: Whether scores are in 0..1 (0 wrong, 1 right) and shown in %; others are shown times 100.
-    in_percent: bool = True
-    #: Key of the mean that [`evaluate`] gives, if it is not the metric's name.
-    result: str | None = None
+    min_answers: int = 1  #: With fewer answers no prediction scores 1.
+    needs_corpus: bool = False  #: Whether it also takes the document frequencies of a whole test set's answers.
+    title: str = "accuracy"  #: Name of its scores in a report.
+    in_percent: bool = True  #: Whether scores are in 0..1 and shown in %; others are shown times 100.
+    result: str | None = None  #: Key of the mean in the result of `evaluate`, if it is not the metric's name.
 
     @property
     def heading(self) -> str:
@@ -92,10 +86,8 @@ def all_metrics(
     examples: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, list[float]]:
     """
-    The scores of all predictions by each metric of `names` that applies to all examples of `query_ids`.
-
-    `query_ids` has the id of each prediction's example in `examples`. Document frequencies are counted over these
-    examples, each once.
+    The scores of all predictions by each metric of `names` that applies to all examples of `query_ids`, which has the
+    id of each prediction's example. Document frequencies are counted over these examples, each once.
     """
     unknown = [name for name in names if name not in METRICS]
     if unknown:
@@ -109,12 +101,9 @@ def all_metrics(
             f"{strangers[:3]}. Name the dataset and split that the predictions were made on."
         )
     answered = {query_id: examples[query_id] for query_id in query_ids}
-    found = {name: METRICS[name] for name in names if all(map(METRICS[name].applies, answered.values()))}
+    metrics = {name: METRICS[name] for name in names if all(map(METRICS[name].applies, answered.values()))}
     frequencies = None
-    if any(metric.needs_corpus for metric in found.values()):
+    if any(metric.needs_corpus for metric in metrics.values()):
         frequencies = document_frequencies(example["answers"] for example in answered.values())
-    pairs = list(zip(predictions, query_ids, strict=True))
-    return {
-        name: [metric.score(said, answered[query_id], frequencies) for said, query_id in pairs]
-        for name, metric in found.items()
-    }
+    pairs = [(prediction, answered[query_id]) for prediction, query_id in zip(predictions, query_ids, strict=True)]
+    return {name: [metric.score(*pair, frequencies) for pair in pairs] for name, metric in metrics.items()}

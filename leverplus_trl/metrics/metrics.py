@@ -18,9 +18,6 @@ import evaluate
 from leverplus_trl.metrics import METRICS, document_frequencies
 
 
-_STRINGS = datasets.Sequence(datasets.Value("string"))
-
-
 class TableMetric(evaluate.Metric):
     """
     The metric of [`~leverplus_trl.metrics.METRICS`] that `config_name` names.
@@ -44,7 +41,8 @@ class TableMetric(evaluate.Metric):
                 f"of {', '.join(METRICS)}."
             )
         metric = METRICS[self.config_name]
-        references = _STRINGS if len(metric.columns) == 1 else dict.fromkeys(metric.columns, _STRINGS)
+        texts = datasets.Sequence(datasets.Value("string"))
+        references = texts if len(metric.columns) == 1 else dict.fromkeys(metric.columns, texts)
         rules = inspect.getdoc(inspect.getmodule(metric.function))
         source = rules.partition("Source: ")[2]
         return evaluate.MetricInfo(
@@ -65,5 +63,5 @@ class TableMetric(evaluate.Metric):
                 warnings.warn("CIDEr of a single example is 0: all references have all its words.", stacklevel=2)
             frequencies = document_frequencies(references)
         pairs = zip(predictions, examples, strict=True)
-        scores = [metric.score(prediction, example, frequencies, **options) for prediction, example in pairs]
+        scores = [metric.score(*pair, frequencies, **options) for pair in pairs]
         return {metric.result or self.config_name: sum(scores) / len(scores), "per_example": scores}

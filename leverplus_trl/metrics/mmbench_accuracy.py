@@ -3,15 +3,15 @@
 
 """
 Accuracy on MMBench, as VLMEvalKit computes it without a language model as judge (policy `exact_matching`): the first
-stage of the official evaluation. Each question is asked once; the official figure is lower, since it asks a question
-with rotated options ("circular") and needs all replies to be right.
+stage of the official evaluation. The official figure is lower, since it asks a question with rotated options
+("circular") and needs all replies to be right.
 
 The option that a reply names, by the official rules with their quirks:
 
 1. A reply that declines to answer, in one of four phrases, names none.
 2. The marks .()[],:;!*#{} become spaces. If the reply then has exactly one of the options' capital letters as a word
-   of its own, and as one of its last four words, it names that option. "A" is a word like any other: "A dog" names A,
-   "A or B" names nothing yet. If it has none of them but the letter Z, it names none.
+   of its own, and as one of its last four words, it names that option. "A dog" names A, "A or B" names nothing yet. If
+   it has none of them but the letter Z, it names none.
 3. Else "answer is X" names the option A, B, C or D, in any case, with or without stars before X, and even if X is the
    first letter of a word: "the answer is clear" names C.
 4. Else, if the reply contains the text of exactly one option, in lower case and even inside a word, it names that
@@ -38,7 +38,6 @@ _DECLINED = (
 _NO_REPLY = "Failed to obtain answer via API"
 _MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 _STATED = re.compile(r"answer\s+is\s+\**([ABCD])", re.IGNORECASE)
-_LAST_WORDS = 4
 
 
 def mmbench_accuracy(prediction: str, answers: list[str], choices: list[str]) -> float:
@@ -55,18 +54,15 @@ def named_option(reply: str, choices: list[str]) -> str | None:
     words = reply.translate(_MARKS).split()
     letters = [letter for letter in options if letter in words]
     if _NO_REPLY not in reply:
-        if len(letters) == 1 and words.index(letters[0]) > len(words) - _LAST_WORDS - 1:
+        if len(letters) == 1 and words.index(letters[0]) > len(words) - 5:
             return letters[0]
         if not letters and "Z" in words:
             return None
         stated = _STATED.search(reply)
         if stated and stated.group(1).upper() in options:
             return stated.group(1).upper()
-    return _option_by_text(reply.lower(), options)
-
-
-def _option_by_text(reply: str, options: dict[str, str]) -> str | None:
+    reply = reply.lower()
     if len(reply) > 2 * sum(map(len, options.values())):
         return None
-    found = [letter for letter, text in options.items() if text.lower() in reply]
-    return found[0] if len(found) == 1 else None
+    matches = [letter for letter, text in options.items() if text.lower() in reply]
+    return matches[0] if len(matches) == 1 else None

@@ -5,10 +5,8 @@
 VQA accuracy of stemmed words, for OK-VQA.
 
 OK-VQA's annotations hold each answer as it was typed (`raw_answer`) and stemmed (`answer`); published accuracies are
-computed on the stemmed answers of five annotators, each counted twice. The dataset has no code for its stemmer. Many
-words of version 1.1 are Porter's stems ("firefighters" is "firefight", "buildings" is "build"), but not those whose
-stem would be no word ("tennis", "christmas"). OpenFlamingo stems predictions only: words in -ing by WordNet, plurals
-to the singular, and some 170 words by a table.
+computed on the stemmed answers of five annotators, each counted twice. The dataset has no code for its stemmer: many
+words of version 1.1 are Porter's stems ("buildings" is "build"), others are not ("tennis").
 
 This metric normalises prediction and answers as [`vqa_accuracy`] does, stems the words of *both* with Porter's
 algorithm until they no longer change, and computes VQA accuracy. A stemmed answer and its raw form then have the same

@@ -74,7 +74,7 @@ def _only_one(right: list[bool]) -> str | None:
 
 
 def _last_marked(reply: str) -> str | None:
-    r"""What stands in the last `\boxed{...}` or `<answer>...</answer>`."""
+    r"""The content of the last `\boxed{...}` or `<answer>...</answer>`."""
     starts = list(_MARKED.finditer(reply))
     if not starts:
         return None
@@ -114,11 +114,11 @@ def _named_letter(reply: str) -> str | None:
 
 
 def _option_by_words(reply: str, choices: list[str]) -> str | None:
-    said, *texts = (" ".join(re.findall(r"\w+", text.lower())) for text in (reply, *choices))
-    if said and said in texts:
-        return _only_one([text == said for text in texts])
-    found = [text for text in texts if text and f" {text} " in f" {said} "]
-    longest = max(found, key=len, default="")
-    if all(f" {text} " in f" {longest} " for text in found):
+    reply, *texts = (" ".join(re.findall(r"\w+", text.lower())) for text in (reply, *choices))
+    if reply and reply in texts:
+        return _only_one([text == reply for text in texts])
+    matches = [text for text in texts if text and f" {text} " in f" {reply} "]
+    longest = max(matches, key=len, default="")
+    if all(f" {text} " in f" {longest} " for text in matches):
         return _only_one([bool(text) and text == longest for text in texts])
     return None

@@ -2,26 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-The words of a caption, as the evaluation code of COCO captions sees them: those of Stanford's PTBTokenizer (CoreNLP
-3.4.1, options `-preserveLines -lowerCase`), which is a Java program, without the words that are punctuation.
+The words of a caption for the evaluation code of COCO captions: those of Stanford's PTBTokenizer (a Java program,
+CoreNLP 3.4.1, options `-preserveLines -lowerCase`), without the words that are punctuation.
 
-That program is a generated lexer, and so is this module, in small. At each place the rule that matches the longest
-text, including its right context, makes the next token; if two match equally far, the first does. Characters that no
-rule matches (emoji, many marks of other scripts) are skipped. Then, as the official code does:
-
-- a token is lower case, and quotes, dashes, fractions, currencies and brackets get their Penn Treebank names;
-- a token of `_DROPPED` is left out. Brackets stay, as "-lrb-", "-rrb-" and the like: the official code lists them in
-  capitals, so it never drops them;
-- a no-break space in a token ("1 1/2") separates words.
+The longest match of a rule, including its right context, makes the next token; of equal matches, the first. Characters
+that no rule matches (emoji, many marks of other scripts) are skipped. Tokens become lower case, and quotes, dashes,
+fractions, currencies and brackets get their Penn Treebank names. Brackets stay, as "-lrb-" and the like, because the
+official code lists them in capitals. A no-break space in a token ("1 1/2") separates words.
 """
 
 import re
-from collections.abc import Callable
 from functools import lru_cache
 
 
 _DROPPED = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
-
 
 # Java reads UTF-16, so a letter beyond the first 65,536 code points is no letter to it.
 _IS_LETTER = "".join("x" if chr(code).isalpha() else " " for code in range(0x10000))
@@ -68,7 +62,7 @@ _ABBREVIATION = "|".join(
     rt bancorp bhd assn univ intl sys tel est ext sq jr bros ed\\.d ph\\.d esq etc al seq bldg sr blvd rd
     """.split()  # noqa: SIM905
 )
-#: These may stand before a capital letter without ending a sentence.
+#: These may precede a capital letter without ending a sentence.
 _TITLE = "|".join(
     """
     mr mrs ms drs? profs? sens? reps? attys? lt col gen messrs govs? adm rev maj sgt cpl pvt capt ste? ave pres lieut
@@ -78,7 +72,7 @@ _TITLE = "|".join(
 )
 #: Before a capital letter only: "Wash.", but "wash" and ".".
 _STATE = "[A](?i:z|rk)|[D](?i:el)|[I](?i:ll)|[L](?i:a)|[M](?i:ass|iss)|[O](?i:re)|[P](?i:a)|[T](?i:ex)|[W](?i:ash)"
-#: The full stop behind an initial ends a sentence before these: "plan b. The" but "b. smith".
+#: The full stop after an initial ends a sentence before these: "plan b. The" but "b. smith".
 _OPENERS = (
     "About|According|Additionally|After|An|A|As|At|But|Earlier|Her|Here|He|However|If|In|It|Last|Many|More|Mr\\.|Ms\\.|"
     "Now|Once|One|Other|Our|She|Since|So|Some|Such|That|There|These|The|Then|They|This|We|When|While|What|Yet|You"
@@ -90,135 +84,124 @@ _FILES = (
 _URL_END = r'[^ \t\n\f\r"<>|.!?(){},-]'
 
 
-def _quoted(text: str) -> str:
-    """Quotes as LaTeX writes them. Whether a straight quote opens or closes does not matter: both are dropped."""
-    text = re.sub('(?i:&quot;)|[\u0094\u201d»"]', "''", re.sub("(?i:&apos;)|[\u0092\u2019\u203a]", "'", text))
-    return re.sub("[\u0093\u201c«]", "``", re.sub("[\u0091\u2018\u201b\u2039]", "`", text))
+#: Substitutions in the text of a token, in this order. A straight quote opens or closes: both are dropped anyway.
+_KEPT: dict[str, str] = {}
+_QUOTES = {
+    "(?i:&apos;)|[\u0092\u2019\u203a]": "'",
+    '(?i:&quot;)|[\u0094\u201d»"]': "''",
+    "[\u0091\u2018\u201b\u2039]": "`",
+    "[\u0093\u201c«]": "``",
+}
+_SOFT_HYPHENS = {"\u00ad": "", "^$": "-"}
+_AMPERSAND = {"(?i:&amp;)": "&"}
+_NAMES = {r"\(": "-lrb-", r"\)": "-rrb-", "¢": "cents", "£": "#", "[\u0080¤\u20a0€]": "$"}
+_NAMES |= {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
 
-
-def _without_soft_hyphens(text: str) -> str:
-    return text.replace("\u00ad", "") or "-"
-
-
-_NAMES = str.maketrans(
-    {"(": "-lrb-", ")": "-rrb-", "¢": "cents", "£": "#", "\u0080": "$", "¤": "$", "\u20a0": "$", "€": "$"}
-    | {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
-)
-
-
-def _named(text: str) -> str:
-    return text.translate(_NAMES)
-
-
-def _ampersand(text: str) -> str:
-    return re.sub("(?i:&amp;)", "&", text)
-
-
-#: Of each rule: the text of a token, its right context, and the token (or a function of the text).
-_RULES: list[tuple[str, str, Callable[[str], str] | str]] = [
+#: Of each rule: the text of a token, its right context, and the token, or substitutions that make it of the text.
+_RULES: list[tuple[str, str, str | dict[str, str]]] = [
     (f"{_SPACE}+", "", ""),
     # Words that are cut in two: the rest is read again.
-    ("(?i:can)", "(?i:not)", str),
-    ("'(?i:t)", "(?i:was|is)", str),
-    ("(?i:gon|wan)", "(?i:na)", str),
-    ("(?i:got)", "(?i:ta)", str),
-    ("(?i:lem|gim)", "(?i:me)", str),
-    ("(?i:c[+][+]|[cf]#)", "", str),
+    ("(?i:can)", "(?i:not)", _KEPT),
+    ("'(?i:t)", "(?i:was|is)", _KEPT),
+    ("(?i:gon|wan)", "(?i:na)", _KEPT),
+    ("(?i:got)", "(?i:ta)", _KEPT),
+    ("(?i:lem|gim)", "(?i:me)", _KEPT),
+    ("(?i:c[+][+]|[cf]#)", "", _KEPT),
     # Markup.
-    (_TAG, "", str),
+    (_TAG, "", _KEPT),
     ("(?i:&(?:md|mdash|ndash);)|[\u0096\u0097\u2013-\u2015]", "", "--"),
     ("(?i:&amp;)", "", "&"),
     ("(?i:&nbsp;)", "", ""),
-    (r"(?i:&(?:ht|tl|ur|lr|qc|ql|qr|odq|cdq|#[0-9]+);)", "", str),
+    (r"(?i:&(?:ht|tl|ur|lr|qc|ql|qr|odq|cdq|#[0-9]+);)", "", _KEPT),
     # Words, and what is left of contractions.
-    (_WORD, _ENDING, _without_soft_hyphens),
-    (r"[A-Za-z\u00ad]*[A-MO-Za-mo-z]\u00ad*", _NOT, _without_soft_hyphens),
-    (_WORD, "", _without_soft_hyphens),
-    (rf"{_APOSTROPHE}[nN]{_APOSTROPHE}?|[lLdDjJ]{_APOSTROPHE}|(?i:dunkin|somethin|ol){_APOSTROPHE}", "", str),
-    (rf"{_APOSTROPHE}(?i:em|till?|cause)|{_APOSTROPHE}[2-9]0[sS]", "", str),
-    (rf"[A-HJ-XZn]{_ANY_APOSTROPHE}[{_LETTERS}]{{2,}}", "", str),
-    (rf"[{_LETTERS}]+[aeiouyAEIOUY]{_ANY_APOSTROPHE}[aeiouA-Z][{_LETTERS}]*", "", str),
-    (rf"(?i:cont'd\.?|nor'easter|c'mon|e'er|s'mores|ev'ry|li'l|nat'l|o{_ANY_APOSTROPHE}o)", "", str),
-    (f"[yY]{_APOSTROPHE}", f"[{_LETTERS}]", str),
+    (_WORD, _ENDING, _SOFT_HYPHENS),
+    (r"[A-Za-z\u00ad]*[A-MO-Za-mo-z]\u00ad*", _NOT, _SOFT_HYPHENS),
+    (_WORD, "", _SOFT_HYPHENS),
+    (rf"{_APOSTROPHE}[nN]{_APOSTROPHE}?|[lLdDjJ]{_APOSTROPHE}|(?i:dunkin|somethin|ol){_APOSTROPHE}", "", _KEPT),
+    (rf"{_APOSTROPHE}(?i:em|till?|cause)|{_APOSTROPHE}[2-9]0[sS]", "", _KEPT),
+    (rf"[A-HJ-XZn]{_ANY_APOSTROPHE}[{_LETTERS}]{{2,}}", "", _KEPT),
+    (rf"[{_LETTERS}]+[aeiouyAEIOUY]{_ANY_APOSTROPHE}[aeiouA-Z][{_LETTERS}]*", "", _KEPT),
+    (rf"(?i:cont'd\.?|nor'easter|c'mon|e'er|s'mores|ev'ry|li'l|nat'l|o{_ANY_APOSTROPHE}o)", "", _KEPT),
+    (f"[yY]{_APOSTROPHE}", f"[{_LETTERS}]", _KEPT),
     # Addresses.
-    (rf'(?i:https?)://[^ \t\n\f\r"<>|(){{}}]+{_URL_END}', "", str),
+    (rf'(?i:https?)://[^ \t\n\f\r"<>|(){{}}]+{_URL_END}', "", _KEPT),
     (
         rf'(?:(?i:www\.)(?:[^ \t\n\f\r"<>|.!?(){{}},]+\.)+[a-zA-Z]{{2,4}}'
         rf"|(?:[^ \t\n\f\r\"`'<>|.!?(){{}},-_$]+\.)+(?i:com|net|org|edu))"
         rf'(?:/[^ \t\n\f\r"<>|()]+{_URL_END})?',
         "",
-        str,
+        _KEPT,
     ),
     (
         r'(?:<|(?i:&lt;))?[a-zA-Z0-9][^ \t\n\f\r"<>|()\u00a0{}]*@(?:[^ \t\n\f\r"<>|(){}.\u00a0]+\.)*'
         r'[^ \t\n\f\r"<>|(){}.\u00a0]+(?:>|(?i:&gt;))?',
         "",
-        str,
+        _KEPT,
     ),
-    (rf"@[a-zA-Z_][a-zA-Z_0-9]*|#{_LETTER}+", "", str),
-    (_ENDING, "[^A-Za-z]", _quoted),
-    (_NOT, "[^A-Za-z]", _quoted),
+    (rf"@[a-zA-Z_][a-zA-Z_0-9]*|#{_LETTER}+", "", _KEPT),
+    (_ENDING, "[^A-Za-z]", _QUOTES),
+    (_NOT, "[^A-Za-z]", _QUOTES),
     # Numbers and money.
-    (r"\d{1,2}[-/]\d{1,2}[-/]\d{2,4}", "", str),
-    (rf"[-+]?{_NUMBER}", "", _without_soft_hyphens),
-    ("[⁺⁻₊₋]?(?:[⁰¹²³⁴-⁹]+|[₀-₉]+)", "", str),
-    (r"(?:\d{1,4}[- \u00a0])?\d{1,4}(?:\\?/|⁄)\d{1,4}", "", str),
-    ("[¼½¾⅓-⅞]", "", _named),
-    (rf"-(?i:rrb|lrb|rcb|lcb|rsb|lsb)-|(?i:c\.d\.s|pro-|anti-|cap{_APOSTROPHE}n|c{_APOSTROPHE}est)", "", str),
-    ("(?i:s(?:&|&amp;)p-500|s(?:&|&amp;)ls)", "", _ampersand),
-    (rf"{_SIDE}(?:\\?/{_SIDE}){{1,2}}", "", str),
-    (r"[A-Z]*\$|#", "", str),
-    ("[¢£¤¥\u0080\u20a0\u20ac\u060b\u0e3f\u20a4\uffe0\uffe1\uffe5\uffe6]", "", _named),
+    (r"\d{1,2}[-/]\d{1,2}[-/]\d{2,4}", "", _KEPT),
+    (rf"[-+]?{_NUMBER}", "", _SOFT_HYPHENS),
+    ("[⁺⁻₊₋]?(?:[⁰¹²³⁴-⁹]+|[₀-₉]+)", "", _KEPT),
+    (r"(?:\d{1,4}[- \u00a0])?\d{1,4}(?:\\?/|⁄)\d{1,4}", "", _KEPT),
+    ("[¼½¾⅓-⅞]", "", _NAMES),
+    (rf"-(?i:rrb|lrb|rcb|lcb|rsb|lsb)-|(?i:c\.d\.s|pro-|anti-|cap{_APOSTROPHE}n|c{_APOSTROPHE}est)", "", _KEPT),
+    ("(?i:s(?:&|&amp;)p-500|s(?:&|&amp;)ls)", "", _AMPERSAND),
+    (rf"{_SIDE}(?:\\?/{_SIDE}){{1,2}}", "", _KEPT),
+    (r"[A-Z]*\$|#", "", _KEPT),
+    ("[¢£¤¥\u0080\u20a0\u20ac\u060b\u0e3f\u20a4\uffe0\uffe1\uffe5\uffe6]", "", _NAMES),
     # Abbreviations.
-    (rf"(?:[A-Za-z](?=\.)|{_ACRONYM}\.)", rf"\.?{_SPACE_OR_LINE}+(?:{_OPENERS}|{_TAG}){_SPACE_OR_LINE}", str),
-    (rf"(?:(?i:{_ABBREVIATION})|{_STATE})\.", r"(?s:..)?", str),
-    (rf"(?:(?i:{_TITLE})|{_ACRONYM}|[A-Za-z])\.", "", str),
-    (rf"{_ALNUM}+(?:\.{_ALNUM}+)*\.(?i:{_FILES})", rf"{_SPACE_OR_LINE}|[.?!,]", str),
-    (r"(?i:ca|figs?|prop|nos?|art|pp|op)\.", rf"{_SPACE_OR_LINE}?\d", str),
-    (r"(?i:pt[eyEY]|co)\.", rf"{_SPACE}(?i:ltd|lim)", str),
-    (_ACRONYM, _SPACE_OR_LINE, str),
-    (rf"{_APOSTROPHE}[0-9][0-9]", _SPACE_OR_LINE, str),
-    (rf"{_WORD}\.", r"[,;:\u3001]", _without_soft_hyphens),
+    (rf"(?:[A-Za-z](?=\.)|{_ACRONYM}\.)", rf"\.?{_SPACE_OR_LINE}+(?:{_OPENERS}|{_TAG}){_SPACE_OR_LINE}", _KEPT),
+    (rf"(?:(?i:{_ABBREVIATION})|{_STATE})\.", r"(?s:..)?", _KEPT),
+    (rf"(?:(?i:{_TITLE})|{_ACRONYM}|[A-Za-z])\.", "", _KEPT),
+    (rf"{_ALNUM}+(?:\.{_ALNUM}+)*\.(?i:{_FILES})", rf"{_SPACE_OR_LINE}|[.?!,]", _KEPT),
+    (r"(?i:ca|figs?|prop|nos?|art|pp|op)\.", rf"{_SPACE_OR_LINE}?\d", _KEPT),
+    (r"(?i:pt[eyEY]|co)\.", rf"{_SPACE}(?i:ltd|lim)", _KEPT),
+    (_ACRONYM, _SPACE_OR_LINE, _KEPT),
+    (rf"{_APOSTROPHE}[0-9][0-9]", _SPACE_OR_LINE, _KEPT),
+    (rf"{_WORD}\.", r"[,;:\u3001]", _SOFT_HYPHENS),
     (
         r"(?:\([0-9]{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0])[0-9]{3,4}[- \u00a0]?"
         r"[0-9]{3,5}|(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}",
         "",
-        _named,
+        _NAMES,
     ),
     # Marks.
     ('"|(?i:&quot;)', "", "''"),
     ("<|(?i:&lt;)", "", "<"),
     (">|(?i:&gt;)", "", ">"),
-    (r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]", "[^A-Za-z0-9]", _named),
-    (r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)|\([\^x=~<>']-[\^x=~<>'`]\)", "", _named),
+    (r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]", "[^A-Za-z0-9]", _NAMES),
+    (r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)|\([\^x=~<>']-[\^x=~<>'`]\)", "", _NAMES),
     (r"\{", "", "-lcb-"),
     (r"\}", "", "-rcb-"),
     (r"\[", "", "-lsb-"),
     (r"\]", "", "-rsb-"),
-    ("[()]", "", _named),
+    ("[()]", "", _NAMES),
     ("-{3,4}", "", "--"),
-    ("-+", "", str),
+    ("-+", "", _KEPT),
     (r"\.{3,5}|\.[ \u00a0](?:\.[ \u00a0])+\.|[\u0085…]", "", "..."),
-    (r"@+|#+|_+|\*+|(?:\\\*){1,3}", "", str),
-    (r"[,;:\u3001]|[?!]+|[.¡¿\u037e\u0589\u061f\u06d4\u0700-\u0702\u07fa\u3002]|=|/", "", str),
+    (r"@+|#+|_+|\*+|(?:\\\*){1,3}", "", _KEPT),
+    (r"[,;:\u3001]|[?!]+|[.¡¿\u037e\u0589\u061f\u06d4\u0700-\u0702\u07fa\u3002]|=|/", "", _KEPT),
     # Words that hold hyphens, digits, full stops.
-    (_HYPHENATED, "", _without_soft_hyphens),
-    (rf"{_HYPHENATED}\.", "[,;:\u3001]", _without_soft_hyphens),
-    (rf"{_PART}(?:[-_\u058a\u2010\u2011]{_PART})*\.", "[,;:\u3001]", str),
-    (rf"{_PART}(?:[-_\u058a\u2010\u2011]{_PART})*", "", str),
-    (r"[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+\.", "[,;:\u3001]", _ampersand),
-    (r"[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+", "", _ampersand),
+    (_HYPHENATED, "", _SOFT_HYPHENS),
+    (rf"{_HYPHENATED}\.", "[,;:\u3001]", _SOFT_HYPHENS),
+    (rf"{_PART}(?:[-_\u058a\u2010\u2011]{_PART})*\.", "[,;:\u3001]", _KEPT),
+    (rf"{_PART}(?:[-_\u058a\u2010\u2011]{_PART})*", "", _KEPT),
+    (r"[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+\.", "[,;:\u3001]", _AMPERSAND),
+    (r"[A-Z]+(?:(?:[+&]|(?i:&amp;))[A-Z]+)+", "", _AMPERSAND),
     # Quotes.
-    ("'", r"[A-Za-z][^ \t\n\r\u00a0]", _quoted),
-    (f"''|{_QUOTE}{{1,2}}|{_APOSTROPHE}", "", _quoted),
-    (_ENDING, "", _quoted),
-    ("<<|>>", "", str),
-    (_SYMBOLS, "", str),
+    ("'", r"[A-Za-z][^ \t\n\r\u00a0]", _QUOTES),
+    (f"''|{_QUOTE}{{1,2}}|{_APOSTROPHE}", "", _QUOTES),
+    (_ENDING, "", _QUOTES),
+    ("<<|>>", "", _KEPT),
+    (_SYMBOLS, "", _KEPT),
 ]
 
 
 @lru_cache(maxsize=1)
-def _lexer() -> list[tuple[re.Pattern, Callable[[str], str] | str]]:
+def _lexer() -> list[tuple[re.Pattern, str | dict[str, str]]]:
     return [(re.compile(f"({text})(?:{context})"), token) for text, context, token in _RULES]
 
 
@@ -228,11 +211,8 @@ _PLAIN = re.compile(r"(?!(?i:cannot|gonna|gotta|wanna|lemme|gimme)\b)([A-Za-z]+)
 
 def tokenize(caption: str) -> list[str]:
     """
-    The words of a caption.
-
-    The official code writes all captions into one file, and its lexer reads on into the next line: a caption that ends
-    in "section b." has the word "b" if the next caption begins with "A ", else "b.". This function gives the words of
-    a caption that is alone in the file.
+    The words of a caption that is alone in its file. (The official code writes all captions into one file, and its
+    lexer reads on: "section b." has the word "b" if the next caption begins with "A ", else "b.".)
     """
     text = caption.replace("\n", " ") + "\n"
     words: list[str] = []
@@ -241,19 +221,20 @@ def tokenize(caption: str) -> list[str]:
         if plain := _PLAIN.match(text, place):
             words.append(plain[1].lower())
             place = plain.end()
-        else:
-            token, place = _next(text, place)
-            words += [] if token in _DROPPED else token.lower().split()
+            continue
+        longest, token = None, ""
+        for pattern, candidate in _lexer():
+            match = pattern.match(text, place)
+            if match and (longest is None or match.end() > longest.end()):
+                longest, token = match, candidate
+        if longest is None:
+            place += 1
+            continue
+        place = longest.end(1)
+        if isinstance(token, dict):
+            substitutions, token = token, longest[1]
+            for mark, name in substitutions.items():
+                token = re.sub(mark, name, token)
+        if token not in _DROPPED:
+            words += token.lower().split()
     return words
-
-
-def _next(text: str, place: int) -> tuple[str, int]:
-    """The token that starts at a place ("" for what is skipped), and where it ends."""
-    best, token = None, ""
-    for pattern, made in _lexer():
-        found = pattern.match(text, place)
-        if found and (best is None or found.end() > best.end()):
-            best, token = found, made
-    if best is None:
-        return "", place + 1
-    return token if isinstance(token, str) else token(best[1]), best.end(1)

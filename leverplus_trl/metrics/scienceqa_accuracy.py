@@ -9,8 +9,8 @@ the pattern: *any* character may replace the full stop, but there must be one, s
 B" fails, and "The answer is Apple" says A.
 
 If that fails, or no option has the letter, the official code guesses at random. This metric gives such a reply the
-guess's mean score, 1 / number of choices, so a model that answers in another form is at chance level: let the
-demonstrations say "The answer is B." (`answer_template` of the task), or use `option_accuracy`.
+guess's mean score, 1 / number of choices: let the demonstrations say "The answer is B." (`answer_template` of the
+task), or use `option_accuracy`.
 
 Source: Lu et al., "Learn to Explain: Multimodal Reasoning via Thought Chains for Science Question Answering",
 NeurIPS 2022, https://github.com/lupantech/ScienceQA
@@ -21,13 +21,10 @@ import re
 from .texts import LETTERS, check_options
 
 
-_PATTERN = re.compile(r"The answer is ([A-Z]).")
-
-
 def scienceqa_accuracy(prediction: str, answers: list[str], choices: list[str]) -> float:
     """Whether a reply names the right option: 1.0, 0.0, or 1 / number of choices."""
     check_options(prediction, answers, choices)
-    found = _PATTERN.findall(prediction.strip())
-    if len(found) == 1 and found[0] in LETTERS[: len(choices)]:
-        return float(found[0] in answers)
+    letters = re.findall(r"The answer is ([A-Z]).", prediction.strip())
+    if len(letters) == 1 and letters[0] in LETTERS[: len(choices)]:
+        return float(letters[0] in answers)
     return 1.0 / len(choices)

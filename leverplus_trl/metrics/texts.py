@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What the metrics share: checks of their arguments, and a text without case and white space."""
+"""Checks of the arguments of metrics, and a text without case and white space."""
 
 from collections.abc import Sequence
 

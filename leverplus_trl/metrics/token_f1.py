@@ -34,7 +34,7 @@ def normalized_words(text: str) -> list[str]:
     return _ARTICLE.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split()
 
 
-def _f1(said: Counter, wanted: Counter) -> float:
-    if not said or not wanted:
-        return float(said == wanted)
-    return 2 * (said & wanted).total() / (said.total() + wanted.total())
+def _f1(words: Counter, answer: Counter) -> float:
+    if not words or not answer:
+        return float(words == answer)
+    return 2 * (words & answer).total() / (words.total() + answer.total())

@@ -2,18 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-VQA accuracy, as the evaluation code of the VQA dataset computes it.
-
-The rules, with their quirks, since published numbers depend on them:
+VQA accuracy, as the evaluation code of the VQA dataset computes it. Published numbers depend on its quirks:
 
 - Line breaks and tabs become spaces, and the ends are stripped. Nothing else is done if all annotators gave the same
   text: then "A dog" does not match ten times "dog". `always_normalize` drops this exception.
 - Otherwise prediction and answers lose punctuation, case and articles, number words become digits ("none" is 0, too),
   and the apostrophes of contractions are put back ("dont" becomes "don't").
 - The prediction is compared with every set of annotators that leaves one out. It scores min(1, matches / 3) there, and
-  the accuracy is the mean. With ten annotators 1, 2, 3 and 4 matches give 0.3, 0.6, 0.9 and 1. Another number of
-  annotators follows the same arithmetic (with nine, 1, 2, 3 and 4 matches give 8/27, 16/27, 8/9 and 1). So a single
-  annotator gives 0, and two or three give at most 1/3 or 2/3: use `exact_match` for a dataset with so few.
+  the accuracy is the mean: with ten annotators 1, 2, 3 and 4 matches give 0.3, 0.6, 0.9 and 1. A single annotator
+  gives 0, and two or three give at most 1/3 or 2/3: use `exact_match` for a dataset with so few.
 - An empty answer, or one that becomes empty ("the"), is an answer like any other: an empty prediction matches it.
 
 The official code is written for Python 2. On Python 3, as here, digits and white space are those of Unicode.
@@ -31,10 +28,6 @@ from .texts import check_texts
 MIN_ANSWERS = 4
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # neither the apostrophe nor the colon
-_DIGIT_COMMA = re.compile(r"\d,\d")
-_FULL_STOP = re.compile(r"\.(?!\d)")
-_MAX_FULL_STOPS = 32  # the official code passes re.UNICODE, which is 32, where `sub` takes a count
-_ARTICLES = {"a", "an", "the"}
 _NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _DIGITS = {"none": "0"} | {word: str(value) for value, word in enumerate(_NUMBERS)}
 
@@ -60,11 +53,8 @@ _APOSTROPHES["somebody'd"] = "somebodyd"  # the official table has this pair the
 
 def vqa_accuracy(prediction: str, answers: list[str], always_normalize: bool = False) -> float:
     """
-    Accuracy of one answer by the answers of all annotators, with repetitions: 0..1.
-
-    Args:
-        always_normalize (`bool`, *optional*, defaults to `False`):
-            Normalise even if all annotators gave the same text, which the official code does not.
+    Accuracy of one answer by the answers of all annotators, with repetitions: 0..1. With `always_normalize` texts are
+    normalised even if all annotators gave the same text, which the official code does not do.
     """
     return leave_one_out(*normalized(prediction, answers, always_normalize))
 
@@ -101,16 +91,16 @@ def leave_one_out(prediction: str, answers: list[str]) -> float:
 
 
 def normalize_answer(answer: str) -> str:
-    """Answer without punctuation, case, articles and number words, with the apostrophes of contractions put back."""
-    words = [_DIGITS.get(word, word) for word in _strip_punctuation(answer).lower().split()]
-    return " ".join(_APOSTROPHES.get(word, word) for word in words if word not in _ARTICLES)
-
-
-def _strip_punctuation(answer: str) -> str:
-    """Drops a mark that touches a space somewhere, or every mark if a number has a comma; else makes it a space."""
-    stripped = answer
-    has_digit_comma = _DIGIT_COMMA.search(answer) is not None
+    """
+    Answer without punctuation, case, articles and number words, with the apostrophes of contractions put back. A mark
+    that touches a space somewhere is dropped, as is every mark if a number has a comma; else it becomes a space.
+    """
+    text = answer
+    has_digit_comma = re.search(r"\d,\d", answer) is not None
     for mark in _PUNCTUATION:
         dropped = has_digit_comma or f"{mark} " in answer or f" {mark}" in answer
-        stripped = stripped.replace(mark, "" if dropped else " ")
-    return _FULL_STOP.sub("", stripped, count=_MAX_FULL_STOPS)
+        text = text.replace(mark, "" if dropped else " ")
+    # The official code passes re.UNICODE, which is 32, where `sub` takes a count.
+    words = re.sub(r"\.(?!\d)", "", text, count=32).lower().split()
+    words = [_DIGITS.get(word, word) for word in words]
+    return " ".join(_APOSTROPHES.get(word, word) for word in words if word not in ("a", "an", "the"))
