@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from leverplus_trl.beams.beam_analysis import write_analysis
-from leverplus_trl.beams.beam_dataset import write_beam_dataset
+from leverplus_trl.beams.beam_generation import write_beam_dataset
 from leverplus_trl.provenance import dataset_hash
 from leverplus_trl.retrieval import CandidateSampler
 from leverplus_trl.tasks import DataArguments, load_examples

@@ -9,10 +9,10 @@ from ..lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "beam_arguments": ("BeamArguments",),
-        "beam_dataset": ("write_beam_dataset",),
-        "beam_generation": ("generate_beams", "num_scored_sequences", "search_unit"),
-        "beam_search": ("Beams", "beam_search", "insert", "selection_order"),
+        "beam_generation": ("generate_beams", "search_unit", "write_beam_dataset"),
+        "beam_search": (
+            *("BeamArguments", "Beams", "beam_search", "insert", "num_scored_sequences", "selection_order"),
+        ),
         "info_score": ("ScoredPrompt", "answer_score", "info_score", "ledger_prompts"),
     },
 )

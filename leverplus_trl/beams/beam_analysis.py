@@ -22,9 +22,8 @@ from datasets import Dataset
 
 from ..output_files import write_atomically
 from ..work_units import UnitRows
-from .beam_arguments import METRIC
 from .beam_search import selection_order
-from .info_score import ScoredPrompt, answer_score
+from .info_score import METRIC, ScoredPrompt, answer_score
 
 
 ANALYSIS = "analysis.json"
@@ -33,7 +32,7 @@ NOTICEABLE = 0.01
 #: If a single ranking for all queries reaches this share of the best possible gain, reading the query adds little.
 CONSTANT_SHARE = 0.8
 NUM_HUBS = 10
-#: The measures of a step, in the order of `_steps`.
+#: The measures of a step over the gains of sequences that extend the same prefix.
 STEP_MEASURES = ("mean", "best", "choice", "spread")
 #: Queries that are ranked at once.
 QUERIES = 4096
@@ -89,28 +88,18 @@ def analyze_tables(beams: Dataset, ledger: Dataset, insertion: str, score: str) 
 
 def analyze_queries(rows: Iterable[Mapping], insertion: str, score: str) -> dict[str, object]:
     """
-    Analyses the queries of one split.
-
-    Args:
-        rows (`Iterable[Mapping]`):
-            A row for each query: the columns of `schema.BEAMS`, and its ledger entries under `ledger`.
-        insertion (`str`):
-            Insertion of the search.
-        score (`str`):
-            Scale of InfoScore in the search.
+    Analyses the queries of one split: `rows` are those of `schema.BEAMS`, each with its ledger entries under `ledger`.
 
     Returns:
         `dict`:
-        - `scale`: `"metric"` if the search used it, else `"prob"`;
-        - `num_queries`, `zero_shot` (mean zero-shot value), `helped` (share of queries with a sequence of positive
-          gain), `hurt` (share of queries whose gains are all negative);
+        - `scale` (`"metric"` or `"prob"`), `num_queries`, `zero_shot` (mean value), `helped` and `hurt` (shares of
+          queries with a positive gain, and with negative gains alone);
         - `beam_positions`: mean score at each position of the beams, on the scale of the search;
         - `steps`: for each number of demonstrations, over the sequences that extend the same prefix: `mean` gain,
           `best` gain, `choice` (best minus mean) and `spread` (standard deviation);
         - `order`: over the sets that were scored in several orders: their number, the mean `difference` between the
-          best and the worst order, the share of `noticeable` differences, and the share of `decisive` ones, where only
-          some orders give the right answer more than half of the probability, or a metric above 0; null if no set was
-          scored twice;
+          best and the worst order, the share of `noticeable` differences, and of `decisive` ones, where only some
+          orders succeed (see `WORDS`); null if no set was scored twice;
         - `constant`: the `gain` of a single ranking of candidates for all queries at the first step, and its `share`
           of the best gain; null if queries hardly share candidates;
         - `hubs`: the candidates in the best sequences, and how often each was offered.
@@ -119,104 +108,95 @@ def analyze_queries(rows: Iterable[Mapping], insertion: str, score: str) -> dict
         `ValueError`: no queries, or no accuracies in the ledger of a search with `score: metric`.
     """
     scale = METRIC if score == METRIC else "prob"
-    zero_shot, best_gains = array("d"), array("d")
-    beam_scores: dict[int, array] = defaultdict(lambda: array("d"))  # by position
-    spreads: dict[int, list[array]] = defaultdict(lambda: [array("d") for _ in range(4)])  # by number of shots
-    orders = Counter()
-    singles = _Singles()
-    chosen, offered = Counter(), Counter()
+    totals = _Totals(scale, insertion)
     for row in rows:
-        scored = {tuple(entry["demonstration_ids"]): ScoredPrompt.of(entry) for entry in row["ledger"]}
-        values = {sequence: answer_score(prompt, scale) for sequence, prompt in scored.items()}
-        zero_shot.append(values.pop(()))
-        for position, score_at in enumerate(row["scores"]):
-            beam_scores[position].append(score_at)
-        best_gains.append(max(values.values()) - zero_shot[-1])
-        for shots, measures in _steps(values, zero_shot[-1], insertion):
-            for column, measure in zip(spreads[shots], measures, strict=True):
-                column.append(measure)
-        succeeds = {
-            sequence: prompt.accuracy > 0.0 if scale == METRIC else prompt.logprob > math.log(0.5)
-            for sequence, prompt in scored.items()
-        }
-        orders.update(_orders(values, succeeds))
-        singles.add({sequence[0]: value for sequence, value in values.items() if len(sequence) == 1})
-        offered.update(row["candidate_ids"])
-        chosen.update(row["demonstration_ids"][0])
-    if not zero_shot:
+        totals.add(row)
+    if not totals.zero_shot:
         raise ValueError("There are no queries to analyse.")
-    analysis = {
-        "scale": scale,
-        "num_queries": len(zero_shot),
-        "zero_shot": fmean(zero_shot),
-        "helped": fmean(gain > 0.0 for gain in best_gains),
-        "hurt": fmean(gain < 0.0 for gain in best_gains),
-        "beam_positions": [
-            {"position": position + 1, "mean": fmean(scores), "num_queries": len(scores)}
-            for position, scores in beam_scores.items()
-        ],
-        "steps": [
-            {"shots": shots} | dict(zip(STEP_MEASURES, map(fmean, spreads[shots]), strict=True))
-            for shots in sorted(spreads)
-        ],
-        "order": _mean_order(orders),
-        "constant": _constant_ranking(singles),
-        "hubs": _hubs(chosen, offered, len(zero_shot)),
-    }
-    return _rounded(analysis)
+    return _rounded({"scale": scale, "num_queries": len(totals.zero_shot), **totals.means()})
 
 
-def _steps(values: Mapping[tuple, float], zero_shot: float, insertion: str) -> Iterator[tuple[int, tuple]]:
-    """For each number of demonstrations, the [`STEP_MEASURES`] of the gains over the sequences of a query that extend
-    the same prefix, averaged over prefixes."""
-    groups: dict[tuple, list[float]] = defaultdict(list)
-    for sequence, value in values.items():
-        groups[tuple(selection_order(sequence, insertion))[:-1]].append(value - zero_shot)
-    by_shots: dict[int, list[tuple[float, float, float, float]]] = defaultdict(list)
-    for prefix, gains in groups.items():
-        mean = fmean(gains)
-        by_shots[len(prefix) + 1].append((mean, max(gains), max(gains) - mean, float(np.std(gains))))
-    for shots, measures in by_shots.items():
-        yield shots, tuple(fmean(column) for column in zip(*measures, strict=True))
+class _Totals:
+    """What the queries of a split add up to, in few bytes for a query and a candidate."""
 
-
-def _orders(values: Mapping[tuple, float], succeeds: Mapping[tuple, bool]) -> dict[str, float]:
-    """The number of sets that a query has in several orders, the sum of best minus worst, and the numbers of sets
-    where that is noticeable, and where only some orders succeed."""
-    sets: dict[frozenset, list[tuple]] = defaultdict(list)
-    for sequence in values:
-        if len(sequence) > 1:
-            sets[frozenset(sequence)].append(sequence)
-    several = [sequences for sequences in sets.values() if len(sequences) > 1]
-    of_sets = [[values[sequence] for sequence in sequences] for sequences in several]
-    differences = [max(of_set) - min(of_set) for of_set in of_sets]
-    return {
-        "num_sets": len(several),
-        "difference": math.fsum(differences),
-        "noticeable": sum(difference >= NOTICEABLE for difference in differences),
-        "decisive": sum(len({succeeds[sequence] for sequence in sequences}) > 1 for sequences in several),
-    }
-
-
-def _mean_order(sums: Mapping[str, float]) -> dict[str, float] | None:
-    number = sums["num_sets"]
-    return {name: value / number if name != "num_sets" else value for name, value in sums.items()} if number else None
-
-
-class _Singles:
-    """The values of single candidates, relative to the mean of their query, in 12 bytes a candidate."""
-
-    def __init__(self) -> None:
+    def __init__(self, scale: str, insertion: str):
+        self.scale, self.insertion = scale, insertion
+        self.zero_shot, self.best_gains = array("d"), array("d")
+        self.beam_scores: dict[int, array] = defaultdict(lambda: array("d"))  # by position
+        self.steps: dict[int, list[array]] = defaultdict(lambda: [array("d") for _ in STEP_MEASURES])  # by shots
+        self.orders, self.chosen, self.offered = Counter(), Counter(), Counter()
+        # Sequences of a single candidate: its number, its value relative to the mean of its query, and how many a
+        # query has.
         self.row_of: dict[str, int] = {}
         self.rows, self.values, self.counts = array("i"), array("d"), array("i")
 
-    def add(self, values: Mapping[str, float]) -> None:
-        mean = fmean(values.values())
-        self.rows.extend(self.row_of.setdefault(name, len(self.row_of)) for name in values)
-        self.values.extend(value - mean for value in values.values())
-        self.counts.append(len(values))
+    def add(self, row: Mapping) -> None:
+        scored = {tuple(entry["demonstration_ids"]): ScoredPrompt.of(entry) for entry in row["ledger"]}
+        values = {sequence: answer_score(prompt, self.scale) for sequence, prompt in scored.items()}
+        self.zero_shot.append(values.pop(()))
+        self.best_gains.append(max(values.values()) - self.zero_shot[-1])
+        for position, score in enumerate(row["scores"]):
+            self.beam_scores[position].append(score)
+        self._add_steps(values)
+        self._add_orders(scored, values)
+        singles = {sequence[0]: value for sequence, value in values.items() if len(sequence) == 1}
+        mean = fmean(singles.values())
+        self.rows.extend(self.row_of.setdefault(name, len(self.row_of)) for name in singles)
+        self.values.extend(value - mean for value in singles.values())
+        self.counts.append(len(singles))
+        self.offered.update(row["candidate_ids"])
+        self.chosen.update(row["demonstration_ids"][0])
 
-    def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def _add_steps(self, values: Mapping[tuple, float]) -> None:
+        """The measures of each number of demonstrations, averaged over prefixes."""
+        groups: dict[tuple, list[float]] = defaultdict(list)
+        for sequence, value in values.items():
+            groups[tuple(selection_order(sequence, self.insertion))[:-1]].append(value - self.zero_shot[-1])
+        by_shots: dict[int, list[tuple[float, ...]]] = defaultdict(list)
+        for prefix, gains in groups.items():
+            mean = fmean(gains)
+            by_shots[len(prefix) + 1].append((mean, max(gains), max(gains) - mean, float(np.std(gains))))
+        for shots, measures in by_shots.items():
+            for column, of_prefixes in zip(self.steps[shots], zip(*measures, strict=True), strict=True):
+                column.append(fmean(of_prefixes))
+
+    def _add_orders(self, scored: Mapping[tuple, ScoredPrompt], values: Mapping[tuple, float]) -> None:
+        sets: dict[frozenset, list[tuple]] = defaultdict(list)
+        for sequence in values:
+            sets[frozenset(sequence)].append(sequence)
+        several = [sequences for sequences in sets.values() if len(sequences) > 1]
+        of_sets = [[values[sequence] for sequence in sequences] for sequences in several]
+        differences = [max(of_set) - min(of_set) for of_set in of_sets]
+        successes = [{self._succeeds(scored[sequence]) for sequence in sequences} for sequences in several]
+        self.orders["num_sets"] += len(several)
+        self.orders["difference"] += math.fsum(differences)
+        self.orders["noticeable"] += sum(difference >= NOTICEABLE for difference in differences)
+        self.orders["decisive"] += sum(len(outcomes) > 1 for outcomes in successes)
+
+    def _succeeds(self, prompt: ScoredPrompt) -> bool:
+        return prompt.accuracy > 0.0 if self.scale == METRIC else prompt.logprob > math.log(0.5)
+
+    def means(self) -> dict[str, object]:
+        num_sets = self.orders.pop("num_sets")
+        order = {"num_sets": num_sets} | {name: total / max(1, num_sets) for name, total in self.orders.items()}
+        return {
+            "zero_shot": fmean(self.zero_shot),
+            "helped": fmean(gain > 0.0 for gain in self.best_gains),
+            "hurt": fmean(gain < 0.0 for gain in self.best_gains),
+            "beam_positions": [
+                {"position": position + 1, "mean": fmean(scores), "num_queries": len(scores)}
+                for position, scores in self.beam_scores.items()
+            ],
+            "steps": [
+                {"shots": shots} | dict(zip(STEP_MEASURES, map(fmean, columns), strict=True))
+                for shots, columns in sorted(self.steps.items())
+            ],
+            "order": order if num_sets else None,
+            "constant": self._constant_ranking(),
+            "hubs": self._hubs(),
+        }
+
+    def _blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Blocks of queries: numbers and values of their C candidates, and the start of each query."""
         end, rows, values = 0, np.asarray(self.rows), np.asarray(self.values)
         for start in range(0, len(self.counts), QUERIES):
@@ -224,43 +204,41 @@ class _Singles:
             begin, end = end, end + int(counts.sum())
             yield rows[begin:end], values[begin:end], np.cumsum(counts) - counts
 
+    def _constant_ranking(self) -> dict[str, float] | None:
+        """The gain of the candidate that is best for the *other* queries. A candidate's value for the query itself is
+        left out of its rank, or chance would look like skill."""
+        totals, counts = np.zeros(len(self.row_of)), np.zeros(len(self.row_of), dtype=np.int64)
+        for rows, values, _ in self._blocks():
+            totals += np.bincount(rows, values, len(totals))
+            counts += np.bincount(rows, minlength=len(totals))
+        if 2 * counts[counts > 1].sum() < counts.sum():
+            return None
+        names = np.argsort(np.argsort(np.array(list(self.row_of))))  # ties go to the later name
+        gains, best = array("d"), array("d")
+        for rows, values, starts in self._blocks():
+            others = counts[rows] - 1
+            ranks = np.where(others > 0, (totals[rows] - values) / np.maximum(others, 1), -np.inf)
+            query = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
+            ranked = np.lexsort((names[rows], ranks, query))
+            first = ranked[np.append(starts[1:], len(rows)) - 1]
+            # A query that shares no candidate gets the gain of a random candidate: 0, relative to its mean.
+            gains.extend(np.where(others[first] > 0, values[first], 0.0))
+            best.extend(np.maximum.reduceat(values, starts))
+        return {"gain": fmean(gains), "share": fmean(gains) / fmean(best) if fmean(best) > 0.0 else 0.0}
 
-def _constant_ranking(singles: _Singles) -> dict[str, float] | None:
-    """The gain of the candidate that is best for the *other* queries. A candidate's value for the query itself is left
-    out of its rank, or chance would look like skill."""
-    totals, counts = np.zeros(len(singles.row_of)), np.zeros(len(singles.row_of), dtype=np.int64)
-    for rows, values, _ in singles.blocks():
-        totals += np.bincount(rows, values, len(totals))
-        counts += np.bincount(rows, minlength=len(totals))
-    if 2 * counts[counts > 1].sum() < counts.sum():
-        return None
-    names = np.argsort(np.argsort(np.array(list(singles.row_of))))  # ties go to the later name
-    gains, best = array("d"), array("d")
-    for rows, values, starts in singles.blocks():
-        others = counts[rows] - 1
-        ranks = np.where(others > 0, (totals[rows] - values) / np.maximum(others, 1), -np.inf)
-        query = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
-        ranked = np.lexsort((names[rows], ranks, query))
-        first = ranked[np.append(starts[1:], len(rows)) - 1]
-        # A query that shares no candidate gets the gain of a random candidate: 0, relative to its mean.
-        gains.extend(np.where(others[first] > 0, values[first], 0.0))
-        best.extend(np.maximum.reduceat(values, starts))
-    return {"gain": fmean(gains), "share": fmean(gains) / fmean(best) if fmean(best) > 0.0 else 0.0}
-
-
-def _hubs(chosen: Counter, offered: Counter, num_queries: int) -> dict[str, object]:
-    ranked = sorted(chosen, key=lambda name: (-chosen[name], name))
-    picks = sum(chosen.values())
-    hundredth = ranked[: max(1, round(len(offered) / 100))]
-    return {
-        "num_offered": len(offered),
-        "num_chosen": len(chosen),
-        "hundredth_share": sum(chosen[name] for name in hundredth) / picks,
-        "top": [
-            {"id": name, "chosen": chosen[name], "offered": offered[name], "share": chosen[name] / num_queries}
-            for name in ranked[:NUM_HUBS]
-        ],
-    }
+    def _hubs(self) -> dict[str, object]:
+        chosen, offered, num_queries = self.chosen, self.offered, len(self.zero_shot)
+        ranked = sorted(chosen, key=lambda name: (-chosen[name], name))
+        hundredth = ranked[: max(1, round(len(offered) / 100))]
+        return {
+            "num_offered": len(offered),
+            "num_chosen": len(chosen),
+            "hundredth_share": sum(chosen[name] for name in hundredth) / chosen.total(),
+            "top": [
+                {"id": name, "chosen": chosen[name], "offered": offered[name], "share": chosen[name] / num_queries}
+                for name in ranked[:NUM_HUBS]
+            ],
+        }
 
 
 def _rounded(value):

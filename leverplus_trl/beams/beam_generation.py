@@ -1,55 +1,42 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Beam search over all queries of a stage, in units that processes share."""
+"""Beam search over all queries of a stage, in units that processes share, and the tables that it leaves."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from ..answering import Answerer
+from ..output_files import UNFINISHED
 from ..run_folder import RunFolder
+from ..schema import BEAMS, LEDGER
+from ..tables import write_tables
 from ..tasks import Example
 from ..tasks.images import undecoded
 from ..vlms import VLM, Request
-from ..work_units import Unit, files_by_split, run_units, units_of
-from .beam_arguments import METRIC, BeamArguments
-from .beam_search import beam_search
-from .info_score import ScoredPrompt, answer_score, info_score
+from ..work_units import Unit, files_by_split, join_units, run_units, units_of
+from .beam_search import BeamArguments, beam_search
+from .info_score import METRIC, ScoredPrompt, answer_score, info_score
 
 
-def num_scored_sequences(num_candidates: int, num_shots: int, beam_size: int) -> int:
-    """The number of prompts that a search scores for a query, zero-shot included."""
-    total, width = 1, 1
-    for step in range(num_shots):
-        extensions = width * (num_candidates - step)
-        total += extensions
-        width = min(beam_size, extensions)
-    return total
+CARD = """\
+Scores of a frozen VLM for ordered demonstrations.
 
+- `beams`: for each query the best sequences of a beam search, best first, with their InfoScores.
+- `ledger`: every scored sequence, with the log-probability of the right answer, summed over its tokens (the row
+  without demonstrations is the zero-shot prompt). `accuracy` is the task's metric of the generated answer; it is null
+  unless the search used it (`score: metric`).
 
-def score_prompts(requests: Sequence[Request], vlm: VLM, score: str) -> list[ScoredPrompt]:
-    """
-    What the VLM makes of some prompts: the log-probability of the right answer, and with `score="metric"` also what
-    the answer that it generates is worth.
-    """
-    logprobs = vlm.answer_logprobs(requests)
-    if score != METRIC:
-        return [ScoredPrompt(*found) for found in logprobs]
-    answers = Answerer(vlm).answer(requests)
-    return [ScoredPrompt(*found, answer.accuracy) for found, answer in zip(logprobs, answers, strict=True)]
+The InfoScore of a sequence is its score minus that of the zero-shot prompt, on the scale `score` of the recipe: the
+length-normalised probability of the right answer (`prob`), its logarithm (`logprob`), or `accuracy` (`metric`).
 
-
-def _entry(sequence: Sequence[str], prompt: ScoredPrompt) -> dict:
-    """A row of the ledger, without `query_id` and `split`."""
-    return {
-        "demonstration_ids": list(sequence),
-        "answer_logprob": prompt.logprob,
-        "num_answer_tokens": prompt.num_tokens,
-        "accuracy": prompt.accuracy,
-    }
+`demonstration_ids` are in prompt order: left to right, the last demonstration is next to the query. Ids are those of
+the examples."""
 
 
 def search_unit(
@@ -60,41 +47,45 @@ def search_unit(
     args: BeamArguments,
 ) -> list[dict]:
     """
-    Searches the beams of some queries together.
-
-    Args:
-        pool (`dict[str, Example]`):
-            At least the candidates, by id.
+    Searches the beams of some queries together; `pool` holds at least the candidates, by id.
 
     Returns:
         `list[dict]`: a row for each query, with the columns of `schema.BEAMS` (without `split`) and all scored
         sequences under `ledger`.
     """
-    zero_shot = score_prompts([Request((), query) for query in queries], vlm, args.score)
-    ledgers = [[_entry((), prompt)] for prompt in zero_shot]
+    ledgers: list[list[dict]] = [[] for _ in queries]
+    zero_shot: list[ScoredPrompt] = []
+
+    def score_prompts(sequences: Sequence[tuple[int, tuple[str, ...]]]) -> list[ScoredPrompt]:
+        requests = [Request(tuple(pool[name] for name in sequence), queries[query]) for query, sequence in sequences]
+        prompts = [ScoredPrompt(*logprob) for logprob in vlm.answer_logprobs(requests)]
+        if args.score == METRIC:
+            answers = Answerer(vlm).answer(requests)
+            prompts = [
+                prompt._replace(accuracy=answer.accuracy) for prompt, answer in zip(prompts, answers, strict=True)
+            ]
+        for (query, sequence), prompt in zip(sequences, prompts, strict=True):
+            values = zip(("answer_logprob", "num_answer_tokens", "accuracy"), prompt, strict=True)
+            ledgers[query].append({"demonstration_ids": list(sequence), **dict(values)})
+        return prompts
 
     def score(sequences: Sequence[tuple[int, tuple[str, ...]]]) -> list[float]:
-        requests = [Request(tuple(pool[i] for i in sequence), queries[query]) for query, sequence in sequences]
-        values = []
-        for (query, sequence), prompt in zip(sequences, score_prompts(requests, vlm, args.score), strict=True):
-            ledgers[query].append(_entry(sequence, prompt))
-            values.append(info_score(prompt, zero_shot[query], args.score))
-        return values
+        prompts = zip(sequences, score_prompts(sequences), strict=True)
+        return [info_score(prompt, zero_shot[query], args.score) for (query, _), prompt in prompts]
 
+    zero_shot += score_prompts([(query, ()) for query in range(len(queries))])
     beams = beam_search(score, candidate_ids, args.num_shots, args.beam_size, args.insertion, args.objective)
     return [
         {
             "query_id": query["id"],
-            "candidate_ids": list(candidates),
-            "demonstration_ids": [list(sequence) for sequence in of_query.demonstration_ids],
-            "scores": of_query.scores,
-            "step_scores": of_query.step_scores,
-            "zero_shot_score": answer_score(prompt, args.score),
-            "ledger": ledger,
+            "candidate_ids": list(candidate_ids[number]),
+            "demonstration_ids": [list(sequence) for sequence in beams[number].demonstration_ids],
+            "scores": beams[number].scores,
+            "step_scores": beams[number].step_scores,
+            "zero_shot_score": answer_score(zero_shot[number], args.score),
+            "ledger": ledgers[number],
         }
-        for query, candidates, of_query, prompt, ledger in zip(
-            queries, candidate_ids, beams, zero_shot, ledgers, strict=True
-        )
+        for number, query in enumerate(queries)
     ]
 
 
@@ -106,20 +97,8 @@ def generate_beams(
     vlm: VLM,
     args: BeamArguments,
 ) -> dict[str, list[Path]]:
-    """
-    Searches the beams of all queries, in units that the processes of the launch share.
-
-    Args:
-        run ([`RunFolder`]):
-            The folder that stores the results of units.
-        queries, candidate_ids (`dict[str, Dataset]`, `dict[str, list[list[str]]]`):
-            The queries by split, and the candidates of each query.
-        pool (`Dataset`):
-            Examples that hold the candidates.
-
-    Returns:
-        `dict[str, list[Path]]`: the units' files of each split, in query order.
-    """
+    """Searches the beams of all queries, in units that the processes of the launch share; returns the units' files of
+    each split, in query order. `candidate_ids` holds the candidates of each query, by split."""
     # The VLM decodes each image once; decoding here would repeat it in every unit.
     pool, queries = undecoded(pool), {split: undecoded(examples) for split, examples in queries.items()}
     position = {identifier: row for row, identifier in enumerate(pool["id"])}
@@ -138,3 +117,26 @@ def generate_beams(
 
     files = run_units(run, {name: len(unit.rows) for name, unit in units.items()}, work, "Searching beams")
     return files_by_split(queries, files)
+
+
+def write_beam_dataset(folder: Path, files: dict[str, list[Path]], provenance: dict) -> None:
+    """Writes the tables of a completed search, and deletes the units' files `files` (by split, in query order)."""
+    units = folder / "units"
+    tables = {
+        config: {
+            split: join_units(parts, features, units / f"{UNFINISHED}{config}-{split}.arrow", rows)
+            for split, parts in files.items()
+        }
+        for config, features, rows in (("beams", BEAMS, lambda unit: unit), ("ledger", LEDGER, _ledger_rows))
+    }
+    write_tables(folder, tables, "Beams and ledger", CARD, provenance)
+    del tables  # Windows does not delete files that are mapped into memory
+    shutil.rmtree(units, ignore_errors=True)
+
+
+def _ledger_rows(unit: pa.Table) -> pa.Table:
+    """A row for each scored sequence, from a row for each query."""
+    entries = unit["ledger"].combine_chunks()
+    table = pa.Table.from_struct_array(entries.flatten())
+    queries = unit.select(["query_id", "split"]).take(pc.list_parent_indices(entries))
+    return pa.Table.from_arrays([*queries.columns, *table.columns], [*queries.column_names, *table.column_names])

@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Beam search over ordered demonstrations, as a pure function of the candidates and a score function."""
+"""Beam search over ordered demonstrations, as a pure function of candidates and scores, and its recipe keys."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from ..fields import check_fields, documented, option
+from .info_score import SCORES
 
 
 INSERTIONS = ("left", "right")
@@ -14,31 +17,43 @@ OBJECTIVES = ("cumulative", "marginal")
 ScoreFunction = Callable[[Sequence[tuple[int, tuple[str, ...]]]], Sequence[float]]
 
 
+@documented
+@dataclass
+class BeamArguments:
+    """Beam search: how it is done, and on which queries."""
+
+    output_dir: str = option("Where the beams and ledger tables go.", path="folder")
+    query_splits: list[str] = option("Splits whose examples are queries.", ["train"], not_empty=True, unique=True)
+    num_queries: int | None = option("Only the first so many queries of each split.", None, min=1)
+    num_shots: int = option("Demonstrations in a sequence (S).", 2, min=1)
+    beam_size: int = option("Sequences kept for each query (B).", 5, min=1)
+    insertion: str = option("left | right: where a new demonstration goes.", "left", choices=INSERTIONS)
+    objective: str = option("cumulative | marginal: what beams are ranked by.", "cumulative", choices=OBJECTIVES)
+    score: str = option(
+        "prob | logprob | metric: the scale of InfoScore. prob is the length-normalised probability of the "
+        "right answer, logprob its logarithm, metric the task's metric of a greedily generated answer, which "
+        "costs much more.",
+        "prob",
+        choices=SCORES,
+    )
+    unit_size: int = option(
+        "Queries in a unit of work. They are scored together, and are what an interrupted process can lose.",
+        8,
+        min=1,
+    )
+    preflight_seed: int = option("Seed of the preflight's random sequences.", 0, min=0)
+
+    def __post_init__(self):
+        check_fields(self)
+
+
 @dataclass
 class Beams:
-    """
-    The result of a search for one query.
+    """The result of a search for one query; while it runs, the sequences that are kept."""
 
-    Args:
-        demonstration_ids (`list[tuple[str, ...]]`):
-            The best sequences, best first, in prompt order.
-        scores (`list[float]`):
-            Ranking scores: InfoScore of the sequence (`cumulative`), or its gain over the sequence without the last
-            choice (`marginal`).
-        step_scores (`list[list[float]]`):
-            InfoScore after each choice, in selection order.
-    """
-
-    demonstration_ids: list[tuple[str, ...]]
-    scores: list[float]
-    step_scores: list[list[float]]
-
-
-@dataclass
-class _Hypothesis:
-    sequence: tuple[str, ...] = ()
-    rank_score: float = 0.0
-    step_scores: tuple[float, ...] = ()
+    demonstration_ids: list[tuple[str, ...]]  #: the best sequences, best first, in prompt order
+    scores: list[float]  #: what they are ranked by: InfoScore, or its gain by the last choice (`marginal`)
+    step_scores: list[list[float]]  #: InfoScore after each choice, in selection order
 
 
 def insert(demonstration_id: str, sequence: tuple[str, ...], insertion: str) -> tuple[str, ...]:
@@ -49,6 +64,16 @@ def insert(demonstration_id: str, sequence: tuple[str, ...], insertion: str) -> 
 def selection_order(sequence: Sequence[str], insertion: str) -> list[str]:
     """The ids in selection order, from a sequence in prompt order; the inverse is the same function."""
     return list(reversed(sequence)) if insertion == "left" else list(sequence)
+
+
+def num_scored_sequences(num_candidates: int, num_shots: int, beam_size: int) -> int:
+    """The number of prompts that a search scores for a query, zero-shot included."""
+    total, width = 1, 1
+    for step in range(num_shots):
+        extensions = width * (num_candidates - step)
+        total += extensions
+        width = min(beam_size, extensions)
+    return total
 
 
 def beam_search(
@@ -70,10 +95,6 @@ def beam_search(
             Returns the InfoScores of sequences; called once for each step, with the sequences of all queries.
         candidate_ids (`Sequence[Sequence[str]]`):
             The candidates of each query.
-        num_shots (`int`):
-            Length of the sequences.
-        beam_size (`int`):
-            Sequences kept after each step and returned.
         insertion (`str`, *optional*, defaults to `"left"`):
             Position of a new demonstration: `"left"`, at the far left (as in Lever-LM), or `"right"`, next to the
             query.
@@ -89,39 +110,31 @@ def beam_search(
             with fewer candidates than shots.
     """
     _check(candidate_ids, num_shots, beam_size, insertion, objective)
-    beams = [[_Hypothesis()] for _ in candidate_ids]
+    beams = [Beams([()], [0.0], [[]]) for _ in candidate_ids]
     for _ in range(num_shots):
-        parents, sequences = [], []
-        for query, candidates in enumerate(candidate_ids):
-            for hypothesis in beams[query]:
-                for candidate in candidates:
-                    if candidate not in hypothesis.sequence:
-                        parents.append((query, hypothesis))
-                        sequences.append((query, insert(candidate, hypothesis.sequence, insertion)))
-        extended: list[list[_Hypothesis]] = [[] for _ in candidate_ids]
-        for (query, parent), (_, sequence), value in zip(parents, sequences, score(sequences), strict=True):
-            gain = value - parent.step_scores[-1] if objective == "marginal" and parent.step_scores else value
-            extended[query].append(_Hypothesis(sequence, gain, (*parent.step_scores, value)))
-        # `sorted` is stable, so ties keep the order of beams, then of candidates.
-        # `sorted` is stable, so ties keep the order of beams, then of candidates.
-        beams = [sorted(of_query, key=lambda h: -h.rank_score)[:beam_size] for of_query in extended]
-    return [
-        Beams(
-            demonstration_ids=[hypothesis.sequence for hypothesis in of_query],
-            scores=[hypothesis.rank_score for hypothesis in of_query],
-            step_scores=[list(hypothesis.step_scores) for hypothesis in of_query],
-        )
-        for of_query in beams
-    ]
+        sequences, parents = [], []
+        for query, (candidates, kept) in enumerate(zip(candidate_ids, beams, strict=True)):
+            for sequence, steps in zip(kept.demonstration_ids, kept.step_scores, strict=True):
+                new = [candidate for candidate in candidates if candidate not in sequence]
+                sequences += [(query, insert(candidate, sequence, insertion)) for candidate in new]
+                parents += [steps] * len(new)
+        extended: list[list[tuple]] = [[] for _ in candidate_ids]
+        for (query, sequence), steps, value in zip(sequences, parents, score(sequences), strict=True):
+            rank = value - steps[-1] if objective == "marginal" and steps else value
+            extended[query].append((sequence, rank, [*steps, value]))
+        for query, extensions in enumerate(extended):
+            # `sorted` is stable, so ties keep the order of beams, then of candidates.
+            best = sorted(extensions, key=lambda extension: -extension[1])[:beam_size]
+            beams[query] = Beams(*map(list, zip(*best, strict=True)))
+    return beams
 
 
 def _check(
     candidate_ids: Sequence[Sequence[str]], num_shots: int, beam_size: int, insertion: str, objective: str
 ) -> None:
-    if insertion not in INSERTIONS:
-        raise ValueError(f"insertion is {insertion!r}; expected one of {', '.join(INSERTIONS)}.")
-    if objective not in OBJECTIVES:
-        raise ValueError(f"objective is {objective!r}; expected one of {', '.join(OBJECTIVES)}.")
+    for name, value, choices in (("insertion", insertion, INSERTIONS), ("objective", objective, OBJECTIVES)):
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
     if num_shots < 1 or beam_size < 1:
         raise ValueError(f"num_shots is {num_shots} and beam_size {beam_size}; both must be at least 1.")
     for query, candidates in enumerate(candidate_ids):

@@ -7,44 +7,28 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from datasets import Dataset
 
-from .beam_arguments import METRIC
+#: The scale of the task's metric of a generated answer; the other scales are of probabilities.
+METRIC = "metric"
+SCORES = ("prob", "logprob", METRIC)
 
 
 class ScoredPrompt(NamedTuple):
-    """
-    The score of a prompt: the values of a ledger row.
+    """The score of a prompt: the values of a ledger row."""
 
-    Args:
-        logprob (`float`):
-            Log-probability of the right answer, summed over its tokens.
-        num_tokens (`int`):
-            Number of its tokens.
-        accuracy (`float`, *optional*):
-            The task's metric of the generated answer; only a search with `score: metric` has it.
-    """
-
-    logprob: float
+    logprob: float  #: log-probability of the right answer, summed over its tokens
     num_tokens: int
-    accuracy: float | None = None
+    accuracy: float | None = None  #: the task's metric of the generated answer, after a search with `score: metric`
 
     @classmethod
     def of(cls, entry: Mapping) -> "ScoredPrompt":
-        """The score in a row of the ledger."""
         return cls(entry["answer_logprob"], entry["num_answer_tokens"], entry["accuracy"])
 
 
 def answer_score(prompt: ScoredPrompt, score: str = "prob") -> float:
     """
-    The score of a prompt on a scale.
-
-    Args:
-        prompt ([`ScoredPrompt`]):
-            The prompt.
-        score (`str`, *optional*, defaults to `"prob"`):
-            `"prob"`: the length-normalised probability exp(logprob / tokens) of the right answer; `"logprob"`: its
-            logarithm; `"metric"`: the task's metric of the generated answer.
+    The score of a prompt on a scale: `"prob"`, the length-normalised probability exp(logprob / tokens) of the right
+    answer; `"logprob"`, its logarithm; `"metric"`, the task's metric of the generated answer.
 
     Raises:
         `ValueError`: the scale is `"metric"`, and the prompt has no accuracy.
@@ -70,7 +54,7 @@ def info_score(prompt: ScoredPrompt, zero_shot: ScoredPrompt, score: str = "prob
     return answer_score(prompt, score) - answer_score(zero_shot, score)
 
 
-def ledger_prompts(ledger: Dataset | Mapping[str, Sequence]) -> list[ScoredPrompt]:
-    """The scores of the rows of a ledger, or of its columns as lists, in their order."""
+def ledger_prompts(ledger: Mapping[str, Sequence]) -> list[ScoredPrompt]:
+    """The scores of the rows of a ledger (a `Dataset`, or its columns as lists), in their order."""
     columns = (ledger[name][:] for name in ("answer_logprob", "num_answer_tokens", "accuracy"))
     return [ScoredPrompt(*row) for row in zip(*columns, strict=True)]

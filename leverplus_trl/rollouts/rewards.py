@@ -22,8 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from datasets import Dataset
 
-from ..beams.beam_arguments import SCORES
-from ..beams.info_score import ScoredPrompt, answer_score
+from ..beams.info_score import SCORES, ScoredPrompt, answer_score
 from ..log import doing
 from ..metrics import METRICS
 

@@ -12,8 +12,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ..answering import Answerer
-from ..beams.beam_arguments import METRIC
-from ..beams.info_score import ScoredPrompt, answer_score
+from ..beams.info_score import METRIC, ScoredPrompt, answer_score
 from ..run_folder import RunFolder
 from ..tasks import BaseTask, Example
 from ..tasks.images import undecoded

@@ -21,7 +21,7 @@ from datasets import Dataset
 
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
 from ..beams.beam_analysis import describe, write_analysis
-from ..beams.beam_arguments import METRIC
+from ..beams.info_score import METRIC
 from ..provenance import model_revision
 from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
 from ..run_folder import RunFolder

@@ -6,7 +6,7 @@
 from functools import partial
 from importlib.metadata import version
 
-from ..beams.beam_arguments import BeamArguments
+from ..beams.beam_search import BeamArguments
 from ..evaluation.evaluation_arguments import EvaluationArguments
 from ..fields import keys_of
 from ..recipe_parser import RecipeParser, TrainingArgumentsClass

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from accelerate import PartialState
 from datasets import Dataset
 
-from ..beams.beam_arguments import METRIC
+from ..beams.info_score import METRIC
 from ..provenance import dataset_hash, encoder_commit, model_revision
 from ..retrieval import SIMILARITIES, embed_examples, usable_modalities
 from ..rollouts.rollout_arguments import RolloutArguments

@@ -13,8 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from leverplus_trl.answering import Answerer
-from leverplus_trl.beams.beam_arguments import BeamArguments
-from leverplus_trl.beams.beam_generation import search_unit
+from leverplus_trl.beams import BeamArguments, search_unit
 from leverplus_trl.tasks.images import undecoded
 from leverplus_trl.vlms import VLM, AnswerLogprob, Request
 
