@@ -40,7 +40,7 @@ from ..trainer import (
 from ..trainer.model_card import grpo_verdict
 from ..trainer.offline_grpo_losses import has_spread
 from . import parsers
-from .grpo_arguments import GRPOArguments
+from .arguments import GRPOArguments
 from .training import TrainingStage, step_size
 
 

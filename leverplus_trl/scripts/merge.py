@@ -31,7 +31,7 @@ from ..stage_process import run_stage_here
 from ..tables import push_tables, table_split
 from ..work_units import MANIFEST, files_by_split
 from . import beams, evaluate, parsers, rollouts
-from .merge_arguments import MergeArguments
+from .arguments import MergeArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.merge")  # as a module that is run, __name__ is "__main__"

@@ -1,14 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The arguments of every stage: cheap to import, and read before the stage's script is."""
+"""The arguments of every stage and how they fit together: cheap to import, and read before the stage's script is."""
 
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 from ..beams.beam_search import BeamArguments
 from ..evaluation.evaluation_arguments import EvaluationArguments
+from ..evaluation.methods import METHODS
 from ..fields import keys_of
+from ..recipe import named_folder
 from ..recipe_parser import RecipeParser, TrainingArgumentsClass
 from ..report.report_arguments import ReportArguments
 from ..retrieval.sampler_arguments import SamplerArguments
@@ -19,11 +24,14 @@ from ..tasks.task_arguments import TaskArguments
 from ..trainer.training_fields import OfflineGRPOFields, SFTFields
 from ..trainer.transformers_fields import VERSION, TransformersFields, fields_class, installed_fields
 from ..vlms.vlm_arguments import VLMArguments
-from .grpo_arguments import GRPOArguments
-from .merge_arguments import MergeArguments
-from .prepare_arguments import PrepareArguments
-from .recipe_checks import check_recipe
-from .sft_arguments import SFTArguments
+from .arguments import GRPOArguments, MergeArguments, PrepareArguments, SFTArguments
+
+
+#: Keys that name what a stage reads; `output_dir` must be none of these folders, since `overwrite` empties it.
+INPUTS = ("dataset", "vlm", "encoder", "beams", "selector", "rollouts", "previous_rollouts", "root", "image_root")
+INPUT_LISTS = ("selectors", "evaluation", "training")
+#: Those that are a name and no folder: of a published dataset, of a preset.
+NAMES = (("prepare", "dataset"), ("sft", "selector"))
 
 
 def transformers_fields() -> type:
@@ -74,10 +82,69 @@ def make_parser(stage: str) -> RecipeParser:
 
 def stages_with(key: str) -> str | None:
     """The stages that have a key, in words."""
-    found = [
+    stages = [
         stage
         for stage, (_, kinds) in PARSERS.items()
-        for kind in kinds
-        if key in {one.name for one in keys_of(getattr(kind, "own", kind))}
+        if any(key == field.name for kind in kinds for field in keys_of(getattr(kind, "own", kind)))
     ]
-    return f"the stage{'s' * (len(found) > 1)} {' and '.join(found)}" if found else None
+    return f"the stage{'s' * (len(stages) > 1)} {' and '.join(stages)}" if stages else None
+
+
+def check_recipe(stage: str, values: Mapping[str, Any]) -> None:
+    """Raises `ValueError` if arguments of a stage (`values`: all by name) that are in different classes don't fit."""
+    folders = [(name, values[name]) for name in INPUTS if isinstance(values.get(name), str)]
+    folders += [(name, named_folder(entry)[1]) for name in INPUT_LISTS for entry in values.get(name) or ()]
+    for name, path in folders:
+        same = Path(path).expanduser().resolve() == Path(values["output_dir"]).expanduser().resolve()
+        if same and (stage, name) not in NAMES:
+            raise ValueError(
+                f"output_dir is {values['output_dir']!r}, which {name} names, too: the stage would write into what it "
+                "reads. Name another output_dir."
+            )
+    _check_splits(values)
+    for name, revision in values.items():
+        of = name.removesuffix("_revision")
+        if of != name and revision is not None and of in values and values[of] is None:
+            raise ValueError(f"{name} is {revision!r}, but {of} is not set; set it, or leave {name} out.")
+    if stage == "beams":
+        _check_candidates("num_shots is", values["num_shots"], values["num_candidates"], "num_shots")
+    if stage == "evaluate" and not values["beams"]:  # else candidates and encoder are those of the beams
+        _check_methods(values)
+
+
+def _check_candidates(start: str, shots: int, num_candidates: int, key: str) -> None:
+    if shots > num_candidates:
+        raise ValueError(
+            f"{start} {shots}, but each query has {num_candidates} candidates (num_candidates); lower {key} or raise "
+            "num_candidates."
+        )
+
+
+def _check_splits(values: Mapping[str, Any]) -> None:
+    if "train_split" in values and values["train_split"] == values["eval_split"]:
+        raise ValueError(
+            f"eval_split is {values['eval_split']!r}, as train_split is: what is measured on queries that are learned "
+            "from says nothing. Name another split, or null for none."
+        )
+    if not values.get("split") or "train_split" in values:  # these are splits of a table
+        return
+    for name in ("pool_split", "query_splits", "eval_split"):
+        named = values.get(name) or ()
+        for split in [named] if isinstance(named, str) else named:
+            if any(part.split("[")[0].strip() not in values["split"] for part in split.split("+")):
+                raise ValueError(
+                    f"{name} names {split!r}, but split makes the parts {', '.join(values['split'])}; name one of "
+                    "these."
+                )
+
+
+def _check_methods(values: Mapping[str, Any]) -> None:
+    methods = values["methods"]
+    if methods is None or any(METHODS[method].scope == "candidates" for method in methods):
+        _check_candidates("shots holds", max(values["shots"]), values["num_candidates"], "shots")
+    comparing = [name for name in methods or () if METHODS[name].modalities]
+    if comparing and not values["encoder"]:
+        raise ValueError(
+            f"methods holds {comparing[0]!r}, which compares embeddings, but encoder is not set; set encoder, or take "
+            f"{comparing[0]!r} out of methods."
+        )

@@ -41,7 +41,7 @@ from ..stage_arguments import StageArguments
 from ..stage_process import run_stage_here
 from ..tables import write_tables
 from . import parsers
-from .prepare_arguments import PrepareArguments
+from .arguments import PrepareArguments
 
 
 logger = logging.getLogger("leverplus_trl.scripts.prepare")  # as a module that is run, __name__ is "__main__"

@@ -42,7 +42,7 @@ from ..trainer import (
 )
 from ..trainer.model_card import baseline_regrets, sft_verdict
 from . import parsers
-from .sft_arguments import CONFIG_FIELDS, LORA_FIELDS, SFTArguments
+from .arguments import CONFIG_FIELDS, LORA_FIELDS, SFTArguments
 from .training import TrainingStage
 
 
