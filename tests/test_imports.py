@@ -30,7 +30,7 @@ ROOMS += ("tasks", "trainer", "vlms")
 #: Modules with the arguments of the stages.
 ARGUMENTS = sorted(
     str(file.relative_to(ROOT).with_suffix("")).replace("/", ".")
-    for pattern in ("*_arguments.py", "training_fields.py")
+    for pattern in ("*arguments.py", "beam_search.py", "parsers.py", "training_fields.py")
     for file in (ROOT / "leverplus_trl").rglob(pattern)
 )
 
