@@ -18,7 +18,7 @@ from .recipe import UsageError, read_recipe
 from .recipe_parser import is_required, read_words, set_environment
 from .scripts.parsers import make_parser
 from .stage_process import guarded
-from .tasks.data_arguments import DataArguments
+from .tasks.arguments import DataArguments
 
 
 DESCRIPTION = """\

@@ -20,7 +20,7 @@ from leverplus_trl.metrics import METRICS
 from leverplus_trl.rollouts import REWARDS
 from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
 from leverplus_trl.tasks import TASKS
-from leverplus_trl.tasks.task_arguments import PROTOCOL_NAMES, TASK_NAMES, TaskArguments
+from leverplus_trl.tasks.arguments import PROTOCOL_NAMES, TASK_NAMES, TaskArguments
 from leverplus_trl.trainer.training_fields import REWARD_NAMES
 
 

@@ -19,8 +19,7 @@ from ..report.report_arguments import ReportArguments
 from ..retrieval.sampler_arguments import SamplerArguments
 from ..rollouts.rollout_arguments import RolloutArguments
 from ..stage_arguments import HubArguments, ShardedStageArguments, StageArguments
-from ..tasks.data_arguments import DataArguments
-from ..tasks.task_arguments import TaskArguments
+from ..tasks.arguments import DataArguments, TaskArguments
 from ..trainer.training_fields import OfflineGRPOFields, SFTFields
 from ..trainer.transformers_fields import VERSION, TransformersFields, fields_class, installed_fields
 from ..vlms.vlm_arguments import VLMArguments

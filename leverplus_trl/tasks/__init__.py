@@ -9,14 +9,13 @@ from ..lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "arguments": ("DataArguments", "TaskArguments"),
         "base_task": ("BaseTask", "Example"),
         "captioning": ("CaptioningTask",),
-        "data_arguments": ("DataArguments",),
         "examples": ("check_disjoint", "check_distinct", "first_queries", "load_examples"),
         "math_word_problem": ("MathWordProblemTask",),
         "multiple_choice": ("MultipleChoiceTask",),
         "overlap": ("NO_OVERLAP", "Overlap", "check_overlap", "overlap_facts"),
-        "task_arguments": ("TaskArguments",),
         "text_classification": ("TextClassificationTask",),
         "task_classes": ("TASKS", "make_task", "task_of_recipe"),
         "vqa": ("VQATask",),

@@ -13,9 +13,8 @@ from typing import Any
 from datasets import Dataset, Value
 
 from ..metrics import METRICS, DocumentFrequencies, document_frequencies
+from .arguments import TaskArguments, fill_template, template_fields
 from .columns import value_text
-from .prompt_template import fill_template, template_fields
-from .task_arguments import TaskArguments
 
 
 logger = logging.getLogger(__name__)

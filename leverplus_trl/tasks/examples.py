@@ -16,9 +16,9 @@ from datasets import Dataset
 from ..log import doing
 from ..provenance import json_hash
 from ..schema import EXAMPLES
+from .arguments import DataArguments
 from .base_task import BaseTask
 from .columns import convert_columns, joined
-from .data_arguments import DataArguments
 from .images import decode_image, file_states, undecoded
 from .parts import parts_of
 from .source_splits import did_you_mean, read_splits, refuse_split, rows_of, source_split_names

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from datasets import Dataset
 
+from .arguments import DataArguments
 from .base_task import BaseTask
-from .data_arguments import DataArguments
 from .images import content_hash, content_sizes, undecoded
 
 

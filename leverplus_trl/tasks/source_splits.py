@@ -15,7 +15,7 @@ from datasets import Dataset, DatasetDict
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
 
 from ..tables import load_split, reading_error, split_names
-from .data_arguments import DataArguments
+from .arguments import DataArguments
 
 
 def read_splits(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from .arguments import TaskArguments
 from .base_task import BaseTask
 from .captioning import CaptioningTask
 from .math_word_problem import MathWordProblemTask
 from .multiple_choice import MultipleChoiceTask
-from .task_arguments import TaskArguments
 from .text_classification import TextClassificationTask
 from .vqa import VQATask
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from .arguments import TaskArguments
 from .base_task import BaseTask, Example
-from .task_arguments import TaskArguments
 
 
 #: The end of a label: "positively", "1.5" and "non-toxic" must not match the labels "positive", "1" and "non".

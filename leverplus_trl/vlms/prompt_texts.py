@@ -6,7 +6,7 @@
 from transformers import PreTrainedTokenizerBase
 
 from ..tasks import BaseTask, Example
-from ..tasks.prompt_template import template_fields
+from ..tasks.arguments import template_fields
 from .boundaries import UNLIKE, Boundaries, Ends
 from .prompts import ChatPrompt, Piece, PlainPrompt
 from .requests import Request, Turn

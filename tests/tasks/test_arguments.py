@@ -7,8 +7,8 @@ import pytest
 from datasets import Dataset
 
 from leverplus_trl.tasks import DataArguments, TaskArguments, load_examples, make_task
+from leverplus_trl.tasks.arguments import fill_template, template_fields
 from leverplus_trl.tasks.examples import to_examples
-from leverplus_trl.tasks.prompt_template import fill_template, template_fields
 
 
 @pytest.mark.parametrize(
