@@ -36,7 +36,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from leverplus_trl.retrieval.embeddings import ExampleEmbeddings, _read_table, _write_table
 from leverplus_trl.selectors import PRESETS, PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
-from leverplus_trl.selectors.actions import action_step_logprobs
+from leverplus_trl.selectors.base_selector import action_step_logprobs
 from leverplus_trl.trainer.offline_grpo_config import OfflineGRPOConfig
 from leverplus_trl.trainer.offline_grpo_trainer import OfflineGRPOTrainer
 from leverplus_trl.trainer.rollout_dataset import RolloutDataset, RolloutGroups

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 
 from ..data_sources.names import DATASETS
 from ..fields import check_fields, documented, option
-from ..selectors.presets import ENCODINGS, PRESETS
-from ..selectors.selector_fields import ARCHITECTURES, CONFIG_FIELDS, LORA_FIELDS, SIZES, as_recipe_keys
+from ..selectors.selector_fields import (
+    ARCHITECTURES,
+    CONFIG_FIELDS,
+    ENCODINGS,
+    LORA_FIELDS,
+    PRESETS,
+    SIZES,
+    as_recipe_keys,
+)
 from ..stage_arguments import OutputArguments
 
 

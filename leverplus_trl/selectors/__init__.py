@@ -10,15 +10,15 @@ from .selector_fields import ARCHITECTURES, class_names
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "actions": ("action_mask", "action_step_logprobs"),
-        "base_selector": ("BaseSelectorModel", "Selection", "SelectorOutput"),
+        "base_selector": (
+            *("BaseSelectorModel", "Selection", "SelectorOutput"),
+            *("action_mask", "action_step_logprobs"),
+        ),
         "base_selector_config": ("BaseSelectorConfig", "read_selector_config"),
         "collapse": ("CollapseMeasures", "is_collapsed", "measure_collapse"),
-        "configuration_lora": ("EncoderLoraConfig",),
         "demonstration_selector": ("DemonstrationSelection", "DemonstrationSelector"),
-        "presets": ("ENCODINGS", "PRESETS"),
         "processing_selector": ("SelectorProcessor",),
-        "selector_fields": ("EncoderLoraConfig",),
+        "selector_fields": ("ENCODINGS", "PRESETS", "EncoderLoraConfig"),
         **{f"configuration_{kind}": class_names(kind)[:1] for kind in ARCHITECTURES},
         **{f"modeling_{kind}": class_names(kind)[1:] for kind in ARCHITECTURES},
     },

@@ -3,20 +3,18 @@
 
 
 """
-What every selector is: a policy that takes one action after the other, each conditioned on those before it.
+The base of all selectors: a policy that takes one action after the other, each conditioned on those before it.
 
-An action is a candidate, or, for a selector with `stop`, to end here. A model says how query and candidates become a
-state, what the actions are worth in a state, and how a pick changes it; `forward` and `select` follow from that, and
-so agree.
+An action is a candidate, or STOP for a selector with `stop`. A model implements how query and candidates become a
+state, the scores of the actions in a state, and how a pick changes it; `forward` and `select` follow from that.
 
 Throughout: B queries, K candidates, G sequences of one query, S shots, A actions: K, or K + 1 with STOP as the last.
 """
 
-from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import FloatTensor, LongTensor, Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -25,49 +23,34 @@ from .base_selector_config import BaseSelectorConfig
 
 
 STRATEGIES = ("greedy", "beam", "sample")
-# A dimension that hardly varies in the pool is not blown up beyond this multiple of the average one.
+# The standard deviation of a dimension is at least the average divided by this.
 MAX_RELATIVE_SCALE = 100.0
 
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, Tensor]
 
 
 @dataclass
 class SelectorOutput(ModelOutput):
-    """
-    Args:
-        logits (`torch.FloatTensor` of shape `[B, S, A]` or `[B, G, S, A]`):
-            Scores of the actions at each step; the lowest number of the dtype for those that can't be taken.
-        query_embeds (`torch.FloatTensor` of shape `[B, D]`, *optional*):
-            Features of the queries, where the selector has encoded them itself.
-        candidate_embeds (`torch.FloatTensor` of shape `[B, K, D]`, *optional*):
-            The same of the candidates.
-    """
+    """Output of a selector."""
 
-    logits: torch.FloatTensor | None = None
-    query_embeds: torch.FloatTensor | None = None
-    candidate_embeds: torch.FloatTensor | None = None
+    #: `[B, S, A]` or `[B, G, S, A]`: scores of the actions at each step, the dtype's lowest number for forbidden ones.
+    logits: FloatTensor | None = None
+    #: `[B, D]` and `[B, K, D]`: the features, if the selector has encoded them itself.
+    query_embeds: FloatTensor | None = None
+    candidate_embeds: FloatTensor | None = None
 
 
 @dataclass
 class Selection(ModelOutput):
-    """
-    Args:
-        demonstration_positions (`torch.LongTensor` of shape `[B, S]`):
-            Chosen candidates in selection order; -1 where a selector with `stop` had ended.
-        step_logprobs (`torch.FloatTensor` of shape `[B, S]`):
-            Log-probability of each action given those before it: of the pick, or of ending at the step behind the last
-            pick; 0 from there on.
-        logprobs (`torch.FloatTensor` of shape `[B]`):
-            Log-probability of the sequence, the sum of those of its steps.
-        behaviour_logprobs (`torch.FloatTensor` of shape `[B]`):
-            Log-probability under the distribution that the sequence was drawn from, temperature applied; `logprobs`
-            where nothing was drawn.
-    """
+    """Selected candidates and the log-probabilities of these sequences."""
 
-    demonstration_positions: torch.LongTensor | None = None
-    step_logprobs: torch.FloatTensor | None = None
-    logprobs: torch.FloatTensor | None = None
-    behaviour_logprobs: torch.FloatTensor | None = None
+    #: `[B, S]`: picks in selection order, -1 after STOP.
+    demonstration_positions: LongTensor | None = None
+    #: `[B, S]`: log-probability of each action given those before it; 0 after STOP.
+    step_logprobs: FloatTensor | None = None
+    logprobs: FloatTensor | None = None  #: `[B]`: log-probability of the sequence, the sum over its steps.
+    #: `[B]`: log-probability under the distribution that was sampled from, with temperature; else `logprobs`.
+    behaviour_logprobs: FloatTensor | None = None
 
 
 class BaseSelectorModel(PreTrainedModel):
@@ -84,7 +67,7 @@ class BaseSelectorModel(PreTrainedModel):
 
     def __init__(self, config: BaseSelectorConfig):
         super().__init__(config)
-        self.encoder: nn.Module | None = None  # of a selector that trains its encoder, too
+        self.encoder: nn.Module | None = None  # of a selector that trains its encoder
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -95,7 +78,7 @@ class BaseSelectorModel(PreTrainedModel):
             `ValueError`: weights that are pickled, damaged, missing, NaN or infinite.
         """
         name, load = pretrained_model_name_or_path, super().from_pretrained
-        wanted = kwargs.pop("output_loading_info", False)
+        returns_info = kwargs.pop("output_loading_info", False)
         kwargs.pop("use_safetensors", None)  # nothing else is read
         options = {**kwargs, "output_loading_info": True}
         if name is None:  # a state dict is given
@@ -111,48 +94,33 @@ class BaseSelectorModel(PreTrainedModel):
         read_elsewhere = model._keys_to_ignore_on_save or ()
         own = {key: value for key, value in model.state_dict().items() if key not in read_elsewhere}
         check_weights(own, f"the selector {str(name)!r}")
-        return (model, info) if wanted else model
+        return (model, info) if returns_info else model
 
     def load_encoder(self, copied: str | None = None, keep_trained: bool = False) -> None:
-        """Reads the weights of the encoder that are not trained, for a selector that has one."""
+        """Reads the weights of the encoder that are not trained, for a selector that has an encoder."""
 
-    @abstractmethod
-    def fit_inputs(self, query_embeds: torch.Tensor, candidate_embeds: torch.Tensor) -> None:
-        """
-        Prepares an untrained selector for its inputs; called once, before training.
+    def fit_inputs(self, query_embeds: Tensor, candidate_embeds: Tensor) -> None:
+        """Prepares an untrained selector for its inputs, given features `[N, D]` that a query and a candidate may
+        have, e.g. those of the pool."""
 
-        Args:
-            query_embeds (`torch.FloatTensor` of shape `[N, D]`):
-                Features that a query may have, of any examples, e.g. of the pool.
-            candidate_embeds (`torch.FloatTensor` of shape `[N, D]`):
-                Features that a candidate may have.
-        """
-
-    @abstractmethod
     def encode(
-        self,
-        query_embeds: torch.Tensor,
-        candidate_embeds: torch.Tensor,
-        candidate_mask: torch.Tensor,
-        candidate_rows: torch.Tensor | None,
+        self, query_embeds: Tensor, candidate_embeds: Tensor, candidate_mask: Tensor, candidate_rows: Tensor | None
     ) -> tuple[Tensors, Tensors]:
-        """Context, and the state before any pick with G = 1 (without `allowed`, which is the same for every model)."""
+        """Context, and the state before any pick with G = 1, without `allowed`."""
 
-    @abstractmethod
-    def score(self, context: Tensors, state: Tensors) -> torch.Tensor:
-        """Logits `[B, G, A]` of the actions in a state; what is not allowed is masked by the caller."""
+    def score(self, context: Tensors, state: Tensors) -> Tensor:
+        """Logits `[B, G, A]` of the actions in a state, before forbidden actions are masked."""
 
-    @abstractmethod
-    def advance(self, context: Tensors, state: Tensors, picks: torch.Tensor) -> Tensors:
+    def advance(self, context: Tensors, state: Tensors, picks: Tensor) -> Tensors:
         """The state (without `allowed`) after the picks `[B, G]`; -1 leaves a sequence as it is."""
 
     def forward(
         self,
-        query_embeds: torch.Tensor,
-        candidate_embeds: torch.Tensor,
-        candidate_mask: torch.Tensor | None = None,
-        demonstration_positions: torch.Tensor | None = None,
-        candidate_rows: torch.Tensor | None = None,
+        query_embeds: Tensor,
+        candidate_embeds: Tensor,
+        candidate_mask: Tensor | None = None,
+        demonstration_positions: Tensor | None = None,
+        candidate_rows: Tensor | None = None,
     ) -> SelectorOutput:
         """
         Args:
@@ -161,20 +129,19 @@ class BaseSelectorModel(PreTrainedModel):
             candidate_embeds (`torch.FloatTensor` of shape `[B, K, D]`):
                 Features of their candidates.
             candidate_mask (`torch.BoolTensor` of shape `[B, K]`, *optional*, defaults to all true):
-                False for padding, wherever it stands.
+                False for padding, which may be anywhere.
             demonstration_positions (`torch.LongTensor` of shape `[B, S]` or `[B, G, S]`, *optional*):
-                Picks in selection order, -1 padded on the right; G sequences of one query share its encoding. Without
-                it there is one step, before any pick.
+                Picks in selection order, -1 padded on the right; G sequences of a query share its encoding. Without
+                them there is one step, before any pick.
             candidate_rows (`torch.LongTensor` of shape `[B, K]`, *optional*):
-                Row numbers of the candidates in the pool; read by selectors that know the examples by name.
+                Rows of the candidates in the pool, for selectors that have an embedding of each.
 
         Returns:
-            [`SelectorOutput`]: logits `[B, S, A]` or `[B, G, S, A]`; those of step t are conditioned on the first t
-            picks (so the last pick is never read), and candidates picked before are masked. Logits behind the end of a
-            sequence mean nothing.
+            [`SelectorOutput`]: the logits of step t are conditioned on the first t picks (so the last pick is never
+            read), and earlier picks are masked. Logits after the end of a sequence have no meaning.
 
         Raises:
-            `ValueError`: inputs that are not those the selector was built for.
+            `ValueError`: the inputs have other shapes than in the config.
         """
         context, state = self._start(query_embeds, candidate_embeds, candidate_mask, candidate_rows)
         if demonstration_positions is None:
@@ -190,7 +157,7 @@ class BaseSelectorModel(PreTrainedModel):
         logits = logits.masked_fill(~torch.stack(allowed, dim=2), torch.finfo(logits.dtype).min)
         return SelectorOutput(logits=logits if grouped else logits.squeeze(1))
 
-    def score_steps(self, context: Tensors, state: Tensors, picks: torch.Tensor) -> torch.Tensor:
+    def score_steps(self, context: Tensors, state: Tensors, picks: Tensor) -> Tensor:
         """Logits `[B, G, S, A]` of each step of given sequences `[B, G, S]`; the last pick is not read."""
         logits = [self.score(context, state)]
         for pick in picks[:, :, :-1].unbind(2):
@@ -201,10 +168,10 @@ class BaseSelectorModel(PreTrainedModel):
     @torch.no_grad()
     def select(
         self,
-        query_embeds: torch.Tensor,
-        candidate_embeds: torch.Tensor,
-        candidate_mask: torch.Tensor | None = None,
-        candidate_rows: torch.Tensor | None = None,
+        query_embeds: Tensor,
+        candidate_embeds: Tensor,
+        candidate_mask: Tensor | None = None,
+        candidate_rows: Tensor | None = None,
         num_shots: int = 2,
         strategy: str = "greedy",
         num_beams: int = 5,
@@ -212,29 +179,18 @@ class BaseSelectorModel(PreTrainedModel):
         generator: torch.Generator | None = None,
     ) -> Selection:
         """
-        Chooses demonstrations, one after the other.
+        Selects demonstrations for each query. The inputs are those of [`~BaseSelectorModel.forward`].
 
         Args:
-            query_embeds, candidate_embeds, candidate_mask, candidate_rows:
-                As in [`~BaseSelectorModel.forward`].
             num_shots (`int`, *optional*, defaults to 2):
-                How many to choose, with `stop` at most; may exceed what the selector was trained on.
+                Number of demonstrations, with `stop` the maximum; may exceed that of the training.
             strategy (`str`, *optional*, defaults to `"greedy"`):
-                `"greedy"`: the best action at each step; `"beam"`: the best sequence that a beam search finds;
-                `"sample"`: a draw.
-            num_beams (`int`, *optional*, defaults to 5):
-                Width of the beam search.
-            temperature (`float`, *optional*, defaults to 1.0):
-                What logits are divided by before sampling.
-            generator (`torch.Generator`, *optional*):
-                Source of randomness for sampling.
-
-        Returns:
-            [`Selection`]: positions in selection order and log-probabilities, equal to what `forward` gives for them.
+                `"greedy"`: the best action at each step; `"beam"`: the best sequence of a beam search of width
+                `num_beams`; `"sample"`: a sample at `temperature` from `generator`.
 
         Raises:
-            `ValueError`: more shots than a query has candidates, a setting that makes no sense, or scores that are
-                NaN or infinite.
+            `ValueError`: more shots than a query has candidates, an invalid setting, or scores that are NaN or
+                infinite.
         """
         if strategy not in STRATEGIES:
             raise ValueError(f"strategy is {strategy!r}; expected one of {', '.join(STRATEGIES)}.")
@@ -245,14 +201,14 @@ class BaseSelectorModel(PreTrainedModel):
                 "numbers of at least 1, and a finite number above 0."
             )
         context, state = self._start(query_embeds, candidate_embeds, candidate_mask, candidate_rows)
-        num_candidates = candidate_embeds.shape[1]
-        available = int(state["allowed"][..., :num_candidates].sum(-1).min()) if len(query_embeds) else num_shots
+        candidates = state["allowed"][..., : candidate_embeds.shape[1]]  # [B, 1, K]
+        available = int(candidates.sum(-1).min()) if len(query_embeds) else num_shots
         if num_shots > available:
             raise ValueError(
                 f"num_shots is {num_shots}, but a query has only {available} candidates; lower num_shots or offer "
                 "more."
             )
-        # Bookkeeping that is reordered with the state: what was done so far, and whether a sequence goes on.
+        # These are reordered with the rest of the state.
         size = (len(query_embeds), 1)
         state |= {
             "positions": query_embeds.new_empty((*size, 0), dtype=torch.long),
@@ -261,107 +217,129 @@ class BaseSelectorModel(PreTrainedModel):
             "open": torch.ones(size, dtype=torch.bool, device=query_embeds.device),
         }
         for _ in range(num_shots):
-            logits = self._logits(context, state)  # [B, G, A]
-            if self.config.stop:
-                logits = _ended_stay_ended(logits, state["open"])
-            logprobs = logits.log_softmax(-1)  # [B, G, A]
-            drawn = (logits.double() / temperature).log_softmax(-1) if strategy == "sample" else logprobs  # [B, G, A]
-            if strategy == "sample":
-                flat = torch.multinomial(drawn.exp().squeeze(1), 1, generator=generator)  # [B, 1]
-            else:
-                possible = logits > torch.finfo(logits.dtype).min
-                total = state["step_logprobs"].sum(-1, keepdim=True) + logprobs  # [B, G, A]
-                total = total.masked_fill(~possible, -torch.inf).flatten(1)  # [B, G * A]
-                width = num_beams if strategy == "beam" else 1
-                flat = total.topk(min(width, total.shape[1]), dim=-1).indices  # [B, G']
-            beams, actions = flat // logits.shape[-1], flat % logits.shape[-1]  # [B, G'] both
-            rows = torch.arange(len(flat), device=flat.device).unsqueeze(1)  # [B, 1]
-            picks = torch.where(actions < num_candidates, actions, -1)  # [B, G']
-            chosen = logprobs[rows, beams, actions]  # [B, G']
-            drawn = drawn[rows, beams, actions]  # [B, G']
-            state = self._pick(context, {name: value[rows, beams] for name, value in state.items()}, picks)
-            state["positions"] = torch.cat([state["positions"], picks.unsqueeze(-1)], dim=-1)  # [B, G', t + 1]
-            state["step_logprobs"] = torch.cat([state["step_logprobs"], chosen.unsqueeze(-1)], dim=-1)
-            state["behaviour"] = state["behaviour"] + drawn
-            state["open"] = state["open"] & (picks >= 0)
-        # topk puts the best first, and the other strategies have one sequence only
+            state = self._act(context, state, strategy, num_beams, temperature, generator)
         step_logprobs = state["step_logprobs"][:, 0]  # [B, S]
         logprobs = step_logprobs.sum(-1)  # [B]
-        return Selection(
-            demonstration_positions=state["positions"][:, 0],
-            step_logprobs=step_logprobs,
-            logprobs=logprobs,
-            behaviour_logprobs=state["behaviour"][:, 0].to(logprobs) if strategy == "sample" else logprobs,
-        )
+        behaviour = state["behaviour"][:, 0].to(logprobs) if strategy == "sample" else logprobs
+        return Selection(state["positions"][:, 0], step_logprobs, logprobs, behaviour)
+
+    def _act(
+        self,
+        context: Tensors,
+        state: Tensors,
+        strategy: str,
+        num_beams: int,
+        temperature: float,
+        generator: torch.Generator | None,
+    ) -> Tensors:
+        """The state after an action of each sequence. A beam search changes their number G to G', the best first."""
+        logits = self._logits(context, state)  # [B, G, A]
+        logprobs = logits.log_softmax(-1)  # [B, G, A]
+        num_actions = logits.shape[-1]
+        if strategy == "sample":
+            behaviour = (logits.double() / temperature).log_softmax(-1)  # [B, 1, A]
+            flat = torch.multinomial(behaviour.exp().squeeze(1), 1, generator=generator)  # [B, 1]
+        else:
+            behaviour, possible = logprobs, logits > torch.finfo(logits.dtype).min
+            total = state["step_logprobs"].sum(-1, keepdim=True) + logprobs  # [B, G, A]
+            total = total.masked_fill(~possible, -torch.inf).flatten(1)  # [B, G * A]
+            width = num_beams if strategy == "beam" else 1
+            flat = total.topk(min(width, total.shape[1]), dim=-1).indices  # [B, G']
+        beams, actions = flat // num_actions, flat % num_actions  # [B, G'] both
+        rows = torch.arange(len(flat), device=flat.device).unsqueeze(1)  # [B, 1]
+        picks = torch.where(actions < num_actions - self.config.stop, actions, -1)  # [B, G']
+        chosen = logprobs[rows, beams, actions].unsqueeze(-1)  # [B, G', 1]
+        state = {name: value[rows, beams] for name, value in state.items()}
+        after = {
+            "allowed": _without(state["allowed"], picks),
+            "positions": torch.cat([state["positions"], picks.unsqueeze(-1)], dim=-1),  # [B, G', t + 1]
+            "step_logprobs": torch.cat([state["step_logprobs"], chosen], dim=-1),
+            "behaviour": state["behaviour"] + behaviour[rows, beams, actions],
+            "open": state["open"] & (picks >= 0),
+        }
+        return state | self.advance(context, state, picks) | after
 
     def _start(
         self,
-        query_embeds: torch.Tensor,
-        candidate_embeds: torch.Tensor,
-        candidate_mask: torch.Tensor | None,
-        candidate_rows: torch.Tensor | None,
+        query_embeds: Tensor,
+        candidate_embeds: Tensor,
+        candidate_mask: Tensor | None,
+        candidate_rows: Tensor | None,
     ) -> tuple[Tensors, Tensors]:
-        self._check_inputs(query_embeds, candidate_embeds, candidate_mask)
+        """Context and first state of inputs, whose shapes are checked."""
+        config, shape = self.config, candidate_embeds.shape
+        expected = (config.query_embed_dim, config.candidate_embed_dim)
+        widths = (query_embeds.shape[-1], shape[-1])
+        if query_embeds.dim() != 2 or len(shape) != 3 or widths != expected:
+            raise ValueError(
+                f"Got query_embeds {list(query_embeds.shape)} and candidate_embeds {list(shape)}; this selector takes "
+                f"[B, {expected[0]}] ({' + '.join(config.query_features)}) and [B, K, {expected[1]}] "
+                f"({' + '.join(config.candidate_features)}), from the encoder {config.encoder!r}."
+            )
         if candidate_mask is None:
-            candidate_mask = torch.ones(candidate_embeds.shape[:2], dtype=torch.bool, device=candidate_embeds.device)
-        candidate_mask = candidate_mask.bool()
+            candidate_mask = torch.ones(shape[:2], dtype=torch.bool, device=candidate_embeds.device)
+        if candidate_mask.shape != shape[:2]:
+            raise ValueError(f"Got a candidate_mask {list(candidate_mask.shape)} for candidates {list(shape[:2])}.")
+        allowed = candidate_mask.bool()
         # Padding may hold anything, NaN included, without a trace in values or gradients.
-        candidate_embeds = candidate_embeds.masked_fill(~candidate_mask[..., None], 0.0)
-        context, state = self.encode(query_embeds, candidate_embeds, candidate_mask, candidate_rows)
-        allowed = candidate_mask
-        if self.config.stop:
+        candidate_embeds = candidate_embeds.masked_fill(~allowed[..., None], 0.0)
+        context, state = self.encode(query_embeds, candidate_embeds, allowed, candidate_rows)
+        if config.stop:
             allowed = torch.cat([allowed, torch.ones_like(allowed[:, :1])], dim=-1)  # [B, A]
         return context, state | {"allowed": allowed.unsqueeze(1)}
 
-    def _logits(self, context: Tensors, state: Tensors) -> torch.Tensor:
+    def _logits(self, context: Tensors, state: Tensors) -> Tensor:
+        """Masked logits `[B, G, A]`; after the end of a sequence, STOP has the probability 1."""
         logits = self.score(context, state)  # [B, G, A]
         broken = (~logits.isfinite() & state["allowed"]).flatten(1).any(-1)  # [B]
         if broken.any():
             raise ValueError(
-                f"The selector's scores of the candidates of query {int(broken.nonzero()[0])} of this batch are not "
-                "finite: nothing can be chosen by them. Look for NaN in the embeddings, or train the selector again."
+                f"The scores of the candidates of query {int(broken.nonzero()[0])} of this batch are not finite, so "
+                "nothing can be selected. Look for NaN in the embeddings, or train the selector again."
             )
-        return logits.masked_fill(~state["allowed"], torch.finfo(logits.dtype).min)
-
-    def _pick(self, context: Tensors, state: Tensors, picks: torch.Tensor) -> Tensors:
-        return state | self.advance(context, state, picks) | {"allowed": _without(state["allowed"], picks)}
-
-    def _check_inputs(
-        self, query_embeds: torch.Tensor, candidate_embeds: torch.Tensor, candidate_mask: torch.Tensor | None
-    ) -> None:
-        config = self.config
-        expected = (config.query_embed_dim, config.candidate_embed_dim)
-        found = (query_embeds.shape[-1], candidate_embeds.shape[-1])
-        if query_embeds.dim() != 2 or candidate_embeds.dim() != 3 or found != expected:
-            raise ValueError(
-                f"Got query_embeds {list(query_embeds.shape)} and candidate_embeds {list(candidate_embeds.shape)}; "
-                f"this selector takes [B, {expected[0]}] ({' + '.join(config.query_features)}) and [B, K, "
-                f"{expected[1]}] ({' + '.join(config.candidate_features)}), from the encoder {config.encoder!r}."
-            )
-        if candidate_mask is not None and candidate_mask.shape != candidate_embeds.shape[:2]:
-            raise ValueError(
-                f"Got a candidate_mask {list(candidate_mask.shape)} for candidates {list(candidate_embeds.shape[:2])}."
-            )
+        lowest = torch.finfo(logits.dtype).min
+        logits = logits.masked_fill(~state["allowed"], lowest)
+        if not self.config.stop:
+            return logits
+        only_stop = torch.full_like(logits, lowest)
+        only_stop[..., -1] = 0.0
+        return torch.where(state["open"].unsqueeze(-1), logits, only_stop)
 
 
-def _without(allowed: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
-    """Allowed actions `[B, G, A]` after the picks `[B, G]`; -1 takes nothing away."""
+def _without(allowed: Tensor, picks: Tensor) -> Tensor:
+    """Allowed actions `[B, G, A]` after the picks `[B, G]`; -1 forbids nothing."""
     taken = torch.zeros_like(allowed).scatter(2, picks.clamp(min=0).unsqueeze(-1), True)  # [B, G, A]
     return allowed & ~(taken & (picks >= 0).unsqueeze(-1))
 
 
-def _ended_stay_ended(logits: torch.Tensor, going_on: torch.Tensor) -> torch.Tensor:
-    """Of a sequence that has ended, STOP (the last action) is the only continuation: its probability is 1."""
-    only_stop = torch.full_like(logits, torch.finfo(logits.dtype).min)
-    only_stop[..., -1] = 0.0
-    return torch.where(going_on.unsqueeze(-1), logits, only_stop)
+def action_mask(demonstration_positions: Tensor, stop: bool) -> Tensor:
+    """
+    The steps `[..., S]` at which a policy acted, given its picks `[..., S]` in selection order, -1 padded on the
+    right. With `stop`, the first -1 of a sequence is an action; after S picks, the end is certain.
+    """
+    made = demonstration_positions >= 0  # [..., S]
+    if not stop:
+        return made
+    before = torch.ones_like(made[..., :1])  # [..., 1]
+    return torch.cat([before, made[..., :-1]], dim=-1)
+
+
+def action_step_logprobs(logits: Tensor, demonstration_positions: Tensor, stop: bool) -> Tensor:
+    """
+    Log-probability `[..., S]` of each action of sequences `[..., S]`, given their logits `[..., S, A]` by `forward`; 0
+    at the steps without action. With `stop`, the last action is STOP.
+    """
+    last = logits.shape[-1] - 1 if stop else 0
+    actions = torch.where(demonstration_positions >= 0, demonstration_positions, last)  # [..., S]
+    logprobs = logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)  # [..., S]
+    return logprobs.masked_fill(~action_mask(demonstration_positions, stop), 0.0)
 
 
 @torch.no_grad()
-def fit_statistics(features: torch.nn.Module, embeds: torch.Tensor) -> None:
+def fit_statistics(features: nn.Module, embeds: Tensor) -> None:
     """
-    Fills the buffers `feature_mean` and `feature_std` `[D]` of a module with those of embeddings `[N, D]`: embeddings
-    of one encoder often share a large mean and vary little around it.
+    Sets the buffers `feature_mean` and `feature_std` `[D]` of a module to those of embeddings `[N, D]`: embeddings of
+    an encoder often share a large mean and vary little around it.
     """
     if embeds.shape[1] == 0:
         return

@@ -2,28 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""What the configurations of all selectors share: what they read, and what they were trained for."""
+"""What the configurations of all selectors share, and the model card that follows from a configuration."""
 
-from typing import TYPE_CHECKING
+import html
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import yaml
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from ..fields import documented, option
+from ..fields import check_fields, documented, option
+from ..hub import PLACEHOLDER
 from ..weights import check_folder, first_line
-from .selector_fields import FEATURES, QUERY_FEATURES, SelectorFields
+from .selector_fields import ARCHITECTURES, FEATURES, SelectorFields, TrainingFields
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-INSERTIONS = ("left", "right")
-
-
 @documented
 @strict
-class BaseSelectorConfig(SelectorFields, PreTrainedConfig):
+class BaseSelectorConfig(SelectorFields, TrainingFields, PreTrainedConfig):
     r"""
     Base of all selectors' configurations.
 
@@ -31,58 +35,41 @@ class BaseSelectorConfig(SelectorFields, PreTrainedConfig):
         `ValueError`: a value that no model can be built from.
     """
 
-    lora = None  # adapters on the encoder: a field of the selectors that can have some
+    lora = None  # adapters on the encoder: a field of the selectors that support them
 
-    image_embed_dim: int = option("Width of an image embedding, if one is a feature.", 512)
-    text_embed_dim: int = option("Width of the embedding of a question or an answer, if one is a feature.", 512)
     encoder: str | None = option("Frozen encoder of the embeddings: hub id or folder. It is named, not copied.", None)
     encoder_revision: str | None = option("Revision of the encoder.", None)
-    encoder_commit: str | None = option("Commit or content hash of the encoder that it was trained with.", None)
-    sampler: str = option("How candidates are drawn from the pool, unless `select` is told otherwise.", "random")
-    num_candidates: int = option("How many candidates are drawn.", 64)
+    encoder_commit: str | None = option("Commit or content hash of the encoder in training.", None)
+    sampler: str = option("How candidates are drawn from the pool, unless `select` gets another sampler.", "random")
     sampler_seed: int = option("Seed of the candidates.", 0)
-    insertion: str = option("Where each new pick stands in the prompt: left | right of the earlier ones.", "left")
-    score: str = option("Scale of the InfoScore it was trained on: prob | logprob | metric.", "prob")
-    num_shots: int = option("Length of the sequences it was trained on. More can be asked for.", 2)
-    trained_on: dict | None = option("The beams it was trained on and what made them (VLM, task, data, search).", None)
+    score: str = option("Scale of the InfoScore in training: prob | logprob | metric.", "prob")
+    trained_on: dict | None = option("Beams of the training and their provenance (VLM, task, data, search).", None)
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        known = {"query_features": QUERY_FEATURES, "candidate_features": FEATURES}
-        for name, options in known.items():
-            value = getattr(self, name)
-            needed = name == "query_features" or not self.candidates_may_have_no_features
-            if (needed and not value) or len(set(value)) != len(value) or not set(value) <= set(options):
-                raise ValueError(
-                    f"{name} is {value}; expected some of {list(options)}, each at most once. An example without "
-                    'image has the features ["text"].'
-                )
-        self.check_options({"insertion": INSERTIONS})
-        self.check_least(dict.fromkeys(("image_embed_dim", "text_embed_dim", "num_candidates", "num_shots"), 1))
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is {self.dropout}; expected a share from 0 to below 1.")
+        own = ARCHITECTURES[self.model_type]
+        for fields in (SelectorFields, TrainingFields, own):
+            check_fields(self, fields)
+        if not self.candidate_features and not own.candidates_may_have_no_features:
+            raise ValueError(f"candidate_features is an empty list; expected some of {', '.join(FEATURES)}.")
 
-    def check_options(self, options: dict[str, tuple[str, ...]]) -> None:
-        """Raises `ValueError` if a field has none of its values."""
-        for name, known in options.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}.")
-
-    def check_least(self, least: dict[str, int]) -> None:
-        """Raises `ValueError` if a field is below its least value."""
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {minimum}.")
+    def check_heads(self) -> None:
+        """Raises `ValueError` if the attention heads can't have equal widths."""
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}, which {self.num_heads} heads can't share evenly; change "
+                "hidden_size or num_heads."
+            )
 
     def remember_pool(self, pool: "Dataset") -> None:
-        """Records the pool of the training, for a selector that can serve no other."""
+        """Records the pool of the training, for a selector that supports no other pool."""
 
     def check_pool(self, pool: "Dataset") -> None:
         """Raises `ValueError` for a pool that the selector can't choose from."""
 
     @property
     def pool_note(self) -> str:
-        """Which pools the selector can choose from, as a sentence; empty for any."""
+        """A sentence on the pools that the selector can choose from; empty for any."""
         return ""
 
     @property
@@ -101,12 +88,11 @@ class BaseSelectorConfig(SelectorFields, PreTrainedConfig):
         return tuple(name for name in FEATURES if name in (*self.query_features, *self.candidate_features))
 
     def _width(self, features: list[str]) -> int:
-        """An answer is embedded as a question is."""
         return sum(self.image_embed_dim if feature == "image" else self.text_embed_dim for feature in features)
 
 
 def read_selector_config(name_or_path: str, revision: str | None = None) -> BaseSelectorConfig:
-    """The config of a selector; raises `ValueError` for anything that is not one."""
+    """The config of a selector in a folder or on the hub; raises `ValueError` if there is none."""
     from transformers import AutoConfig  # which registers this class when it is imported
 
     check_folder(name_or_path, "selector")
@@ -122,3 +108,84 @@ def read_selector_config(name_or_path: str, revision: str | None = None) -> Base
             f"{name_or_path!r} is a {config.model_type!r} model, not a selector. Name one that `sft` trained."
         )
     return config
+
+
+def selector_card(
+    config: BaseSelectorConfig, made_with: Mapping[str, Any] | None = None, sections: Mapping[str, str] | None = None
+) -> str:
+    """
+    The README.md of a selector.
+
+    Args:
+        config ([`BaseSelectorConfig`]):
+            Config of the selector.
+        made_with (`Mapping[str, Any]`, *optional*):
+            Further rows of the table on its training; null values are left out.
+        sections (`Mapping[str, str]`, *optional*):
+            Further sections, `{heading: Markdown}`.
+    """
+    made_by = config.trained_on or {}
+    recipe = made_by.get("recipe", {})
+    rows = {
+        "dataset of the beams": recipe.get("dataset"),
+        "VLM that scored": recipe.get("vlm"),
+        "beams": made_by.get("beams"),
+        "encoder (not part of this folder unless there is `encoder/`)": config.encoder,
+        "adapters on the encoder (LoRA, part of this folder)": config.lora,
+        "candidates": f"{config.num_candidates} by the sampler {config.sampler}, seed {config.sampler_seed}",
+        "shots in training": config.num_shots,
+        "may choose fewer": "yes" if config.stop else None,
+        "insertion": config.insertion,
+        "score": config.score,
+        **(made_with or {}),
+    }
+    metadata = {
+        "library_name": "transformers",
+        "tags": ["leverplus_trl", "in-context-learning", "demonstration-selection", config.model_type],
+    }
+    datasets = [name for name in (recipe.get("dataset"), made_by.get("beams")) if is_hub_id(name)]
+    if datasets:
+        metadata["datasets"] = list(dict.fromkeys(datasets))
+    table = "\n".join(f"| {name} | {cell(value)} |" for name, value in rows.items() if value is not None)
+    notes = ""
+    if config.encoder and not is_hub_id(config.encoder):
+        notes = (
+            "The encoder lay in a local folder. If it is not in `encoder/`, say where yours is: `encoder=PATH`.\n\n"
+        )
+    if config.pool_note:
+        notes += f"{config.pool_note}\n\n"
+    notes += "\n".join(f"## {heading}\n\n{text}\n" for heading, text in (sections or {}).items())
+    return f"""\
+---
+{yaml.safe_dump(metadata, sort_keys=False)}---
+
+# A selector of in-context demonstrations
+
+A small model (`{config.model_type}`) that chooses and orders demonstrations for a frozen vision-language model.
+
+```python
+from leverplus_trl.selectors import DemonstrationSelector
+
+selector = DemonstrationSelector.from_pretrained("{PLACEHOLDER}", pool=pool)  # a Dataset: id, image, question, answer
+selection = selector.select(image=image, question="what is it ?", num_shots={config.num_shots})
+demonstrations, query = selection.request  # in the order of the prompt: the last one stands next to the query
+```
+
+## Trained on
+
+| | |
+| --- | --- |
+{table}
+
+{notes}"""
+
+
+def is_hub_id(name: str | None) -> bool:
+    """Whether this is the name of a repository rather than of a folder; other names are no valid metadata."""
+    return bool(name and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) and not Path(name).exists())
+
+
+def cell(value: object) -> str:
+    """A value as a cell of a Markdown table, whatever it holds."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return " ".join(html.escape(text).replace("|", "&#124;").replace("`", "&#96;").split())

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 
-"""Configuration of the selector that knows the pool by heart."""
+"""Configuration of the GPT-2 selector (v0), which selects from one fixed pool."""
 
 from typing import TYPE_CHECKING
 
 from huggingface_hub.dataclasses import strict
 
-from ..fields import check_fields, documented, option
+from ..fields import documented, option
 from .base_selector_config import BaseSelectorConfig
 from .selector_fields import GPT2SelectorFields
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @strict
 class GPT2SelectorConfig(GPT2SelectorFields, BaseSelectorConfig):
     r"""
-    Configuration of a [`GPT2SelectorModel`], and what every selector has. The defaults are the sizes of Lever-LM.
-    `candidate_features` may be empty: then an example is known by its name alone (`query_img_icd_idx` of Lever-LM).
+    Configuration of a [`GPT2SelectorModel`]. The defaults are the sizes of Lever-LM. If `candidate_features` is empty,
+    an example is identified by its row in the pool alone (`query_img_icd_idx` of Lever-LM).
 
     Raises:
         `ValueError`: a value that no model can be built from.
@@ -30,19 +30,15 @@ class GPT2SelectorConfig(GPT2SelectorFields, BaseSelectorConfig):
 
     model_type = "gpt2_selector"
 
-    pool_size: int = option("Examples of the pool; each is a word of the vocabulary.", 1, min=1)
-    pool_hash: str | None = option("Content of the pool it was trained on, the only one it can serve.", None)
+    pool_size: int = option("Number of examples of the pool; each is a word of the vocabulary.", 1)
+    pool_hash: str | None = option("Hash of the pool of the training, the only pool that is supported.", None)
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        check_fields(self, GPT2SelectorFields)
-        self.check_least({"pool_size": 1})
-        self.check_least({"max_shots": self.num_shots})
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"hidden_size is {self.hidden_size}, which {self.num_heads} heads can't share evenly; change "
-                "hidden_size or num_heads."
-            )
+        for name, least in (("pool_size", 1), ("max_shots", self.num_shots)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        self.check_heads()
 
     def remember_pool(self, pool: "Dataset") -> None:
         from ..provenance import dataset_hash
@@ -52,13 +48,12 @@ class GPT2SelectorConfig(GPT2SelectorFields, BaseSelectorConfig):
     def check_pool(self, pool: "Dataset") -> None:
         from ..provenance import dataset_hash
 
-        if self.pool_hash in (None, found := dataset_hash(pool)):
-            return
-        raise ValueError(
-            f"This selector (v0) knows the {self.pool_size} examples of one pool by heart (hash "
-            f"{self.pool_hash}) and can't choose from another ({len(pool)} examples, {found}). "
-            "Offer the pool it was trained on, or train a pointer selector (v1, v2), which reads any pool."
-        )
+        if self.pool_hash is not None and self.pool_hash != (other := dataset_hash(pool)):
+            raise ValueError(
+                f"This selector (v0) can select only from the pool of its training ({self.pool_size} examples, hash "
+                f"{self.pool_hash}), but got another pool ({len(pool)} examples, hash {other}). Use the pool of the "
+                "training, or train a pointer selector (v1, v2), which reads any pool."
+            )
 
     @property
     def pool_note(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from huggingface_hub.dataclasses import strict
 
-from ..fields import check_fields, documented, option
+from ..fields import documented, option
 from .base_selector_config import BaseSelectorConfig
 from .selector_fields import EncoderLoraConfig, PointerSelectorFields
 
@@ -17,7 +17,7 @@ from .selector_fields import EncoderLoraConfig, PointerSelectorFields
 @strict
 class PointerSelectorConfig(PointerSelectorFields, BaseSelectorConfig):
     r"""
-    Configuration of a [`PointerSelectorModel`]: how it is built, and what every selector has.
+    Configuration of a [`PointerSelectorModel`].
 
     Raises:
         `ValueError`: a value that no model can be built from.
@@ -36,11 +36,7 @@ class PointerSelectorConfig(PointerSelectorFields, BaseSelectorConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        check_fields(self, PointerSelectorFields)
-        if (self.num_cross_attention_layers or self.candidate_encoder_layers) and self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"hidden_size is {self.hidden_size}, which {self.num_heads} heads can't share evenly; change "
-                "hidden_size or num_heads."
-            )
+        if self.num_cross_attention_layers or self.candidate_encoder_layers:
+            self.check_heads()
         if self.lora is not None:
             self.lora = asdict(EncoderLoraConfig.from_dict(self.lora))

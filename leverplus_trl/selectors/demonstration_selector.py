@@ -25,11 +25,10 @@ from ..retrieval.embeddings import MODALITIES, Encoder, ExampleEmbeddings, embed
 from ..retrieval.sampler_arguments import check_sampler, sampler_modalities
 from ..weights import align
 from .base_selector import BaseSelectorModel
-from .base_selector_config import read_selector_config
+from .base_selector_config import read_selector_config, selector_card
 from .encoder_lora import SelectorEncoder, copied_encoder, copy_encoder
 from .processing_selector import SelectorProcessor
 from .selection_inputs import check_candidates, check_examples, check_trained_encoder, make_query
-from .selector_card import selector_card
 
 
 @dataclass

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Pointer selectors: a query points at one candidate after the other, each pick conditioned on those before it.
-
-Nothing here knows the order of the candidates, so a permutation of them permutes the logits and changes nothing else.
+Pointer selectors: a query points at one candidate after the other, each pick conditioned on those before it. The
+order of the candidates has no effect: permuting them permutes the logits.
 """
 
 import math
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from transformers import CLIPModel
 from transformers import initialization as init
 
@@ -25,7 +24,7 @@ from .encoder_lora import AdaptedEncoder, check_encoder, copied_encoder, copy_en
 from .processing_selector import SelectorProcessor
 
 
-# softplus of it is 0.018: the penalty starts at about nothing, and can still be learned.
+# Its softplus is 0.018: the penalty starts near 0, and can still be learned.
 INITIAL_RAW_DIVERSITY = -4.0
 
 
@@ -41,7 +40,7 @@ class PointerTower(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(embed_dim))
         self.register_buffer("feature_std", torch.ones(embed_dim))
 
-    def forward(self, embeds: torch.Tensor) -> torch.Tensor:
+    def forward(self, embeds: Tensor) -> Tensor:
         hidden = self.layers[0]((embeds - self.feature_mean) / self.feature_std)  # [..., D] -> [..., H]
         for layer in self.layers[1:]:
             hidden = layer(self.dropout(F.gelu(hidden)))
@@ -49,17 +48,11 @@ class PointerTower(nn.Module):
 
 
 class ResidualLinear(nn.Linear):
-    """
-    Last layer of a residual branch, initialised with small weights: at first the branch adds little to the query, so
-    the first steps train the towers.
-    """
+    """Last layer of a residual branch, with small initial weights, so that the first steps train the towers."""
 
 
 class PointerAttention(nn.Module):
-    """
-    A block in which states (of the query, or of the candidates themselves) attend to the candidates: pre-norm
-    attention and feed-forward, residual.
-    """
+    """A pre-norm residual block in which states (of the query, or of the candidates) attend to the candidates."""
 
     def __init__(self, config: PointerSelectorConfig):
         super().__init__()
@@ -67,7 +60,7 @@ class PointerAttention(nn.Module):
         self.num_heads = config.num_heads
         self.attention_norm = nn.LayerNorm(size)
         self.query = nn.Linear(size, size)
-        # A bias of the keys would add the same to all scores of a softmax.
+        # A bias of the keys would not change the softmax.
         self.key = nn.Linear(size, size, bias=False)
         self.value = nn.Linear(size, size)
         self.output = ResidualLinear(size, size)
@@ -76,17 +69,14 @@ class PointerAttention(nn.Module):
         self.feed_forward_out = ResidualLinear(2 * size, size)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, states: torch.Tensor, candidates: torch.Tensor, candidate_mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, states: Tensor, candidates: Tensor, candidate_mask: Tensor) -> Tensor:
         states = states + self.dropout(self.attend(self.attention_norm(states), candidates, candidate_mask))
         hidden = F.gelu(self.feed_forward_in(self.feed_forward_norm(states)))  # [B, G, 2H]
         return states + self.dropout(self.feed_forward_out(hidden))  # [B, G, H]
 
-    def attend(self, states: torch.Tensor, candidates: torch.Tensor, candidate_mask: torch.Tensor) -> torch.Tensor:
-        """
-        Multi-head attention, with the projections of keys and values applied on the side of the query: there are many
-        candidates and few states, so `(W_q h)ᵀ (W_k c) = (W_kᵀ W_q h)ᵀ c` costs a fraction of projecting every
-        candidate.
-        """
+    def attend(self, states: Tensor, candidates: Tensor, candidate_mask: Tensor) -> Tensor:
+        """Multi-head attention by `(W_q h)ᵀ (W_k c) = (W_kᵀ W_q h)ᵀ c`: projecting the few states costs less than
+        projecting the many candidates."""
         heads, size = self.num_heads, states.shape[-1]
         queries = self.query(states).unflatten(-1, (heads, -1))  # [B, G, H] -> [B, G, heads, H/heads]
         keys = self.key.weight.unflatten(0, (heads, -1))  # [H, H] -> [heads, H/heads, H]
@@ -114,7 +104,7 @@ class PointerHistory(nn.Module):
         elif self.kind == "gru":
             self.cell = nn.GRUCell(size, size)
 
-    def forward(self, states: torch.Tensor, picks: torch.Tensor) -> torch.Tensor:
+    def forward(self, states: Tensor, picks: Tensor) -> Tensor:
         """States `[B, G, H]` before and picked candidates `[B, G, H]` -> states `[B, G, H]` after."""
         if self.kind == "none":
             return states
@@ -126,7 +116,7 @@ class PointerHistory(nn.Module):
 
 
 class PointerScorer(nn.Module):
-    """What each action is worth in a state: one score a candidate and, with `stop`, one for ending."""
+    """The score of each action in a state."""
 
     def __init__(self, config: PointerSelectorConfig):
         super().__init__()
@@ -145,7 +135,7 @@ class PointerScorer(nn.Module):
         if config.diversity == "mmr":
             self.raw_diversity = nn.Parameter(torch.tensor(INITIAL_RAW_DIVERSITY))
 
-    def forward(self, states: torch.Tensor, context: Tensors, redundancy: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, states: Tensor, context: Tensors, redundancy: Tensor | None) -> Tensor:
         """States `[B, G, H]` -> logits `[B, G, A]`; `redundancy` `[B, G, K]` is 0 before any pick."""
         states = self.state_norm(states)
         if self.scoring == "cosine":
@@ -158,8 +148,8 @@ class PointerScorer(nn.Module):
             scores = scores - F.pad(penalty, (0, scores.shape[-1] - penalty.shape[-1]))
         return scores * (-self.log_temperature).exp()
 
-    def keys(self, candidates: torch.Tensor) -> torch.Tensor:
-        """Candidates `[B, K, H]` -> what states are compared with, `[B, A, H]`; STOP is one learned vector."""
+    def keys(self, candidates: Tensor) -> Tensor:
+        """Candidates `[B, K, H]` -> the vectors of the actions, `[B, A, H]`; that of STOP is learned."""
         if self.ends:
             candidates = torch.cat([candidates, self.stop.expand(len(candidates), 1, -1)], dim=1)  # [B, A, H]
         return F.normalize(candidates, dim=-1) if self.scoring == "cosine" else self.candidate(candidates)
@@ -170,12 +160,11 @@ class PointerSelectorModel(BaseSelectorModel):
     Points at candidates by a score between the query's state and each candidate, divided by a temperature.
 
     Two towers embed query and candidates; the candidates may attend to each other (`candidate_encoder_layers`), the
-    query attends to the candidates (`num_cross_attention_layers`); after each pick the state takes in what was picked
-    (`history`), so that the next pick can complement it, and candidates similar to it may be marked down
-    (`diversity`).
+    query attends to the candidates (`num_cross_attention_layers`); each pick changes the state (`history`), so that
+    the next pick can complement it, and may lower the scores of similar candidates (`diversity`).
 
-    With `lora` it has an encoder of its own, and reads pixels and tokens. `from_pretrained` brings the encoder's
-    weights along; after `PointerSelectorModel(config)` call [`~PointerSelectorModel.load_encoder`].
+    With `lora` it has an encoder of its own, and reads pixels and tokens. `from_pretrained` loads the encoder's
+    weights; after `PointerSelectorModel(config)` call [`~PointerSelectorModel.load_encoder`].
     """
 
     config_class = PointerSelectorConfig
@@ -185,12 +174,10 @@ class PointerSelectorModel(BaseSelectorModel):
         super().__init__(config)
         self.query_tower = PointerTower(config.query_embed_dim, config)
         self.candidate_tower = PointerTower(config.candidate_embed_dim, config)
-        self.candidate_encoder = nn.ModuleList(
-            [PointerAttention(config) for _ in range(config.candidate_encoder_layers)]
-        )
-        self.cross_attention = nn.ModuleList(
-            [PointerAttention(config) for _ in range(config.num_cross_attention_layers)]
-        )
+        blocks = [PointerAttention(config) for _ in range(config.candidate_encoder_layers)]
+        self.candidate_encoder = nn.ModuleList(blocks)
+        blocks = [PointerAttention(config) for _ in range(config.num_cross_attention_layers)]
+        self.cross_attention = nn.ModuleList(blocks)
         self.history = PointerHistory(config)
         self.scorer = PointerScorer(config)
         if config.step_embeddings:
@@ -206,11 +193,8 @@ class PointerSelectorModel(BaseSelectorModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
         """
-        As for every model. The encoder that adapters (`lora`) belong to is read from its copy in the selector's
-        folder, or from where the config says (`encoder=PATH` if it lies elsewhere now).
-
-        Raises:
-            `ValueError`: the encoder is not to be found, or is not the one that the adapters were trained on.
+        As for every model. With `lora`, the encoder is read from its copy in the selector's folder, else from where
+        the config says (`encoder=PATH` if it is elsewhere now), see [`~PointerSelectorModel.load_encoder`].
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
@@ -223,16 +207,11 @@ class PointerSelectorModel(BaseSelectorModel):
 
     def load_encoder(self, copied: str | None = None, keep_trained: bool = False) -> None:
         """
-        Reads the weights of the encoder that are not trained; does nothing without `lora`.
-
-        Args:
-            copied (`str`, *optional*, defaults to the encoder that the config names):
-                Folder of a copy.
-            keep_trained (`bool`, *optional*, defaults to `False`):
-                Whether biases that are trained stay as they are.
+        Reads the weights of the encoder that are not trained, from the folder `copied` or from the encoder that the
+        config names; `keep_trained` keeps the biases that are trained. Without `lora` it does nothing.
 
         Raises:
-            `ValueError`: the encoder is not to be found, or is not the one that the adapters were trained on.
+            `ValueError`: the encoder is missing, or is not the encoder that the adapters were trained on.
         """
         if self.encoder is None:
             return
@@ -242,16 +221,13 @@ class PointerSelectorModel(BaseSelectorModel):
 
     def merge_and_unload(self, save_directory: str | None = None) -> tuple[CLIPModel, "PointerSelectorModel"]:
         """
-        Puts the adapters into the weights of the encoder: what is left is a CLIP model and a selector without `lora`
-        that chooses as this one does. (Candidates that a sampler draws by similarity are others: it compares
-        embeddings of the encoder, which is another now.)
+        Merges the adapters into the encoder, and returns a CLIP model and a selector without `lora` that selects as
+        this one does, which stays as it is. (A sampler by similarity draws other candidates: it compares embeddings
+        of the encoder, which has changed.)
 
         Args:
             save_directory (`str`, *optional*):
-                Where to save both: a selector's folder that has its encoder with it.
-
-        Returns:
-            The encoder and the selector; this one stays as it is.
+                Where to save both: a selector's folder with a copy of its encoder.
 
         Raises:
             `ValueError`: a selector without `lora`.
@@ -279,16 +255,16 @@ class PointerSelectorModel(BaseSelectorModel):
 
     def forward(
         self,
-        query_embeds: torch.Tensor | None = None,
-        candidate_embeds: torch.Tensor | None = None,
-        candidate_mask: torch.Tensor | None = None,
-        demonstration_positions: torch.Tensor | None = None,
-        candidate_rows: torch.Tensor | None = None,
-        **encoder_inputs: torch.Tensor,
+        query_embeds: Tensor | None = None,
+        candidate_embeds: Tensor | None = None,
+        candidate_mask: Tensor | None = None,
+        demonstration_positions: Tensor | None = None,
+        candidate_rows: Tensor | None = None,
+        **encoder_inputs: Tensor,
     ) -> SelectorOutput:
         """
-        What every selector takes and gives, [`BaseSelectorModel.forward`]; with `lora`, `encoder_inputs` (those of
-        [`AdaptedEncoder`]) may stand in for `query_embeds` and `candidate_embeds`, which are then part of the output.
+        See [`BaseSelectorModel.forward`]. With `lora`, `encoder_inputs` (those of [`AdaptedEncoder`]) may replace
+        `query_embeds` and `candidate_embeds`, which are then part of the output.
         """
         rest = (candidate_mask, demonstration_positions, candidate_rows)
         if query_embeds is not None:
@@ -327,24 +303,19 @@ class PointerSelectorModel(BaseSelectorModel):
                 init.constant_(module.raw_diversity, INITIAL_RAW_DIVERSITY)
 
     @torch.no_grad()
-    def fit_inputs(self, query_embeds: torch.Tensor, candidate_embeds: torch.Tensor) -> None:
+    def fit_inputs(self, query_embeds: Tensor, candidate_embeds: Tensor) -> None:
         """
-        Standardises features by the statistics of the examples given. Where query and candidates have the same
-        features, both towers start with the same weights: an untrained selector then ranks by similarity, and learns
-        from 300 queries what is different from it.
+        Standardises features by the statistics of these examples. If query and candidates have the same features, both
+        towers get the same initial weights: an untrained selector then ranks by similarity.
         """
-        for tower, embeds in ((self.query_tower, query_embeds), (self.candidate_tower, candidate_embeds)):
-            fit_statistics(tower, embeds)
+        fit_statistics(self.query_tower, query_embeds)
+        fit_statistics(self.candidate_tower, candidate_embeds)
         if self.config.query_features == self.config.candidate_features:
             for own, other in zip(self.candidate_tower.layers, self.query_tower.layers, strict=True):
                 own.load_state_dict(other.state_dict())
 
     def encode(
-        self,
-        query_embeds: torch.Tensor,
-        candidate_embeds: torch.Tensor,
-        candidate_mask: torch.Tensor,
-        candidate_rows: torch.Tensor | None,
+        self, query_embeds: Tensor, candidate_embeds: Tensor, candidate_mask: Tensor, candidate_rows: Tensor | None
     ) -> tuple[Tensors, Tensors]:
         candidates = self.candidate_tower(candidate_embeds)  # [B, K, D] -> [B, K, H]
         for block in self.candidate_encoder:
@@ -361,13 +332,13 @@ class PointerSelectorModel(BaseSelectorModel):
             state["num_picks"] = torch.zeros_like(states[..., 0], dtype=torch.long)  # [B, 1]
         return context, state
 
-    def score(self, context: Tensors, state: Tensors) -> torch.Tensor:
+    def score(self, context: Tensors, state: Tensors) -> Tensor:
         states = state["states"]
         if self.config.step_embeddings:
             states = states + self.step_embeddings(state["num_picks"].clamp(max=self.config.num_shots - 1))
         return self.scorer(states, context, state.get("redundancy"))
 
-    def advance(self, context: Tensors, state: Tensors, picks: torch.Tensor) -> Tensors:
+    def advance(self, context: Tensors, state: Tensors, picks: Tensor) -> Tensors:
         made = (picks >= 0).unsqueeze(-1)  # [B, G, 1]
         index = picks.clamp(min=0).unsqueeze(-1).expand(-1, -1, context["candidates"].shape[-1])  # [B, G, H]
         picked = context["candidates"].gather(1, index)  # [B, K, H] -> [B, G, H]

@@ -10,8 +10,7 @@ import numpy as np
 
 from ..retrieval.sampler_arguments import RANDOM, SIMILARITIES
 from ..retrieval.similarity_index import similarity_vectors
-from ..selectors.base_selector_config import BaseSelectorConfig
-from ..selectors.selector_card import cell, selector_card
+from ..selectors.base_selector_config import BaseSelectorConfig, cell, selector_card
 from .offline_grpo_config import OfflineGRPOConfig
 from .sft_config import SelectorSFTConfig
 from .sft_dataset import SelectorDataset

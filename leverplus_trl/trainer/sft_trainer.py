@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from transformers.trainer_utils import EvalPrediction
 
-from ..selectors.actions import action_mask, action_step_logprobs
+from ..selectors.base_selector import action_mask, action_step_logprobs
 from .base_selector_dataset import ShuffledBlocks
 from .base_selector_trainer import BaseSelectorTrainer
 from .model_card import model_card

@@ -36,7 +36,7 @@ from leverplus_trl.selectors import (
     PointerSelectorModel,
     SelectorProcessor,
 )
-from leverplus_trl.selectors.actions import action_step_logprobs
+from leverplus_trl.selectors.base_selector import action_step_logprobs
 
 
 class Sources:

@@ -148,8 +148,12 @@ def test_fit_inputs_makes_features_standard_and_an_untrained_selector_rank_by_si
     [
         ({"history": "lstm"}, "history is 'lstm'; expected one of none, scalar_gate, vector_gate, gru"),
         ({"insertion": "middle"}, "insertion is 'middle'"),
-        ({"query_features": []}, r"query_features is \[\]"),
-        ({"candidate_features": ["image", "sound"]}, "candidate_features is"),
+        ({"query_features": []}, "query_features is an empty list"),
+        ({"candidate_features": []}, "candidate_features is an empty list"),
+        (
+            {"candidate_features": ["image", "sound"]},
+            "candidate_features is 'sound'; expected one of image, text, answer",
+        ),
         ({"query_features": ["answer"]}, "query_features is"),
         ({"scoring": "dot"}, "scoring is 'dot'; expected one of cosine, additive"),
         ({"diversity": "yes"}, "diversity is 'yes'; expected one of none, mmr"),

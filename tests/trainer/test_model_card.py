@@ -7,7 +7,7 @@ import yaml
 from transformers.trainer_utils import EvalPrediction
 
 from leverplus_trl.selectors import GPT2SelectorConfig, PointerSelectorConfig
-from leverplus_trl.selectors.selector_card import is_hub_id, selector_card
+from leverplus_trl.selectors.base_selector_config import is_hub_id, selector_card
 from leverplus_trl.trainer.model_card import measures_table
 from leverplus_trl.trainer.sft_trainer import selection_metrics
 

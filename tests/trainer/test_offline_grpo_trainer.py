@@ -18,7 +18,7 @@ from trainer.simulated_world import SimulatedWorld
 from transformers import AutoModel, TrainerCallback
 
 from leverplus_trl.selectors import PRESETS, PointerSelectorConfig, PointerSelectorModel, SelectorProcessor
-from leverplus_trl.selectors.actions import action_step_logprobs
+from leverplus_trl.selectors.base_selector import action_step_logprobs
 from leverplus_trl.trainer import (
     OfflineGRPOConfig,
     OfflineGRPOTrainer,

@@ -151,7 +151,7 @@ def test_v0_serves_the_pool_it_was_trained_on_and_refuses_another(tmp_path, beam
     where = {"embeddings_dir": str(tmp_path / "embeddings")}
     selector = DemonstrationSelector.from_pretrained(str(output), pool=pool, **where)
     assert all(len(set(found.demonstration_ids)) == 2 for found in selector.select_batch(queries))
-    with pytest.raises(ValueError, match=r"knows the 40 examples of one pool by heart .*\(39 examples"):
+    with pytest.raises(ValueError, match=r"only from the pool of its training \(40 examples.*\(39 examples"):
         DemonstrationSelector.from_pretrained(str(output), pool=pool.select(range(39)), **where)
 
 
