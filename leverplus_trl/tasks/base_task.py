@@ -21,9 +21,6 @@ logger = logging.getLogger(__name__)
 
 Example = dict[str, Any]
 
-#: Metrics whose official code compares an answer with the answers of the other annotators.
-OF_ANNOTATORS = ("vqa_accuracy", "vqa_accuracy_normalized", "okvqa_accuracy")
-
 
 def text_before(text: str, stop_strings: Iterable[str]) -> str:
     """A text up to the first of some strings in it; the whole text if it holds none."""
@@ -31,15 +28,9 @@ def text_before(text: str, stop_strings: Iterable[str]) -> str:
 
 
 class BaseTask(ABC):
-    """
-    A task turns examples into prompts and generations into scores. It is independent of the model.
+    """A task turns examples into prompts and generations into scores. It is independent of the model."""
 
-    Args:
-        args ([`TaskArguments`]):
-            Prompt, metric and settings of the task.
-    """
-
-    default_template: str
+    default_template = "{question}"
     default_metric: str
     #: Metrics that suit the answers of this task, see `metrics.all_metrics`.
     metrics: tuple[str, ...]
@@ -52,17 +43,14 @@ class BaseTask(ABC):
         self.max_new_tokens, self.answering = args.max_new_tokens, args.answering or "direct"
         self.stop_strings = list(self.default_stop_strings if args.stop_strings is None else args.stop_strings)
         self.template = args.question_template or self.default_template
-        self._fields = template_fields(self.template)
         self.answer_template = args.answer_template or "{answer}"
         self.metric = args.metric or self.default_metric
         self.document_frequencies: DocumentFrequencies | None = None
 
-    @abstractmethod
     def content(self, example: Example) -> list[dict[str, Any]]:
-        """
-        The content of the user's turn: a list of `{"type": "image", "image": image}` and
-        `{"type": "text", "text": str}`. The image is that of the example, decoded or not (see `tasks/images.py`).
-        """
+        """The content of the user's turn: a list of `{"type": "image", "image": image}`, decoded or not (see
+        `tasks/images.py`), and `{"type": "text", "text": str}`."""
+        return [{"type": "text", "text": self.question_text(example)}]
 
     def target(self, example: Example) -> str:
         """The answer that a demonstration shows and `answer_logprob` scores: the filled answer template."""
@@ -94,72 +82,63 @@ class BaseTask(ABC):
     def use_references(self, *splits: Dataset) -> None:
         """Counts the document frequencies that CIDEr needs, in all examples that will be scored."""
         if METRICS[self.metric].needs_corpus:
-            self.document_frequencies = document_frequencies(
-                answers for split in splits for answers in split["answers"]
-            )
+            references = (answers for split in splits for answers in split["answers"])
+            self.document_frequencies = document_frequencies(references)
 
     def check_metric(self, examples: Dataset, split: str) -> None:
-        """
-        Checks that the right answers score above 0. Logs a warning if some don't.
-
-        Raises:
-            `ValueError`: the metric gives 0 to the right answer of every example.
-        """
+        """Raises `ValueError` if the metric gives 0 to the right answer of every example; logs a warning if it does
+        so for some."""
         if METRICS[self.metric].needs_corpus:  # the score of a caption depends on the other captions
             return
-        rows = examples.remove_columns("image")
-
-        def score(row: Example) -> float:
-            return self.accuracy(self.postprocess(text_before(self.target(row), self.stop_strings)), row)
-
-        lost = [row for row in rows if not score(row) > 0.0]
+        lost = []
+        for row in examples.remove_columns("image"):
+            answer = self.postprocess(text_before(self.target(row), self.stop_strings))
+            if not self.accuracy(answer, row) > 0.0:
+                lost.append(row)
         if not lost:
             return
-        first, answers = lost[0]["id"], lost[0]["answers"]
         message = (
-            f"metric {self.metric} gives 0 to the right answer of {len(lost)} of {len(rows)} examples of split "
-            f"{split!r}, e.g. to {self.target(lost[0])!r} for {first!r}, whose answers are {answers}"
+            f"metric {self.metric} gives 0 to the right answer of {len(lost)} of {len(examples)} examples of split "
+            f"{split!r}, e.g. to {self.target(lost[0])!r} for {lost[0]['id']!r}, whose answers are "
+            f"{lost[0]['answers']}"
         )
         remedy = "Compare `answer`, `answers`, `answer_template` and `stop_strings`, or set another `metric`."
-        if self.metric in OF_ANNOTATORS and all(len(row["answers"]) == 1 for row in lost):
+        if METRICS[self.metric].min_answers > 1 and all(len(row["answers"]) == 1 for row in lost):
             remedy = "It compares the answers of several annotators; for one answer set `metric: exact_match`."
-        if len(lost) == len(rows):
+        if len(lost) == len(examples):
             raise ValueError(f"{message}. {remedy}")
         logger.warning("%s. %s", message, remedy)
 
     def question_text(self, example: Example) -> str:
         """The question template filled with the example's columns; raises `ValueError` if a column is missing, empty
         or no text."""
-        return fill_template(self.template, {name: self._field(example, name) for name in self._fields})
-
-    def _field(self, example: Example, name: str) -> str:
-        if name not in example:
-            raise ValueError(
-                f"question_template {self.template!r} names {name!r}, which example {example['id']!r} does not have."
-            )
-        where = f"question_template {self.template!r} names {name!r}, which in example {example['id']!r}"
-        text = value_text(example[name], where)
-        if text is None:
-            raise ValueError(
-                f"{where} is empty. Fill it, leave the example out (`on_bad_example: skip`), or use another template."
-            )
-        return text
+        values = {}
+        for name in template_fields(self.template):
+            where = f"question_template {self.template!r} names {name!r}, which"
+            if name not in example:
+                raise ValueError(f"{where} example {example['id']!r} does not have.")
+            where += f" in example {example['id']!r}"
+            values[name] = value_text(example[name], where)
+            if values[name] is None:
+                raise ValueError(
+                    f"{where} is empty. Fill it, leave the example out (`on_bad_example: skip`), or use another "
+                    "template."
+                )
+        return fill_template(self.template, values)
 
     def template_columns(self, examples: Dataset, split: str) -> list[str]:
         """The columns that the template names, except `question`; raises `ValueError` if a column is missing or no
         text."""
-        names = [name for name in self._fields if name not in ("question", *self.derived_fields)]
+        names = [name for name in template_fields(self.template) if name not in ("question", *self.derived_fields)]
         for name in names:
+            message = f"question_template {self.template!r} names {name!r}, which"
             if name not in examples.column_names or name in ("image", "answers"):
                 raise ValueError(
-                    f"question_template {self.template!r} names {name!r}, which is no column of split {split!r} that "
-                    f"can be shown; its columns are {examples.column_names}."
+                    f"{message} is no column of split {split!r} that can be shown; its columns are "
+                    f"{examples.column_names}."
                 )
             if not isinstance(examples.features[name], Value):
-                raise ValueError(
-                    f"question_template {self.template!r} names {name!r}, which holds {examples.features[name]} in "
-                    f"split {split!r}; expected text."
-                )
+                raise ValueError(f"{message} holds {examples.features[name]} in split {split!r}; expected text.")
         return names
 
     def check_examples(self, examples: Dataset, split: str) -> None:

@@ -7,12 +7,8 @@ from .vqa import VQATask
 
 
 class CaptioningTask(VQATask):
-    """
-    The question is an instruction, and `answers` holds all reference captions.
-
-    CIDEr weighs words by their rarity in the references of the scored examples: call `use_references(examples)` before
-    `accuracy`. CIDEr is in 0..10.
-    """
+    """The question is an instruction, and `answers` holds all reference captions. CIDEr (0..10) weighs words by their
+    rarity in the references of the scored examples: call `use_references(examples)` before `accuracy`."""
 
     default_metric = "cider"
     metrics = ("cider",)

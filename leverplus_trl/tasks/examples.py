@@ -3,11 +3,14 @@
 
 """Loads a local or hub dataset with the columns of `schema.EXAMPLES`, by the column mapping of the recipe."""
 
+import hashlib
+import json
 import logging
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from accelerate import PartialState
@@ -19,8 +22,7 @@ from ..schema import EXAMPLES
 from .arguments import DataArguments
 from .base_task import BaseTask
 from .columns import convert_columns, joined
-from .images import decode_image, file_states, undecoded
-from .parts import parts_of
+from .images import content_hash, decode_image, file_states, undecoded
 from .source_splits import did_you_mean, read_splits, refuse_split, rows_of, source_split_names
 
 
@@ -35,13 +37,9 @@ def load_examples(
     data_args: DataArguments, split: str, task: BaseTask | None = None, key: str = "the split"
 ) -> Dataset:
     """
-    Loads one split as an examples table.
+    Loads one split, or slices such as `"validation[:200]"`, as an examples table.
 
     Args:
-        data_args ([`DataArguments`]):
-            Source and column mapping.
-        split (`str`):
-            Split to load; slices such as `"validation[:200]"` work.
         task ([`BaseTask`], *optional*):
             An example can't be used if a column that the task's template names is empty.
         key (`str`, *optional*):
@@ -59,8 +57,7 @@ def load_examples(
             can't be used. Rows outside the slice are not checked.
     """
     key = "pool_split" if split == data_args.pool_split else key
-    state = PartialState()
-    with state.main_process_first():
+    with PartialState().main_process_first():
         names = list(dict.fromkeys(part.split("[")[0].strip() for part in split.split("+")))
         if data_args.split is None:
             whole = read_splits(data_args, names, split, key)
@@ -71,12 +68,17 @@ def load_examples(
             rows = rows_of(split, {name: len(part) for name, part in parts.items()}, key)
             tables = [parts[name].select(own) for name, own in rows]
         examples = _joined(tables, split, key)
-        _check_ids(examples, split)
+        ids = examples["id"][:]
+        duplicates = [identifier for identifier, count in Counter(ids).items() if identifier and count > 1]
+        if duplicates:
+            raise ValueError(
+                f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}. Tables refer to each "
+                "other by ids: make them unique, or map another column with `columns: {id: THEIR_NAME}`."
+            )
         needed = task.template_columns(examples, split) if task is not None else []
-        sources = [(name, row) for name, own in rows for row in own]
-        source_of = dict(zip(examples["id"][:], sources, strict=True))
         examples = _handle_bad_examples(examples, data_args, split, needed)
-    examples.source_of = source_of  # for `check_disjoint`; derived tables lack the attribute
+    # For `check_disjoint`; derived tables lack the attribute.
+    examples.source_of = dict(zip(ids, ((name, row) for name, own in rows for row in own), strict=True))
     return examples
 
 
@@ -109,8 +111,37 @@ def _parts(data_args: DataArguments, names: list[str], split: str, key: str) -> 
         )
     table = read_splits(data_args, sources, split, key)[sources[0]]
     source = to_examples(table, data_args, sources[0])
-    parts = parts_of(source, data_args.split)
+    parts = _parts_of(source, data_args.split)
     return {name: source.select(parts[name]) for name in names}
+
+
+def _parts_of(examples: Dataset, fractions: Mapping[str, float]) -> dict[str, list[int]]:
+    """
+    The rows of each part, in ascending order. A hash of an example's image bytes, question and answer, scaled to 0..1,
+    decides on its part, so equal examples are in the same part, and ids, the order and other examples don't matter.
+    """
+    columns = ["image", "question", "answer"]
+    stored = undecoded(examples.select_columns(columns))
+    options = {"files": file_states(stored), "code": _CODE}
+    shares = stored.map(_share, fn_kwargs=options, remove_columns=columns, desc="Cutting into parts")["share"][:]
+    ends = list(accumulate(fractions.values()))[:-1]
+    rows: dict[str, list[int]] = {name: [] for name in fractions}
+    names = list(fractions)
+    for row, share in enumerate(shares):
+        rows[names[sum(share >= end for end in ends)]].append(row)
+    empty = [name for name, own in rows.items() if not own]
+    if empty:
+        raise ValueError(
+            f"split gives the part {empty[0]!r} none of the {len(examples)} examples, of which {len(set(shares))} are "
+            "different. Give it a larger fraction, or cut the dataset by slices such as train[:60%]."
+        )
+    return rows
+
+
+def _share(row: dict, files: str, code: str) -> dict[str, float]:
+    texts = [(row[name] or "").strip() for name in ("question", "answer")]
+    content = json.dumps([content_hash(row["image"]), *texts]).encode()
+    return {"share": int.from_bytes(hashlib.sha256(content).digest()[:8], "big") / 2**64}
 
 
 def to_examples(dataset: Dataset, data_args: DataArguments, split: str, rows: range | None = None) -> Dataset:
@@ -145,27 +176,17 @@ def _with_column(dataset: Dataset, name: str, values: list, *made_of: str) -> Da
     return dataset.add_column(name, values, new_fingerprint=json_hash([dataset._fingerprint, name, *made_of, _CODE]))
 
 
-def _check_ids(examples: Dataset, split: str) -> None:
-    duplicates = [identifier for identifier, count in Counter(examples["id"][:]).items() if identifier and count > 1]
-    if duplicates:
-        raise ValueError(
-            f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}. Tables refer to each "
-            "other by ids: make them unique, or map another column with `columns: {id: THEIR_NAME}`."
-        )
-
-
 def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Dataset:
+    """Renames columns; a column may have several names, and two columns may swap names."""
+    mapped = []
     for ours, theirs in columns.items():
         if theirs not in dataset.column_names:
             raise ValueError(
                 f"columns says {{{ours}: {theirs}}}, and split {split!r} has no column {theirs!r}, only "
                 f"{', '.join(dataset.column_names)}.{did_you_mean(theirs, dataset.column_names)}"
             )
-    # A column may have several names, and two columns may swap names.
-    mapped = [
-        dataset.select_columns([theirs]).rename_columns({theirs: ours} if theirs != ours else {})
-        for ours, theirs in columns.items()
-    ]
+        column = dataset.select_columns([theirs])
+        mapped.append(column.rename_columns({theirs: ours} if theirs != ours else {}))
     rest = dataset.remove_columns(list({*columns.values(), *columns} & set(dataset.column_names)))
     return joined([rest, *mapped][not rest.column_names :], axis=1) if mapped else dataset
 
@@ -179,19 +200,20 @@ def _problem(row: dict, needed: list[str], files: str, code: str) -> dict:
     """The reason why an example can't be used, or an empty string."""
     empty = [name for name in ("id", "question", "answer") if not (row[name] or "").strip()]
     gaps = [name for name in needed if row[name] is None]
+    problem = ""
     if empty:
         problem = f"its {empty[0]} is empty"
     elif gaps:
         problem = f"its column {gaps[0]!r}, which question_template names, is empty"
-    elif None in (row["answers"] or [None]):
-        problem = "an answer in its `answers` is missing" if row["answers"] else "it has no annotators' answers"
+    elif not row["answers"]:
+        problem = "it has no annotators' answers"
+    elif None in row["answers"]:
+        problem = "an answer in its `answers` is missing"
     elif not any(answer.strip() for answer in row["answers"]):
         problem = "all its `answers` are empty"
-    else:
-        problem = ""
+    elif row["image"] is not None:
         try:
-            if row["image"] is not None:
-                decode_image(row["image"])
+            decode_image(row["image"])
         except ValueError as error:
             problem = f"its image {error}"
     return {"problem": problem}
@@ -209,19 +231,19 @@ def _handle_bad_examples(
     problems = {row: problem for row, problem in enumerate(checked["problem"][:]) if problem}
     if not problems:
         return examples
-    ids = stored["id"]
-    named = "; ".join(
-        f"{repr(ids[row]) if (ids[row] or '').strip() else f'example {row + 1}'}: {problem}"
-        for row, problem in list(problems.items())[:5]
-    )
-    remedy = "Fix them, or set `on_bad_example: skip` to leave them out."
-    if re.fullmatch(r"\w+-\d+", ids[min(problems)] or "") and ids[min(problems)].startswith(split.split("[")[0] + "-"):
-        remedy += f" {split.split('[')[0]}-0 is the first row."
+    ids = [identifier or "" for identifier in stored["id"][:]]
+    shown = []
+    for row, problem in list(problems.items())[:5]:
+        shown.append(f"{repr(ids[row]) if ids[row].strip() else f'example {row + 1}'}: {problem}")
+    named = "; ".join(shown)
+    source = split.split("[")[0]
     if any("FileNotFoundError" in problem for problem in problems.values()):
-        folder = data_args.image_dir and repr(data_args.image_dir)
-        remedy = (
-            f"Set `image_dir` to the folder that the paths of images are relative to; it is {folder or 'not set'}."
-        )
+        folder = repr(data_args.image_dir) if data_args.image_dir else "not set"
+        remedy = f"Set `image_dir` to the folder that the paths of images are relative to; it is {folder}."
+    else:
+        remedy = "Fix them, or set `on_bad_example: skip` to leave them out."
+        if re.fullmatch(rf"{re.escape(source)}-\d+", ids[min(problems)]):
+            remedy += f" {source}-0 is the first row."
     if data_args.on_bad_example == "raise":
         raise ValueError(
             f"{len(problems)} of {len(examples)} examples of split {split!r} can't be used: {named}. {remedy}"

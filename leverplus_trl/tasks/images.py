@@ -4,15 +4,9 @@
 """
 Images of examples. They stay undecoded until a model needs them; decoding gives RGB pixels for every file format.
 
-Decoding applies these steps in order:
-- The image is rotated by its EXIF orientation, as `datasets` does.
-- The first of several frames is used, or the current frame of a `PIL.Image.Image`.
-- Transparent pixels are composed on white, since the colour that is stored below them is arbitrary.
-- 16-bit grey is scaled to 8 bits. (Pillow would clip values above 255 to white.)
-- CMYK and all other modes are converted to RGB by Pillow, without colour profiles.
-
-An image is refused if Pillow can't decode it, if it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million), or
-if one side is more than 200 times the other. The model's image processor handles all other sizes.
+Decoding rotates an image by its EXIF orientation; uses the first of several frames, or the current frame of a
+`PIL.Image.Image`; composes transparent pixels on white, since the colour below them is arbitrary; scales 16-bit grey
+to 8 bits (Pillow would clip it); and converts all other modes to RGB by Pillow, without colour profiles.
 """
 
 import functools
@@ -44,15 +38,7 @@ Source = PIL.Image.Image | dict[str, Any]
 
 
 class LazyImages(Sequence[PIL.Image.Image]):
-    """
-    Images that are decoded on each access and not kept in memory.
-
-    Args:
-        sources (`Sequence[PIL.Image.Image or dict]`, *optional*, defaults to `()`):
-            Images, decoded or as `datasets` stores them.
-        example_ids (`Sequence[str]`, *optional*, defaults to `()`):
-            The id of each image's example, for messages.
-    """
+    """Images that are decoded on each access and not kept in memory. The ids of their examples are for messages."""
 
     def __init__(self, sources: Sequence[Source] = (), example_ids: Sequence[str] = ()):
         self._sources = tuple(zip(sources, example_ids, strict=True))
@@ -90,10 +76,8 @@ def have_images(examples: Dataset) -> bool:
 
 
 def file_states(examples: Dataset) -> str:
-    """
-    A hash of the size and modification time of every image file that a table refers to. It makes the cache of
-    `datasets` depend on changes of these files.
-    """
+    """A hash of the size and modification time of every image file that a table refers to. It makes the cache of
+    `datasets` depend on changes of these files."""
     hasher = hashlib.sha256()
     for images in image_batches(examples):
         has_no_bytes = pc.is_null(pc.struct_field(images, "bytes"))
@@ -107,8 +91,7 @@ def content_sizes(examples: Dataset) -> list[int | None]:
     sizes = []
     for images in image_batches(examples):
         lengths = pc.binary_length(pc.struct_field(images, "bytes")).to_pylist()
-        paths = pc.struct_field(images, "path").to_pylist()
-        for length, path in zip(lengths, paths, strict=True):
+        for length, path in zip(lengths, pc.struct_field(images, "path").to_pylist(), strict=True):
             in_file = length is None and path is not None and os.path.isfile(path)
             sizes.append(os.path.getsize(path) if in_file else length)
     return sizes
@@ -134,13 +117,9 @@ def _file_state(path: str | None) -> str:
 
 def image_source(value: Any) -> Source:
     """
-    Converts a user's image to a [`Source`].
-
-    Args:
-        value (`Any`):
-            A `PIL.Image.Image`, the path of a file (`str` or `Path`), the bytes of a file, `{"bytes", "path"}` as
-            `datasets` stores it, or a `np.ndarray` of `uint8` and shape `[H, W]`, `[H, W, 1]`, `[H, W, 3]` (RGB) or
-            `[H, W, 4]` (RGBA).
+    Converts a user's image to a [`Source`]: a `PIL.Image.Image`, the path of a file, the bytes of a file, `{"bytes",
+    "path"}` as `datasets` stores it, or an array of `uint8` and shape `[H, W]`, `[H, W, 1]`, `[H, W, 3]` (RGB) or
+    `[H, W, 4]` (RGBA).
 
     Raises:
         `ValueError`: any other value, such as a URL, or a path without a file. The message is a predicate: the caller
@@ -148,35 +127,32 @@ def image_source(value: Any) -> Source:
     """
     if isinstance(value, PIL.Image.Image):
         return value
-    if isinstance(value, (bytes, bytearray)):
-        return {"bytes": bytes(value), "path": None}
-    if isinstance(value, (str, Path)):
-        return {"bytes": None, "path": _existing_file(str(value))}
-    if isinstance(value, dict) and value.keys() <= {"bytes", "path"} and isinstance(value.get("bytes"), bytes):
-        return {"bytes": value["bytes"], "path": value.get("path")}
-    if isinstance(value, dict) and value.keys() <= {"bytes", "path"} and isinstance(value.get("path"), str):
-        return {"bytes": None, "path": _existing_file(value["path"])}
     problem = f"is a {type(value).__module__}.{type(value).__qualname__}".replace("builtins.", "")
     if isinstance(value, np.ndarray):
-        grey = value.ndim == 2 or (value.ndim == 3 and value.shape[2] == 1)
-        if value.dtype == np.uint8 and value.size and (grey or (value.ndim == 3 and value.shape[2] in (3, 4))):
-            return PIL.Image.fromarray(np.ascontiguousarray(value.reshape(value.shape[:2]) if grey else value))
+        is_grey = value.shape[2:] in ((), (1,))
+        if value.dtype == np.uint8 and value.size and value.ndim in (2, 3) and (is_grey or value.shape[2] in (3, 4)):
+            return PIL.Image.fromarray(np.ascontiguousarray(value.reshape(value.shape[:2]) if is_grey else value))
         problem = f"is an array of {value.dtype} and shape {list(value.shape)}"
-    elif isinstance(value, dict):
+    content, path = value, None
+    if isinstance(value, dict):
         problem = f"is a dict with the keys {sorted(map(str, value))}"
-    raise ValueError(
-        f"{problem}; expected a PIL image, the path of a file, its bytes, a dict with `bytes` or `path` as datasets "
-        "stores it, or a uint8 array of shape [H, W], [H, W, 3] (RGB) or [H, W, 4]."
-    )
-
-
-def _existing_file(path: str) -> str:
+        is_stored = value.keys() <= {"bytes", "path"}
+        content, path = (value.get("bytes"), value.get("path")) if is_stored else (None, None)
+    elif isinstance(value, (str, Path)):
+        content, path = None, str(value)
+    if isinstance(content, (bytes, bytearray)):
+        return {"bytes": bytes(content), "path": path}
+    if not isinstance(path, str):
+        raise ValueError(
+            f"{problem}; expected a PIL image, the path of a file, its bytes, a dict with `bytes` or `path` as "
+            "datasets stores it, or a uint8 array of shape [H, W], [H, W, 3] (RGB) or [H, W, 4]."
+        )
     short = repr(path if len(path) <= 100 else f"{path[:100]}...")
     if "://" in path or path.startswith("data:"):
         raise ValueError(f"is the URL {short}, and URLs are not fetched; expected a file: fetch it and give its path.")
     if not os.path.isfile(path):
         raise ValueError(f"is {short}, where there is no file; expected the path of an image.")
-    return path
+    return {"bytes": None, "path": path}
 
 
 def decode_image(image: Source) -> PIL.Image.Image:
@@ -184,7 +160,8 @@ def decode_image(image: Source) -> PIL.Image.Image:
     Decodes an image to mode RGB, as described at the top of this module.
 
     Raises:
-        `ValueError`: the image can't be used. The message is a predicate, as in [`image_source`].
+        `ValueError`: Pillow can't decode the image, it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million),
+            or a side is more than 200 times the other. The message is a predicate, as in [`image_source`].
     """
     try:
         with warnings.catch_warnings():

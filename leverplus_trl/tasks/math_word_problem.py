@@ -4,11 +4,10 @@
 """Math word problems (GSM8K): the input is a text, the output reasoning and a number."""
 
 import re
-from typing import Any
 
 from datasets import Dataset
 
-from .base_task import BaseTask, Example, text_before
+from .base_task import BaseTask, text_before
 
 
 class MathWordProblemTask(BaseTask):
@@ -18,21 +17,14 @@ class MathWordProblemTask(BaseTask):
     `max_new_tokens` to 256 or more, so that the reasoning fits.
     """
 
-    default_template = "{question}"
     default_metric = "gsm8k_strict"
     metrics = ("gsm8k_strict", "gsm8k_flexible")
     default_stop_strings = ("Question:", "</s>", "<|im_end|>")
 
-    def content(self, example: Example) -> list[dict[str, Any]]:
-        return [{"type": "text", "text": self.question_text(example)}]
-
     def check_examples(self, examples: Dataset, split: str) -> None:
         super().check_examples(examples, split)
-        lacking = [
-            identifier
-            for identifier, answer in zip(examples["id"], examples["answer"], strict=True)
-            if not re.search(r"#### -?[0-9$]", answer)
-        ]
+        rows = zip(examples["id"], examples["answer"], strict=True)
+        lacking = [identifier for identifier, answer in rows if not re.search(r"#### -?[0-9$]", answer)]
         if lacking:
             raise ValueError(
                 f"{len(lacking)} of {len(examples)} answers of split {split!r} have no '#### number', e.g. those of "

@@ -31,21 +31,19 @@ class MultipleChoiceTask(BaseTask):
     derived_fields = ("options", "option_lines", "context", "hint_line")
 
     def content(self, example: Example) -> list[dict[str, Any]]:
-        text = {"type": "text", "text": self.question_text(example)}
-        return [text] if example["image"] is None else [{"type": "image", "image": example["image"]}, text]
+        text = super().content(example)
+        return text if example["image"] is None else [{"type": "image", "image": example["image"]}, *text]
 
     def question_text(self, example: Example) -> str:
         lettered = list(zip(LETTERS, example["choices"], strict=False))
         context = (value_text(example.get("context")) or "").strip()
-        return super().question_text(
-            example
-            | {
-                "options": " ".join(f"({letter}) {choice}" for letter, choice in lettered),
-                "option_lines": "\n".join(f"{letter}. {choice}" for letter, choice in lettered),
-                "context": context or "N/A",
-                "hint_line": f"Hint: {context}\n" if context else "",
-            }
-        )
+        derived = {
+            "options": " ".join(f"({letter}) {choice}" for letter, choice in lettered),
+            "option_lines": "\n".join(f"{letter}. {choice}" for letter, choice in lettered),
+            "context": context or "N/A",
+            "hint_line": f"Hint: {context}\n" if context else "",
+        }
+        return super().question_text(example | derived)
 
     def check_examples(self, examples: Dataset, split: str) -> None:
         super().check_examples(examples, split)
@@ -54,22 +52,19 @@ class MultipleChoiceTask(BaseTask):
                 f"Split {split!r} has no column `choices`, and the task is multiple_choice; its columns are "
                 f"{examples.column_names}. Map another with `columns: {{choices: THEIR_NAME}}`."
             )
+        odd, wrong = [], []
         columns = [examples.select_columns(name)[:][name] for name in ("id", "answer", "choices")]
-        odd = [
-            identifier
-            for identifier, _, choices in zip(*columns, strict=True)
-            if len(choices or []) > len(LETTERS) or not all((choice or "").strip() for choice in choices or [])
-        ]
+        for identifier, answer, choices in zip(*columns, strict=True):
+            choices = choices or []
+            if len(choices) > len(LETTERS) or not all((choice or "").strip() for choice in choices):
+                odd.append(identifier)
+            if answer not in list(LETTERS[: len(choices)]):
+                wrong.append(f"{identifier!r} ({answer!r} of {len(choices)})")
         if odd:
             raise ValueError(
                 f"{len(odd)} of {len(examples)} examples of split {split!r} have an empty choice, or more than "
                 f"{len(LETTERS)}, e.g. {odd[:3]}. Fix them, or leave them out."
             )
-        wrong = [
-            f"{identifier!r} ({answer!r} of {len(choices or [])})"
-            for identifier, answer, choices in zip(*columns, strict=True)
-            if answer not in list(LETTERS[: len(choices or [])])
-        ]
         if wrong:
             raise ValueError(
                 f"{len(wrong)} of {len(examples)} answers of split {split!r} are not the letter of one of their "

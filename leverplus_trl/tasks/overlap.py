@@ -30,11 +30,6 @@ class Overlap:
         """The copies that must not be candidates of a query."""
         return self.copies if self.on_overlap == "exclude" else {}
 
-    def facts(self) -> dict[str, int | str]:
-        """The entry of the provenance."""
-        examples = {copy for copies in self.copies.values() for copy in copies}
-        return {"on_overlap": self.on_overlap, "queries": len(self.copies), "pool_examples": len(examples)}
-
     def check(self, candidate_ids: Mapping[str, Sequence[str]], beams: str) -> None:
         """Raises `ValueError` if candidates of existing beams contain the query itself or an excluded copy."""
         for query_id, candidates in candidate_ids.items():
@@ -50,24 +45,8 @@ NO_OVERLAP = Overlap()
 
 
 def check_overlap(pool: Dataset, queries: Dataset, task: BaseTask, data_args: DataArguments, split: str) -> Overlap:
-    """
-    Returns the queries that are also in the pool under another id.
-
-    Args:
-        pool (`Dataset`):
-            Examples that demonstrations are taken from.
-        queries (`Dataset`):
-            Examples of the split `split`.
-        task ([`BaseTask`]):
-            Task, whose prompt is compared.
-        data_args ([`DataArguments`]):
-            `on_overlap` and the name of the pool.
-        split (`str`):
-            Name of the queries' split, for messages.
-
-    Raises:
-        `ValueError`: there are copies, and `on_overlap` is `raise`.
-    """
+    """Returns the queries of a split that are also in the pool under another id; raises `ValueError` if there are any
+    and `on_overlap` is `raise`."""
     overlap = Overlap(data_args.on_overlap, find_copies(pool, queries, task))
     if not overlap.copies:
         return overlap
@@ -88,7 +67,12 @@ def check_overlap(pool: Dataset, queries: Dataset, task: BaseTask, data_args: Da
 
 def overlap_facts(overlaps: Mapping[str, Overlap]) -> dict[str, dict]:
     """The provenance of the splits that have an overlap."""
-    facts = {split: overlap.facts() for split, overlap in overlaps.items() if overlap.copies}
+    facts = {}
+    for split, overlap in overlaps.items():
+        if overlap.copies:
+            copies = {copy for own in overlap.copies.values() for copy in own}
+            counts = {"queries": len(overlap.copies), "pool_examples": len(copies)}
+            facts[split] = {"on_overlap": overlap.on_overlap, **counts}
     return {"overlap": facts} if facts else {}
 
 
@@ -97,31 +81,28 @@ def find_copies(pool: Dataset, queries: Dataset, task: BaseTask) -> dict[str, li
     Ids of the pool's examples with the same image bytes, question text and answer as a query, and another id, by the
     id of the query. An image is read only if its size and the texts are the same.
     """
-    query_keys, pool_keys = (
-        list(zip(_texts(table, task), content_sizes(table), strict=True)) for table in (queries, pool)
-    )
+    query_keys, pool_keys = _keys(queries, task), _keys(pool, task)
     common = set(query_keys) & set(pool_keys)
     by_content: dict[tuple, list[str]] = defaultdict(list)
     for identifier, content in _contents(pool, pool_keys, common):
         by_content[content].append(identifier)
-    copies = {
-        query_id: [identifier for identifier in by_content[content] if identifier != query_id]
-        for query_id, content in _contents(queries, query_keys, common)
-    }
-    return {query_id: ids for query_id, ids in copies.items() if ids}
+    copies = {}
+    for query_id, content in _contents(queries, query_keys, common):
+        ids = [identifier for identifier in by_content[content] if identifier != query_id]
+        if ids:
+            copies[query_id] = ids
+    return copies
 
 
-def _texts(examples: Dataset, task: BaseTask) -> Iterator[tuple[str, str]]:
-    """The question text and the answer of each example."""
-    rows = examples.remove_columns(["image", "answers"])
-    return ((task.question_text(row).strip(), row["answer"].strip()) for row in rows)
+def _keys(examples: Dataset, task: BaseTask) -> list[tuple]:
+    """The question text, the answer and the size of the image of each example."""
+    rows = zip(examples.remove_columns(["image", "answers"]), content_sizes(examples), strict=True)
+    return [(task.question_text(row).strip(), row["answer"].strip(), size) for row, size in rows]
 
 
 def _contents(examples: Dataset, keys: list[tuple], common: set[tuple]) -> Iterator[tuple[str, tuple]]:
     """Id and content of the examples whose key is in `common`."""
     rows = [row for row, key in enumerate(keys) if key in common]
     selected = undecoded(examples.select_columns(["id", "image"])).select(rows)
-    return (
-        (example["id"], (keys[row], content_hash(example["image"])))
-        for row, example in zip(rows, selected, strict=True)
-    )
+    for row, example in zip(rows, selected, strict=True):
+        yield example["id"], (keys[row], content_hash(example["image"]))

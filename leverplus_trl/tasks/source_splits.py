@@ -6,7 +6,7 @@
 import difflib
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,20 +19,8 @@ from .arguments import DataArguments
 
 
 def read_splits(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:
-    """
-    Loads whole splits of the dataset, by name.
-
-    Args:
-        data_args ([`DataArguments`]):
-            The dataset.
-        names (`list[str]`):
-            Splits to read.
-        split, key (`str`):
-            The value and the recipe key that name these splits, for messages.
-
-    Raises:
-        `ValueError`: the dataset, a file or a split does not exist or can't be read.
-    """
+    """Loads whole splits of the dataset, by name; raises `ValueError`, which names the recipe key `key` and its value
+    `split`, if the dataset, a file or a split does not exist or can't be read."""
     _check_files(data_args)
     return {name: _read_split(data_args, name, split, key) for name in names}
 
@@ -45,11 +33,8 @@ def _read_split(data_args: DataArguments, name: str, split: str, key: str) -> Da
         known = source_split_names(data_args)
         if known and name not in known:
             folder = os.path.join(os.path.expanduser(data_args.dataset), name)
-            hint = (
-                f" Set `data_files: {{{name}: {name}/**}}` to read that folder."
-                if name and os.path.isdir(folder)
-                else ""
-            )
+            is_folder = name and os.path.isdir(folder)
+            hint = f" Set `data_files: {{{name}: {name}/**}}` to read that folder." if is_folder else ""
             refuse_split(key, split, name, known, f"the dataset {data_args.dataset!r} has no split", hint)
         raise ValueError(
             f"Can't load split {name!r} of the dataset {data_args.dataset!r}: {reading_error(error)}"
@@ -81,15 +66,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def rows_of(split: str, sizes: Mapping[str, int], key: str) -> list[tuple[str, range]]:
     """
-    Resolves a split, a slice, or several of them, joined by `+`, to rows.
-
-    Args:
-        split (`str`):
-            Such as `"train"` or `"train[:100]+validation[20%:]"`.
-        sizes (`Mapping[str, int]`):
-            Number of rows of each split in it.
-        key (`str`):
-            The recipe key of `split`, for messages.
+    Resolves a split, a slice, or several of them, joined by `+`, such as `"train[:100]+validation[20%:]"`, to rows.
+    `sizes` has the number of rows of each split in it, and `key` is the recipe key of `split`, for messages.
 
     Raises:
         `ValueError`: the syntax is wrong, or a slice is empty.
@@ -101,9 +79,9 @@ def rows_of(split: str, sizes: Mapping[str, int], key: str) -> list[tuple[str, r
     except (AssertionError, ValueError) as error:
         raise ValueError(f"{key} is {split!r}, which is no split or slice of rows. {remedy}") from error
     rows_of_splits = [(span.splitname, range(span.from_, min(span.to, sizes[span.splitname]))) for span in spans]
-    empty = next((name for name, rows in rows_of_splits if not rows), None)
-    if empty is not None:
-        raise ValueError(f"{key} is {split!r}, which names no row of {empty!r}. {remedy}")
+    for name, rows in rows_of_splits:
+        if not rows:
+            raise ValueError(f"{key} is {split!r}, which names no row of {name!r}. {remedy}")
     return rows_of_splits
 
 
@@ -128,32 +106,25 @@ def _source(data_args: DataArguments) -> dict[str, Any]:
 
 def _check_files(data_args: DataArguments) -> None:
     """Raises `ValueError` for a local folder or local files that do not exist."""
-    dataset = data_args.dataset
+    dataset, files = data_args.dataset, data_args.data_files
     if dataset.startswith(("/", "~", ".")) and not os.path.exists(os.path.expanduser(dataset)):
         raise ValueError(
             f"dataset is {dataset!r}, and there is no such folder. Set it to a folder, or to a dataset of the hub."
         )
     if dataset not in BUILDERS or os.path.isdir(dataset):
         return
-    if not data_args.data_files:
+    if not files:
         raise ValueError(
             f"dataset is {dataset!r}, a kind of file, and no data_files are given. Set the files of each split: "
             "`data_files: {train: FILE, test: FILE}`."
         )
-    for name in _names_of(data_args.data_files):
-        path = os.path.expanduser(name)
-        if "://" not in name and not os.path.exists(path) and not glob.glob(path, recursive=True):
-            folder = os.path.dirname(path) or "."
-            near = did_you_mean(os.path.basename(path), os.listdir(folder) if os.path.isdir(folder) else [])
-            raise ValueError(
-                f"data_files names {name!r}, and there is no such file in {os.path.abspath(folder)!r}."
-                f"{near or ' Set it to a file that exists.'}"
-            )
-
-
-def _names_of(data_files: Any) -> Iterator[str]:
-    if isinstance(data_files, str):
-        yield data_files
-    else:
-        for files in data_files.values() if isinstance(data_files, Mapping) else data_files:
-            yield from _names_of(files)
+    for group in files.values() if isinstance(files, Mapping) else [files]:
+        for name in [group] if isinstance(group, str) else group:
+            path = os.path.expanduser(name)
+            if "://" not in name and not os.path.exists(path) and not glob.glob(path, recursive=True):
+                folder = os.path.dirname(path) or "."
+                near = did_you_mean(os.path.basename(path), os.listdir(folder) if os.path.isdir(folder) else [])
+                raise ValueError(
+                    f"data_files names {name!r}, and there is no such file in {os.path.abspath(folder)!r}."
+                    f"{near or ' Set it to a file that exists.'}"
+                )

@@ -25,12 +25,12 @@ TASKS = {
 }
 
 
+def make_task(args: TaskArguments) -> BaseTask:
+    """The task that the arguments define."""
+    return TASKS[args.task](args)
+
+
 def task_of_recipe(recipe: Mapping[str, Any]) -> BaseTask:
     """The task that a recipe, as a table's provenance stores it, defines."""
     names = {field.name for field in fields(TaskArguments)} & set(recipe)
     return make_task(TaskArguments(**{name: recipe[name] for name in names}))
-
-
-def make_task(args: TaskArguments) -> BaseTask:
-    """The task that the arguments define."""
-    return TASKS[args.task](args)

@@ -4,16 +4,11 @@
 """Text classification: the input is a text, the output the name of a class."""
 
 import re
-from typing import Any
 
 from datasets import Dataset
 
 from .arguments import TaskArguments
-from .base_task import BaseTask, Example
-
-
-#: The end of a label: "positively", "1.5" and "non-toxic" must not match the labels "positive", "1" and "non".
-_WORD_END = r"(?!\w|[.,]\d|[-'’]\w)"
+from .base_task import BaseTask
 
 
 class TextClassificationTask(BaseTask):
@@ -22,16 +17,12 @@ class TextClassificationTask(BaseTask):
     match, the longest is used ("symbols other" before "symbols").
     """
 
-    default_template = "{question}"
     default_metric = "exact_match"
     metrics = ("accuracy", "exact_match", "cover_exact_match", "token_f1")
 
     def __init__(self, args: TaskArguments):
         super().__init__(args)
         self.labels = sorted(args.labels, key=lambda label: (-len(label), label))
-
-    def content(self, example: Example) -> list[dict[str, Any]]:
-        return [{"type": "text", "text": self.question_text(example)}]
 
     def check_examples(self, examples: Dataset, split: str) -> None:
         super().check_examples(examples, split)
@@ -45,6 +36,7 @@ class TextClassificationTask(BaseTask):
     def postprocess(self, generation: str) -> str:
         line = generation.strip().split("\n")[0].strip()
         for label in self.labels:
-            if re.match(re.escape(label) + _WORD_END, line, flags=re.IGNORECASE):
+            # "positively", "1.5" and "non-toxic" must not match the labels "positive", "1" and "non".
+            if re.match(re.escape(label) + r"(?!\w|[.,]\d|[-'’]\w)", line, flags=re.IGNORECASE):
                 return label
         return line

@@ -12,15 +12,14 @@ from .images import undecoded
 
 
 NO_IMAGE = (
-    "Map the column of images with `columns: {image: THEIR_NAME}`, or set `task` to one without images: "
-    "text_classification, multiple_choice or math_word_problem."
+    "which vqa and captioning need. Map the column of images with `columns: {image: THEIR_NAME}`, or set `task` to "
+    "one without images: text_classification, multiple_choice or math_word_problem."
 )
 
 
 class VQATask(BaseTask):
     """The image precedes the question. The prediction is the first line of the reply."""
 
-    default_template = "{question}"
     default_metric = "vqa_accuracy"
     metrics = (
         "vqa_accuracy",
@@ -34,11 +33,8 @@ class VQATask(BaseTask):
 
     def content(self, example: Example) -> list[dict[str, Any]]:
         if example["image"] is None:
-            raise ValueError(f"Example {example['id']!r} has no image, which vqa and captioning need. {NO_IMAGE}")
-        return [
-            {"type": "image", "image": example["image"]},
-            {"type": "text", "text": self.question_text(example)},
-        ]
+            raise ValueError(f"Example {example['id']!r} has no image, {NO_IMAGE}")
+        return [{"type": "image", "image": example["image"]}, *super().content(example)]
 
     def check_examples(self, examples: Dataset, split: str) -> None:
         super().check_examples(examples, split)
@@ -47,7 +43,7 @@ class VQATask(BaseTask):
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(examples)} examples of split {split!r} have no image, e.g. {missing[:3]}, "
-                f"which vqa and captioning need. {NO_IMAGE}"
+                f"{NO_IMAGE}"
             )
 
     def postprocess(self, generation: str) -> str:
