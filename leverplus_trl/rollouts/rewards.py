@@ -1,12 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-
 """
-Rewards: plain functions over the columns of a rollouts table, so that another reward never asks the VLM again.
+Rewards: plain functions over the columns of a rollouts table, so that a new reward needs no VLM.
 
-A reward takes keyword arguments, flat over all N sequences of a table, and gives `[N]`; what it does not need goes to
-`**columns`:
+A reward takes keyword arguments, flat over all N sequences of a table, and returns `[N]`; what it does not need goes
+to `**columns`:
 
 - numbers `[N]`: `accuracies`, `gt_probs`, `relevances`, `answer_logprobs`, `num_answer_tokens`, `behaviour_logprobs`
   (NaN for none), `zero_shot_scores` (that of the query, repeated), `num_demonstrations`;
@@ -27,9 +26,8 @@ from ..log import doing
 from ..metrics import METRICS
 
 
-#: An answer is right if its accuracy is above this: if one annotator's vote earns it anything.
+#: An answer is right if its accuracy is above this: if it agrees with a single annotator.
 RIGHT_ABOVE = 0.0
-
 #: Columns of a rollouts table that hold a list for each query.
 TEXTS = ("demonstration_ids", "sources", "generations", "predictions")
 NUMBERS = ("accuracies", "gt_probs", "relevances", "answer_logprobs", "num_answer_tokens", "behaviour_logprobs")
@@ -53,10 +51,7 @@ def hard_plus_soft(*, accuracies: np.ndarray, **columns) -> np.ndarray:
 
 
 def separated(*, accuracies: np.ndarray, gt_probs: np.ndarray, **columns) -> np.ndarray:
-    """
-    1 + `accuracy` for a right answer, `gt_prob` for a wrong one: every right answer above 1, every wrong one at most
-    1, and an order among the wrong ones.
-    """
+    """1 + `accuracy` for a right answer, which is above 1; `gt_prob` for a wrong answer, which is at most 1."""
     right = correct(accuracies=accuracies) > 0
     return np.where(right, 1.0 + accuracy(accuracies=accuracies), gt_prob(gt_probs=gt_probs))
 
@@ -67,10 +62,8 @@ def gt_prob(*, gt_probs: np.ndarray, **columns) -> np.ndarray:
 
 
 def relevance_if_wrong(*, accuracies: np.ndarray, relevances: np.ndarray, **columns) -> np.ndarray:
-    """
-    How near a wrong answer is to a right one, in 0..1; 0 for a right answer. A consolation to be added to `accuracy`
-    or `correct` with a small weight, and no reward by itself.
-    """
+    """How near a wrong answer is to a right answer, in 0..1; 0 for a right answer. Add it to `accuracy` or `correct`
+    with a small weight; it is no reward by itself."""
     return np.where(correct(accuracies=accuracies) > 0, 0.0, np.asarray(relevances, dtype=np.float64))
 
 
@@ -95,7 +88,7 @@ def exact_match(*, predictions: Sequence[str], answers: Sequence[Sequence[str]],
 
 
 def cover_exact_match(*, predictions: Sequence[str], answers: Sequence[Sequence[str]], **columns) -> np.ndarray:
-    """1 if the words of one of the annotators' answers stand in the prediction in a row, else 0."""
+    """1 if the prediction contains the words of one of the annotators' answers in a row, else 0."""
     return _by_metric("cover_exact_match", predictions, answers)
 
 
@@ -105,9 +98,8 @@ def token_f1(*, predictions: Sequence[str], answers: Sequence[Sequence[str]], **
 
 
 def _by_metric(name: str, predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> np.ndarray:
-    """The metric of that name against the annotators' answers; every query has some, see [`flat_columns`]."""
-    scores = METRICS[name].function
-    return np.array([scores(said, list(right)) for said, right in zip(predictions, answers, strict=True)])
+    metric = METRICS[name].function
+    return np.array([metric(text, list(right)) for text, right in zip(predictions, answers, strict=True)])
 
 
 def num_demonstrations(*, num_demonstrations: np.ndarray, **columns) -> np.ndarray:
@@ -115,36 +107,19 @@ def num_demonstrations(*, num_demonstrations: np.ndarray, **columns) -> np.ndarr
     return -np.asarray(num_demonstrations, dtype=np.float64)
 
 
-REWARDS: dict[str, RewardFunction] = {
-    function.__name__: function
-    for function in (
-        accuracy,
-        correct,
-        hard_plus_soft,
-        separated,
-        gt_prob,
-        relevance_if_wrong,
-        info_score,
-        exact_match,
-        cover_exact_match,
-        token_f1,
-        num_demonstrations,
-    )
-}
+_FUNCTIONS = (accuracy, correct, hard_plus_soft, separated, gt_prob, relevance_if_wrong, info_score)
+_FUNCTIONS += (exact_match, cover_exact_match, token_f1, num_demonstrations)
+REWARDS: dict[str, RewardFunction] = {function.__name__: function for function in _FUNCTIONS}
 
 
 def load_reward(name: str) -> RewardFunction:
-    """
-    A reward by its name in `REWARDS`, or a function of your own by its import path `"package.module:function"`.
-
-    Raises:
-        `ValueError`: there is no such reward; the message lists those there are.
-    """
+    """A reward by its name in `REWARDS`, or a function of your own by its import path `"package.module:function"`;
+    raises `ValueError` for any other name."""
     if name in REWARDS:
         return REWARDS[name]
     advice = f"Expected one of {', '.join(REWARDS)}, or the import path `package.module:function` of your own."
-    module, separator, attribute = name.partition(":")
-    if not (module and separator and attribute):
+    module, _, attribute = name.partition(":")
+    if not (module and attribute):
         raise ValueError(f"Unknown reward {name!r}. {advice}")
     try:
         function = getattr(importlib.import_module(module), attribute)
@@ -174,17 +149,16 @@ def compute_rewards(
         reward_funcs (`Sequence[str]`):
             Rewards as [`load_reward`] takes them.
         reward_weights (`Sequence[float]`, *optional*, defaults to 1 each):
-            What each is multiplied by.
+            The factor of each reward.
         score (`str`, *optional*, defaults to `"prob"`):
-            Scale of InfoScore on which the table's `zero_shot_score` stands: that of its beams.
+            Scale of InfoScore of the table's `zero_shot_score`: that of its beams.
 
     Returns:
         `list[np.ndarray]`: float64 `[G]` for each query, in the order of the table.
 
     Raises:
-        `ValueError`: an unknown reward, not as many weights as rewards, a query without answers, lists of unequal
-            length in a row, a measure that is null, NaN or infinite, or a reward that gives another number of values,
-            or NaN or infinity.
+        `ValueError`: an invalid argument, a query without answers, a damaged table, or a reward that returns another
+            number of values, or NaN or infinity.
     """
     if not reward_funcs:
         raise ValueError(f"reward_funcs is empty; expected some of {', '.join(REWARDS)}, or import paths.")
@@ -199,14 +173,26 @@ def compute_rewards(
     if score not in SCORES:
         raise ValueError(f"score is {score!r}; expected one of {', '.join(SCORES)}.")
     functions = [load_reward(name) for name in reward_funcs]
-    columns, sizes = flat_columns(rollouts, answers)
-    total = np.zeros(sum(sizes))
+    columns, sizes = _flat_columns(rollouts, answers)
+    query_ids, total = columns["query_ids"], np.zeros(sum(sizes))
     for name, function, weight in zip(reward_funcs, functions, weights, strict=True):
-        total += weight * _checked(function(**columns, score=score), name, columns["query_ids"])
+        values = np.asarray(function(**columns, score=score), dtype=np.float64)
+        if values.shape != total.shape:
+            raise ValueError(
+                f"The reward {name!r} gave values of shape {list(values.shape)} for {len(total)} sequences; expected "
+                "one number for each sequence."
+            )
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise ValueError(
+                f"The reward {name!r} is {values[bad[0]]} for query {query_ids[bad[0]]!r} ({bad.size} such values in "
+                "all); expected finite numbers. Correct the reward, or the measure it reads."
+            )
+        total += weight * values
     return np.split(total, np.cumsum(sizes)[:-1]) if sizes else []
 
 
-def flat_columns(rollouts: Dataset, answers: Mapping[str, Sequence[str]]) -> tuple[dict, list[int]]:
+def _flat_columns(rollouts: Dataset, answers: Mapping[str, Sequence[str]]) -> tuple[dict, list[int]]:
     """The keyword arguments of rewards (but `score`), flat over all sequences of a table, and the sizes of its
     groups."""
     query_ids = list(rollouts["query_id"])
@@ -229,47 +215,23 @@ def flat_columns(rollouts: Dataset, answers: Mapping[str, Sequence[str]]) -> tup
     def repeated(values: Sequence) -> list:
         return [value for value, size in zip(values, sizes, strict=True) for _ in range(size)]
 
-    flat = {name: [value for group in groups for value in group] for name, groups in lists.items()}
-    columns = {name: flat[name] for name in TEXTS}
-    columns |= {name: np.array(flat[name], dtype=np.float64) for name in NUMBERS}  # null becomes NaN
+    columns = {name: [value for group in groups for value in group] for name, groups in lists.items()}
     columns |= {
-        "zero_shot_scores": np.array(repeated(list(rollouts["zero_shot_score"])), dtype=np.float64),
-        "num_demonstrations": np.array([len(ids) for ids in flat["demonstration_ids"]], dtype=np.int64),
+        "zero_shot_scores": repeated(list(rollouts["zero_shot_score"])),
+        "num_demonstrations": np.array([len(ids) for ids in columns["demonstration_ids"]], dtype=np.int64),
         "answers": repeated([list(answers[query_id]) for query_id in query_ids]),
         "query_ids": repeated(query_ids),
         "splits": repeated(list(rollouts["split"])),
     }
     for name in (*NUMBERS, "zero_shot_scores"):
-        _check_measures(name, columns[name], columns["query_ids"], flat["demonstration_ids"])
+        values = columns[name] = np.array(columns[name], dtype=np.float64)  # null becomes NaN
+        # A source without a density has no behaviour log-probability.
+        broken = np.isinf(values) if name == "behaviour_logprobs" else ~np.isfinite(values)
+        if broken.any():
+            first = int(np.flatnonzero(broken)[0])
+            raise ValueError(
+                f"{name} of the rollout {list(columns['demonstration_ids'][first])} of the query "
+                f"{columns['query_ids'][first]!r} is {values[first]} ({int(broken.sum())} such values in all); "
+                "expected finite numbers. The table is damaged, make it again."
+            )
     return columns, sizes
-
-
-def _check_measures(
-    name: str, values: np.ndarray, query_ids: Sequence[str], demonstration_ids: Sequence[Sequence[str]]
-) -> None:
-    """Raises `ValueError` for a measure `[N]` that is no number; a source without a density has none (NaN)."""
-    broken = np.isposinf(values) | np.isneginf(values) if name == "behaviour_logprobs" else ~np.isfinite(values)
-    if broken.any():
-        first = int(np.flatnonzero(broken)[0])
-        raise ValueError(
-            f"{name} of the rollout {list(demonstration_ids[first])} of the query {query_ids[first]!r} is "
-            f"{values[first]} ({int(broken.sum())} such values in all); expected finite numbers. The table is "
-            "damaged, make it again."
-        )
-
-
-def _checked(values: object, name: str, query_ids: Sequence[str]) -> np.ndarray:
-    """What a reward gave, as float64 `[N]`."""
-    found = np.asarray(values, dtype=np.float64)
-    if found.shape != (len(query_ids),):
-        raise ValueError(
-            f"The reward {name!r} gave values of shape {list(found.shape)} for {len(query_ids)} sequences; a reward "
-            "gives one number a sequence."
-        )
-    bad = np.flatnonzero(~np.isfinite(found))
-    if bad.size:
-        raise ValueError(
-            f"The reward {name!r} is {found[bad[0]]} for query {query_ids[bad[0]]!r} ({bad.size} such values in all); "
-            "nothing can be learnt from it. Mend the reward, or the measure it reads."
-        )
-    return found

@@ -1,8 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-
-"""The recipe keys that say which sequences a query is answered with."""
+"""The recipe keys of the sequences that a query is answered with."""
 
 from dataclasses import dataclass
 
@@ -16,14 +15,13 @@ class RolloutArguments:
     """
     Rollouts: where the sequences of each query come from, and how many.
 
-    Candidates are those of the beams. What the sources leave free of `num_rollouts`, because they were asked for less
-    or proposed a sequence twice, is drawn at random.
+    Candidates are those of the beams. Sequences that the sources leave free of `num_rollouts` are drawn at random.
     """
 
     beams: str = option("Folder or hub id of the beams and ledger of the queries.", path="folder")
     output_dir: str = option("Where the rollouts table and summary.json go.", path="folder")
     selector: str | None = option(
-        "Folder or hub id of the selector to sample. Without one there are neither samples nor a greedy choice.",
+        "Folder or hub id of the selector to sample. Without it there are no samples and no greedy choice.",
         None,
         path="folder",
     )
@@ -31,16 +29,8 @@ class RolloutArguments:
         "Splits whose examples are queries.", ["train", "validation"], not_empty=True, unique=True
     )
     num_queries: int | None = option("Only the first so many queries of each split.", None, min=1)
-    num_shots: int | None = option(
-        "Demonstrations in a sequence (S); that of the beams if not given. It is the most if the selector can stop.",
-        None,
-        min=1,
-    )
-    num_rollouts: int = option(
-        "Sequences of a query (G); random ones fill up. A query with fewer different sequences gets fewer.",
-        16,
-        min=2,
-    )
+    num_shots: int | None = option("Demonstrations in a sequence (S), at most; default: as the beams.", None, min=1)
+    num_rollouts: int = option("Sequences of a query (G), if there are as many; random sequences fill up.", 16, min=2)
     num_beam_sequences: int = option("Sequences from the beams.", 5, min=0)
     num_samples: int = option("Draws from the selector at each temperature.", 3, min=0)
     temperatures: list[float] = option("Temperatures the selector is sampled at.", [1.0, 1.3], above=0, unique=True)
@@ -56,9 +46,7 @@ class RolloutArguments:
     previous_rollouts: str | None = option(
         "Earlier rollouts of the same VLM, prompt and data, to be taken over.", None, path="folder"
     )
-    encoder: str | None = option(
-        "Encoder of the embeddings; that of the selector, else of the beams.", None, path="folder"
-    )
+    encoder: str | None = option("Encoder of the embeddings; default: as selector or beams.", None, path="folder")
     encoder_revision: str | None = option("Its hub revision.", None)
     embeddings_dir: str | None = option("Where embeddings are kept.", None, path="folder")
     unit_size: int = option("Queries in a unit of work.", 8, min=1)
@@ -69,16 +57,19 @@ class RolloutArguments:
         self.check_room()
 
     def check_room(self, stop: bool = False) -> None:
-        """Raises `ValueError` if the sources are asked for more sequences than a group holds."""
+        """Raises `ValueError` if the sources give more sequences than `num_rollouts`."""
         kinds = 1 if self.similarities is None else len(self.similarities)
-        asked = {"num_beam_sequences": self.num_beam_sequences, "similarities x num_similar": kinds * self.num_similar}
+        counts = {
+            "num_beam_sequences": self.num_beam_sequences,
+            "similarities x num_similar": kinds * self.num_similar,
+        }
         if self.selector:
-            asked |= {"the greedy choice": 1, "temperatures x num_samples": len(self.temperatures) * self.num_samples}
+            counts |= {"the greedy choice": 1, "temperatures x num_samples": len(self.temperatures) * self.num_samples}
         if stop:
-            asked["zero-shot"] = 1
-        if sum(asked.values()) > self.num_rollouts:
-            parts = ", ".join(f"{name} {count}" for name, count in asked.items())
+            counts["zero-shot"] = 1
+        if sum(counts.values()) > self.num_rollouts:
+            parts = ", ".join(f"{name} {count}" for name, count in counts.items())
             raise ValueError(
-                f"num_rollouts is {self.num_rollouts}, but the sources are asked for {sum(asked.values())} sequences "
+                f"num_rollouts is {self.num_rollouts}, but the sources are asked for {sum(counts.values())} sequences "
                 f"({parts}). Raise num_rollouts, or ask for fewer."
             )

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-
-"""From proposed sequences to answers and their measures, unit by unit; what is known already is not asked again."""
+"""From proposed sequences to answers and their measures, in units; measures that are known are not computed again."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,40 +14,50 @@ from datasets import Dataset
 
 from ..answering import Answerer
 from ..beams.info_score import METRIC, ScoredPrompt, answer_score
+from ..metrics.texts import check_texts
+from ..metrics.token_f1 import normalized_words, token_f1
 from ..run_folder import RunFolder
 from ..tasks import BaseTask, Example
 from ..tasks.images import undecoded
 from ..vlms import VLM, AnswerLogprob, Request
 from ..work_units import Unit, files_by_split, run_units, units_of
-from .relevance import relevance
-from .rollout_reuse import MEASURES, Known, PreviousRollouts
+from .rollout_reuse import MEASURES, Known, stored_measures
 from .rollout_sources import Ids, Proposal, RolloutSources, distinct
 
 
+def edit_similarity(prediction: str, answers: list[str]) -> float:
+    """`difflib.SequenceMatcher.ratio()` of the letters of the texts, normalised as for `token_f1`: twice the letters
+    in matching blocks over all letters of both; the highest over the answers. Raises as `check_texts`."""
+    check_texts(prediction, answers)
+    own, *others = (" ".join(normalized_words(text)) for text in (prediction, *answers))
+    # Answers first: the ratio is not symmetric, and autojunk would drop letters that are frequent in long texts.
+    return max(SequenceMatcher(None, answer, own, autojunk=False).ratio() for answer in others)
+
+
+def relevance(prediction: str, answers: list[str]) -> float:
+    """The mean of `token_f1` and [`edit_similarity`] with the same answer, in 0..1; the highest over the answers."""
+    check_texts(prediction, answers)
+    return max((token_f1(prediction, [answer]) + edit_similarity(prediction, [answer])) / 2 for answer in answers)
+
+
 def answer_weights(task: BaseTask, query: Example) -> dict[str, float]:
-    """The distinct answers of a query's annotators that are worth something, and what each is worth by the task's
-    metric."""
+    """The accuracy, by the task's metric, of each distinct answer of a query's annotators, if it is above 0."""
     texts = dict.fromkeys(answer.strip() for answer in query["answers"])
-    worth = {text: task.accuracy(text, query) for text in texts if text}
-    return {text: value for text, value in worth.items() if value > 0.0}
+    accuracies = {text: task.accuracy(text, query) for text in texts if text}
+    return {text: accuracy for text, accuracy in accuracies.items() if accuracy > 0.0}
 
 
 def gt_prob(weights: Mapping[str, float], logprobs: Mapping[str, float]) -> float:
     """
-    sum over the distinct answers a of the annotators of accuracy(a) * exp(log-probability of a), at most 1.
+    The sum of accuracy(a) * exp(log-probability of a) over the annotators' answers a, at most 1. `weights` are those
+    of [`answer_weights`].
 
-    It is the accuracy to be expected of an answer that is *sampled* from the VLM, as far as it is one that an
-    annotator gave: a reward that also moves where the greedy answer, and so the accuracy, stays. Log-probabilities are
-    sums over an answer's tokens, without the end token unless `score_end_token`, so that "red" also counts what goes
-    on to "red star"; where both are answers they count twice, hence the cap.
-
-    Args:
-        weights (`Mapping[str, float]`):
-            Worth of each answer, see [`answer_weights`].
-        logprobs (`Mapping[str, float]`):
-            Log-probability of each.
+    It is the expected accuracy of an answer *sampled* from the VLM, over the annotators' answers: a reward that also
+    changes where the greedy answer does not. Log-probabilities are sums over an answer's tokens, without the end token
+    unless `score_end_token`, so that "red" includes "red star"; where both are answers they count twice, hence the
+    limit.
     """
-    return min(1.0, math.fsum(worth * math.exp(logprobs[text]) for text, worth in weights.items()))
+    return min(1.0, math.fsum(weight * math.exp(logprobs[text]) for text, weight in weights.items()))
 
 
 def answer_unit(
@@ -58,25 +69,22 @@ def answer_unit(
     score: str = "prob",
 ) -> list[dict]:
     """
-    Answers a few queries together, with each distinct sequence once, and measures the answers.
+    Answers some queries together, with each distinct sequence once, and measures the answers.
 
     Args:
-        queries (`Sequence[Example]`):
-            The queries.
         proposals (`Sequence[Sequence[Proposal]]`):
-            What the sources propose for each, see [`RolloutSources.propose`].
+            Those of [`RolloutSources.propose`] for each query.
         known (`Sequence[Known]`):
-            What need not be asked again.
+            The known measures of each query.
         pool (`Mapping[str, Example]`):
             At least all examples in `proposals`, by id.
-        vlm ([`VLM`]):
-            Answers and scores.
         score (`str`, *optional*, defaults to `"prob"`):
-            Scale of InfoScore. On `"metric"` the prompt without demonstrations is answered too.
+            Scale of InfoScore. On `"metric"` the prompt without demonstrations is answered, too.
 
     Returns:
-        `list[dict]`: a row a query with the columns of `schema.ROLLOUTS` (but `split` and `candidate_ids`), all
-        proposals under `proposals`, and under `counts` how much was asked and how much was known.
+        `list[dict]`: a row for each query with the columns of `schema.ROLLOUTS` (but `split` and `candidate_ids`), all
+        proposals under `proposals`, and under `counts` how many prompts were answered and scored, and how many were
+        known.
     """
     groups = [distinct(own) for own in proposals]
     new = [
@@ -86,50 +94,48 @@ def answer_unit(
         if proposal.demonstration_ids not in known[number].measures
     ]
     # The ledger's accuracy of the zero-shot prompt may be by another metric, or CIDEr over another corpus.
-    bare = [(number, ()) for number, one in enumerate(known) if score == METRIC and () not in one.measures]
-    asked = list(dict.fromkeys([*new, *bare]))
-    requests = [Request(tuple(pool[name] for name in ids), queries[number]) for number, ids in asked]
+    bare = [(number, ()) for number, own in enumerate(known) if score == METRIC and () not in own.measures]
+    prompts = list(dict.fromkeys([*new, *bare]))
+    requests = [Request(tuple(pool[name] for name in ids), queries[number]) for number, ids in prompts]
     weights = [answer_weights(vlm.task, query) for query in queries]
     targets = [vlm.task.target(query) for query in queries]
     logprobs, num_scored = _score_answers(queries, new, weights, targets, known, pool, vlm)
-    heard = {
-        (number, ids): {**vars(answer), "relevance": relevance(answer.prediction, queries[number]["answers"])}
-        for (number, ids), answer in zip(asked, Answerer(vlm).answer(requests), strict=True)
-    }
-    measures = [dict(before.measures) for before in known]
+    answers = dict(zip(prompts, Answerer(vlm).answer(requests), strict=True))
+    bare_accuracies = {number: answer.accuracy for (number, ids), answer in answers.items() if not ids}
+    measures = [dict(own.measures) for own in known]
     for number, ids in new:
-        own = {text: logprobs[number, ids, text].logprob for text in weights[number]}
-        found = logprobs[number, ids, targets[number]]
+        answer, target = answers[number, ids], logprobs[number, ids, targets[number]]
+        of_answers = {text: logprobs[number, ids, text].logprob for text in weights[number]}
         measures[number][ids] = {
-            **heard[number, ids],
-            "gt_prob": gt_prob(weights[number], own),
-            "answer_logprob": found.logprob,
-            "num_answer_tokens": found.num_tokens,
+            **vars(answer),
+            "relevance": relevance(answer.prediction, queries[number]["answers"]),
+            "gt_prob": gt_prob(weights[number], of_answers),
+            "answer_logprob": target.logprob,
+            "num_answer_tokens": target.num_tokens,
         }
     rows = []
     for number, (query, group) in enumerate(zip(queries, groups, strict=True)):
         own = [measures[number][proposal.demonstration_ids] for proposal in group]
-        found = [ids for owner, ids in new if owner == number]
-        nothing = measures[number].get((), heard.get((number, ()), {}))
-        zero_shot = ScoredPrompt(*logprobs[number, (), targets[number]], nothing.get("accuracy"))
+        own_new = [ids for owner, ids in new if owner == number]
+        accuracy = measures[number].get((), {}).get("accuracy", bare_accuracies.get(number))
         rows.append(
             {
                 "query_id": query["id"],
-                "zero_shot_score": answer_score(zero_shot, score),
+                "zero_shot_score": answer_score(ScoredPrompt(*logprobs[number, (), targets[number]], accuracy), score),
                 "demonstration_ids": [list(proposal.demonstration_ids) for proposal in group],
                 "sources": [proposal.source for proposal in group],
-                **{column: [one[name] for one in own] for name, column in MEASURES.items()},
+                **{column: [values[name] for values in own] for name, column in MEASURES.items()},
                 "behaviour_logprobs": [proposal.behaviour_logprob for proposal in group],
                 "proposals": [
-                    {"source": one.source, "demonstration_ids": list(one.demonstration_ids)}
-                    for one in proposals[number]
+                    {"source": proposal.source, "demonstration_ids": list(proposal.demonstration_ids)}
+                    for proposal in proposals[number]
                 ],
                 "counts": {
                     "sequences": len(group),
-                    "answered": sum(owner == number for owner, _ in asked),
+                    "answered": sum(owner == number for owner, _ in prompts),
                     "scored": num_scored[number],
-                    "from_ledger": sum(ids in known[number].answer_logprobs for ids in found),
-                    "from_previous": len(group) - len(found),
+                    "from_ledger": sum(ids in known[number].answer_logprobs for ids in own_new),
+                    "from_previous": len(group) - len(own_new),
                 },
             }
         )
@@ -144,35 +150,24 @@ def _score_answers(
     known: Sequence[Known],
     pool: Mapping[str, Example],
     vlm: VLM,
-) -> tuple[dict[tuple[int, Ids, str], AnswerLogprob], list[int]]:
-    """
-    Log-probabilities by query, sequence and answer, and how many of them the VLM had to score for each query.
-
-    After each new sequence, `answer` and every other answer with a metric above 0 are scored; without demonstrations,
-    `answer` alone.
-    """
-    logprobs: dict[tuple[int, Ids, str], AnswerLogprob] = {}
-    asked: dict[tuple[int, Ids, str], Request] = {}
-    zero_shot = [(number, ()) for number in range(len(queries))]
-    for number, ids in (*zero_shot, *new):
-        measured = known[number].measures.get(ids)
-        before = known[number].answer_logprobs.get(ids)
-        if measured is not None:
-            before = AnswerLogprob(measured["answer_logprob"], measured["num_answer_tokens"])
-        if before is not None:
-            logprobs[number, ids, targets[number]] = before
-    for number, ids in zero_shot:
-        asked[number, ids, targets[number]] = Request((), queries[number])
+) -> tuple[dict[tuple[int, Ids, str], AnswerLogprob], Counter]:
+    """Log-probabilities by query, sequence and answer, and how many of them the VLM scored for each query. With each
+    new sequence, `answer` and every other answer with a metric above 0 are scored; without demonstrations, `answer`
+    alone."""
+    requests = {(number, (), targets[number]): Request((), query) for number, query in enumerate(queries)}
     for number, ids in new:
-        demonstrations = tuple(pool[name] for name in ids)
+        demonstrations, query = tuple(pool[name] for name in ids), queries[number]
         for text in (targets[number], *weights[number]):
-            query = queries[number] if text == targets[number] else {**queries[number], "answer": text}
-            asked[number, ids, text] = Request(demonstrations, query)
-    asked = {key: request for key, request in asked.items() if key not in logprobs}
-    for (number, ids, text), found in zip(asked, vlm.answer_logprobs(list(asked.values())), strict=True):
-        logprobs[number, ids, text] = found
-    owners = [number for number, _, _ in asked]
-    return logprobs, [owners.count(number) for number in range(len(queries))]
+            own = query if text == targets[number] else {**query, "answer": text}
+            requests[number, ids, text] = Request(demonstrations, own)
+    logprobs = {}
+    for number, ids, text in requests:
+        before = known[number].answer_logprob(ids) if text == targets[number] else None
+        if before is not None:
+            logprobs[number, ids, text] = before
+    requests = {key: request for key, request in requests.items() if key not in logprobs}
+    logprobs |= zip(requests, vlm.answer_logprobs(list(requests.values())), strict=True)
+    return logprobs, Counter(number for number, _, _ in requests)
 
 
 def generate_rollouts(
@@ -183,52 +178,47 @@ def generate_rollouts(
     vlm: VLM,
     score: str,
     reuse_ledger: Mapping[str, bool],
-    previous: Mapping[str, PreviousRollouts],
+    previous: Mapping[str, Dataset],
 ) -> dict[str, list[Path]]:
     """
     Answers the queries of all splits, in units, together with the other processes of the launch.
 
     Args:
         run ([`RunFolder`]):
-            Keeps the results of the units.
-        queries (`dict[str, Dataset]`):
-            Examples to ask, by split.
-        pool (`Dataset`):
-            Examples to demonstrate with.
-        sources ([`RolloutSources`]):
-            Propose sequences.
-        vlm ([`VLM`]):
-            Answers and scores.
+            Stores the results of the units.
+        queries, pool (`dict[str, Dataset]`, `Dataset`):
+            The queries by split, and the examples to demonstrate with.
         score (`str`):
             Scale of InfoScore.
         reuse_ledger (`Mapping[str, bool]`):
-            Whether the ledger of a split says what this VLM would say.
-        previous (`Mapping[str, PreviousRollouts]`):
+            Whether the log-probabilities in the ledger of a split are those of this VLM.
+        previous (`Mapping[str, Dataset]`):
             Earlier rollouts of the splits that have any.
 
     Returns:
         `dict[str, list[Path]]`: the units' files of each split, in query order.
     """
-    # The VLM decodes what it has not seen yet; here every image would be decoded in every unit that shows it.
+    # The VLM decodes each image once; decoding here would repeat it in every unit.
     pool, queries = undecoded(pool), {split: undecoded(examples) for split, examples in queries.items()}
     row_of = {identifier: row for row, identifier in enumerate(pool["id"])}
+    previous_row_of = {
+        split: {query_id: row for row, query_id in enumerate(table["query_id"])} for split, table in previous.items()
+    }
     units: dict[str, Unit] = {}
     for split, examples in queries.items():
         units |= units_of(split, len(examples), sources.args.unit_size)
 
     def known(split: str, query_id: str) -> Known:
-        searched, before = sources.searched[split], previous.get(split)
-        return Known(
-            searched.answer_logprobs(query_id) if reuse_ledger[split] else {},
-            before.measures(query_id) if before else {},
-        )
+        logprobs = sources.searched[split].answer_logprobs(query_id) if reuse_ledger[split] else {}
+        row = previous_row_of.get(split, {}).get(query_id)
+        return Known(logprobs, {} if row is None else stored_measures(previous[split][row]))
 
     def work(name: str) -> pa.Table:
         split, span = units[name]
         examples = [queries[split][row] for row in span]
         ids = [example["id"] for example in examples]
         proposals = sources.propose(split, ids)
-        needed = sorted({row_of[i] for own in proposals for one in own for i in one.demonstration_ids})
+        needed = sorted({row_of[i] for own in proposals for proposal in own for i in proposal.demonstration_ids})
         by_id = {example["id"]: example for example in (pool[row] for row in needed)}
         before = [known(split, query_id) for query_id in ids]
         with vlm.unit():

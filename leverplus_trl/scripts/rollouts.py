@@ -28,8 +28,7 @@ from ..rollouts.rollout_arguments import RolloutArguments
 from ..rollouts.rollout_generation import answer_unit, answer_weights, generate_rollouts
 from ..rollouts.rollout_reuse import Known, ledger_is_ours, provenance_of, read_previous
 from ..rollouts.rollout_sources import RolloutSources, SearchedBeams
-from ..rollouts.rollout_summary import describe
-from ..rollouts.rollout_table import write_rollout_dataset
+from ..rollouts.rollout_table import describe, write_rollout_dataset
 from ..run_folder import RunFolder
 from ..schema import BEAMS, LEDGER
 from ..selectors import BaseSelectorConfig, DemonstrationSelector, read_selector_config
@@ -105,7 +104,7 @@ def main(
     }
     recipe = stage.recipe
     previous = read_previous(rollout_args, recipe, facts, examples)
-    facts["previous_hash"] = {split: dataset_hash(found.rollouts) for split, found in previous.items()}
+    facts["previous_hash"] = {split: dataset_hash(table) for split, table in previous.items()}
     run = stage.claim(rollout_args.output_dir, facts)
     if run.is_complete(LAST_FILE):
         stage.push(run)

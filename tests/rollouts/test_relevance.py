@@ -5,7 +5,7 @@
 import pytest
 
 from leverplus_trl.metrics.token_f1 import token_f1
-from leverplus_trl.rollouts.relevance import edit_similarity, relevance
+from leverplus_trl.rollouts.rollout_generation import edit_similarity, relevance
 
 
 def test_letters_in_matching_blocks():

@@ -4,7 +4,7 @@
 
 import pytest
 
-from leverplus_trl.rollouts.rollout_summary import describe, summarize_rollouts
+from leverplus_trl.rollouts.rollout_table import describe, summarize_rollouts
 
 
 def row(sequences, proposals):
