@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from ..beams.beam_search import selection_order
 from ..retrieval.embeddings import ExampleEmbeddings
 from ..selectors.processing_selector import SelectorProcessor, pad_rows
 
@@ -19,21 +20,14 @@ class BaseSelectorDataset(Dataset):
     Queries and candidates, with the labels that a trainer learns from.
 
     Args:
-        query_ids (`Sequence[str]`):
-            The Q queries.
-        candidate_ids (`Sequence[Sequence[str]]`):
-            Candidates of each query; their number may differ.
-        queries ([`ExampleEmbeddings`]):
-            Embeddings of the queries.
-        pool ([`ExampleEmbeddings`]):
-            Embeddings of the candidates.
+        query_ids, candidate_ids (`Sequence[str]`, `Sequence[Sequence[str]]`):
+            The Q queries, and the candidates of each query; their number may differ.
+        queries, pool ([`ExampleEmbeddings`]):
+            Embeddings of the queries and of the candidates; `ValueError` for an id without an embedding.
         processor ([`SelectorProcessor`]):
             Joins the features of an example.
         labels ([`ScoredPrefixes`] or [`RolloutGroups`]):
             Tensors whose first dimension is Q.
-
-    Raises:
-        `ValueError`: an id without an embedding.
     """
 
     #: The tensors of `labels` that a batch holds.
@@ -82,6 +76,18 @@ def candidate_positions(query_id: str, candidate_ids: Sequence[str]) -> dict[str
     return positions
 
 
+def picked_positions(query_id: str, ids: Sequence[str], positions: dict[str, int], insertion: str) -> list[int]:
+    """A sequence in prompt order as [`candidate_positions`] in selection order; raises `ValueError` for an id that is
+    not among the candidates."""
+    try:
+        return [positions[name] for name in selection_order(ids, insertion)]
+    except KeyError as error:
+        raise ValueError(
+            f"The sequence {list(ids)} of the query {query_id!r} holds {error.args[0]!r}, which is not among its "
+            "candidates: the table is damaged, or joins runs with different candidates. Make it again."
+        ) from None
+
+
 class RepeatedBlocks(Sampler[int]):
     """
     Queries in random order, cut into blocks of one optimizer step each; each block comes several times in a row.
@@ -89,16 +95,13 @@ class RepeatedBlocks(Sampler[int]):
     All blocks are full: the last block of an epoch is filled up with queries from the beginning of the epoch.
 
     Args:
-        num_queries (`int`):
-            Q.
-        block_size (`int`):
-            Queries of one optimizer step, over all processes and accumulated micro-batches.
+        num_queries, block_size (`int`):
+            Q, and the queries of one optimizer step, over all processes and accumulated micro-batches.
         num_iterations (`int`):
             How often each block comes.
-        seed (`int`):
-            Seed of the order.
-        epoch (`Callable[[], int]`):
-            Returns the number of the epoch that begins. Each epoch has its own order, also after a resume.
+        seed, epoch (`int`, `Callable[[], int]`):
+            The seed of the order, and a function that returns the number of the epoch that begins. Each epoch has its
+            own order, also after a resume.
     """
 
     def __init__(self, num_queries: int, block_size: int, num_iterations: int, seed: int, epoch: Callable[[], int]):

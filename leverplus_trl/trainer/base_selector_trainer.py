@@ -93,6 +93,10 @@ class BaseSelectorTrainer(Trainer):
         # `Trainer` expects a tokenizer in every processor, so it does not get this one.
         self.selector_processor = processing_class or train_dataset.processor
 
+    @property
+    def best_metric_name(self) -> str:
+        return f"eval_{str(self.args.metric_for_best_model).removeprefix('eval_')}"
+
     def _get_train_sampler(self, train_dataset: BaseSelectorDataset | None = None) -> RepeatedBlocks:
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         block_size = self.get_total_train_batch_size(self.args)
@@ -136,11 +140,10 @@ class BaseSelectorTrainer(Trainer):
                     f"the selector has diverged. Lower learning_rate (now {self.args.learning_rate:g}), or check the "
                     "embeddings and scores of the held-out queries."
                 )
-        best = f"eval_{str(self.args.metric_for_best_model).removeprefix('eval_')}"
-        if self.is_in_train and self.args.load_best_model_at_end and best not in metrics:
+        if self.is_in_train and self.args.load_best_model_at_end and self.best_metric_name not in metrics:
             raise ValueError(
-                f"metric_for_best_model is {best!r}, which could not be measured at step {self.state.global_step}; "
-                f"measured were {', '.join(sorted(metrics))}. Name one of these."
+                f"metric_for_best_model is {self.best_metric_name!r}, which could not be measured at step "
+                f"{self.state.global_step}; expected one of {', '.join(sorted(metrics))}."
             )
         prefix = kwargs.get("metric_key_prefix", "eval")
         if metrics.get(f"{prefix}_collapsed"):

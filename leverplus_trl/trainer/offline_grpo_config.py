@@ -13,9 +13,5 @@ from .training_fields import OfflineGRPOFields
 @documented
 @dataclass
 class OfflineGRPOConfig(OfflineGRPOFields, BaseSelectorTrainingConfig):
-    """
-    Arguments of [`OfflineGRPOTrainer`]: those of `transformers.TrainingArguments`, some with other defaults, and
-    these. Names that trl's `GRPOConfig` has, too, mean here what they mean there, but for
-    `importance_sampling_level`: an action is a step, not a token, and the ratio of a sequence is the product of
-    theirs.
-    """
+    """Arguments of [`OfflineGRPOTrainer`]: those of `transformers.TrainingArguments`, with other defaults, and these.
+    Names of trl's `GRPOConfig` have its meaning, but for `importance_sampling_level`."""

@@ -4,9 +4,10 @@
 """
 Losses of offline reinforcement learning, as pure functions of tensors.
 
-In every function, `rewards` are a `torch.FloatTensor` of shape `[B, G]`, and `mask` is a `torch.BoolTensor` of shape
-`[B, G]` that is False for padding. `sequence_logprobs` `[B, G]` and `step_logprobs` `[B, G, S]` are the
-log-probabilities of sequences and of their actions under the policy.
+Everywhere, `rewards` are a `torch.FloatTensor` `[B, G]`, and `mask` is a `torch.BoolTensor` `[B, G]`, False for
+padding. `sequence_logprobs` `[B, G]` and `step_logprobs` `[B, G, S]` are the log-probabilities of sequences and of
+their actions under the policy; `logits` `[B, G, S, A]` are those of all actions at each step, where disallowed actions
+have the lowest number of the dtype.
 
 Each loss is a mean over all queries of a batch. Skipped groups add 0, so that micro-batches of equal size have the
 same gradient as one batch.
@@ -50,7 +51,8 @@ def standardised_advantages(
     std_of_batch: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
-    A = clip((r - mean) / std), with the mean of the group (GRPO, Shao et al., 2024, arXiv:2402.03300).
+    A = clip((r - mean) / std) `[B, G]`, with the mean of the group (GRPO, Shao et al., 2024, arXiv:2402.03300); 0 for
+    padding and for groups whose rewards are all equal.
 
     Args:
         scale_rewards (`str`, *optional*, defaults to `"group"`):
@@ -60,9 +62,6 @@ def standardised_advantages(
             Largest advantage, in either direction.
         std_of_batch (`torch.FloatTensor` of shape `[]`, *optional*, defaults to that of `rewards`):
             Standard deviation for `"batch"`, if these rewards are only a part of the batch.
-
-    Returns:
-        `torch.FloatTensor` of shape `[B, G]`: 0 for padding and for groups whose rewards are all equal.
     """
     mean, std = group_mean_std(rewards, mask)  # [B, 1] both
     if scale_rewards == "batch":
@@ -74,13 +73,11 @@ def standardised_advantages(
 
 def rce_weights(rewards: torch.Tensor, mask: torch.Tensor, tau: float) -> torch.Tensor:
     """
-    Weights softmax(z / tau) of the sequences of a group, where z are the rewards standardised within the group.
+    Weights softmax(z / tau) `[B, G]` of the sequences of a group, where z are the rewards standardised within the
+    group; 0 for a group whose rewards are all equal.
 
     With raw rewards of 0 and 1 and tau 2, the worst sequences would weigh 0.6 times as much as the best, and the
     policy would imitate the sources of the sequences.
-
-    Returns:
-        `torch.FloatTensor` of shape `[B, G]`: the sum is 1 in each group, or 0 if its rewards are all equal.
     """
     mean, std = group_mean_std(rewards, mask)  # [B, 1] both
     scores = ((rewards - mean) / (std + _EPS) / tau).masked_fill(~mask, torch.finfo(rewards.dtype).min)  # [B, G]
@@ -123,10 +120,8 @@ def grpo_loss(
             Steps that have an action.
         sequence_mask (`torch.BoolTensor` of shape `[B, G]`):
             Sequences that count.
-        epsilon (`float`, *optional*, defaults to 0.2):
-            Lower clip: 1 - epsilon.
         epsilon_high (`float`, *optional*, defaults to `epsilon`):
-            Upper clip: 1 + epsilon_high (DAPO, Yu et al., 2025, arXiv:2503.14476).
+            Upper clip (DAPO, Yu et al., 2025, arXiv:2503.14476).
         importance_sampling_level (`str`, *optional*, defaults to `"step"`):
             `"step"`: a ratio for each action; `"sequence"`: the product of these ratios.
         loss_type (`str`, *optional*, defaults to `"grpo"`):
@@ -156,20 +151,8 @@ def grpo_loss(
 
 
 def exact_kl(logits: torch.Tensor, ref_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """
-    KL(pi || pi_ref) in nats, summed over the allowed actions of each step, and averaged over the steps of a query.
-
-    Args:
-        logits (`torch.FloatTensor` of shape `[B, G, S, A]`):
-            The policy at each step of the stored sequences; the lowest number of the dtype for disallowed actions.
-        ref_logits (`torch.FloatTensor` of shape `[B, G, S, A]`):
-            The reference policy.
-        mask (`torch.BoolTensor` of shape `[B, G, S]`):
-            The steps to average over.
-
-    Returns:
-        `torch.FloatTensor` of shape `[B]`.
-    """
+    """KL(pi || pi_ref) `[B]` in nats, summed over the allowed actions of each step, and averaged over the steps of a
+    query in `mask` `[B, G, S]`. `ref_logits` `[B, G, S, A]` are those of the reference policy."""
     allowed = ~(ref_logits <= torch.finfo(ref_logits.dtype).min)  # [B, G, S, A]; NaN stays in
     logprobs = logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
     ref_logprobs = ref_logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
@@ -178,7 +161,7 @@ def exact_kl(logits: torch.Tensor, ref_logits: torch.Tensor, mask: torch.Tensor)
 
 
 def entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Entropy `[B]` of the policy in nats, averaged over the steps of a query. Arguments as in [`exact_kl`]."""
+    """Entropy `[B]` of the policy in nats, averaged over the steps of a query in `mask` `[B, G, S]`."""
     allowed = ~(logits <= torch.finfo(logits.dtype).min)  # [B, G, S, A]; NaN stays in
     logprobs = logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
     step_entropies = -(logprobs.exp() * logprobs).sum(-1)  # [B, G, S]
@@ -188,17 +171,9 @@ def entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def behaviour_weights(
     sequence_logprobs: torch.Tensor, behaviour_logprobs: torch.Tensor, cap: float = 2.0
 ) -> torch.Tensor:
-    """
-    Truncated importance weights min(pi / b, cap) of sequences drawn from a distribution b (Ionides, 2008, "Truncated
-    importance sampling"). No gradient flows through them.
-
-    Args:
-        behaviour_logprobs (`torch.FloatTensor` of shape `[B, G]`):
-            Log-probability of each sequence under b; NaN for a source without a density, whose weight is 1.
-
-    Returns:
-        `torch.FloatTensor` of shape `[B, G]`.
-    """
+    """Truncated importance weights min(pi / b, cap) `[B, G]` of sequences drawn from a distribution b (Ionides, 2008,
+    "Truncated importance sampling"), without gradient. `behaviour_logprobs` `[B, G]` are those under b; NaN for a
+    source without a density, whose weight is 1."""
     log_weights = (sequence_logprobs.detach() - behaviour_logprobs).clamp(max=_MAX_LOG_RATIO)  # [B, G]
     return torch.where(behaviour_logprobs.isnan(), 1.0, log_weights.exp().clamp(max=cap))
 

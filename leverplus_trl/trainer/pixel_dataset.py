@@ -22,7 +22,6 @@ from ..selectors.encoder_lora import ENCODER_INPUTS, SelectorEncoder
 logger = logging.getLogger(__name__)
 
 PREPARED_AT_ONCE = 64
-EMBEDS = ("query_embeds", "candidate_embeds", "swapped_query_embeds")
 
 Batch = dict[str, torch.Tensor]
 
@@ -45,56 +44,54 @@ class EncoderTable:
         self._image_numbers: dict[bytes | str, int] = {}
         self._images: list[tuple[Table, int, str]] = []  # column, row, id of the example
         self._text_numbers: dict[str, int] = {}
-        self._pixels: torch.Tensor | None = None
-        self._tokens: dict[str, torch.Tensor] = {}
+        self._pixels: torch.Tensor | None = None  # [C, 3, H, W] of the first images
+        self._tokens: dict[str, torch.Tensor] = {}  # [V, T]
 
     def add(self, examples: Table, features: Sequence[str], rows: np.ndarray) -> np.ndarray:
-        """
-        Adds examples to the table.
-
-        Args:
-            examples (`Table`):
-                A dataset of N examples.
-            features (`Sequence[str]`):
-                F of `"image"`, `"text"` and `"answer"`.
-            rows (`np.ndarray`):
-                The rows of `examples` to add.
-
-        Returns:
-            `np.ndarray` of shape `[N, F]`: number of the image or text of each feature; -1 for examples not added.
-        """
+        """Adds the `rows` of a dataset of N examples. Returns `[N, F]`, the number of the image or text of each of the
+        F features (`"image"`, `"text"` or `"answer"`); -1 for examples that were not added."""
         numbers = np.full((len(examples), len(features)), -1, dtype=np.int64)
-        rows = np.unique(rows)
+        ids, rows = examples["id"], np.unique(rows)
         for position, feature in enumerate(features):
             column = examples.with_format(None).select_columns([COLUMNS[feature]])
-            number = self._number_images if feature == "image" else self._number_texts
-            numbers[rows, position] = number(column, examples["id"], rows)
+            number = self._number_image if feature == "image" else self._number_text
+            stored = column.cast_column("image", Image(decode=False)) if feature == "image" else column
+            numbers[rows, position] = [number(column, stored, row, ids[row]) for row in rows.tolist()]
         return numbers
+
+    def _number_image(self, column: Table, stored: Table, row: int, example_id: str) -> int:
+        value = stored[row]["image"] or {"bytes": None, "path": None}
+        key = value["path"] if value["bytes"] is None else hashlib.sha256(value["bytes"]).digest()
+        if key is None:
+            read_value(column, row, example_id)  # raises an error that names the example
+        number = self._image_numbers.setdefault(key, len(self._images))
+        if number == len(self._images):
+            self._images.append((column, row, example_id))
+        return number
+
+    def _number_text(self, column: Table, stored: Table, row: int, example_id: str) -> int:
+        return self._text_numbers.setdefault(read_value(column, row, example_id), len(self._text_numbers))
 
     def prepare(self) -> "EncoderTable":
         """Tokenises all texts, and preprocesses as many images as fit; called after all examples were added."""
         if self._text_numbers:
             tokens = self.encoder.tokenize(list(self._text_numbers))
-            self._tokens = {name: tokens[name] for name in ("input_ids", "attention_mask")}  # [V, T]
+            self._tokens = {name: tokens[name] for name in ("input_ids", "attention_mask")}
         if self._images:
-            size = self._preprocess(np.arange(1)).nbytes
+            size = self._preprocess(range(1)).nbytes
             count = min(len(self._images), self.cache_mb * 2**20 // size)
             parts = []
             with progress(logger, "Preparing images", count, "image") as bar:
                 for start in range(0, count, PREPARED_AT_ONCE):
                     end = min(start + PREPARED_AT_ONCE, count)
-                    parts.append(self._preprocess(np.arange(start, end)))
+                    parts.append(self._preprocess(range(start, end)))
                     bar.update(end)
-            self._pixels = torch.cat(parts) if parts else None  # [C, 3, H, W]
+            self._pixels = torch.cat(parts) if parts else None
         return self
 
     def collect(self, **parts: tuple[Sequence[str], np.ndarray]) -> Batch:
         """
-        The inputs of the encoder.
-
-        Args:
-            **parts (`tuple[Sequence[str], np.ndarray]`):
-                By name, features and numbers `[..., F]`.
+        The inputs of the encoder for some parts, given by name as their features and numbers `[..., F]`.
 
         Returns:
             `dict`: for each part, the rows `[..., F]` of its features among the distinct images or texts; and
@@ -118,39 +115,20 @@ class EncoderTable:
         # Rows first: transformers reads the batch size from the first tensor.
         return {name: torch.from_numpy(values) for name, values in rows.items()} | inputs
 
-    def _number_images(self, column: Table, ids: Sequence[str], rows: np.ndarray) -> list[int]:
-        stored = column.cast_column("image", Image(decode=False))
-        numbers = []
-        for row in rows.tolist():
-            value = stored[row]["image"] or {"bytes": None, "path": None}
-            key = value["path"] if value["bytes"] is None else hashlib.sha256(value["bytes"]).digest()
-            if key is None:
-                read_value(column, row, ids[row])  # raises an error that names the example
-            number = self._image_numbers.setdefault(key, len(self._images))
-            if number == len(self._images):
-                self._images.append((column, row, ids[row]))
-            numbers.append(number)
-        return numbers
-
-    def _number_texts(self, column: Table, ids: Sequence[str], rows: np.ndarray) -> list[int]:
-        texts = [read_value(column, row, ids[row]) for row in rows.tolist()]
-        return [self._text_numbers.setdefault(text, len(self._text_numbers)) for text in texts]
-
-    def _preprocess(self, numbers: np.ndarray) -> torch.Tensor:
+    def _preprocess(self, numbers: Sequence[int]) -> torch.Tensor:
         return self.encoder.preprocess([read_value(*self._images[number]) for number in numbers])
 
     def _pixel_values(self, numbers: np.ndarray) -> Batch:
         """Sorted numbers `[U]` -> pixels `[U, 3, H, W]`."""
         kept = numbers[numbers < (0 if self._pixels is None else len(self._pixels))]
-        rest = numbers[len(kept) :]
         parts = [self._pixels[torch.from_numpy(kept)]] if len(kept) else []
-        parts += [self._preprocess(rest)] if len(rest) else []
+        if len(kept) < len(numbers):
+            parts.append(self._preprocess(numbers[len(kept) :]))
         return {"pixel_values": torch.cat(parts) if len(parts) > 1 else parts[0]}
 
     def _token_ids(self, numbers: np.ndarray) -> Batch:
         """Numbers `[V]` -> tokens `[V, T]`, padded to the longest text."""
-        rows = torch.from_numpy(numbers)
-        tokens = {name: table[rows] for name, table in self._tokens.items()}
+        tokens = {name: table[torch.from_numpy(numbers)] for name, table in self._tokens.items()}
         used = tokens["attention_mask"].any(0)  # [T], for padding on either side
         return {name: table[:, used] for name, table in tokens.items()}
 
@@ -161,14 +139,10 @@ class PixelDataset(Dataset):
     attributes are those of the dataset.
 
     Args:
-        dataset ([`SelectorDataset`] or [`RolloutDataset`]):
-            The dataset.
         table ([`EncoderTable`]):
             Images and texts.
-        queries (`Table`):
-            Examples that `query_rows` index.
-        pool (`Table`):
-            Examples that `candidate_rows` index.
+        queries, pool (`Table`):
+            Examples that `query_rows` and `candidate_rows` index.
         swapped (`bool`, *optional*, defaults to `True`):
             Whether batches hold the swapped queries, which only evaluations need.
     """
@@ -193,11 +167,6 @@ class PixelDataset(Dataset):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """A whole batch; the data loader of PyTorch calls this method if a dataset has it."""
-        batch = {name: value for name, value in self.dataset.__getitems__(indices).items() if name not in EMBEDS}
-        return batch | self.encoder_inputs(indices)
-
-    def encoder_inputs(self, indices: Sequence[int]) -> Batch:
-        """The inputs of the encoder for B queries and their candidates, see [`EncoderTable.collect`]."""
         dataset, processor = self.dataset, self.dataset.processor
         candidates = dataset.candidate_rows[indices]  # [B, K]
         # Padding repeats a candidate of the query, which is encoded in any case; the mask hides it.
@@ -209,7 +178,8 @@ class PixelDataset(Dataset):
         if self.swapped:
             others = dataset.query_rows[(np.array(indices) + 1) % len(self)]  # [B]
             parts["swapped_query_feature_rows"] = (processor.query_features, self.query_numbers[others])
-        return self.table.collect(**parts)
+        batch = dataset.__getitems__(indices)
+        return {name: batch[name] for name in batch if not name.endswith("_embeds")} | self.table.collect(**parts)
 
 
 def with_pixels(

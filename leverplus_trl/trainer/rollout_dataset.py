@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from datasets import Dataset as Table
 
-from ..beams.beam_search import selection_order
-from .base_selector_dataset import BaseSelectorDataset, candidate_positions
+from .base_selector_dataset import BaseSelectorDataset, candidate_positions, picked_positions
 
 
 #: Rewards are stored in single precision, and the losses square them.
@@ -22,29 +21,18 @@ LOGPROB_ROUNDING = 1e-4
 
 @dataclass
 class RolloutGroups:
-    """
-    The answered sequences of each query. Groups may differ in size; shorter groups are padded.
+    """The answered sequences of each query. Groups may differ in size; shorter groups are padded."""
 
-    Args:
-        demonstration_positions (`torch.LongTensor` of shape `[Q, G, S]`):
-            Sequences as positions among the candidates in selection order, -1 padded.
-        rewards (`torch.FloatTensor` of shape `[Q, G]`):
-            Rewards; 0 for padding.
-        group_mask (`torch.BoolTensor` of shape `[Q, G]`):
-            False for padding.
-        behaviour_logprobs (`torch.FloatTensor` of shape `[Q, G]`):
-            Log-probability under the distribution that the sequence was drawn from; NaN for a source without a
-            density.
-        sources (`torch.LongTensor` of shape `[Q, G]`):
-            Source of the sequence, as a position in `source_names`; -1 for padding.
-        source_names (`list[str]`):
-            Names of the sources.
-    """
-
+    #: `[Q, G, S]`: sequences as positions among the candidates in selection order, -1 padded.
     demonstration_positions: torch.Tensor
+    #: `[Q, G]`; 0 for padding.
     rewards: torch.Tensor
+    #: `[Q, G]`; False for padding.
     group_mask: torch.Tensor
+    #: `[Q, G]`: log-probability under the distribution that the sequence was drawn from; NaN for a source without a
+    #: density.
     behaviour_logprobs: torch.Tensor
+    #: `[Q, G]`: source of the sequence, as a position in `source_names`; -1 for padding.
     sources: torch.Tensor
     source_names: list[str]
 
@@ -97,20 +85,22 @@ def rollout_groups(
         zip(query_ids, sequences, rollouts["candidate_ids"], strict=True)
     ):
         own = np.asarray(rewards[row], dtype=np.float64)  # [G_q]
-        _check_group(query_id, group, own)
+        _check_group(query_id, group, own, logprobs[row])
         positions = candidate_positions(query_id, candidate_ids)
         for number, ids in enumerate(group):
-            _check_sequence(query_id, ids, positions, num_shots, stop)
-            picks = [positions[name] for name in selection_order(ids, insertion)]
+            picks = _checked_picks(query_id, ids, positions, insertion, num_shots, stop)
             groups.demonstration_positions[row, number, : len(picks)] = torch.tensor(picks, dtype=torch.long)
         groups.rewards[row, : len(group)] = torch.from_numpy(own).float()
         groups.group_mask[row, : len(group)] = True
-        groups.behaviour_logprobs[row, : len(group)] = torch.tensor(_checked_logprobs(query_id, logprobs[row]))
+        known = [np.nan if value is None else value for value in logprobs[row]]
+        groups.behaviour_logprobs[row, : len(group)] = torch.tensor(known)
         groups.sources[row, : len(group)] = torch.tensor([names.index(name) for name in sources[row]])
     return groups
 
 
-def _check_group(query_id: str, group: Sequence[Sequence[str]], rewards: np.ndarray) -> None:
+def _check_group(
+    query_id: str, group: Sequence[Sequence[str]], rewards: np.ndarray, logprobs: Sequence[float | None]
+) -> None:
     if len(group) < 2:
         raise ValueError(
             f"The query {query_id!r} has {len(group)} rollout(s); expected at least 2, since rewards are "
@@ -118,44 +108,35 @@ def _check_group(query_id: str, group: Sequence[Sequence[str]], rewards: np.ndar
         )
     if rewards.shape != (len(group),):
         raise ValueError(f"The query {query_id!r} has {len(group)} rollouts, but rewards of shape {rewards.shape}.")
-    broken = np.flatnonzero(~(np.abs(rewards) <= MAX_REWARD))
-    if broken.size:
-        number = int(broken[0])
-        raise ValueError(
-            f"The reward of the rollout {list(group[number])} of the query {query_id!r} is {rewards[number]}; a "
-            "reward must be a finite number of single precision. Check the reward function and this row of the table."
-        )
+    for ids, reward in zip(group, rewards.tolist(), strict=True):
+        if not abs(reward) <= MAX_REWARD:
+            raise ValueError(
+                f"The reward of the rollout {list(ids)} of the query {query_id!r} is {reward}; a reward must be a "
+                "finite number of single precision. Check the reward function and this row of the table."
+            )
+    for value in logprobs:
+        if value is not None and not -np.inf < value <= LOGPROB_ROUNDING:
+            raise ValueError(
+                f"A behaviour log-probability of the query {query_id!r} is {value}; expected a finite number of at "
+                "most 0, or null for a source without a density. The table is damaged, make it again."
+            )
 
 
-def _checked_logprobs(query_id: str, logprobs: Sequence[float | None]) -> list[float]:
-    """The behaviour log-probabilities of a group, with NaN for null."""
-    broken = [value for value in logprobs if value is not None and not -np.inf < value <= LOGPROB_ROUNDING]
-    if broken:
-        raise ValueError(
-            f"A behaviour log-probability of the query {query_id!r} is {broken[0]}; expected a finite number of at "
-            "most 0, or null for a source without a density. The table is damaged, make it again."
-        )
-    return [np.nan if value is None else value for value in logprobs]
-
-
-def _check_sequence(query_id: str, ids: Sequence[str], known: dict[str, int], num_shots: int, stop: bool) -> None:
+def _checked_picks(
+    query_id: str, ids: Sequence[str], positions: dict[str, int], insertion: str, num_shots: int, stop: bool
+) -> list[int]:
     where = f"The rollout {list(ids)} of the query {query_id!r}"
-    if len(ids) > len(known):
-        raise ValueError(f"{where} has {len(ids)} demonstrations, but there are only {len(known)} candidates.")
-    missing = [name for name in ids if name not in known]
-    if missing:
-        raise ValueError(
-            f"{where} holds {missing[0]!r}, which is not among its candidates: the table is damaged, or joins "
-            "runs with different candidates."
-        )
+    if len(ids) > len(positions):
+        raise ValueError(f"{where} has {len(ids)} demonstrations, but there are only {len(positions)} candidates.")
+    picks = picked_positions(query_id, ids, positions, insertion)
     if len(set(ids)) < len(ids):
         raise ValueError(f"{where} holds a demonstration twice, which a selector can't choose.")
     if len(ids) > num_shots or (len(ids) < num_shots and not stop):
         raise ValueError(
-            f"{where} has {len(ids)} demonstrations, but this selector always chooses {num_shots}"
-            f"{' at most' * stop}. Make rollouts with this selector, or train a selector with `stop: "
-            "true` on them."
+            f"{where} has {len(ids)} demonstrations, but this selector always chooses {num_shots}{' at most' * stop}. "
+            "Make rollouts with this selector, or train a selector with `stop: true` on them."
         )
+    return picks
 
 
 class RolloutDataset(BaseSelectorDataset):
@@ -166,26 +147,13 @@ class RolloutDataset(BaseSelectorDataset):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.groups: RolloutGroups = self.labels
+        self.num_shots = self.groups.demonstration_positions.shape[-1]
         self.reference: dict[str, torch.Tensor] = {}
 
-    @property
-    def groups(self) -> RolloutGroups:
-        return self.labels
-
-    @property
-    def num_shots(self) -> int:
-        return self.groups.demonstration_positions.shape[-1]
-
     def set_reference(self, logits: torch.Tensor, positions: torch.Tensor) -> None:
-        """
-        Adds the reference policy to each batch, as `reference_logits` and `reference_positions`.
-
-        Args:
-            logits (`torch.FloatTensor` of shape `[Q, G, S, A]`):
-                Its logits at each step of each stored sequence.
-            positions (`torch.LongTensor` of shape `[Q, S]`):
-                Its greedy selections.
-        """
+        """Adds the reference policy to each batch: `reference_logits` `[Q, G, S, A]`, its logits at each step of each
+        stored sequence, and `reference_positions` `[Q, S]`, its greedy selections."""
         self.reference = {"reference_logits": logits, "reference_positions": positions}
 
     def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:

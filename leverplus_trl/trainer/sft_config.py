@@ -13,7 +13,4 @@ from .training_fields import SFTFields
 @documented
 @dataclass
 class SelectorSFTConfig(SFTFields, BaseSelectorTrainingConfig):
-    """
-    Arguments of [`SelectorSFTTrainer`]: those of `transformers.TrainingArguments`, some with other defaults, and
-    these.
-    """
+    """Arguments of [`SelectorSFTTrainer`]: `transformers.TrainingArguments` with other defaults, and these."""

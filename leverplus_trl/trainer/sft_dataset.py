@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from datasets import Dataset as Table
 
-from ..beams.beam_search import selection_order
 from ..beams.info_score import answer_score, ledger_prompts
-from .base_selector_dataset import BaseSelectorDataset, candidate_positions
+from .base_selector_dataset import BaseSelectorDataset, candidate_positions, picked_positions
 
 
 #: Scores are stored in single precision.
@@ -23,26 +22,18 @@ ScoreTree = dict[tuple[int, ...], dict[int, float]]
 
 @dataclass
 class ScoredPrefixes:
-    """
-    The scores of a search: for each query and each prefix, the InfoScore of every next choice.
+    """The scores of a search: for each query and each prefix, the InfoScore of every next choice."""
 
-    Args:
-        prefix_positions (`torch.LongTensor` of shape `[Q, P, S]`):
-            Prefixes as positions among the candidates in selection order, -1 padded. The first prefix is empty. The
-            last column is always -1, since a prefix is shorter than a sequence.
-        prefix_scores (`torch.FloatTensor` of shape `[Q, P, A]`):
-            InfoScore of the prefix with each candidate added. With STOP, the last action has the InfoScore of the
-            prefix itself, and a candidate has the best InfoScore of all sequences that begin with it. NaN where
-            nothing was scored, and for padding.
-        beam_positions (`torch.LongTensor` of shape `[Q, N, S]`):
-            The beams in selection order, best first, -1 padded.
-        beam_scores (`torch.FloatTensor` of shape `[Q, N]`):
-            Scores of the beams; NaN for padding.
-    """
-
+    #: `[Q, P, S]`: prefixes as positions among the candidates in selection order, -1 padded. The first is empty. The
+    #: last column is always -1, since a prefix is shorter than a sequence.
     prefix_positions: torch.Tensor
+    #: `[Q, P, A]`: InfoScore of the prefix with each candidate added; NaN where nothing was scored, and for padding.
+    #: With STOP, the last action has the InfoScore of the prefix itself, and a candidate has the best InfoScore of all
+    #: sequences that begin with it.
     prefix_scores: torch.Tensor
+    #: `[Q, N, S]`: the beams in selection order, best first, -1 padded.
     beam_positions: torch.Tensor
+    #: `[Q, N]`: scores of the beams; NaN for padding.
     beam_scores: torch.Tensor
 
     def __post_init__(self):
@@ -59,10 +50,8 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, sto
     Reads the beams and ledger tables of one split.
 
     Args:
-        beams (`Table`):
-            Rows with the columns of `schema.BEAMS`, one for each query.
-        ledger (`Table`):
-            Rows with the columns of `schema.LEDGER`.
+        beams, ledger (`Table`):
+            Rows with the columns of `schema.BEAMS`, one for each query, and of `schema.LEDGER`.
         insertion (`str`):
             `"left"` or `"right"`, as in the search: turns prompt order into selection order.
         score (`str`):
@@ -81,7 +70,13 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, sto
     if len(beams) == 0:
         raise ValueError("The beams table is empty: there is nothing to learn from.")
     query_ids, sequences, candidate_ids = beams["query_id"][:], beams["demonstration_ids"][:], beams["candidate_ids"]
-    _check_beam_scores(query_ids, beams["scores"])
+    for query_id, scores in zip(query_ids, beams["scores"], strict=True):
+        for value in scores:
+            if value is None or not abs(value) <= MAX_SCORE:
+                raise ValueError(
+                    f"A beam of the query {query_id!r} has the score {value}; expected finite numbers. The table is "
+                    "damaged, or its VLM overflowed: search again, in `dtype: float32`."
+                )
     positions = [candidate_positions(query_id, ids) for query_id, ids in zip(query_ids, candidate_ids, strict=True)]
     trees = _score_trees(query_ids, positions, ledger, insertion, score)
     num_candidates = max(map(len, positions))
@@ -90,7 +85,7 @@ def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, sto
         max((len(ids) for chosen in sequences for ids in chosen), default=0),
     )
     beams_of = [
-        ([_selection_positions(ids, positions[row], insertion, query_ids[row]) for ids in chosen], scores)
+        ([picked_positions(query_ids[row], ids, positions[row], insertion) for ids in chosen], scores)
         for row, (chosen, scores) in enumerate(zip(sequences, beams["scores"], strict=True))
     ]
     if stop:
@@ -138,33 +133,32 @@ def _score_trees(
 ) -> list[ScoreTree]:
     """The tree of each query; the empty prefix is always in it."""
     rows = {query_id: row for row, query_id in enumerate(query_ids)}
-    values = _ledger_scores(ledger, score).tolist()  # [L]
     zero_shot: dict[int, float] = {}
     scored: list[tuple[int, list[int], float]] = []
-    for query_id, ids, value in zip(ledger["query_id"][:], ledger["demonstration_ids"][:], values, strict=True):
+    columns = ledger["query_id"][:], ledger["demonstration_ids"][:], _ledger_scores(ledger, score).tolist()
+    for query_id, ids, value in zip(*columns, strict=True):
         row = rows.get(query_id)
         if row is None:
             continue  # the beams may hold fewer queries than the ledger
         if not ids:
             zero_shot[row] = value
         else:
-            scored.append((row, _selection_positions(ids, positions[row], insertion, query_id), value))
-    missing = [query_id for query_id, row in rows.items() if row not in zero_shot]
-    if missing:
-        raise ValueError(
-            f"The ledger has no zero-shot row for the query {missing[0]!r} ({len(missing)} such queries), which "
-            "InfoScore needs. Beams and ledger must come from one run of the stage `beams`."
-        )
+            scored.append((row, picked_positions(query_id, ids, positions[row], insertion), value))
+    _refuse("no zero-shot row for", [query_id for query_id, row in rows.items() if row not in zero_shot])
     trees: list[ScoreTree] = [{(): {}} for _ in query_ids]
     for row, picks, value in scored:
         trees[row].setdefault(tuple(picks[:-1]), {})[picks[-1]] = value - zero_shot[row]
     empty = [query_id for query_id, row in rows.items() if not any(trees[row].values())]
-    if empty:
-        raise ValueError(
-            f"The ledger has no sequence of the query {empty[0]!r} but zero-shot ({len(empty)} such queries), so "
-            "nothing can be learned about it. Beams and ledger must come from one run of the stage `beams`."
-        )
+    _refuse("only the zero-shot row of", empty)
     return trees
+
+
+def _refuse(what: str, query_ids: list[str]) -> None:
+    if query_ids:
+        raise ValueError(
+            f"The ledger has {what} the query {query_ids[0]!r} ({len(query_ids)} such queries). Beams and ledger must "
+            "come from one run of the stage `beams`."
+        )
 
 
 def _ledger_scores(ledger: Table, score: str) -> np.ndarray:
@@ -186,35 +180,13 @@ def _ledger_scores(ledger: Table, score: str) -> np.ndarray:
     return values
 
 
-def _check_beam_scores(query_ids: Sequence[str], scores: Sequence[Sequence[float]]) -> None:
-    for query_id, own in zip(query_ids, scores, strict=True):
-        broken = [value for value in own if value is None or not abs(value) <= MAX_SCORE]
-        if broken:
-            raise ValueError(
-                f"A beam of the query {query_id!r} has the score {broken[0]}; expected finite numbers. The table is "
-                "damaged, or its VLM overflowed: search again, in `dtype: float32`."
-            )
-
-
-def _selection_positions(ids: Sequence[str], positions: dict[str, int], insertion: str, query_id: str) -> list[int]:
-    try:
-        return [positions[name] for name in selection_order(ids, insertion)]
-    except KeyError as error:
-        raise ValueError(
-            f"The demonstration {error.args[0]!r} of the query {query_id!r} is not among its candidates: beams and "
-            "ledger must come from one run of the stage `beams`."
-        ) from None
-
-
 class SelectorDataset(BaseSelectorDataset):
     """Queries, their candidates and the scores of the search. The arguments are those of [`BaseSelectorDataset`], with
     [`ScoredPrefixes`] as labels."""
 
-    label_names = (
-        *("prefix_positions", "prefix_lengths", "prefix_weights", "prefix_scores"),
-        *("beam_positions", "beam_scores"),
-    )
+    label_names = ("prefix_positions", "prefix_lengths", "prefix_weights", "prefix_scores")
+    label_names += ("beam_positions", "beam_scores")
 
-    @property
-    def scored(self) -> ScoredPrefixes:
-        return self.labels
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.scored: ScoredPrefixes = self.labels

@@ -27,8 +27,8 @@ from ..selectors.base_selector import action_mask, action_step_logprobs
 from .base_selector_dataset import ShuffledBlocks
 from .base_selector_trainer import BaseSelectorTrainer
 from .model_card import model_card
-from .pixel_dataset import embed_inputs
-from .policy_measures import Batch, collapse_metrics, greedy_selections, has_stop, query_means, sequence_logits
+from .pixel_dataset import Batch, embed_inputs
+from .policy_measures import collapse_metrics, greedy_selections, has_stop, query_means, sequence_logits
 
 
 def listwise_loss(

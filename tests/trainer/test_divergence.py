@@ -26,7 +26,7 @@ from leverplus_trl.trainer import (
     rollout_groups,
     scored_prefixes,
 )
-from leverplus_trl.trainer.adaptive_beta import AdaptiveBeta
+from leverplus_trl.trainer.offline_grpo_trainer import AdaptiveBeta
 
 
 WORLD = SimulatedWorld(pool=40, num_candidates=6)

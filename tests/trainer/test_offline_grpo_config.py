@@ -7,9 +7,9 @@ import re
 import pytest
 
 from leverplus_trl.trainer import OfflineGRPOConfig
-from leverplus_trl.trainer.adaptive_beta import AdaptiveBeta
 from leverplus_trl.trainer.base_selector_dataset import RepeatedBlocks
-from leverplus_trl.trainer.offline_grpo_measures import why_still
+from leverplus_trl.trainer.offline_grpo_trainer import AdaptiveBeta
+from leverplus_trl.trainer.policy_measures import why_still
 
 
 def test_beta_keeps_the_kl_in_its_range():

@@ -29,7 +29,7 @@ from leverplus_trl.trainer import (
     rollout_groups,
     scored_prefixes,
 )
-from leverplus_trl.trainer.offline_grpo_measures import measure_groups, set_reference
+from leverplus_trl.trainer.policy_measures import measure_groups, set_reference
 from leverplus_trl.trainer.sft_trainer import sequence_logits
 
 

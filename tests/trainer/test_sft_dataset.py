@@ -160,12 +160,12 @@ def test_tables_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="no zero-shot row for the query 'q'"):
         scored_prefixes(beams, ledger.select([1]), "left", "prob")
     stray = Dataset.from_list([*ledger, {**ledger[1], "demonstration_ids": ["z"]}], features=LEDGER)
-    with pytest.raises(ValueError, match="'z' of the query 'q' is not among its candidates"):
+    with pytest.raises(ValueError, match="of the query 'q' holds 'z', which is not among its candidates"):
         scored_prefixes(beams, stray, "left", "prob")
     broken = Dataset.from_list([ledger[0], {**ledger[1], "answer_logprob": math.nan}], features=LEDGER)
     with pytest.raises(ValueError, match=r"\['a'\] for the query 'q' is not finite"):
         scored_prefixes(beams, broken, "left", "prob")
-    with pytest.raises(ValueError, match="no sequence of the query 'q' but zero-shot"):
+    with pytest.raises(ValueError, match="only the zero-shot row of the query 'q'"):
         scored_prefixes(beams, ledger.select([0]), "left", "prob")
     with pytest.raises(ValueError, match="empty"):
         scored_prefixes(beams.select([]), ledger, "left", "prob")
