@@ -17,20 +17,22 @@ from ..hub import check_run_writable, push_run
 from ..launch import start_stage
 from ..log import Progress, doing
 from ..provenance import dataset_hash
+from ..retrieval import ExampleEmbeddings
 from ..run_folder import RunFolder
-from ..selectors import BaseSelectorModel
+from ..selectors import BaseSelectorConfig, BaseSelectorModel, SelectorProcessor
 from ..selectors.encoder_lora import copy_encoder
 from ..stage_arguments import StageArguments
-from ..tables import holding_split, read_table, splits_of, table_provenance, table_split
+from ..tables import read_table, table_provenance, table_split
 from ..tasks import DataArguments, first_queries, load_examples, task_of_recipe
 from ..trainer.base_selector_trainer import COMPLETE, BaseSelectorTrainer
 from ..trainer.model_card import NOT_MEASURED
+from .inputs import NamedEncoder, check_candidates, stored_split
 
 
-logger = logging.getLogger("leverplus_trl.scripts.training")
+logger = logging.getLogger(__name__)
 
 
-class ToldProgress(TrainerCallback):
+class TrainingProgress(TrainerCallback):
     """Shows how far training is, and sends what the trainer logs to the run's log."""
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -54,37 +56,18 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 class TableSplit(NamedTuple):
-    """
-    Where queries that a recipe names by a split or slice are.
+    """Where queries that a recipe names by a split or slice are."""
 
-    Args:
-        stored (`str`):
-            The split of the table.
-        rows (`str`):
-            Those of its rows that are meant, as `datasets` reads them.
-        examples (`str`):
-            The split, or slice, of the examples that the table's split was made of.
-    """
-
-    stored: str
-    rows: str
-    examples: str
+    stored: str  #: the split of the table
+    rows: str  #: the rows of the table, a split or a slice of it
+    examples: str  #: the split, or slice, of the examples that `stored` was made of
 
 
 @dataclass
 class TrainingStage:
     """
-    A stage that trains a selector on the table of an earlier stage, on this process.
-
-    Args:
-        name (`str`):
-            The stage.
-        table (`str`):
-            `"beams"` or `"rollouts"`; also the key of `own_args` that names it.
-        features (`Features`):
-            Columns of that table.
-        stage_args, data_args, own_args, training_args:
-            Arguments of the stage; `own_args` name table, splits and encoder.
+    A stage that trains a selector on the table of an earlier stage: `table`, `"beams"` or `"rollouts"`, with the
+    columns `features`. `own_args` name the table (by a key of that name), its splits and the encoder.
 
     Raises:
         `ValueError`: a recipe of another stage, or a table that is not there or lacks a split.
@@ -108,27 +91,57 @@ class TrainingStage:
                 f"{self.source!r} was written by the stage {self.made_by.get('stage')!r}; `{self.table}` must name "
                 f"what the stage `{self.table}` writes."
             )
-        named = {"train_split": self.own_args.train_split, "eval_split": self.own_args.eval_split}
-        self.splits = find_splits(self.table, self.source, self.revision, named)
+        self.splits: dict[str, TableSplit] = {}
+        for key in ("train_split", "eval_split"):
+            split = getattr(self.own_args, key)
+            if split is not None:
+                stored = stored_split(key, split, self.table, self.source, self.revision)
+                # A slice may have a split of its own in the table, or be a slice of the table's split.
+                whole = stored == table_split(split)
+                self.splits[split] = TableSplit(stored, stored if whole else split, split if whole else stored)
 
     def load_data(self) -> None:
-        """Loads the pool, and by split the table and the examples of its queries; checks that they fit."""
-        task = task_of_recipe(self.made_by["recipe"])
-        self.pool = load_examples(self.data_args, self.data_args.pool_split, task)
+        """Loads the pool, and by split the rows of the table and the examples of their queries; raises `ValueError` if
+        their content is not that of the table, or if a query is in both splits."""
+        recipe, facts = self.made_by["recipe"], self.made_by["facts"]
+        task, pool_split = task_of_recipe(recipe), self.data_args.pool_split
+        self.pool = load_examples(self.data_args, pool_split, task)
         self.rows = {split: self.read(self.table, where.rows, self.features) for split, where in self.splits.items()}
-        check_pool(self.table, self.rows, self.pool, self.data_args.pool_split, self.made_by)
-        self.queries = {
-            split: load_examples(self.data_args, where.examples, task) for split, where in self.splits.items()
-        }
-        check_queries(self.table, self.rows, self.queries, self.splits, self.made_by)
-        self.pool_hash = dataset_hash(self.pool)
+        candidate_ids = (ids for rows in self.rows.values() for ids in rows["candidate_ids"])
+        check_candidates(candidate_ids, self.pool, self.table, self.source, recipe)
+        self.pool_hash = self._check_content(f"pool (split {pool_split!r})", facts.get("pool_hash"), self.pool)
+        self.queries: dict[str, Dataset] = {}
+        seen: dict[str, str] = {}
+        for split, where in self.splits.items():
+            self.queries[split] = load_examples(self.data_args, where.examples, task)
+            first = first_queries(self.queries[split], recipe.get("num_queries"))
+            recorded = facts.get("query_hashes", {}).get(where.stored)
+            self._check_content(f"queries (split {where.examples!r})", recorded, first)
+            for query_id in self.rows[split]["query_id"]:
+                if seen.setdefault(query_id, split) != split:
+                    raise ValueError(
+                        f"The query {query_id!r} is in {seen[query_id]!r} and in {split!r}: what is measured on "
+                        "queries that are learned from says nothing. Name splits, or slices, that share none."
+                    )
+
+    def _check_content(self, what: str, recorded: str | None, examples: Dataset) -> str:
+        """The hash of the examples; ids such as row numbers fit any examples."""
+        content = dataset_hash(examples)
+        if recorded is None:
+            logger.warning("The %s do not record the content of the %s, so it can't be compared.", self.table, what)
+        elif recorded != content:
+            raise ValueError(
+                f"The {self.table} were made with other examples in the {what}: ids may be the same, content or "
+                f"columns are not (hash {recorded} then, {content} now). Name the dataset, columns and splits of then."
+            )
+        return content
 
     def read(self, table: str, split: str, features: Features) -> Dataset:
         """A table of the earlier stage."""
         return read_table(self.source, table, split, features, self.revision)
 
     def claim(self, facts: dict[str, Any]) -> RunFolder | None:
-        """Claims the output folder; returns `None` if it is complete, after pushing it if that is asked for."""
+        """Claims the output folder; returns `None` if it is complete, after pushing it if the recipe says so."""
         args = self.training_args
         pushes = args.push_to_hub and self.state.is_main_process
         if pushes:
@@ -155,6 +168,23 @@ class TrainingStage:
             copy_encoder(name, revision, run.path)
         self.state.wait_for_everyone()
 
+    def make_datasets(
+        self,
+        kind: type[Dataset],
+        encoder: NamedEncoder,
+        config: BaseSelectorConfig,
+        processor: SelectorProcessor,
+        labels: Mapping[str, Any],
+    ) -> tuple[dict[str, Dataset], ExampleEmbeddings]:
+        """The datasets of the trainer, by split like `labels`, and the embeddings of the pool."""
+        # Of query features, too: their statistics are those of the pool.
+        pool = encoder.embed(self.pool, config.features)
+        datasets = {}
+        for split, rows in self.rows.items():
+            queries = encoder.embed(self.queries[split], config.query_features)
+            datasets[split] = kind(rows["query_id"], rows["candidate_ids"], queries, pool, processor, labels[split])
+        return datasets, pool
+
     @doing("training the selector")
     def train(
         self,
@@ -167,7 +197,7 @@ class TrainingStage:
         the metrics of the evaluation split."""
         args, eval_split = self.training_args, self.own_args.eval_split
         data = {"train_dataset": datasets[self.own_args.train_split], "eval_dataset": datasets.get(eval_split)}
-        trainer = trainer_class(model, args, **data, callbacks=[ToldProgress()])
+        trainer = trainer_class(model, args, **data, callbacks=[TrainingProgress()])
         for callback in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(callback)
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or last_checkpoint(Path(args.output_dir)))
@@ -176,13 +206,12 @@ class TrainingStage:
         trainer.create_model_card()
         trainer.save_model()  # last, since a folder with a config counts as complete
         logger.info("The selector is in %s.", Path(args.output_dir))
-        found = verdict(metrics, eval_split, len(datasets[eval_split])) if eval_split else NOT_MEASURED
-        logger.info("%s", found)
+        logger.info("%s", verdict(metrics, eval_split, len(datasets[eval_split])) if eval_split else NOT_MEASURED)
         self.state.wait_for_everyone()
 
 
 def plain_arguments(training_args: TrainingArguments) -> dict:
-    """Training arguments as they stand in a recipe: without what differs between machines, processes and restarts."""
+    """Training arguments as a recipe has them: without what differs between machines, processes and restarts."""
     passing = ("local_rank", "resume_from_checkpoint", "disable_tqdm", "logging_dir", "use_cpu", "ddp_backend")
     return {name: value for name, value in training_args.to_dict().items() if name not in passing}
 
@@ -190,82 +219,3 @@ def plain_arguments(training_args: TrainingArguments) -> dict:
 def step_size(training_args: TrainingArguments) -> int:
     """Queries of one optimizer step, over all processes: a run must go on with as many as it began with."""
     return training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
-
-
-def find_splits(
-    table: str, path_or_id: str, revision: str | None, splits: dict[str, str | None]
-) -> dict[str, TableSplit]:
-    """
-    Where the splits or slices that are asked for, by recipe key, are in a table: a slice has a split of its own in a
-    table that was made of this slice, else it is a slice of the table's split.
-
-    Raises:
-        `ValueError`: the table lacks a split.
-    """
-    known, found = splits_of(path_or_id, table, revision), {}
-    for name, split in splits.items():
-        if split is None:
-            continue
-        stored = holding_split(split, known)
-        if stored not in known:
-            raise ValueError(
-                f"{name} is {split!r}, but the {table} {path_or_id!r} hold the splits {', '.join(known)}. Make those "
-                f"of that split with the stage `{table}` (`query_splits`), or name "
-                f"another{' (null for none)' * (name == 'eval_split')}."
-            )
-        whole = stored == table_split(split)
-        found[split] = TableSplit(stored, stored if whole else split, split if whole else stored)
-    return found
-
-
-def check_pool(table: str, by_split: dict[str, Dataset], pool: Dataset, pool_split: str, made_by: dict) -> None:
-    """
-    Raises `ValueError` if a candidate is not in the pool, or the pool's content is another than the table was made
-    with: ids such as row numbers fit any pool.
-    """
-    known = set(pool["id"])
-    for split, rows in by_split.items():
-        missing = sorted({name for ids in rows["candidate_ids"] for name in ids} - known)
-        if missing:
-            raise ValueError(
-                f"The candidate {missing[0]!r} of the {table} (split {split!r}) is not in the pool (split "
-                f"{pool_split!r}, {len(pool)} examples); {len(missing)} are missing. Name the dataset and pool_split "
-                f"that the {table} were made with: {made_by['recipe'].get('dataset')!r}, "
-                f"{made_by['recipe'].get('pool_split')!r}."
-            )
-    _check_content(table, f"pool (split {pool_split!r})", made_by["facts"].get("pool_hash"), pool)
-
-
-def check_queries(
-    table: str,
-    by_split: dict[str, Dataset],
-    queries: dict[str, Dataset],
-    splits: dict[str, TableSplit],
-    made_by: dict,
-) -> None:
-    """
-    Raises `ValueError` if the content of the queries is another than the table was made with, or if a query that is
-    held out is learned from, too. `by_split` holds the table's rows, `queries` all examples of these splits.
-    """
-    seen: dict[str, str] = {}
-    for split, rows in by_split.items():
-        asked = first_queries(queries[split], made_by["recipe"].get("num_queries"))
-        recorded = made_by["facts"].get("query_hashes", {}).get(splits[split].stored)
-        _check_content(table, f"queries (split {splits[split].examples!r})", recorded, asked)
-        for query_id in rows["query_id"]:
-            if seen.setdefault(query_id, split) != split:
-                raise ValueError(
-                    f"The query {query_id!r} is in {seen[query_id]!r} and in {split!r}: what is measured on queries "
-                    "that are learned from says nothing. Name splits, or slices, that share none."
-                )
-
-
-def _check_content(table: str, what: str, recorded: str | None, examples: Dataset) -> None:
-    found = dataset_hash(examples)
-    if recorded is None:
-        logger.warning("The %s do not record the content of the %s, so it can't be compared.", table, what)
-    elif recorded != found:
-        raise ValueError(
-            f"The {table} were made with other examples in the {what}: ids may be the same, content or columns are "
-            f"not (hash {recorded} then, {found} now). Name the dataset, columns and splits of then."
-        )

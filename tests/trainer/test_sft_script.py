@@ -180,7 +180,7 @@ def test_a_dry_run_writes_nothing(tmp_path, beams):
     ("values", "message"),
     [
         ({"pool_split": "pool[:20]"}, r"candidate 'pool-00\d\d' of the beams .* is not in the pool"),
-        ({"eval_split": "test"}, "eval_split is 'test', but the beams .* hold the splits train, validation"),
+        ({"eval_split": "test"}, "eval_split names 'test', but the beams .* have the splits train, validation"),
         ({"selector": "v9"}, "selector is 'v9'; expected one of v0, v1, v2, v2_lora, v3, v4"),
         ({"history": "lstm"}, "history is 'lstm'"),
         (
