@@ -4,7 +4,7 @@
 """
 Published datasets as examples tables. A file covers a family of datasets, with their official files and hub datasets.
 
-To add a dataset, write a file with a [`DataSource`], and add it to `DATA_SOURCES` and its name to `names.py`.
+To add a dataset, write a file with a [`DataSource`], and add the dataset's name to `names.py`.
 """
 
 from ..lazy import lazy
@@ -17,7 +17,6 @@ __getattr__, __dir__, __all__ = lazy(
         "names": ("DATASETS",),
         "preparation": ("PreparedSplit", "cut_splits", "find_problems", "finish"),
         "raw_files": ("RawFiles",),
-        "reading": ("read_files", "read_hub"),
-        "sources": ("DATA_SOURCES",),
+        "reading": ("DATA_SOURCES", "read_files", "read_hub"),
     },
 )

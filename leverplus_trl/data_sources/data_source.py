@@ -65,19 +65,13 @@ def example(
     **extras: object,
 ) -> Row:
     """
-    Returns a row of an examples table.
+    Returns a row of an examples table. Numbers become text.
 
     Args:
-        identifier (`object`):
-            The id: a text or a number, which is converted to text.
-        question (`str`):
-            The question.
         answers (`Sequence[str]`):
             All annotators' answers. `None`, an annotator without an answer, becomes an empty answer.
         answer (`str`, *optional*):
             The scoring target; defaults to the most frequent of `answers`, the first of them if several tie.
-        image (`dict`, *optional*):
-            `{"path", "bytes"}`.
         problem (`str`, *optional*, defaults to `""`):
             Why the row can't be used. An empty question or empty answers set it, too.
         **extras:
@@ -90,23 +84,21 @@ def example(
     if not identifier:
         raise ValueError("its id is empty")
     question = expect(str, "question", question) or ""
-    answers = _texts("answers", list(answers))
-    counts = Counter(text for text in answers if text.strip())
+    columns = {"answers": list(answers), **extras}
+    for name, value in columns.items():
+        if isinstance(value, list):
+            columns[name] = [value_text(item, name) or "" for item in value]
+        else:
+            columns[name] = value_text(value, name)
+    counts = Counter(text for text in columns["answers"] if text.strip())
     if answer is None:
         answer = counts.most_common(1)[0][0] if counts else ""
     if not problem and not question.strip():
         problem = "the question is empty"
     if not problem and not (counts and answer.strip()):
         problem = "all its answers are empty"
-    return {
-        "id": identifier,
-        "image": image,
-        "question": question,
-        "answer": answer,
-        "answers": answers,
-        "problem": problem,
-        **{name: _texts(name, value) for name, value in extras.items()},
-    }
+    row = {"id": identifier, "image": image, "question": question, "answer": answer}
+    return {**row, "problem": problem, **columns}
 
 
 def expect(kind: type[Kind], name: str, value: object, is_needed: bool = False) -> Kind | None:
@@ -126,12 +118,6 @@ def shown(value: object) -> str:
 def first_text(answers: Sequence[str | None]) -> str:
     """The first answer that is not empty."""
     return next((answer for answer in answers if answer and answer.strip()), "")
-
-
-def _texts(name: str, value: object) -> object:
-    if isinstance(value, list):
-        return [value_text(item, name) or "" for item in value]
-    return value_text(value, name)
 
 
 def image_file(folder: Path, *names: object) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,8 +41,12 @@ class RawFiles:
     """
 
     def __init__(self, root: str | Path, image_root: str | Path | None = None, allow_other_counts: bool = False):
-        self.root = _folder("root", root)
-        self.image_root = self.root if image_root is None else _folder("image_root", image_root)
+        folders = {"root": root, "image_root": root if image_root is None else image_root}
+        for name, path in folders.items():
+            if not Path(path).expanduser().is_dir():
+                raise ValueError(f"{name} is {str(path)!r}, which is not a folder.")
+            # Not resolved: a user may point a link elsewhere later.
+            setattr(self, name, Path(path).expanduser().absolute())
         self.allow_other_counts = allow_other_counts
         #: `{name: hash}` of each file that [`RawFiles.find`] returned.
         self.hashes: dict[str, str] = {}
@@ -51,24 +55,29 @@ class RawFiles:
 
     def find(self, *names: str) -> Path:
         """Returns the first file that exists under one of the names; raises `ValueError` if none does, or two do."""
-        file = _search(self.root, names, "root", Path.is_file)
-        if file is None:
-            raise ValueError(
-                f"There is no {' or '.join(names)} in {str(self.root)!r} or up to two levels below it. Point `root` "
-                "at the folder of the unpacked official files, or name in `splits` only the splits that you have."
-            )
+        file = self._search("root", Path.is_file, "", names)
         self.hashes[file.name] = file_hash(file)
         return file
 
     def image_folder(self, *names: str) -> Path:
         """Returns the first folder that exists under one of the names; raises `ValueError` like [`RawFiles.find`]."""
-        folder = _search(self.image_root, names, "image_root", Path.is_dir)
-        if folder is None:
-            raise ValueError(
-                f"There is no folder {' or '.join(names)} with images in {str(self.image_root)!r} or up to two levels "
-                "below it. Point `image_root` at the folder that holds it."
-            )
-        return folder
+        return self._search("image_root", Path.is_dir, "folder ", names)
+
+    def _search(self, argument: str, is_kind: Callable[[Path], bool], kind: str, names: tuple[str, ...]) -> Path:
+        root = getattr(self, argument)
+        for name, level in product(names, LEVELS):
+            paths = sorted(filter(is_kind, root.glob(level + name)))
+            if len(paths) > 1:
+                places = ", ".join(map(str, paths[:3]))
+                raise ValueError(f"{name!r} is in several places: {places}. Point `{argument}` at the right folder.")
+            if paths:
+                return paths[0]
+        content = " with images" if kind else ""
+        raise ValueError(
+            f"There is no {kind}{' or '.join(names)}{content} in {str(root)!r} or up to two levels below it. Point "
+            f"`{argument}` at the folder of the unpacked official files, or name in `splits` only the splits that you "
+            "have."
+        )
 
     def read_text(self, file: Path) -> str:
         """The text of a file without a byte order mark; raises `ValueError` if it is not UTF-8."""
@@ -95,12 +104,8 @@ class RawFiles:
         return list(reader.fieldnames or ()), list(reader)
 
     def records(self, file: Path, key: str, official: int | None = None, what: str = "") -> list[dict[str, Any]]:
-        """
-        The list that a JSON file holds under a key.
-
-        Raises:
-            `ValueError`: there is no such list, or its length is not `official`, see [`RawFiles.check_count`].
-        """
+        """The list that a JSON file holds under a key; raises `ValueError` if there is no such list, or its length is
+        not `official`, see [`RawFiles.check_count`]."""
         content = self.read_json(file)
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{str(file)!r} holds no list {key!r}: it is not the official file of that name.")
@@ -133,23 +138,3 @@ class RawFiles:
         if not self.allow_other_counts:
             raise ValueError(f"{message}, so {guess}, or set `allow_other_counts` to read it anyway.")
         logger.warning("%s. It is read anyway.", message)
-
-
-def _folder(name: str, path: str | Path) -> Path:
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise ValueError(f"{name} is {str(path)!r}, which is not a folder.")
-    return folder.absolute()  # not resolved: a user may point a link elsewhere later
-
-
-def _search(root: Path, names: Sequence[str], argument: str, is_kind: Callable[[Path], bool]) -> Path | None:
-    for name, level in product(names, LEVELS):
-        paths = sorted(filter(is_kind, root.glob(level + name)))
-        if len(paths) > 1:
-            raise ValueError(
-                f"{name!r} is in several places: {', '.join(map(str, paths[:3]))}. Point `{argument}` at the right "
-                "folder."
-            )
-        if paths:
-            return paths[0]
-    return None

@@ -7,6 +7,7 @@ Reads the official files of a source, or a hub dataset, as tables of rows; bad r
 The hub readers follow the dataset cards. They were tested on local datasets of the same format, not on the hub.
 """
 
+import importlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -19,11 +20,15 @@ from datasets import Dataset, DatasetInfo, Features, Image, concatenate_datasets
 from ..log import doing
 from ..tables import load_split
 from .data_source import DataSource, Row, shown
+from .names import MODULES
 from .raw_files import RawFiles
 
 
 logger = logging.getLogger(__name__)
 
+DATA_SOURCES: dict[str, DataSource] = {
+    name: getattr(importlib.import_module(f".{module}", __package__), name.upper()) for name, module in MODULES.items()
+}
 #: Names of the splits in hub datasets.
 HUB_SPLITS = {
     "train": ("train", "train2014"),
@@ -37,12 +42,8 @@ MISREAD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 @doing("reading the official files of {source.title}")
 def read_files(source: DataSource, raw: RawFiles, splits: Sequence[str]) -> dict[str, Dataset]:
-    """
-    The rows of the official files by split, bad rows included.
-
-    Raises:
-        `ValueError`: a file is missing, truncated, or not in the official format.
-    """
+    """The rows of the official files by split, bad rows included; raises `ValueError` if a file is missing, truncated,
+    or not in the official format."""
     return {split: _table(_file_rows(source, raw, split), source.features) for split in splits}
 
 
@@ -52,17 +53,15 @@ def _file_rows(source: DataSource, raw: RawFiles, split: str) -> Iterator[Row]:
     except MISREAD as error:
         if raw.at is None:  # the error concerns a whole file, and names it
             raise
-        where, record = raw.at
-        raise ValueError(f"{_misread(source, where, split, record, error)} Fetch the file again.") from error
+        raise ValueError(f"{_misread(source, *raw.at, split, error)} Fetch the file again.") from error
 
 
-def _misread(source: DataSource, where: str, split: str, record: object, error: Exception) -> str:
+def _misread(source: DataSource, where: str, record: object, split: str, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {error}"
     if isinstance(error, KeyError):
         reason = f"it has no {error}"
     elif isinstance(error, ValueError):
         reason = str(error).rstrip(".")
-    else:
-        reason = f"{type(error).__name__}: {error}"
     return (
         f"{where}, read for split {split!r}, is not in the official format of {source.title}: {reason}. It is "
         f"{shown(record)}."
@@ -119,6 +118,7 @@ def _hub_rows(source: DataSource, hub_id: str, table: Dataset, split: str) -> Da
         table = table.cast_column("image", Image(decode=False))
     elif source.has_images:
         raise ValueError(f"{hub_id!r} has no column 'image'; its columns are {table.column_names}.")
+    columns, positions = table.column_names, list(range(len(table)))
 
     def read_row(place: int, row: Row, read: Callable[..., Any], *args: object) -> Any:
         try:
@@ -126,15 +126,14 @@ def _hub_rows(source: DataSource, hub_id: str, table: Dataset, split: str) -> Da
         except MISREAD as error:
             where = f"Row {place} (counted from 0) of {hub_id!r}"
             raise ValueError(
-                f"{_misread(source, where, split, row, error)} Its columns are {columns}. Supported datasets: "
+                f"{_misread(source, where, row, split, error)} Its columns are {columns}. Supported datasets: "
                 f"{', '.join(source.hub_ids) or 'none'}."
             ) from error
 
-    columns, positions = table.column_names, list(range(len(table)))
     if source.keep is not None:
         positions = [place for place, row in enumerate(table) if read_row(place, row, source.keep)]
         table = table.select(positions)
-    texts = table.select_columns([name for name in table.column_names if name != "image"])
+    texts = table.select_columns([name for name in columns if name != "image"])
     features = source.features.copy()
     images = {"image": features.pop("image")}
     rows = (read_row(place, row, source.read_hub, split, place) for row, place in zip(texts, positions, strict=True))

@@ -4,9 +4,8 @@
 """
 OK-VQA and VQAv2: a file of questions and a file of annotations per split, and the images of COCO 2014.
 
-Hub datasets have a row per question, where `answers` are strings or `{"answer", ...}`. The
-datasets of lmms-lab have no train split. Read HuggingFaceM4/VQAv2 at its revision `refs/convert/parquet`, since
-`datasets` no longer runs scripts.
+Hub datasets have a row per question, where `answers` are strings or `{"answer", ...}`. Those of lmms-lab have no train
+split. Read HuggingFaceM4/VQAv2 at its revision `refs/convert/parquet`, since `datasets` no longer runs scripts.
 """
 
 from collections.abc import Iterator
