@@ -18,8 +18,7 @@ from leverplus_trl import Request, TaskArguments, VLMArguments, load_examples, l
 from leverplus_trl.retrieval import CandidateSampler
 from leverplus_trl.tasks import DataArguments, Example
 from leverplus_trl.vlms import TransformersVLM
-from leverplus_trl.vlms.processing_qwen2_5_vl import Qwen2_5_VLProcessor
-from leverplus_trl.vlms.qwen2_5_vl import Qwen2_5_VLFamily
+from leverplus_trl.vlms.qwen2_5_vl import Qwen2_5_VLFamily, Qwen2_5_VLProcessor
 
 
 WORLD = Path(__file__).parent.parent / "data" / "concept_binding"

@@ -35,7 +35,7 @@ from leverplus_trl.recipe import read_recipe
 from leverplus_trl.run_folder import RunFolder
 from leverplus_trl.scripts.parsers import make_parser
 from leverplus_trl.stage_arguments import StageArguments
-from leverplus_trl.vlms.out_of_memory import run_or_halve
+from leverplus_trl.vlms.segments import run_or_halve
 
 
 RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
@@ -329,7 +329,7 @@ def test_a_process_that_runs_out_of_memory_says_so_with_its_rank_and_the_rest_is
     log = (tmp_path / "run.log").read_text().splitlines()
     assert len(log) == 4 and sum("alike everywhere" in line for line in log) == 1
     (said,) = [line for line in log if "[rank 1]" in line]
-    assert "WARNING leverplus_trl.vlms.out_of_memory: [rank 1] Out of memory with" in said
+    assert "WARNING leverplus_trl.vlms.segments: [rank 1] Out of memory with" in said
 
 
 @pytest.mark.parametrize("name", OF_ONE_PROCESS)

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from world import IMAGE_SIZE, QUESTIONS, WORDS
 
-from leverplus_trl.vlms.processing_qwen2_5_vl import Qwen2_5_VLProcessor
+from leverplus_trl.vlms.qwen2_5_vl import Qwen2_5_VLProcessor
 
 
 PATCH_SIZE = 14

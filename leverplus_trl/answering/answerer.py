@@ -8,16 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..vlms import VLM, Request
-from ..vlms.finite import NotFinite
-from ..vlms.requests import MemoryTooSmall
-from .direct import direct
-from .reply import Protocol, Reply
+from ..vlms.requests import MemoryTooSmall, NotFinite
+from .direct import Protocol, Reply, direct
 
 
 logger = logging.getLogger(__name__)
 
 
-#: The protocols by the names that a recipe calls them (`answering`).
+#: The protocols by their names in a recipe (`answering`).
 PROTOCOLS: dict[str, Protocol] = {"direct": direct}
 
 
@@ -31,13 +29,13 @@ class Answer(Reply):
 @dataclass
 class Answerer:
     """
-    Answers requests with a VLM, as a protocol says, and scores the answers.
+    Answers requests with a VLM, and scores the answers.
 
     Args:
         vlm ([`VLM`]):
             Generates and scores.
         protocol ([`Protocol`], *optional*):
-            How the VLM is asked, and what is read from its words; the one that the task's recipe names if not given.
+            How the VLM is prompted and how its reply is read; the protocol of the task's recipe if not given.
     """
 
     vlm: VLM
@@ -57,12 +55,10 @@ class Answerer:
 
     def confidences(self, requests: Sequence[Request], predictions: Sequence[str]) -> list[float | None]:
         """
-        The length-normalised probability of each prediction after its request. The prediction is scored in the form
-        in which the task shows answers (`task.target`); the right answers are not used.
+        The length-normalised probability, 0..1, of each prediction after its request. The prediction is scored in the
+        form in which the task shows answers (`task.target`); the right answers are not used.
 
-        Returns:
-            `list[float | None]`: in 0..1; `None` for a prediction that is empty or can't be scored after its prompt.
-            The latter are named in the log.
+        A prediction that is empty, or can't be scored after its prompt, has `None`. The log names the latter.
         """
         pairs = zip(requests, map(self.vlm.task.bare_answer, predictions), strict=True)
         own = [request._replace(query={**request.query, "answer": answer}) for request, answer in pairs]
@@ -74,7 +70,7 @@ class Answerer:
             return [score.prob for score in self.vlm.answer_logprobs(requests)]
         except (NotFinite, MemoryTooSmall):
             raise
-        except ValueError as error:  # a model may say what its own template or tokenizer has no place for
+        except ValueError as error:  # a model may generate texts that its own template or tokenizer has no place for
             if len(requests) > 1:
                 half = len(requests) // 2
                 return self._probabilities(requests[:half]) + self._probabilities(requests[half:])

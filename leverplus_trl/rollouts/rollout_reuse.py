@@ -16,7 +16,7 @@ from ..schema import ROLLOUTS
 from ..tables import read_table, splits_of, table_provenance
 from ..tasks import first_queries
 from ..vlms import AnswerLogprob
-from ..vlms.prompt_hash import prompt_differences
+from ..vlms.loading import prompt_differences
 from .rollout_arguments import RolloutArguments
 from .rollout_sources import Ids
 

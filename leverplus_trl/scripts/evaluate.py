@@ -53,7 +53,7 @@ from ..tasks import NO_OVERLAP, DataArguments, Example, Overlap, TaskArguments, 
 from ..tasks.images import undecoded
 from ..vlms import VLM, Request, VLMArguments
 from ..vlms.dry_run import Job, dry_run
-from ..vlms.prompt_hash import prompt_differences
+from ..vlms.loading import prompt_differences
 from . import parsers
 
 

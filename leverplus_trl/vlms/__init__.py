@@ -11,9 +11,8 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "chat_vlm": ("ChatFamily",),
         "family": ("VLMFamily",),
-        "loading": ("FAMILIES", "CausalLM", "load_processor", "load_vlm"),
+        "loading": ("FAMILIES", "CausalLM", "load_processor", "load_vlm", "prompt_hash"),
         "preflight": ("preflight",),
-        "prompt_hash": ("prompt_hash",),
         "requests": ("AnswerLogprob", "Request"),
         "vlm": ("VLM", "TransformersVLM"),
         "vlm_arguments": ("VLMArguments",),

@@ -3,7 +3,7 @@
 
 """The family of text-only causal language models."""
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..tasks import BaseTask
 from .chat_templates import make_chat_prompt
@@ -13,17 +13,6 @@ from .segments import Segment
 from .vlm_arguments import VLMArguments
 
 
-def make_text_prompt(
-    tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments
-) -> ChatPrompt | PlainPrompt:
-    """In the tokenizer's chat template, or in plain lines, as `prompt_format` says."""
-    if args.prompt_format == "chat" and not tokenizer.chat_template:
-        raise ValueError(f"prompt_format is 'chat', and {args.vlm!r} has no chat template. Use 'plain' or 'auto'.")
-    if tokenizer.chat_template and args.prompt_format != "plain":
-        return make_chat_prompt(tokenizer, task, args, has_images=False)
-    return PlainPrompt(task, args.system_prompt)
-
-
 class CausalLMFamily(VLMFamily):
     """Causal language models, for tasks without images; `prompt_format` chooses the chat template or plain lines."""
 
@@ -31,10 +20,16 @@ class CausalLMFamily(VLMFamily):
     processor_loader = AutoTokenizer
     processor_file = "tokenizer_config.json"
     takes_images = False
-    make_prompt = staticmethod(make_text_prompt)
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments):
-        super().__init__(model, tokenizer, make_text_prompt(tokenizer, task, args), args)
+    @staticmethod
+    def make_prompt(
+        processor: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments
+    ) -> ChatPrompt | PlainPrompt:
+        if args.prompt_format == "chat" and not processor.chat_template:
+            raise ValueError(f"prompt_format is 'chat', and {args.vlm!r} has no chat template. Use 'plain' or 'auto'.")
+        if processor.chat_template and args.prompt_format != "plain":
+            return make_chat_prompt(processor, task, args, has_images=False)
+        return PlainPrompt(task, args.system_prompt)
 
     def process(self, piece: Piece) -> Segment:
         return Segment({"input_ids": self.tokenizer(piece.text, add_special_tokens=False)["input_ids"]})

@@ -5,28 +5,28 @@
 
 from collections.abc import Callable
 from datetime import date
-from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from ..tasks import BaseTask
-from .prompts import ChatPrompt
+from .prompts import ChatPrompt, message
 from .vlm_arguments import VLMArguments
 
 
-#: Directives of `strftime` that templates may ask `strftime_now` for.
+#: Directives of `strftime` that templates may pass to `strftime_now`.
 DIRECTIVES = "aAbBdejmuwyYDFHIMSpTZ"
-#: Stands before a template and hides the `strftime_now` of transformers, which reads the clock. The line break at its
-#: end is not rendered.
+#: A `strftime_now` before the template, in place of that of transformers, which reads the clock and which no variable
+#: replaces: variables are plain data. The line break at its end is not rendered.
 PINNED_CLOCK = (
     "{%- macro strftime_now(format) -%}{%- set pinned = namespace(text=format) -%}"
     "{%- for directive, value in pinned_date.items() -%}"
     "{%- set pinned.text = pinned.text.replace(directive, value) -%}{%- endfor -%}"
     "{{ pinned.text }}{%- endmacro %}\n"
 )
-#: A word that no template writes by itself.
+#: A word that no template writes by itself, in the three turns of a conversation that templates are tried on.
 PROBE = "leverplus"
+TURNS = [message(role, PROBE) for role in ("user", "assistant", "user")]
 
 Render = Callable[[list[dict], bool], str]
 
@@ -37,9 +37,7 @@ def make_chat_prompt(
     """
     A prompt in the chat template of a processor or tokenizer, which is tried on a conversation.
 
-    Args:
-        has_images (`bool`):
-            Whether messages may hold images. They are lists of parts then, else whichever the template takes.
+    Messages are lists of parts if they may hold images (`has_images`), else whatever the template takes.
 
     Raises:
         `ValueError`: a template that raises an error for turns or the system prompt, or does not show them.
@@ -47,14 +45,15 @@ def make_chat_prompt(
     # Most templates of language models take strings.
     ways = [_renderer(renderer, args, has_images, as_string) for as_string in (not has_images, False)]
     render = next(filter(_shows_turns, ways), ways[0])
-    said = render(_conversation(), True)  # raises what the template says against it
+    text = render(TURNS, True)  # raises the template's own error
     if not _shows_turns(render):
         raise ValueError(
             f"The chat template of {args.vlm!r} does not show what three messages say, {PROBE!r} each: it writes "
-            f"{said!r}. Use the template that belongs to the model's processor"
+            f"{text!r}. Use the template that belongs to the model's processor"
             + ("." if has_images else ", or `prompt_format: plain`.")
         )
-    if args.system_prompt and args.system_prompt.strip() not in render(_conversation(args.system_prompt), True):
+    system = [message("system", args.system_prompt)] if args.system_prompt else []
+    if system and args.system_prompt.strip() not in render([*system, *TURNS], True):
         raise ValueError(
             f"The chat template of {args.vlm!r} leaves out the system prompt {args.system_prompt!r}. Leave "
             "`system_prompt` out, or put it into `question_template`."
@@ -65,9 +64,9 @@ def make_chat_prompt(
 
 
 def _check_images(processor: ProcessorMixin, render: Render, task: BaseTask, args: VLMArguments) -> None:
-    """Raises `ValueError` if a template leaves out images, or a text of the recipe holds what stands for them."""
-    (turn, *_), image = _conversation(), {"type": "image"}
-    if render([turn | {"content": [image, *turn["content"]]}], True) == render([turn], True):
+    """Raises `ValueError` if a template leaves out images, or a text of the recipe holds their placeholder."""
+    turn = TURNS[0]
+    if render([turn | {"content": [{"type": "image"}, *turn["content"]]}], True) == render([turn], True):
         raise ValueError(
             f"The chat template of {args.vlm!r} leaves out images. Use the template that belongs to the model's "
             "processor."
@@ -77,7 +76,7 @@ def _check_images(processor: ProcessorMixin, render: Render, task: BaseTask, arg
     for name, text in (texts | {"system_prompt": args.system_prompt or ""}).items():
         if placeholder is not None and placeholder in text:
             raise ValueError(
-                f"{name} is {text!r}, with {placeholder!r}, which stands for an image in the prompts of "
+                f"{name} is {text!r}, with {placeholder!r}, the placeholder of an image in the prompts of "
                 f"{args.vlm!r}. Take it out: images are put before the question without it."
             )
 
@@ -85,16 +84,20 @@ def _check_images(processor: ProcessorMixin, render: Render, task: BaseTask, arg
 def _renderer(
     renderer: ProcessorMixin | PreTrainedTokenizerBase, args: VLMArguments, has_images: bool, as_string: bool
 ) -> Render:
-    template = renderer.chat_template
+    template, today, variables = renderer.chat_template, date.fromisoformat(args.prompt_date), {}
     if isinstance(template, dict):  # several by name
         if "default" not in template:
             raise ValueError(
                 f"{args.vlm!r} has the chat templates {sorted(template)}; expected one named 'default'. Rename one."
             )
         template = template["default"]
-    variables = date_variables(template, args.prompt_date)
+
     if "strftime_now" in template:
-        variables["chat_template"] = PINNED_CLOCK + template
+        written = {f"%{letter}": today.strftime(f"%{letter}") for letter in DIRECTIVES}
+        unpadded = {f"%-{name[1]}": text.lstrip("0") or "0" for name, text in written.items()}
+        variables = {"chat_template": PINNED_CLOCK + template, "pinned_date": written | unpadded}
+    if "date_string" in template:  # Llama's
+        variables["date_string"] = today.strftime("%d %b %Y")
 
     def render(messages: list[dict], add_generation_prompt: bool) -> str:
         if not has_images and any(part["type"] != "text" for turn in messages for part in turn["content"]):
@@ -105,7 +108,7 @@ def _renderer(
             return renderer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=add_generation_prompt, **variables
             )
-        except (TemplateError, TypeError) as error:  # TypeError: a list where the template wants a string
+        except (TemplateError, TypeError) as error:  # TypeError: a list where the template expects a string
             remedy = "Use another chat template, or `prompt_format: plain`."
             if messages[0]["role"] == "system":
                 remedy = "If it takes no system prompt, leave `system_prompt` out or put it into `question_template`."
@@ -116,28 +119,10 @@ def _renderer(
     return render
 
 
-def date_variables(template: str, prompt_date: str) -> dict[str, Any]:
-    """Variables that tell a template the date: `date_string`, which Llama's templates read, and all directives."""
-    today, found = date.fromisoformat(prompt_date), {}
-    if "strftime_now" in template:
-        written = {f"%{letter}": today.strftime(f"%{letter}") for letter in DIRECTIVES}
-        unpadded = {f"%-{name[1]}": text.lstrip("0") or "0" for name, text in written.items()}
-        found["pinned_date"] = written | unpadded
-    if "date_string" in template:
-        found["date_string"] = today.strftime("%d %b %Y")
-    return found
-
-
-def _conversation(system_prompt: str | None = None) -> list[dict]:
-    said = [("system", system_prompt)] if system_prompt else []
-    said += [(role, PROBE) for role in ("user", "assistant", "user")]
-    return [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in said]
-
-
 def _shows_turns(render: Render) -> bool:
     """Whether a conversation's three turns are shown, and not in quotes, as Python shows lists."""
     try:
-        said = render(_conversation(), True)
+        text = render(TURNS, True)
     except ValueError:
         return False
-    return said.count(PROBE) == 3 and repr(PROBE) not in said
+    return text.count(PROBE) == 3 and repr(PROBE) not in text

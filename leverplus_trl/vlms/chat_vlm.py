@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import ProcessorMixin
 
 from ..tasks import BaseTask
 from .chat_templates import make_chat_prompt
 from .family import VLMFamily
-from .out_of_memory import run_or_halve
 from .prompts import ChatPrompt, Piece
-from .segments import Segment
+from .segments import Segment, run_or_halve
 from .trie_attention import CantShare
 from .vlm_arguments import VLMArguments
 
@@ -23,42 +22,21 @@ from .vlm_arguments import VLMArguments
 #: an incomplete batch is filled up with copies; larger batches would encode more copies.
 ENCODED_VALUES = 2**18
 MAX_ENCODED = 16
-#: Images of rare shapes that may wait for others of theirs.
+#: Images of rare shapes that may wait for others of their shape.
 MAX_WAITING = 64
 
 
 def _batch_size(images: dict[str, torch.Tensor]) -> int:
-    """Segments whose images are encoded in one call, by what one of them holds alone."""
+    """How many segments with such images are encoded in one call."""
     return min(MAX_ENCODED, max(1, ENCODED_VALUES // max(tensor.numel() for tensor in images.values())))
 
 
 def _shape(images: dict[str, torch.Tensor]) -> tuple:
-    """What images must have in common to be encoded together: sizes, and grids of patches."""
+    """What images encoded together must have in common: sizes, and grids of patches."""
     return tuple(
         (name, tuple(tensor.shape), tuple(tensor.flatten().tolist()) if tensor.numel() < 16 else ())
         for name, tensor in images.items()
     )
-
-
-def _split(parts: list[torch.Tensor], size: int) -> list[torch.Tensor]:
-    """Features of the images of `size` texts, one tensor `(tokens, D)` a text."""
-    share, rest = divmod(len(parts), size)
-    if rest:
-        raise CantShare(f"it makes {len(parts)} features of the images of {size} texts")
-    flat = [part.flatten(0, -2) for part in parts]
-    return [torch.cat(flat[start : start + share]) for start in range(0, len(flat), share)]
-
-
-def make_image_prompt(processor: ProcessorMixin, task: BaseTask, args: VLMArguments) -> ChatPrompt:
-    """In the processor's chat template."""
-    if getattr(processor, "image_processor", None) is None:
-        raise ValueError(
-            f"{type(processor).__name__} does not take images: AutoProcessor found no processor for {args.vlm!r} "
-            "and gave a bare tokenizer. Check the folder's preprocessor_config.json."
-        )
-    if not processor.chat_template:
-        raise ValueError(f"The processor of {args.vlm!r} has no chat template, which a vision-language prompt needs.")
-    return make_chat_prompt(processor, task, args, has_images=True)
 
 
 class ChatFamily(VLMFamily):
@@ -70,19 +48,23 @@ class ChatFamily(VLMFamily):
         `ValueError`: a processor that can't take images, or has no chat template.
     """
 
-    make_prompt = staticmethod(make_image_prompt)
-
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin, task: BaseTask, args: VLMArguments):
-        self.processor = processor
-        super().__init__(model, processor.tokenizer, make_image_prompt(processor, task, args), args)
+    def __init__(self, *args):
+        super().__init__(*args)
         self.num_images_encoded = self.num_copies_encoded = 0
         self._waiting: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}  # preprocessed images, not encoded yet
 
-    def chat_template(self) -> str:
-        return str(self.processor.chat_template)
-
-    def placeholders(self) -> tuple[str | None, ...]:
-        return tuple(getattr(self.processor, name, None) for name in ("image_token", "video_token"))
+    @staticmethod
+    def make_prompt(processor: ProcessorMixin, task: BaseTask, args: VLMArguments) -> ChatPrompt:
+        if getattr(processor, "image_processor", None) is None:
+            raise ValueError(
+                f"{type(processor).__name__} does not take images: AutoProcessor has no processor for {args.vlm!r} "
+                "and gave a bare tokenizer. Check the folder's preprocessor_config.json."
+            )
+        if not processor.chat_template:
+            raise ValueError(
+                f"The processor of {args.vlm!r} has no chat template, which a vision-language prompt needs."
+            )
+        return make_chat_prompt(processor, task, args, has_images=True)
 
     def process(self, piece: Piece) -> Segment:
         inputs = self.processor(
@@ -92,23 +74,17 @@ class ChatFamily(VLMFamily):
             raise ValueError(
                 f"{type(self.processor).__name__} returned no pixel_values for an image, only {list(inputs)}."
             )
-        length = inputs["input_ids"].shape[1]
-        tokens, images = {}, {}
-        for name, tensor in inputs.items():
-            if name == "attention_mask":
-                continue
-            if tuple(tensor.shape) == (1, length) and not tensor.is_floating_point():
-                tokens[name] = tensor[0].tolist()
-            else:
-                images[name] = torch.as_tensor(tensor)
+        shape = inputs["input_ids"].shape
+        inputs.pop("attention_mask", None)
+        images = {name: torch.as_tensor(tensor) for name, tensor in inputs.items()}
+        is_token = {name: tensor.shape == shape and not tensor.is_floating_point() for name, tensor in images.items()}
+        tokens = {name: images.pop(name)[0].tolist() for name in inputs if is_token[name]}
         return Segment(tokens, images)
 
     # ------------------------------------------------------------------ shared prefixes
     def share(self, piece: Piece) -> Segment:
-        return self._with_features(self.process(piece), piece)
-
-    def _with_features(self, segment: Segment, piece: Piece) -> Segment:
         """A segment without its images, which wait to be encoded if they were not encoded before."""
+        segment = self.process(piece)
         if segment.images:
             segment.images_key = piece.images.keys
             self._let_wait(segment.images_key, segment.images)
@@ -119,11 +95,12 @@ class ChatFamily(VLMFamily):
         if self.features.get(key) is not None or key in self._waiting:
             return
         self._waiting[key] = images
-        if len(self._alike(key)) == _batch_size(images) or len(self._waiting) > MAX_WAITING:
-            self._encode_waiting(next(iter(self._alike(key))))
+        alike = self._alike(key)
+        if len(alike) == _batch_size(images) or len(self._waiting) > MAX_WAITING:
+            self._encode_waiting(alike[0])
 
     def _alike(self, key: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Those waiting that can be encoded together with `key`, which is one of them."""
+        """The waiting images that can be encoded together with those of `key`, which are among them."""
         shape = _shape(self._waiting[key])
         return [other for other, images in self._waiting.items() if _shape(images) == shape]
 
@@ -138,8 +115,7 @@ class ChatFamily(VLMFamily):
         keys = [key, *(other for other in self._alike(key) if other != key)][:size]
         rows = [self._waiting.pop(name) for name in keys]
         copies = size - len(rows)
-        rows += rows[:1] * copies
-        encoded = dict(zip(keys, run_or_halve(self._run_tower, rows), strict=False))  # the copies come last
+        encoded = dict(zip(keys, run_or_halve(self._run_tower, rows + rows[:1] * copies), strict=False))
         for name, features in encoded.items():
             self.features.put(name, features, sum(tensor.nbytes for tensor in features))
         self.num_images_encoded += sum(len(name) for name in keys)
@@ -147,22 +123,27 @@ class ChatFamily(VLMFamily):
         return encoded[key]
 
     def _run_tower(self, rows: Sequence[dict[str, torch.Tensor]]) -> list[list[torch.Tensor]]:
-        """Features of each row's images, in one call."""
-        device, dtype = self.model.device, self.model.dtype
-        inputs = {name: torch.cat([row[name] for row in rows]).to(device) for name in rows[0]}
-        inputs = {name: t.to(dtype) if t.is_floating_point() else t for name, t in inputs.items()}
+        """Features of each row's images, in one call: a tensor `(tokens, D)` for each layer that the decoder reads."""
+        inputs = {name: torch.cat([row[name] for row in rows]).to(self.model.device) for name in rows[0]}
+        inputs = {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in inputs.items()}
         with torch.inference_mode():
             output = self.model.get_image_features(**inputs, return_dict=True)
-        layers = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
-        return [list(of_row) for of_row in zip(*(_split(list(layer), len(rows)) for layer in layers), strict=True)]
+        layers = []
+        for layer in (output.pooler_output, *(getattr(output, "deepstack_features", None) or ())):
+            parts = [part.flatten(0, -2) for part in layer]
+            share, rest = divmod(len(parts), len(rows))
+            if rest:
+                raise CantShare(f"it makes {len(parts)} features of the images of {len(rows)} texts")
+            layers.append([torch.cat(parts[start : start + share]) for start in range(0, len(parts), share)])
+        return [list(of_row) for of_row in zip(*layers, strict=True)]
 
     def _image_features(self, segment: Segment) -> list[torch.Tensor]:
-        found = self.features.get(segment.images_key)
-        if found is None:
-            if segment.images_key not in self._waiting:  # encoded, and forgotten since
+        features = self.features.get(segment.images_key)
+        if features is None:
+            if segment.images_key not in self._waiting:  # encoded, and dropped since
                 self._waiting[segment.images_key] = self.process(segment.make()).images
-            found = self._encode_waiting(segment.images_key)
-        return found
+            features = self._encode_waiting(segment.images_key)
+        return features
 
     def lead_length(self, ids: Sequence[int]) -> int:
         image = self.model.config.image_token_id
@@ -176,8 +157,8 @@ class ChatFamily(VLMFamily):
         places = ids == self.model.config.image_token_id
         features, *deepstack = [torch.cat(layer) for layer in zip(*shown, strict=True)]
         if int(places.sum()) != len(features):
-            raise CantShare(f"{len(features)} image features stand for {int(places.sum())} tokens")
+            raise CantShare(f"it has {len(features)} image features for {int(places.sum())} tokens")
         embeds[0, places] = features.to(embeds.dtype)
-        if deepstack:  # Qwen3-VL adds these behind its first layers
+        if deepstack:  # Qwen3-VL adds these after its first layers
             extra |= {"visual_pos_masks": places[None], "deepstack_visual_embeds": deepstack}
         return embeds, extra

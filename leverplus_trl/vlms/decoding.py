@@ -25,45 +25,40 @@ from transformers.generation.configuration_utils import GenerationMode
 
 from ..tasks.base_task import text_before
 from .family import VLMFamily
-from .finite import FiniteLogits
-from .generation_arguments import GenerationArguments
-from .requests import Request
-from .vlm_arguments import VLMArguments
+from .requests import NotFinite, Request
+from .vlm_arguments import GenerationArguments, VLMArguments
 
 
 logger = logging.getLogger(__name__)
 
-#: Settings that choose a token by its logits alone, or rank whole answers, with the values that change nothing.
-OF_LOGITS = {"do_sample": False, "num_beams": 1, "length_penalty": 1.0, "early_stopping": False, "temperature": 1.0}
-OF_LOGITS |= {"top_k": 0, "top_p": 1.0, "min_p": None, "top_h": None, "typical_p": 1.0, "epsilon_cutoff": 0.0}
-OF_LOGITS |= {"eta_cutoff": 0.0, "suppress_tokens": None, "remove_invalid_values": False, "renormalize_logits": False}
-#: Settings that look at the tokens that are there, or count them.
+#: Settings of draws alone, and of beams alone, with the values that change nothing.
+OF_DRAWS = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": None, "top_h": None, "typical_p": 1.0}
+OF_DRAWS |= {"epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
+OF_BEAMS = {"length_penalty": 1.0, "early_stopping": False}
+#: Other settings that choose a token by its logits alone.
+OF_LOGITS = {"do_sample": False, "num_beams": 1, "suppress_tokens": None, "remove_invalid_values": False}
+OF_LOGITS |= {"renormalize_logits": False}
+#: Settings that read the tokens before a new token, or count them.
 OF_TOKENS = {"repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 OF_TOKENS |= {"encoder_no_repeat_ngram_size": 0, "bad_words_ids": None, "sequence_bias": None, "min_length": 0}
 OF_TOKENS |= {"min_new_tokens": None, "begin_suppress_tokens": None, "forced_bos_token_id": None}
 OF_TOKENS |= {"forced_eos_token_id": None, "exponential_decay_length_penalty": None}
-NEUTRAL = OF_LOGITS | OF_TOKENS
-#: Settings of nothing but draws, and of nothing but beams.
-OF_DRAWS = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
-OF_BEAMS = ("length_penalty", "early_stopping")
-#: Settings that do not decide what an answer is, or that a VLM and the recipe know better: tokens by their ids, how
-#: long an answer may be, what is returned, and how a model runs.
-OTHERS = {"max_length", "max_new_tokens", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"}
-OTHERS |= {"output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"}
-OTHERS |= {"use_cache", "cache_implementation", "cache_config", "max_cache_len", "compile_config", "disable_compile"}
-OTHERS |= {"low_memory", "prefill_chunk_size", "continuous_batching_config", "is_assistant", "transformers_version"}
-OTHERS |= {"_from_model_config", "num_assistant_tokens", "num_assistant_tokens_schedule", "speculation_type"}
-OTHERS |= {"assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind", "max_matching_ngram_size"}
-OTHERS |= {"assistant_ensemble_weight"}
+#: Settings that can be followed, and settings that change answers in ways that a model's file can't ask for.
+NEUTRAL = OF_DRAWS | OF_BEAMS | OF_LOGITS | OF_TOKENS
+UNSUPPORTED = {"num_return_sequences": 1, "num_beam_groups": 1, "diversity_penalty": 0.0, "stop_strings": None}
+UNSUPPORTED |= dict.fromkeys(
+    ("assistant_early_exit", "constraints", "dola_layers", "force_words_ids", "guidance_scale")
+)
+UNSUPPORTED |= dict.fromkeys(("max_time", "penalty_alpha", "prompt_lookup_num_tokens", "token_healing", "use_mtp"))
+UNSUPPORTED |= {"watermarking_config": None}
 MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.BEAM_SEARCH)
 
 
 def settings_of(config: GenerationConfig) -> dict[str, Any]:
-    """What a model's file says of decoding, other than greedily and without penalties."""
-    neutral = NEUTRAL | {"num_return_sequences": 1, "num_beam_groups": 1, "diversity_penalty": 0.0}
-    names = GenerationConfig().to_dict().keys() - OTHERS  # others than these mean nothing to `generate`
-    found = {name: value for name, value in config.to_dict().items() if name in names and value is not None}
-    return {name: value for name, value in found.items() if name not in neutral or value != neutral[name]}
+    """The settings of a model's file that differ from greedy decoding without penalties."""
+    neutral = NEUTRAL | UNSUPPORTED
+    settings = {name: value for name, value in config.to_dict().items() if name in neutral and value is not None}
+    return {name: value for name, value in settings.items() if value != neutral[name]}
 
 
 def model_settings(args: VLMArguments) -> dict[str, Any]:
@@ -82,28 +77,29 @@ def make_config(
     All settings of `generate`: the recipe's, or the model's if the recipe says so. `stop_strings` end an answer.
 
     Raises:
-        `ValueError`: the model's settings are to be followed, and can't be.
+        `ValueError`: the recipe asks for the model's settings, which can't be followed.
     """
     if args.generation_config == "model":
         settings = settings_of(model.generation_config)
-        unknown = sorted(settings.keys() - NEUTRAL.keys())
+        unknown = sorted(settings.keys() & UNSUPPORTED)
         if unknown:
             raise ValueError(
                 f"generation_config is 'model', and the model's file sets {unknown[0]} to {settings[unknown[0]]!r}, "
-                "which can't be followed. Set `generation_config: recipe`, and what is wanted in the recipe."
+                "which can't be followed. Set `generation_config: recipe`, and the other settings in the recipe."
             )
     else:
         names = ("num_beams", "length_penalty", "repetition_penalty", "do_sample", "temperature", "top_p")
         settings = {"top_k": 0} | {name: getattr(args, name) for name in names}
-    drop = () if settings.get("do_sample") else OF_DRAWS
-    drop += () if settings.get("num_beams", 1) > 1 else OF_BEAMS
+    drop = {} if settings.get("do_sample") else OF_DRAWS
+    if settings.get("num_beams", 1) == 1:
+        drop = drop | OF_BEAMS
     settings = {name: value for name, value in settings.items() if name not in drop}
     settings = {"do_sample": False, "num_beams": 1} | settings
     return GenerationConfig(**settings, max_new_tokens=max_new_tokens, stop_strings=list(stop_strings) or None)
 
 
 def report_ignored(args: VLMArguments, model: PreTrainedModel) -> None:
-    """Says which settings of the model's file are not followed; nothing if it has none."""
+    """Logs which settings of the model's file are not followed, if any."""
     settings = settings_of(model.generation_config)
     if args.generation_config == "recipe":
         settings = {name: value for name, value in settings.items() if getattr(args, name, None) != value}
@@ -125,27 +121,40 @@ def check_config(config: GenerationConfig) -> None:
         )
     mode = config.get_generation_mode()
     if mode not in MODES:
-        raise ValueError(
-            f"generation_config asks for {mode.value.replace('_', ' ')}; expected "
-            f"{', '.join(one.value.replace('_', ' ') for one in MODES)}."
-        )
+        modes = [known.value.replace("_", " ") for known in (mode, *MODES)]
+        raise ValueError(f"generation_config asks for {modes[0]}; expected {', '.join(modes[1:])}.")
 
 
 def reads_tokens(config: GenerationConfig) -> bool:
-    """Whether something looks at the tokens of a prompt, or counts them: then padding must not stand among them."""
-    allowed = OTHERS | OF_LOGITS.keys() | {"num_return_sequences", "stop_strings"}
-    found = {name: value for name, value in config.to_dict().items() if name not in allowed}
-    return any(value is not None and value != OF_TOKENS.get(name) for name, value in found.items())
+    """Whether a setting reads the tokens of a prompt, or counts them: then padding must not be among them."""
+    neutral = OF_TOKENS | UNSUPPORTED
+    values = {name: value for name, value in config.to_dict().items() if name in neutral and name != "stop_strings"}
+    return any(value not in (None, neutral[name]) for name, value in values.items())
 
 
 @contextmanager
 def own_settings(model: PreTrainedModel) -> Iterator[None]:
-    """In here `generate` takes nothing from the model's file, with which it would fill what a config leaves open."""
+    """Hides the model's file from `generate`, which fills from it whatever a config leaves open."""
     before, model.generation_config = model.generation_config, GenerationConfig()
     try:
         yield
     finally:
         model.generation_config = before
+
+
+class FiniteLogits(LogitsProcessor):
+    """Raises [`NotFinite`] if the best logit of a row is NaN or infinite; a request has a row for each beam."""
+
+    def __init__(self, args: VLMArguments, requests: Sequence[Request]):
+        self.args, self.requests = args, requests
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        best = scores.amax(-1)  # [R]; NaN is the maximum of a row that holds it
+        if not best.isfinite().all():
+            row = int((~best.isfinite()).nonzero()[0])
+            request = self.requests[row * len(self.requests) // len(best)]
+            raise NotFinite(self.args, request, f"the logit {float(best[row])} to a new token")
+        return scores
 
 
 class GumbelNoise(LogitsProcessor):
@@ -175,29 +184,31 @@ class StopStrings(StoppingCriteria):
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
         rows = input_ids[:, self.start :][:, -self.num_read :].tolist()
-        return torch.tensor([self._holds_one(row) for row in rows], device=input_ids.device)
+        return torch.tensor([self._holds_stop(row) for row in rows], device=input_ids.device)
 
-    def _holds_one(self, ids: list[int]) -> bool:
+    def _holds_stop(self, ids: list[int]) -> bool:
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         return not self.stop_ids.isdisjoint(ids) or any(stop in text for stop in self.stop_strings)
 
     def length(self, ids: list[int]) -> int:
-        """How many of some new tokens came until a row ended."""
-        ends = (end for end in range(1, len(ids)) if self._holds_one(ids[max(0, end - self.num_read) : end]))
+        """The number of new tokens until a row ended."""
+        ends = (end for end in range(1, len(ids)) if self._holds_stop(ids[max(0, end - self.num_read) : end]))
         return next(ends, len(ids))
 
 
 def generate_settings(
     family: VLMFamily, requests: Sequence[Request], config: GenerationConfig, num_prompt_tokens: int
 ) -> dict[str, Any]:
-    """What `generate` is told of a batch of prompts (of that many tokens, padding included), beside its inputs."""
+    """Arguments of `generate` for a batch of prompts of `num_prompt_tokens`, padding included, beside its inputs."""
     settings = {"generation_config": config, "logits_processor": [FiniteLogits(family.args, requests)]}
     if config.stop_strings:
         settings["generation_config"] = copy.copy(config)
         settings["generation_config"].stop_strings = None
         settings["stopping_criteria"] = [StopStrings(family.tokenizer, config.stop_strings, num_prompt_tokens)]
     if config.do_sample:
-        noise = GumbelNoise([_seed(family, request) for request in requests])
+        keys = (json.dumps([family.args.generation_seed, family.contents.prompt(request)]) for request in requests)
+        hashes = (hashlib.sha256(key.encode()).digest() for key in keys)
+        noise = GumbelNoise([int.from_bytes(value[:8], "big") >> 1 for value in hashes])  # below 2**63
 
         def draw(model, input_ids, logits_processor, stopping_criteria, generation_config, **inputs):
             generation_config.do_sample = False  # the best of noisy logits is the draw
@@ -206,11 +217,6 @@ def generate_settings(
 
         settings["custom_generate"] = draw
     return settings
-
-
-def _seed(family: VLMFamily, request: Request) -> int:
-    key = json.dumps([family.args.generation_seed, family.contents.prompt(request)])
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1  # below 2**63
 
 
 def decode(family: VLMFamily, new_ids: torch.Tensor, config: GenerationConfig) -> list[str]:

@@ -58,15 +58,13 @@ class Job:
     def __post_init__(self):
         self.pool = undecoded(self.pool)
         self.queries = {split: undecoded(examples) for split, examples in self.queries.items()}
-        self.units = [
-            unit
-            for split, examples in self.queries.items()
-            for unit in units_of(split, len(examples), self.unit_size).values()
-        ]
+        self.units = []
+        for split, examples in self.queries.items():
+            self.units += units_of(split, len(examples), self.unit_size).values()
 
 
 class ExamplesById(dict):
-    """Examples of a table by id, each read when it is first asked for."""
+    """Examples of a table by id, each read on its first access."""
 
     def __init__(self, examples: Dataset):
         super().__init__()
@@ -79,16 +77,15 @@ class ExamplesById(dict):
 
 @dataclass
 class Call:
-    """Measures of the same call in some units: its requests, size and seconds of each part that ran, and
-    `[tokens, images, tokens that ran]` of some prompts."""
+    """Measures of the same call in some units."""
 
-    size: int = 0
-    parts: list[tuple[int, float]] = field(default_factory=list)
-    prompts: list[list[float]] = field(default_factory=list)
+    size: int = 0  # its requests
+    parts: list[tuple[int, float]] = field(default_factory=list)  # size and seconds of each part that ran
+    prompts: list[list[float]] = field(default_factory=list)  # `[tokens, images, tokens that ran]` of some prompts
 
     def measures(self) -> np.ndarray:
         """Of one prompt: seconds on average, in the cheapest and in the dearest part, then the means of `prompts`.
-        Small parts make small batches, so only parts of at least half the largest size are looked at."""
+        Small parts make small batches, so parts of less than half the largest size do not count."""
         largest = max(count for count, _ in self.parts)
         counts, seconds = np.transpose([part for part in self.parts if 2 * part[0] >= largest])
         each = seconds / counts
@@ -161,10 +158,11 @@ class TimedVLM:
             return
         start = time.perf_counter()
         for demonstrations, query, _ in requests:
-            for example, shown in [(query, ()), *((one, (one,)) for one in demonstrations)]:
+            for request in (Request((), query), *(Request((shown,), query) for shown in demonstrations)):
+                example = (*request.demonstrations, query)[0]
                 if example["image"] is not None and example["id"] not in self._shown:
                     self._shown.add(example["id"])
-                    self.vlm.num_prompt_tokens(Request(shown, query))
+                    self.vlm.num_prompt_tokens(request)
         self.image_seconds += time.perf_counter() - start
 
     @property
@@ -174,14 +172,13 @@ class TimedVLM:
 
 
 class Estimate(NamedTuple):
-    """Costs of a job. `seconds`, `(3,)`, are those of this launch: on average, and as in the cheapest and the dearest
-    part that was timed. `different_images` are those that one process encodes."""
+    """Costs of a job."""
 
     tokens: float
     images: float
     tokens_run: float
-    different_images: float
-    seconds: np.ndarray
+    different_images: float  # that one process encodes
+    seconds: np.ndarray  # (3,), of this launch: on average, and as in the cheapest and the dearest part that was timed
     memory: int
 
 
@@ -195,23 +192,22 @@ def estimate_job(job: Job, timed: TimedVLM) -> Estimate:
         timed.run(job, number)
     total = job.num_scored * timed.measures(SCORE) + job.num_answered * timed.measures(ANSWER)  # (6,)
     pool, queries = _num_images(job.pool), sum(map(_num_images, job.queries.values()))
+    drawn, features = float(np.mean([len(unit) for unit in timed.drawn])), timed.vlm.family.features
+    all_fit = pool * features.num_bytes <= features.max_bytes * max(1, len(features))
+
+    def different_images(processes: int) -> float:
+        """Images that one of so many processes encodes. Units draw some demonstrations in common, and features of all
+        are kept while there is room."""
+        units = max(1.0, len(job.units) / processes)
+        shown = pool * (1 - (1 - min(1.0, drawn / max(1, pool))) ** units) if all_fit else drawn * units
+        return queries / processes + shown
+
     share = state.num_processes * job.num_shards
-    seen, seen_by_one = (_different_images(job, timed, pool, queries, processes) for processes in (1, share))
-    images = seen_by_one * share * timed.seconds_of_an_image
+    images = different_images(share) * share * timed.seconds_of_an_image
     own = [(total[:3] + images, peak_memory(timed.vlm))]  # seconds if every process were like this one
     every = gather_object(own) if state.num_processes > 1 else own
     seconds = 1 / sum(1 / alone for alone, _ in every) / job.num_shards
-    return Estimate(*total[3:], seen, seconds, max(memory for _, memory in every))
-
-
-def _different_images(job: Job, timed: TimedVLM, pool: int, queries: int, processes: int) -> float:
-    """Images that one process encodes. Units that draw demonstrations at random share some of them, and features of
-    all are kept while there is room."""
-    drawn, units = float(np.mean([len(unit) for unit in timed.drawn])), max(1.0, len(job.units) / processes)
-    features = timed.vlm.family.features
-    if pool * features.num_bytes > features.max_bytes * max(1, len(features)):
-        return queries / processes + drawn * units
-    return queries / processes + pool * (1 - (1 - min(1.0, drawn / max(1, pool))) ** units)
+    return Estimate(*total[3:], different_images(1), seconds, max(memory for _, memory in every))
 
 
 def _num_images(examples: Dataset) -> int:
@@ -259,12 +255,11 @@ def describe(job: Job, timed: TimedVLM, estimate: Estimate) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+    """Seconds in a readable unit."""
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.{0 if unit == 'min' else 1}f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def between(seconds: np.ndarray) -> str:
@@ -274,10 +269,7 @@ def between(seconds: np.ndarray) -> str:
 
 
 def dry_run(job: Job, vlm_args: VLMArguments, task: BaseTask) -> None:
-    """
-    Logs what a job costs; writes nothing. Without weights that can be loaded, only the prompts are counted, which the
-    stage has logged before.
-    """
+    """Logs what a job costs; writes nothing. Without weights only the prompts are counted, which the stage logs."""
     try:
         vlm = load_vlm(vlm_args, task)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
@@ -289,4 +281,6 @@ def dry_run(job: Job, vlm_args: VLMArguments, task: BaseTask) -> None:
         return
     timed = TimedVLM(vlm, SECONDS)
     logger.info("%s", describe(job, timed, estimate_job(job, timed)))
-    logger.info("memory_mb was %d%s.", vlm.memory_mb, "" if vlm_args.memory_mb else ", found on this machine")
+    logger.info(
+        "memory_mb was %d%s.", vlm.memory_mb, "" if vlm_args.memory_mb else ", the free memory of this machine"
+    )

@@ -6,6 +6,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,32 +20,28 @@ from transformers import (
 )
 
 from ..tasks import BaseTask, Example
-from .contents import ContentKeys
-from .prompt_texts import PromptTexts, probe_example
-from .prompts import ChatPrompt, Piece, PlainPrompt
-from .requests import Request
-from .segments import ByteCache, Segment, cat_padded, num_tokens
+from .prompts import ChatPrompt, ContentKeys, Piece, PlainPrompt, PromptTexts, probe_example
+from .requests import ASSISTANT, ROLES, Request
+from .segments import ByteCache, Segment, num_tokens
+from .tokenization import ForgedTokens, control_tokens, padding_id
 from .vlm_arguments import VLMArguments
-from .vocabulary import ForgedTokens, check_turns, control_tokens, padding_id
 
 
 class VLMFamily(ABC):
     """
-    A frozen model with its tokenizer and prompts. [`TransformersVLM`] and its runners call a family, never the
+    A frozen model with its processor and prompts. [`TransformersVLM`] and its runners call a family, never the
     reverse.
 
     Args:
         model (`PreTrainedModel`):
             The model, on its device, in eval mode.
-        tokenizer (`PreTrainedTokenizerBase`):
-            Its tokenizer.
-        prompt ([`ChatPrompt`] or [`PlainPrompt`]):
-            Renders requests.
+        processor (`ProcessorMixin` or `PreTrainedTokenizerBase`):
+            Its processor, or the tokenizer of a model without images.
         args ([`VLMArguments`]):
             Budgets and conventions.
 
     Raises:
-        `ValueError`: a token that can occur in a prompt has no embedding.
+        `ValueError`: a processor that the family can't use, or a token without an embedding that prompts may hold.
     """
 
     #: What reads the weights and the processor, and the file by which an adapter's own processor is recognised.
@@ -60,17 +57,23 @@ class VLMFamily(ABC):
     def __init__(
         self,
         model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        prompt: ChatPrompt | PlainPrompt,
+        processor: ProcessorMixin | PreTrainedTokenizerBase,
+        task: BaseTask,
         args: VLMArguments,
     ):
-        self.model, self.tokenizer, self.prompt, self.args = model, tokenizer, prompt, args
-        self.task: BaseTask = prompt.task
-        self.texts = PromptTexts(prompt, tokenizer, args.score_end_token)
-        self.contents = ContentKeys(prompt.task)
-        self.control_tokens = control_tokens(tokenizer, self.chat_template(), self.placeholders())
+        self.model, self.processor, self.task, self.args = model, processor, task, args
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        self.prompt = self.make_prompt(processor, task, args)
+        self.texts = PromptTexts(self.prompt, self.tokenizer, args.score_end_token)
+        self.contents = ContentKeys(task)
+        placeholders = [getattr(processor, name, None) for name in ("image_token", "video_token")]
+        template = getattr(processor, "chat_template", None) or self.tokenizer.chat_template or ""
+        self.control_tokens = control_tokens(self.tokenizer, str(template), placeholders)
+        special_tokens = control_tokens(self.tokenizer, placeholders=placeholders)
+        self._forged_by_vlm = ForgedTokens(self.tokenizer, special_tokens)
+        self._forged_by_others = ForgedTokens(self.tokenizer, self.control_tokens)
         num_embeddings = model.get_input_embeddings().weight.shape[0]
-        self.pad_token_id = padding_id(tokenizer, num_embeddings)
+        self.pad_token_id = padding_id(self.tokenizer, num_embeddings)
         self._check_embeddings(num_embeddings)
         shape = model.config.get_text_config()
         # MPT has no position embeddings and its own name for the length.
@@ -96,39 +99,21 @@ class VLMFamily(ABC):
         """Raises `ValueError` for settings that the family can't follow."""
         return
 
-    def chat_template(self) -> str:
-        """Text of the chat template; empty without one."""
-        return str(self.tokenizer.chat_template or "")
-
-    def placeholders(self) -> tuple[str | None, ...]:
-        """What stands for images in the text of a prompt."""
-        return ()
-
     def end_token_ids(self, example: Example) -> list[int]:
         """The model's own end tokens, and the token that ends an answer in the prompt."""
         ids = self.model.generation_config.eos_token_id
-        ids = list(ids) if isinstance(ids, (list, tuple)) else [ids] if ids is not None else []
+        ids = [ids] if isinstance(ids, int) else ids or []
         return sorted({*ids, *self.texts.end_token_ids(example)})
 
-    def tokens_add_up(self, probe: Example) -> bool:
-        """Whether the tokens of an example's segments and answer are those that a whole text gives."""
-        parts, whole = self._in_pieces_and_whole(Request((probe, probe), probe))
-        return [t for part in parts for t in part.tokens["input_ids"]] == whole.tokens["input_ids"]
-
-    def segments_are_exact(self, request: Request) -> bool:
-        """Whether the segments of a request and its answer add up to the inputs that the whole text gives."""
-        parts, whole = self._in_pieces_and_whole(request)
-        found, reference = self.collate([parts], "right"), self.collate([[whole]], "right")
-        return found.keys() == reference.keys() and all(
-            found[name].shape == reference[name].shape and torch.allclose(found[name], reference[name], atol=1e-4)
-            for name in found
-        )
-
-    def _in_pieces_and_whole(self, request: Request) -> tuple[list[Segment], Segment]:
+    def in_pieces_and_whole(self, request: Request) -> tuple[list[Segment], Segment]:
         """A request with its answer, processed piece by piece and in one piece."""
-        answer, whole = Piece(self.texts.answer(request.query)), self.texts.whole(*request)
-        parts = [self.process(piece) for piece in (*self.texts.pieces(request), answer) if piece.text]
-        return parts, self.process(Piece(whole.text + answer.text, whole.images))
+        texts, query = self.texts, request.query
+        answer, whole = Piece(texts.answer(query)), texts.whole(*request)
+        pieces = [texts.header(query), *(texts.piece(example, True) for example in request.demonstrations)]
+        pieces += [texts.piece(query, False), answer]
+        return [self.process(piece) for piece in pieces if piece.text], self.process(
+            Piece(whole.text + answer.text, whole.images)
+        )
 
     # ------------------------------------------------------------------ segments
     @abstractmethod
@@ -144,7 +129,7 @@ class VLMFamily(ABC):
         return self.process(piece)
 
     def lead_length(self, ids: Sequence[int]) -> int:
-        """How many tokens at a segment's beginning other segments may begin with, too: those before an image."""
+        """How many of a segment's first tokens other segments may begin with, too: those before an image."""
         return 0
 
     # ------------------------------------------------------------------ the model's inputs and outputs
@@ -169,37 +154,52 @@ class VLMFamily(ABC):
             return self.model(**inputs, use_cache=False, logits_to_keep=columns).logits
         return self.model(**inputs, use_cache=False).logits[:, columns]
 
-    def collate(self, rows: list[list[Segment]], padding_side: str) -> dict[str, Any]:
+    def collate(self, rows: Sequence[Sequence[Segment]], padding_side: str) -> dict[str, Any]:
         """Model inputs of rows, padded; the rows' images one after the other."""
         lengths = [num_tokens(row) for row in rows]
         width = max(lengths)
         names = sorted({name for row in rows for segment in row for name in segment.tokens})
-        inputs = {name: np.zeros((len(rows), width), dtype=np.int64) for name in names}
+        inputs = {name: np.zeros((len(rows), width), dtype=np.int64) for name in (*names, "attention_mask")}
         inputs["input_ids"] += self.pad_token_id
-        inputs["attention_mask"] = np.zeros((len(rows), width), dtype=np.int64)
         for i, row in enumerate(rows):
             place = slice(0, lengths[i]) if padding_side == "right" else slice(width - lengths[i], width)
             inputs["attention_mask"][i, place] = 1
             for name in names:
-                inputs[name][i, place] = [
-                    token for segment in row for token in segment.tokens.get(name) or [0] * len(segment)
-                ]
-        device = self.model.device
-        batch = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+                values = [segment.tokens.get(name) or [0] * len(segment) for segment in row]
+                inputs[name][i, place] = [value for own in values for value in own]
+        batch = {name: torch.from_numpy(array).to(self.model.device) for name, array in inputs.items()}
         segments = [segment for row in rows for segment in row if segment.images]
         for name in segments[0].images if segments else ():
-            tensor = cat_padded([segment.images[name] for segment in segments]).to(device)
+            tensor = _cat_padded([segment.images[name] for segment in segments]).to(self.model.device)
             batch[name] = tensor.to(self.model.dtype) if tensor.is_floating_point() else tensor
         return batch
 
     # ------------------------------------------------------------------ checks
     def check_turns(self, requests: Sequence[Request]) -> None:
-        """See [`check_turns`]; requests may have no turns."""
-        requests = [request for request in requests if request.turns]
-        if requests:
-            special = control_tokens(self.tokenizer, placeholders=self.placeholders())
-            own, others = (ForgedTokens(self.tokenizer, tokens) for tokens in (special, self.control_tokens))
-            check_turns(requests, own, others, self.args.vlm)
+        """
+        Raises `ValueError` for turns with unknown or misplaced roles, without text, or with control tokens.
+
+        The assistant may write marks of the chat template, such as `<tool_call>`, but no special token.
+        """
+        for request in requests:
+            where, roles = f"after query {request.query['id']!r}", [turn.role for turn in request.turns]
+            if not roles:
+                continue
+            follow_itself = (ASSISTANT, ASSISTANT) in pairwise(roles)
+            if roles[0] != ASSISTANT or roles[-1] == ASSISTANT or follow_itself or not {*roles} <= {*ROLES}:
+                raise ValueError(
+                    f"The turns {where} have the roles {roles}; expected {ASSISTANT!r} first, and {ROLES[1]!r} or "
+                    f"{ROLES[2]!r} after it and last."
+                )
+            for role, text in request.turns:
+                if role != ASSISTANT and not text.strip():
+                    raise ValueError(f"The {role}'s turn {where} is empty; expected a text.")
+                token = (self._forged_by_vlm if role == ASSISTANT else self._forged_by_others).find(text)
+                if token is not None:
+                    raise ValueError(
+                        f"The {role}'s turn {text!r} {where} holds {token!r}, which the tokenizer of "
+                        f"{self.args.vlm!r} takes for the mark of a turn or an image. Remove it from the text."
+                    )
 
     def check_answer(self, query: Example, ids: Sequence[int]) -> None:
         """Raises `ValueError` for an answer without tokens."""
@@ -232,3 +232,13 @@ class VLMFamily(ABC):
                 f"embeddings: {reached[0]!r} with the id {lacking[reached[0]]} has none. Use the tokenizer that "
                 "belongs to the model, or resize its embeddings (`resize_token_embeddings`) and train them."
             )
+
+
+def _cat_padded(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Rows one after the other, smaller ones padded with zeros: what processors do with images of several sizes."""
+    shape = np.max([tensor.shape[1:] for tensor in tensors], axis=0).astype(int).tolist()
+    padded, start = tensors[0].new_zeros(sum(map(len, tensors)), *shape), 0
+    for tensor in tensors:
+        padded[(slice(start, start + len(tensor)), *map(slice, tensor.shape[1:]))] = tensor
+        start += len(tensor)
+    return padded

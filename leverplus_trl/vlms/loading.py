@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""From the recipe to a frozen model: its family, its weights and its devices."""
+"""From the recipe to a frozen model: its family, weights, adapter and devices; and the hash of its prompts."""
 
+import json
 import logging
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +23,19 @@ from transformers import (
     PreTrainedTokenizerBase,
     ProcessorMixin,
 )
-from transformers.utils import is_bitsandbytes_available
+from transformers.utils import cached_file, is_bitsandbytes_available
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION
 
 from ..log import doing
-from ..provenance import refuse_missing_folder
+from ..provenance import json_hash, refuse_missing_folder
 from ..tasks import BaseTask
 from ..weights import check_folder, first_line, refuse_pickles
-from .adapters import base_of, find_file, put_on
 from .causal_lm import CausalLMFamily
 from .chat_vlm import ChatFamily
 from .family import VLMFamily
 from .open_flamingo.family import FlamingoProcessor, OpenFlamingoFamily, refuse_published_checkpoint
-from .processing_qwen2_5_vl import register_processor
-from .qwen2_5_vl import Qwen2_5_VLFamily
+from .prompts import PromptTexts, probe_example
+from .qwen2_5_vl import Qwen2_5_VLFamily, register_processor
 from .vlm import TransformersVLM
 from .vlm_arguments import VLMArguments
 
@@ -45,6 +47,11 @@ FAMILIES: dict[str, type[VLMFamily]] = {
     "open_flamingo": OpenFlamingoFamily,
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), Qwen2_5_VLFamily),
 }
+#: Recipe keys that a prompt hash depends on.
+PROMPT_KEYS = (
+    *("vlm", "vlm_revision", "gguf_file", "prompt_format", "system_prompt", "prompt_date", "score_end_token"),
+    *("task", "question_template", "answer_template"),
+)
 
 #: A model's config, and what its family makes inputs with.
 Loaded = tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase | FlamingoProcessor]
@@ -53,23 +60,24 @@ Loaded = tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase | Flam
 @doing("loading the VLM {args.vlm!r}")
 def load_vlm(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None) -> TransformersVLM:
     """
-    Loads a frozen model on this process's device, or with `device_map` over all devices that the process sees.
-
-    An adapter that PEFT saved is put on the base model that it names.
-
-    Args:
-        loaded (`Loaded`, *optional*):
-            The result of [`load_processor`], if it was called before.
+    Loads a frozen model on this process's device, or with `device_map` over all devices that the process sees. An
+    adapter that PEFT saved is put on the base model that it names. `loaded` is the result of [`load_processor`].
 
     Raises:
         `ValueError`: a model that is neither vision-language nor causal, has no safetensors weights, or does not fit
             into memory; quantisation or placement that can't be done here.
     """
-    check_placement(args)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", PartialState().num_processes))
+    if args.device_map is not None and processes > 1:
+        raise ValueError(
+            f"device_map is {args.device_map!r} and {processes} processes run on this machine: each would spread its "
+            "model over the same devices. Launch one process a machine, or leave device_map out for one model a "
+            "process."
+        )
     config, processor = loaded or load_processor(args)
-    family = family_of(config, args)
+    family = _family_of(config, args)
     family.check_arguments(args)
-    return TransformersVLM(family(load_weights(family.model_loader, config, args), processor, task, args))
+    return TransformersVLM(family(_load_weights(family.model_loader, config, args), processor, task, args))
 
 
 def CausalLM(
@@ -79,8 +87,7 @@ def CausalLM(
     return TransformersVLM(CausalLMFamily(model, tokenizer, task, args))
 
 
-def family_of(config: PreTrainedConfig, args: VLMArguments) -> type[VLMFamily]:
-    """The family of a model; raises `ValueError` for one that is neither vision-language nor causal."""
+def _family_of(config: PreTrainedConfig, args: VLMArguments) -> type[VLMFamily]:
     if config.model_type in FAMILIES:
         return FAMILIES[config.model_type]
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
@@ -93,7 +100,8 @@ def family_of(config: PreTrainedConfig, args: VLMArguments) -> type[VLMFamily]:
 @doing("reading the config and processor of the VLM {args.vlm!r}")
 def load_processor(args: VLMArguments) -> Loaded:
     """
-    A model's config and processor, without its weights.
+    A model's config and processor, without its weights; for an adapter its base model's config, and the processor that
+    was saved with the adapter, else the base model's.
 
     Raises:
         `ValueError`: no model, one that is neither vision-language nor causal, or one whose weights are pickles.
@@ -101,64 +109,46 @@ def load_processor(args: VLMArguments) -> Loaded:
     refuse_published_checkpoint(args.vlm)
     refuse_missing_folder(args.vlm)
     try:
-        base = base_of(args)
+        base = _base_of(args)
         if base is not None:
-            return load_processor_of_adapter(args, base)
+            return _load_processor_of_adapter(args, base)
         if args.gguf_file is None:
-            check_vlm_folder(args.vlm)
-        config = AutoConfig.from_pretrained(args.vlm, **source_of(args))
+            folder = Path(args.vlm)
+            files = sorted(file.name for file in folder.glob("*.gguf"))
+            if files and not (folder / "config.json").exists():
+                raise ValueError(
+                    f"The VLM {args.vlm!r} holds {', '.join(files)} and no config.json; set gguf_file: {files[0]}."
+                )
+            check_folder(args.vlm, "VLM", "AutoModelForImageTextToText")
+        config = AutoConfig.from_pretrained(args.vlm, **_source_of(args))
     except OSError as error:
         raise ValueError(
             f"The VLM {args.vlm!r} can't be read ({first_line(error)}). Name a folder that is there, or a hub id."
         ) from error
-    return config, family_of(config, args).processor_loader.from_pretrained(args.vlm, **source_of(args))
+    return config, _family_of(config, args).processor_loader.from_pretrained(args.vlm, **_source_of(args))
 
 
-def check_vlm_folder(name: str) -> None:
-    """Raises `ValueError` for a local folder without config or with pickled weights."""
-    files = sorted(file.name for file in Path(name).glob("*.gguf"))
-    if files and not Path(name, "config.json").exists():
-        raise ValueError(f"The VLM {name!r} holds {', '.join(files)} and no config.json; set gguf_file: {files[0]}.")
-    check_folder(name, "VLM", "AutoModelForImageTextToText")
-
-
-def load_processor_of_adapter(args: VLMArguments, base: VLMArguments) -> Loaded:
-    """The base model's config, and the processor or tokenizer that was saved with the adapter, else the base's."""
-    try:
-        config, processor = load_processor(base)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{args.vlm!r} is an adapter of {base.vlm!r}, which can't be loaded ({first_line(error)}). Write where "
-            "it is into base_model_name_or_path of the adapter's adapter_config.json, or name a folder with "
-            "both merged."
-        ) from error
-    family = family_of(config, args)
-    if find_file(args, family.processor_file) is not None:
-        processor = family.processor_loader.from_pretrained(args.vlm, **source_of(args))
-    return config, processor
-
-
-def source_of(args: VLMArguments) -> dict[str, Any]:
+def _source_of(args: VLMArguments) -> dict[str, Any]:
     """Keyword arguments of every `from_pretrained` of the model."""
     source = {"revision": args.vlm_revision, "trust_remote_code": args.trust_remote_code}
     return source if args.gguf_file is None else source | {"gguf_file": args.gguf_file}
 
 
-def load_weights(loader: type, config: PreTrainedConfig, args: VLMArguments) -> PreTrainedModel:
+def _load_weights(loader: type, config: PreTrainedConfig, args: VLMArguments) -> PreTrainedModel:
     """Reads weights, never from pickles, with a family's `model_loader`."""
-    base = base_of(args)
+    base = _base_of(args)
     if base is not None:
-        return put_on(load_weights(loader, config, base), args).eval()
+        return _put_on(_load_weights(loader, config, base), args).eval()
     weights = {} if args.gguf_file is not None else {"use_safetensors": True}
     if args.quantization is not None:
-        weights["quantization_config"] = quantization_config(config, args)
+        weights["quantization_config"] = _quantization_config(config, args)
     try:
         model = loader.from_pretrained(
             args.vlm,
             dtype=getattr(torch, args.dtype),
             attn_implementation=args.attn_implementation,
             device_map=args.device_map or {"": PartialState().device},
-            **source_of(args),
+            **_source_of(args),
             **weights,
         )
     except OSError as error:
@@ -176,8 +166,8 @@ def load_weights(loader: type, config: PreTrainedConfig, args: VLMArguments) -> 
     return model.eval()
 
 
-def quantization_config(config: PreTrainedConfig, args: VLMArguments) -> BitsAndBytesConfig:
-    """How bitsandbytes quantises a model while it is read; what is not quantised has, and computes in, `dtype`."""
+def _quantization_config(config: PreTrainedConfig, args: VLMArguments) -> BitsAndBytesConfig:
+    """How bitsandbytes quantises a model while it is read; other weights have, and compute in, `dtype`."""
     stored = getattr(config, "quantization_config", None)
     if stored is not None:
         raise ValueError(
@@ -190,21 +180,119 @@ def quantization_config(config: PreTrainedConfig, args: VLMArguments) -> BitsAnd
             "install 'leverplus_trl[quantization]'`."
         )
     if args.quantization == "8bit":
-        # It says in every layer of every batch that it computes as it was told to.
+        # It logs the type that each layer computes in, in every batch.
         logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, args.dtype)
-    )
+    compute = {"bnb_4bit_compute_dtype": getattr(torch, args.dtype)}
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", **compute)
 
 
-def check_placement(args: VLMArguments) -> None:
-    """Refuses `device_map` where the processes of one machine would all spread their model over the same devices."""
-    state = PartialState()
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", state.num_processes))
-    if args.device_map is not None and processes > 1:
+# ---------------------------------------------------------------------- adapters that PEFT saved
+def _file_of(args: VLMArguments, name: str) -> str | None:
+    """Path of a file of the model, in its folder or from the hub; `None` if there is none."""
+    return cached_file(args.vlm, name, revision=args.vlm_revision, _raise_exceptions_for_missing_entries=False)
+
+
+def _base_of(args: VLMArguments) -> VLMArguments | None:
+    """Arguments that name the base model of an adapter; `None` for a model that is no adapter."""
+    file = None
+    if _file_of(args, "config.json") is None:
+        file = _file_of(args, "adapter_config.json")
+    if file is None:
+        return None
+    config = json.loads(Path(file).read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path")
+    if not base or base == args.vlm:
         raise ValueError(
-            f"device_map is {args.device_map!r} and {processes} processes run on this machine: each would spread its "
-            "model over the same devices. Launch one process a machine, or leave device_map out for one model a "
-            "process."
+            f"{args.vlm!r} is an adapter whose adapter_config.json has the base_model_name_or_path {base!r}. Write "
+            "the folder or hub id of its base model there."
         )
+    return replace(args, vlm=base, vlm_revision=config.get("revision"))
+
+
+def _load_processor_of_adapter(args: VLMArguments, base: VLMArguments) -> Loaded:
+    try:
+        config, processor = load_processor(base)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{args.vlm!r} is an adapter of {base.vlm!r}, which can't be loaded ({first_line(error)}). Write its "
+            "folder or hub id into base_model_name_or_path of the adapter's adapter_config.json, or name a folder "
+            "with both merged."
+        ) from error
+    family = _family_of(config, args)
+    if _file_of(args, family.processor_file) is not None:
+        processor = family.processor_loader.from_pretrained(args.vlm, **_source_of(args))
+    return config, processor
+
+
+def _put_on(model: PreTrainedModel, args: VLMArguments) -> PreTrainedModel:
+    """
+    The base model, which is changed, with the adapter's layers in their places, not merged.
+
+    Raises:
+        `ValueError`: weights in a pickle or for other layers than the model's, or an adapter without layers, such as a
+            learned prompt.
+    """
+    from peft import PeftConfig, PeftModel  # with bitsandbytes, it takes seconds
+
+    remedy = (
+        "Merge it where it was trained, `model.merge_and_unload().save_pretrained(FOLDER)`, save the processor there, "
+        "and name that folder."
+    )
+    config = PeftConfig.from_pretrained(args.vlm, revision=args.vlm_revision)
+    base = f"its base model {config.base_model_name_or_path!r}"
+    if config.is_prompt_learning:
+        raise ValueError(
+            f"{args.vlm!r} is an adapter of the kind {config.peft_type.value}, which adds to the prompt; expected one "
+            "of layers, such as LORA. Name a model without it."
+        )
+    if _file_of(args, "adapter_model.safetensors") is None:
+        raise ValueError(f"The adapter {args.vlm!r} has no adapter_model.safetensors; pickles are refused. {remedy}")
+    adapted = PeftModel(model, config, autocast_adapter_dtype=False)
+    try:
+        keys = adapted.load_adapter(args.vlm, "default", revision=args.vlm_revision, autocast_adapter_dtype=False)
+    except (RuntimeError, ValueError) as error:  # weights of other shapes
+        raise ValueError(f"The adapter {args.vlm!r} does not fit {base} ({error}). {remedy}") from error
+    other_keys = [*keys.missing_keys, *keys.unexpected_keys]
+    if other_keys:
+        raise ValueError(
+            f"The adapter {args.vlm!r} and {base} have different layers, e.g. {other_keys[0]!r}. {remedy}"
+        )
+    return adapted.get_base_model()
+
+
+# ---------------------------------------------------------------------- the hash of prompts
+def prompt_hash(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None) -> str:
+    """
+    Hash of the prompt of a fixed example, and of its tokens, so that scores of different prompts are never mixed. It
+    reads no weights. `loaded` is the result of [`load_processor`].
+
+    It changes with the chat template and the date in it, the system prompt, the task's templates and the tokenizer;
+    not with the examples of a job, nor with the machine.
+
+    Raises:
+        `ValueError`: a model or a chat template that can't be used.
+    """
+    config, processor = loaded or load_processor(args)
+    family, probe = _family_of(config, args), probe_example(task)
+    if not family.takes_images:
+        probe["image"] = None
+        try:
+            task.content(probe)
+        except ValueError as error:
+            raise ValueError(
+                f"{args.vlm!r} is a language model and the task shows it an image. Name another VLM."
+            ) from error
+    prompt, tokenizer = family.make_prompt(processor, task, args), getattr(processor, "tokenizer", processor)
+    texts = PromptTexts(prompt, tokenizer, args.score_end_token)
+    text = texts.whole((probe,), probe).text + texts.answer(probe)
+    return json_hash([text, tokenizer(text, add_special_tokens=False)["input_ids"]])
+
+
+def prompt_differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """The differences between the prompts of two outputs, given their provenance; empty if there are none."""
+    if there["facts"].get("prompt_hash") == here["facts"]["prompt_hash"]:
+        return ""
+    pairs = {"prompt_hash": [made["facts"].get("prompt_hash") for made in (there, here)]}
+    pairs |= {key: [made["recipe"].get(key) for made in (there, here)] for key in PROMPT_KEYS}
+    return "; ".join(f"{key}: {old!r} there, {new!r} here" for key, (old, new) in pairs.items() if old != new)

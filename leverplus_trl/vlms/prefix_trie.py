@@ -20,11 +20,9 @@ class Node:
     __slots__ = ("children", "depth", "end", "end_position", "hidden", "parent", "segment", "size", "slots", "tick")
 
     def __init__(self, parent: "Node | None" = None, segment: Any = (), num_positions: int = 0):
-        self.parent = parent
-        self.segment = segment
+        self.parent, self.segment, self.size = parent, segment, len(segment)
         self.children: dict[Any, Node] = {}
         self.depth = parent.depth + 1 if parent else 0
-        self.size = len(segment)
         self.end: int = (parent.end if parent else 0) + self.size  # tokens of the whole prefix
         self.end_position: int = (parent.end_position if parent else 0) + num_positions
         self.slots: np.ndarray | None = None  # of the keys and values of the segment's tokens
@@ -47,7 +45,7 @@ class Node:
 
 
 class ScoreRequest(NamedTuple):
-    """Tokens of an answer to score after a prompt (none: the prompt alone is run), and whose score it is."""
+    """Tokens of an answer to score after a prompt (none: the prompt alone is run), and the position of its score."""
 
     prompt: Node
     answer: tuple[int, ...]
@@ -80,7 +78,7 @@ class Span:
 @dataclass
 class Plan:
     """
-    What a call runs: spans by level, each of which needs only earlier levels; and what is read of prompts whose last
+    What a call runs: spans by level, each of which needs only earlier levels; and what is read from prompts whose last
     hidden state is kept already (`stored`).
     """
 
@@ -95,60 +93,57 @@ class Plan:
 def plan_spans(requests: Iterable[ScoreRequest]) -> Plan:
     """
     The spans that score `requests` with every distinct prefix run once, in as few pieces as possible: a prefix with
-    several continuations ends a span of its own, one with a single continuation is run together with it.
+    several continuations ends a span of its own, a prefix with a single continuation is run together with it.
     """
     by_prompt: dict[Node, dict[tuple[int, ...], list[int]]] = {}
     for request in requests:
         by_prompt.setdefault(request.prompt, {}).setdefault(request.answer, []).append(request.owner)
-    uses = _count_uses(by_prompt)
-    builder = _Builder(uses)
-    stored = []
+    builder, stored = _Builder(by_prompt), []
     for prompt, answers in by_prompt.items():
-        if prompt.slots is None and uses[prompt] == 1:
+        if prompt.slots is None and builder.uses[prompt] == 1:
             ((answer, owners),) = answers.items()
             span = builder.span(prompt)
-            first = span.num_tokens - 1
+            span.indices = _indices(answer, owners, span.num_tokens - 1)
             span.tail = answer[:-1]
-            span.indices = [LogprobIndex(first + i, token, tuple(owners)) for i, token in enumerate(answer)]
             builder.add(span)
             continue
         firsts: dict[int, list[int]] = {}
         for answer, owners in answers.items():
             if answer:
                 firsts.setdefault(answer[0], []).extend(owners)
-        if prompt.slots is not None:
-            stored.append((prompt, [LogprobIndex(0, token, tuple(owners)) for token, owners in firsts.items()]))
+        end = None if prompt.slots is not None else builder.end_of(prompt)
+        offset = end.num_tokens - 1 if end else 0
+        indices = [LogprobIndex(offset, token, tuple(owners)) for token, owners in firsts.items()]
+        if end is None:
+            stored.append((prompt, indices))
         else:
-            end = builder.end_of(prompt)
-            end.indices = [LogprobIndex(end.num_tokens - 1, token, tuple(owners)) for token, owners in firsts.items()]
+            end.indices = indices
         for answer, owners in answers.items():
             if len(answer) > 1:
-                indices = [LogprobIndex(i, token, tuple(owners)) for i, token in enumerate(answer[1:])]
-                builder.add(Span(prompt, [], answer[:-1], indices))
+                builder.add(Span(prompt, [], answer[:-1], _indices(answer[1:], owners, 0)))
     return Plan(builder.levels, stored)
 
 
-def _count_uses(by_prompt: dict[Node, dict[tuple[int, ...], list[int]]]) -> dict[Node, int]:
-    """Continuations of each prefix that is not kept yet; one more for a prompt that is requested itself."""
-    uses: dict[Node, int] = {}
-    for prompt, answers in by_prompt.items():
-        node, follow = prompt, len(answers) + (() in answers)
-        while not node.is_there:
-            known = node in uses
-            uses[node] = uses.get(node, 0) + follow
-            if known:
-                break
-            node, follow = node.parent, 1
-    return uses
+def _indices(tokens: Sequence[int], owners: Sequence[int], first: int) -> list[LogprobIndex]:
+    return [LogprobIndex(first + i, token, tuple(owners)) for i, token in enumerate(tokens)]
 
 
 class _Builder:
     """Makes spans, those first that others need."""
 
-    def __init__(self, uses: dict[Node, int]):
-        self.uses = uses
+    def __init__(self, by_prompt: dict[Node, dict[tuple[int, ...], list[int]]]):
         self.levels: list[list[Span]] = []
         self.ends: dict[Node, tuple[Span, int]] = {}
+        #: Continuations of each prefix that is not kept yet; one more for a prompt that is requested itself.
+        self.uses: dict[Node, int] = {}
+        for prompt, answers in by_prompt.items():
+            node, follow = prompt, len(answers) + (() in answers)
+            while not node.is_there:
+                known = node in self.uses
+                self.uses[node] = self.uses.get(node, 0) + follow
+                if known:
+                    break
+                node, follow = node.parent, 1
 
     def span(self, node: Node) -> Span:
         """The span up to `node`, from the nearest prefix that is kept or shared."""
@@ -179,21 +174,17 @@ class _Builder:
 
 def plan_batches(spans: Sequence[Span], cost: Callable[[int, int, int, int], int], max_tokens: int, max_bytes: int):
     """
-    Spans of a level in batches of near-equal length of at most `max_tokens` and `max_bytes`, by length, then position.
-    A span beyond a bound is a batch by itself.
-
-    Args:
-        cost (`Callable`):
-            Bytes that a batch needs: `cost(tokens, rows, longest span, longest span with its prefix)`.
+    Spans of a level in batches of similar length of at most `max_tokens` and `max_bytes`, by length, then position. A
+    span beyond a bound is a batch by itself. `cost(tokens, rows, longest span, longest span with its prefix)` is the
+    bytes of a batch.
     """
     batches: list[list[Span]] = []
     tokens = longest = whole = 0
     lengths = [span.num_tokens for span in spans]
     ends = [span.parent.end + length for span, length in zip(spans, lengths, strict=True)]
-    for i in sorted(range(len(spans)), key=lambda i: (lengths[i], ends[i], i)):
+    for i in sorted(range(len(spans)), key=lambda i: (lengths[i], ends[i])):
         after = tokens + lengths[i], max(longest, lengths[i]), max(whole, ends[i])
-        fits = batches and after[0] <= max_tokens and cost(after[0], len(batches[-1]) + 1, *after[1:]) <= max_bytes
-        if fits:
+        if batches and after[0] <= max_tokens and cost(after[0], len(batches[-1]) + 1, *after[1:]) <= max_bytes:
             batches[-1].append(spans[i])
             tokens, longest, whole = after
         else:

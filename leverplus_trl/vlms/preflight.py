@@ -3,21 +3,16 @@
 
 """Checks of a VLM on the data of a job, which refuse it before the job starts if its scores can't be trusted."""
 
-import math
-import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from datasets import Dataset
 
 from ..log import doing
-from ..tasks.images import undecoded
-from .plain_runner import PlainRunner
-from .requests import AnswerLogprob, MemoryTooSmall, Request
-from .shared_runner import SharedRunner
+from ..tasks.images import content_sizes, undecoded
+from .requests import MemoryTooSmall, Request
+from .tokenization import ForgedTokens, bare
 from .vlm import TransformersVLM
-from .vocabulary import ForgedTokens, bare
 
 
 NUM_SEQUENCES = 64
@@ -80,20 +75,20 @@ def preflight(
     for i in range(NUM_SEQUENCES):
         shots = num_shots if i < NUM_SINGLE else 1 + i % num_shots
         requests.append(Request(tuple(demonstrations[i * num_shots : i * num_shots + shots]), picked[i % len(picked)]))
-    runner = vlm.prepare(requests)
+    vlm.prepare(requests)
     # Context first: a prompt that does not fit can't be scored at all.
-    longest = _longest_prompt(vlm, pool, queries, num_shots)
-    _check_room(vlm, runner, longest, num_shots, max_new_tokens)
+    longest_prompt = _longest_prompt(vlm, pool, queries, num_shots, max_new_tokens)
     together = vlm.answer_logprobs(requests)[:NUM_SINGLE]
     alone = [vlm.answer_logprobs([request])[0] for request in requests[:NUM_SINGLE]]
+    pairs = list(zip(together, alone, strict=True))
     info_scores = _info_scores(vlm, requests)
-    own = _info_scores(vlm, [Request((query,), query) for query in picked])
     report = PreflightReport(
-        batching_error=_most(abs(a.logprob - b.logprob) for a, b in zip(together, alone, strict=True)),
-        score_error=_most(abs(_prob(a) - _prob(b)) for a, b in zip(together, alone, strict=True)),
+        # numpy's maximum is NaN if one of the numbers is; Python's may pass over it.
+        batching_error=float(np.max([abs(a.logprob - b.logprob) for a, b in pairs])),
+        score_error=float(np.max([abs(a.prob - b.prob) for a, b in pairs])),
         info_score_spread=float(info_scores.std()),
-        self_demonstration_gain=float(own.mean()),
-        longest_prompt=longest.num_tokens,
+        self_demonstration_gain=float(_info_scores(vlm, [Request((query,), query) for query in picked]).mean()),
+        longest_prompt=longest_prompt,
         context=vlm.family.max_length,
     )
     problems = _problems(vlm, report, picked)
@@ -104,8 +99,15 @@ def preflight(
     return report
 
 
+def _info_scores(vlm: TransformersVLM, requests: list[Request]) -> np.ndarray:
+    """InfoScore on the probability scale, whatever the job's own."""
+    scores = vlm.answer_logprobs(requests)
+    zero_shot = vlm.answer_logprobs([Request((), request.query) for request in requests])
+    return np.array([score.prob - zero.prob for score, zero in zip(scores, zero_shot, strict=True)])
+
+
 def _problems(vlm: TransformersVLM, report: PreflightReport, queries: list[dict]) -> list[str]:
-    # Each comparison is one that NaN fails.
+    """The checks that failed. NaN fails every comparison."""
     problems = []
     tolerance = COARSE_BATCHING_TOLERANCE
     if vlm.args.quantization != "8bit":
@@ -115,14 +117,11 @@ def _problems(vlm: TransformersVLM, report: PreflightReport, queries: list[dict]
             f"a prompt in a batch and alone differ by {report.batching_error:.2g} nats (at most {tolerance:.0e} "
             f"allowed for {vlm.args.dtype}): padding leaks into the scores, or the dtype is too coarse"
         )
-    if not vlm.args.score_end_token:
-        for query in queries:
-            decoded = vlm.tokenizer.decode(vlm.answer_ids(query)).strip()
-            if bare(decoded) != bare(vlm.task.target(query)):
-                problems.append(
-                    f"the scored tokens of {query['id']!r} decode to {decoded!r}, not {vlm.task.target(query)!r}"
-                )
-                break
+    for query in queries if not vlm.args.score_end_token else ():
+        decoded, target = vlm.tokenizer.decode(vlm.answer_ids(query)).strip(), vlm.task.target(query)
+        if bare(decoded) != bare(target):
+            problems.append(f"the scored tokens of {query['id']!r} decode to {decoded!r}, not {target!r}")
+            break
     if not report.info_score_spread >= 100 * report.score_error:
         problems.append(
             f"InfoScore has a spread of {report.info_score_spread:.2g} over {NUM_SEQUENCES} random sequences, less "
@@ -137,25 +136,38 @@ def _problems(vlm: TransformersVLM, report: PreflightReport, queries: list[dict]
     return problems
 
 
-def _check_room(
-    vlm: TransformersVLM,
-    runner: SharedRunner | PlainRunner,
-    longest: "_LongestPrompt",
-    num_shots: int,
-    max_new_tokens: int,
-) -> None:
-    """Refuses a longest prompt that context or memory is too small for."""
-    context, needed = vlm.family.max_length, longest.num_tokens + max_new_tokens
-    found = (
-        f"Preflight of {vlm.args.vlm!r} failed: the longest prompt has {longest.num_tokens} tokens ({num_shots} "
-        f"demonstrations, query {longest.query_id!r}){f' and {max_new_tokens} to come' if max_new_tokens else ''}"
+def _longest_prompt(vlm: TransformersVLM, pool: Dataset, queries: Dataset, num_shots: int, max_new_tokens: int) -> int:
+    """
+    Tokens of the longest prompt that can be expected: of the examples with the most words, the largest images, and a
+    sample. Tokenising a whole pool would take too long; each prompt's length is checked again before it is run.
+
+    Raises `ValueError` if context or memory is too small for it.
+    """
+
+    def candidates(dataset: Dataset, count: int) -> list[dict]:
+        words = [-len(str(row)) for row in _texts(dataset)]
+        sizes = [-(size or 0) for size in content_sizes(dataset)]
+        rows = [row for some in (words, sizes) for row in np.argsort(some, kind="stable")[:count].tolist()]
+        rows += np.random.default_rng(0).permutation(len(dataset))[:32].tolist()
+        return [dataset[row] for row in dict.fromkeys(rows)]
+
+    query = max(candidates(queries, 4), key=lambda example: vlm.num_prompt_tokens(Request((), example)))
+    demonstrations = sorted(
+        candidates(pool, num_shots), key=lambda example: -vlm.num_prompt_tokens(Request((example,), query))
+    )
+    longest = vlm.num_prompt_tokens(Request(tuple(demonstrations[:num_shots]), query))
+    context, needed = vlm.family.max_length, longest + max_new_tokens
+    problem = (
+        f"Preflight of {vlm.args.vlm!r} failed: the longest prompt has {longest} tokens ({num_shots} "
+        f"demonstrations, query {query['id']!r}){f' and {max_new_tokens} to come' if max_new_tokens else ''}"
     )
     if context is not None and needed > context:
-        raise ValueError(f"{found}; the model's context holds {context}. Use fewer shots or shorter examples.")
+        raise ValueError(f"{problem}; the model's context holds {context}. Use fewer shots or shorter examples.")
     try:
-        runner.check_room(needed)
+        vlm.prepare([]).check_room(needed)
     except MemoryTooSmall as error:
-        raise MemoryTooSmall(f"{found}. {error}") from error
+        raise MemoryTooSmall(f"{problem}. {error}") from error
+    return longest
 
 
 def _texts(examples: Dataset) -> Dataset:
@@ -163,20 +175,20 @@ def _texts(examples: Dataset) -> Dataset:
 
 
 def _check_texts(vlm: TransformersVLM, examples: Dataset) -> None:
-    """Refuses questions and answers that the tokenizer reads a turn's or an image's mark in."""
-    forged, task, found = ForgedTokens(vlm.tokenizer, vlm.family.control_tokens), vlm.task, {}
+    """Refuses questions and answers in which the tokenizer reads the mark of a turn or an image."""
+    forged, task, marked = ForgedTokens(vlm.tokenizer, vlm.family.control_tokens), vlm.task, {}
     for row in _texts(examples):
         shown = [(task.question_text(row), task.template), (task.target(row), task.answer_template)]
         shown += [(answer, "") for answer in row["answers"]]
         token = next(filter(None, (forged.find(text, template) for text, template in shown)), None)
         if token is not None:
-            found[row["id"]] = token
-    if found:
-        first, token = next(iter(found.items()))
+            marked[row["id"]] = token
+    if marked:
+        first, token = next(iter(marked.items()))
         raise ValueError(
             f"Preflight of {vlm.args.vlm!r} failed: the text of example {first!r} holds {token!r}, which its "
-            f"tokenizer takes for the mark of a turn or an image. Such texts have {len(found)} of {len(examples)} "
-            f"examples: {', '.join(map(repr, list(found)[:5]))}. Remove these marks, or leave the examples out."
+            f"tokenizer takes for the mark of a turn or an image. Such texts have {len(marked)} of {len(examples)} "
+            f"examples: {', '.join(map(repr, list(marked)[:5]))}. Remove these marks, or leave the examples out."
         )
 
 
@@ -184,8 +196,8 @@ def _check_answers(vlm: TransformersVLM, examples: Dataset) -> None:
     """Refuses answers that are other words once the tokenizer has read them."""
     targets = {row["id"]: vlm.task.target(row) for row in _texts(examples)}
     ids = vlm.tokenizer(list(targets.values()), add_special_tokens=False)["input_ids"]
-    left = vlm.tokenizer.batch_decode(ids)
-    lost = [example_id for example_id, text in zip(targets, left, strict=True) if not text.strip()]
+    decoded = dict(zip(targets, vlm.tokenizer.batch_decode(ids), strict=True))
+    lost = [name for name, text in decoded.items() if not text.strip()]
     if lost:
         raise ValueError(
             f"Preflight of {vlm.args.vlm!r} failed: its tokenizer leaves nothing of the answer {targets[lost[0]]!r} "
@@ -193,12 +205,10 @@ def _check_answers(vlm: TransformersVLM, examples: Dataset) -> None:
             "be neither scored nor shown: write it in other characters, or leave the example out."
         )
     changed = [
-        (example_id, text)
-        for (example_id, target), text in zip(targets.items(), left, strict=True)
-        if text.strip() != target and bare(text) != bare(target)
+        name for name, text in decoded.items() if text.strip() != targets[name] and bare(text) != bare(targets[name])
     ]
     if changed:
-        first, text = changed[0]
+        first, text = changed[0], decoded[changed[0]]
         remedy = "Write them as it does (lower case, without accents), or leave the examples out."
         if vlm.tokenizer.unk_token and vlm.tokenizer.unk_token in text:
             remedy = "It has no token for some of their characters: use another VLM, or leave the examples out."
@@ -207,54 +217,3 @@ def _check_answers(vlm: TransformersVLM, examples: Dataset) -> None:
             f"{targets[first]!r} of example {first!r}, and changes {len(changed)} of {len(examples)} answers: other "
             f"words would be scored. {remedy}"
         )
-
-
-def _info_scores(vlm: TransformersVLM, requests: list[Request]) -> np.ndarray:
-    """InfoScore on the probability scale, whatever the job's own."""
-    scores = vlm.answer_logprobs(requests)
-    zero_shot = vlm.answer_logprobs([Request((), request.query) for request in requests])
-    return np.array([_prob(score) - _prob(zero) for score, zero in zip(scores, zero_shot, strict=True)])
-
-
-def _most(errors: Iterable[float]) -> float:
-    """The largest; NaN if one of them is, which Python's `max` may pass over."""
-    return float(np.max(list(errors)))
-
-
-def _prob(score: AnswerLogprob) -> float:
-    return math.exp(score.logprob / score.num_tokens)
-
-
-@dataclass
-class _LongestPrompt:
-    num_tokens: int
-    query_id: str
-
-
-def _longest_prompt(vlm: TransformersVLM, pool: Dataset, queries: Dataset, num_shots: int) -> _LongestPrompt:
-    """
-    The longest prompt that can be expected: of the examples with the most words, the largest image files, and a
-    sample. Tokenising a whole pool would take too long; each prompt's length is checked again before it is run.
-    """
-
-    def candidates(dataset: Dataset, count: int) -> list[dict]:
-        words = [len(str(row)) for row in _texts(dataset)]
-        sizes = [_num_bytes(image) for image in dataset["image"]]
-        largest = [np.argsort([-size for size in some], kind="stable")[:count].tolist() for some in (words, sizes)]
-        sample = np.random.default_rng(0).permutation(len(dataset))[:32].tolist()
-        return [dataset[row] for row in dict.fromkeys([*largest[0], *largest[1], *sample])]
-
-    query = max(candidates(queries, 4), key=lambda example: vlm.num_prompt_tokens(Request((), example)))
-    demonstrations = sorted(
-        candidates(pool, num_shots), key=lambda example: -vlm.num_prompt_tokens(Request((example,), query))
-    )
-    return _LongestPrompt(vlm.num_prompt_tokens(Request(tuple(demonstrations[:num_shots]), query)), query["id"])
-
-
-def _num_bytes(image: dict | None) -> int:
-    """Size of an encoded image."""
-    if image is None:
-        return 0
-    if image["bytes"] is not None:
-        return len(image["bytes"])
-    return os.path.getsize(image["path"]) if os.path.exists(image["path"]) else 0

@@ -1,23 +1,29 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Prompts as pieces: header, demonstrations, query, answer; for chat templates and for plain text.
+"""
+Prompts as pieces: header, demonstrations, query, turns, then the answer.
 
-A prompt is the header, each demonstration, then the query; the answer follows directly. A piece does not depend on the
-rest of the prompt, so it is rendered, tokenised and preprocessed once for all prompts; `TransformersVLM.prepare` tests
-whether a family's template and tokenizer allow that.
+A piece does not depend on the rest of the prompt, so it is rendered, tokenised and preprocessed once for all prompts;
+`TransformersVLM.prepare` tests whether a family's template and tokenizer allow that.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from transformers import PreTrainedTokenizerBase
+
 from ..tasks import BaseTask, Example
-from ..tasks.images import LazyImages
-from .requests import ASSISTANT, Turn
+from ..tasks.arguments import template_fields
+from ..tasks.images import LazyImages, Source, image_key
+from .requests import ASSISTANT, Request, Turn
+from .tokenization import UNLIKE, Boundaries, Ends
 
 
 class Piece(NamedTuple):
-    """A part of a prompt: its text, with the placeholders of its images, and those images, decoded when taken out."""
+    """A part of a prompt: its text, with the placeholders of its images, and those images, decoded on access."""
 
     text: str
     images: LazyImages = LazyImages()
@@ -29,24 +35,24 @@ def images_of(task: BaseTask, *examples: Example) -> LazyImages:
     return LazyImages([image for image, _ in shown], [example_id for _, example_id in shown])
 
 
-def plain_turns(turns: Sequence[Turn], before: str, end: str) -> str:
-    """Turns without a chat template: those of the assistant as answers, the others as questions."""
-    text, last = "", ASSISTANT
-    for role, said in turns:
-        if role == ASSISTANT:
-            text += before + said.strip() + end
-        else:
-            text += said if last == ASSISTANT else end + said
-        last = role
-    return text
+def probe_example(task: BaseTask) -> Example:
+    """An example with every column that the task's template names, and an image that is not opened."""
+    columns = {name: f"a {name}" for name in template_fields(task.template)}
+    columns |= {"id": "probe", "image": {"bytes": b"", "path": None}, "question": "What is this?"}
+    return columns | {"choices": ["one", "two"], "answer": "B", "answers": ["B"]}
+
+
+def message(role: str, text: str) -> dict[str, Any]:
+    """A message of a chat template, without images."""
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 class ChatPrompt:
     """
     A conversation: each demonstration is a user's turn and the assistant's answer, the query is the last user's turn.
 
-    Pieces are found as differences of renderings, so nothing needs to be known of the template. A piece is rendered
-    behind one finished turn, because many templates write something before the first turn only.
+    Pieces are differences of renderings, so nothing needs to be known of the template. A piece is rendered after a
+    finished turn, because many templates write something before the first turn only.
 
     Args:
         render (`Callable`):
@@ -56,25 +62,19 @@ class ChatPrompt:
     """
 
     def __init__(self, render: Callable[[list[dict], bool], str], task: BaseTask, system_prompt: str | None = None):
-        self._render = render
-        self.task = task
-        self._system = (
-            [{"role": "system", "content": [{"type": "text", "text": system_prompt}]}] if system_prompt else []
-        )
+        self._render, self.task = render, task
+        self._system = [message("system", system_prompt)] if system_prompt else []
 
-    def _turns(self, example: Example, answered: bool, turns: Sequence[Turn] = ()) -> list[dict[str, Any]]:
+    def _messages(self, example: Example, answered: bool, turns: Sequence[Turn] = ()) -> list[dict[str, Any]]:
         content = [{"type": "image"} if part["type"] == "image" else part for part in self.task.content(example)]
-        said = (Turn(ASSISTANT, self.task.target(example)),) if answered else turns
-        return [
-            {"role": "user", "content": content},
-            *({"role": role, "content": [{"type": "text", "text": text}]} for role, text in said),
-        ]
+        replies = (Turn(ASSISTANT, self.task.target(example)),) if answered else turns
+        return [{"role": "user", "content": content}, *(message(*turn) for turn in replies)]
 
-    def _behind_itself(self, example: Example, answered: bool, turns: Sequence[Turn] = ()) -> tuple[str, str]:
+    def _after_itself(self, example: Example, answered: bool, turns: Sequence[Turn] = ()) -> tuple[str, str]:
         """Renders an answered example, and the text that a second copy of it adds after the first."""
-        first = self._system + self._turns(example, answered=True)
+        first = self._system + self._messages(example, answered=True)
         before = self._render(first, False)
-        whole = self._render(first + self._turns(example, answered, turns), not answered)
+        whole = self._render(first + self._messages(example, answered, turns), not answered)
         if not whole.startswith(before):
             raise ValueError(
                 "The chat template rewrites earlier turns when later ones are added, so demonstrations can't be told "
@@ -83,64 +83,59 @@ class ChatPrompt:
         return before, whole[len(before) :]
 
     def header(self, example: Example) -> Piece:
-        """What stands before the first turn; `example` is only a probe and leaves no trace."""
-        before, turn = self._behind_itself(example, answered=True)
-        return Piece(before.removesuffix(turn)) if before.endswith(turn) else Piece("")
+        """The text before the first turn; `example` is only a probe and leaves no trace."""
+        before, turn = self._after_itself(example, answered=True)
+        return Piece(before.removesuffix(turn) if before.endswith(turn) else "")
 
     def demonstration(self, example: Example) -> Piece:
-        return Piece(self._behind_itself(example, answered=True)[1], images_of(self.task, example))
+        return Piece(self._after_itself(example, answered=True)[1], images_of(self.task, example))
 
     def query(self, example: Example) -> Piece:
-        return Piece(self._behind_itself(example, answered=False)[1], images_of(self.task, example))
+        return Piece(self._after_itself(example, answered=False)[1], images_of(self.task, example))
 
     def turns(self, example: Example, turns: Sequence[Turn]) -> Piece:
-        """What stands between a query and the next answer, if there are turns after the query."""
-        text = self._behind_itself(example, False, turns)[1].removeprefix(self.query(example).text)
-        hidden = next((turn for turn in turns if turn.role != ASSISTANT and turn.text.strip() not in text), None)
-        if hidden is not None:
-            raise ValueError(
-                f"The chat template does not show the {hidden.role}'s turn {hidden.text!r} after query "
-                f"{example['id']!r}. Use another template, or `prompt_format: plain`."
-            )
+        """The text from the query to the next answer, with the turns after the query."""
+        text = self._after_itself(example, False, turns)[1].removeprefix(self.query(example).text)
+        for role, turn in turns:
+            if role != ASSISTANT and turn.strip() not in text:
+                raise ValueError(
+                    f"The chat template does not show the {role}'s turn {turn!r} after query {example['id']!r}. Use "
+                    "another template, or `prompt_format: plain`."
+                )
         return Piece(text)
 
     def answer(self, example: Example) -> tuple[str, str]:
-        """The answer as it stands behind the query (with the space that some templates put before it), and what ends
-        it."""
-        query = self._behind_itself(example, answered=False)[1]
-        turn = self._behind_itself(example, answered=True)[1]
-        target = self.task.target(example)
-        if not turn.startswith(query) or target not in turn[len(query) :]:
+        """The answer after the query (with the space that some templates put before it), and the text that ends it."""
+        query = self._after_itself(example, answered=False)[1]
+        turn = self._after_itself(example, answered=True)[1]
+        target, rest = self.task.target(example), turn.removeprefix(query)
+        if not turn.startswith(query) or target not in rest:
             raise ValueError(
-                f"The chat template does not show the answer {target!r} of example {example['id']!r} where it asks "
-                f"for it: {query!r} is followed by {turn!r}. Use `prompt_format: plain`."
+                f"The chat template does not show the answer {target!r} of example {example['id']!r} right after its "
+                f"query: {query!r} is followed by {turn!r}. Use `prompt_format: plain`."
             )
-        rest = turn[len(query) :]
         end = rest.index(target) + len(target)
         return rest[:end], rest[end:]
 
     def whole(self, demonstrations: Sequence[Example], query: Example, turns: Sequence[Turn] = ()) -> Piece:
-        """The prompt in one rendering: what the pieces must add up to."""
-        messages = self._system + [turn for example in demonstrations for turn in self._turns(example, answered=True)]
-        text = self._render(messages + self._turns(query, False, turns), True)
+        """The prompt in one rendering, which the pieces must add up to."""
+        messages = [turn for example in demonstrations for turn in self._messages(example, answered=True)]
+        text = self._render(self._system + messages + self._messages(query, False, turns), True)
         return Piece(text, images_of(self.task, *demonstrations, query))
 
 
 class PlainPrompt:
     """
     Lines of text for models without a chat template: `<question> <answer>` and a line break, then the query's
-    question.
-
-    Args:
-        system_prompt (`str`, *optional*):
-            First line of every prompt.
+    question. A `system_prompt` is the first line.
     """
 
-    separator = "\n"
+    #: The text before an answer, after an answer, and after the system prompt.
+    before, end, header_end = " ", "\n", "\n"
 
     def __init__(self, task: BaseTask, system_prompt: str | None = None):
         self.task = task
-        self._header = Piece(system_prompt + self.separator if system_prompt else "")
+        self._header = Piece(system_prompt + self.header_end if system_prompt else "")
 
     def header(self, example: Example) -> Piece:
         return self._header
@@ -155,15 +150,136 @@ class PlainPrompt:
         return Piece(text)
 
     def answer(self, example: Example) -> tuple[str, str]:
-        return " " + self.task.target(example), self.separator
+        return self.before + self.task.target(example), self.end
 
     def turns(self, example: Example, turns: Sequence[Turn]) -> Piece:
-        return Piece(plain_turns(turns, " ", self.separator))
+        """Turns of the assistant as answers, the others as questions."""
+        text, last = "", ASSISTANT
+        for role, turn in turns:
+            if role == ASSISTANT:
+                text += self.before + turn.strip() + self.end
+            else:
+                text += turn if last == ASSISTANT else self.end + turn
+            last = role
+        return Piece(text)
 
     def demonstration(self, example: Example) -> Piece:
-        return Piece(self.query(example).text + "".join(self.answer(example)))
+        query = self.query(example)
+        return Piece(query.text + "".join(self.answer(example)), query.images)
 
     def whole(self, demonstrations: Sequence[Example], query: Example, turns: Sequence[Turn] = ()) -> Piece:
         shown = (self.demonstration(example) for example in demonstrations)
         pieces = [self._header, *shown, self.query(query), self.turns(query, turns)]
-        return Piece("".join(piece.text for piece in pieces))
+        return Piece("".join(piece.text for piece in pieces), images_of(self.task, *demonstrations, query))
+
+
+class PromptTexts:
+    """
+    Pieces of prompts and answers, with the start token that the tokenizer would write by itself. With
+    `score_end_token` an answer includes the token that ends it.
+    """
+
+    def __init__(self, prompt: ChatPrompt | PlainPrompt, tokenizer: PreTrainedTokenizerBase, score_end_token: bool):
+        self.prompt, self.tokenizer, self.score_end_token = prompt, tokenizer, score_end_token
+        self.boundaries = Boundaries(tokenizer)
+        self._neighbour: tuple[Example, str, str, str] | None = None
+        begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+        # The tokenizer would write a start token before every piece of a prompt.
+        self._start: str = tokenizer.bos_token if tokenizer.bos_token is not None and begins else ""
+
+    def header(self, example: Example) -> Piece:
+        """The text before the first turn, with the start token; may be empty."""
+        return Piece(self._with_start(self.prompt.header(example).text))
+
+    def whole(self, demonstrations: tuple[Example, ...], query: Example, turns: tuple[Turn, ...] = ()) -> Piece:
+        """A prompt in one piece."""
+        whole = self.prompt.whole(demonstrations, query, turns)
+        return Piece(self._with_start(whole.text), whole.images)
+
+    def _with_start(self, text: str) -> str:
+        return text if text.startswith(self._start) else self._start + text
+
+    def piece(self, example: Example, answered: bool, turns: tuple[Turn, ...] = ()) -> Piece:
+        """A demonstration (`answered`), or a query; or the turns after a query."""
+        if turns:
+            return self.prompt.turns(example, turns)
+        return self.prompt.demonstration(example) if answered else self.prompt.query(example)
+
+    def set_neighbour(self, example: Example) -> None:
+        """Sets an example whose pieces add up to whole prompts, to try beside others."""
+        pieces = self.header(example), self.prompt.demonstration(example), self.prompt.query(example)
+        self._neighbour = example, *(piece.text for piece in pieces)
+
+    def ends(self, piece: Piece, example: Example, answered: bool, turns: tuple[Turn, ...] = ()) -> Ends:
+        """The ends of a [`piece`]; `UNLIKE` if a prompt renders it in another way."""
+        if self._neighbour is not None:
+            other, header, demonstration, query = self._neighbour
+            text = self.prompt.query(example).text + piece.text if turns else piece.text
+            if answered:  # first and in the middle
+                prompts = {header + text + text + query: ((example, example), other)}
+            else:
+                prompts = {
+                    header + text: ((), example, turns),
+                    header + demonstration + text: ((other,), example, turns),
+                }
+            if any(self.whole(*request).text != expected for expected, request in prompts.items()):
+                return UNLIKE
+        return self.boundaries.ends(piece.text)
+
+    def answer(self, query: Example) -> str:
+        """The text that is scored after the query."""
+        answer, end = self.prompt.answer(query)
+        return answer + self.tokenizer.decode(self._end_ids(end)) if self.score_end_token else answer
+
+    def end_token_ids(self, query: Example) -> list[int]:
+        """The tokens that end an answer in the prompt."""
+        return self._end_ids(self.prompt.answer(query)[1])
+
+    def _end_ids(self, end: str) -> list[int]:
+        """The first token of an end that is more than a space."""
+        ids = self.tokenizer(end, add_special_tokens=False)["input_ids"]
+        return next(([token] for token in ids if self.tokenizer.decode([token]).strip(" ")), [])
+
+
+class ContentKeys:
+    """
+    Keys of examples in caches. Two examples have the same key if, and only if, a prompt of the task shows the same
+    content of them, whatever their ids. Each object is read once, until [`forget`] is called.
+    """
+
+    def __init__(self, task: BaseTask):
+        self.task = task
+        self.forget()
+
+    def forget(self) -> None:
+        """Forgets the objects, which may hold other values afterwards."""
+        # By identity, with the objects themselves, so that no identity is given away twice.
+        self._examples: dict[int, tuple[Example, str, str]] = {}
+        self._images: dict[int, tuple[Source, str]] = {}
+
+    def key(self, example: Example, answered: bool, turns: tuple[Turn, ...] = ()) -> tuple:
+        """Key of an example with its answer (`answered`) or without, and of the turns after it."""
+        _, shown, target = self._examples.get(id(example)) or self._read(example)
+        return (shown, target, *turns) if answered else (shown, *turns)
+
+    def prompt(self, request: Request) -> tuple:
+        """Key of a prompt without the query's answer."""
+        shown = (self.key(example, answered=True) for example in request.demonstrations)
+        return (*shown, self.key(request.query, answered=False, turns=request.turns))
+
+    def _read(self, example: Example) -> tuple[Example, str, str]:
+        parts = [
+            ("image", self._image_key(part["image"], example)) if part["type"] == "image" else ("text", part["text"])
+            for part in self.task.content(example)
+        ]
+        shown = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        self._examples[id(example)] = example, shown, self.task.target(example)
+        return self._examples[id(example)]
+
+    def _image_key(self, image: Source, example: Example) -> str:
+        if id(image) not in self._images:
+            try:
+                self._images[id(image)] = image, image_key(image)
+            except ValueError as error:
+                raise ValueError(f"The image of example {example['id']!r} {error}") from error
+        return self._images[id(image)][1]

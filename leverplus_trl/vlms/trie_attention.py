@@ -3,7 +3,9 @@
 
 """Keys and values of prefixes in one block of memory, and the attention that reads them there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,52 +25,35 @@ class CantShare(Exception):
 class KVPool:
     """
     A fixed number of slots (`capacity`), each for the keys and values of one token in every layer. Slot 0 is never
-    handed out and holds zeros: padding reads it.
+    handed out and holds zeros: padding reads it. `kind` is the dtype and device.
     """
 
-    def __init__(
-        self,
-        num_layers: int,
-        num_heads: int,
-        head_dim: int,
-        capacity: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ):
-        self.capacity = capacity
-        self.num_heads, self.head_dim = num_heads, head_dim
-        shape = (2, num_layers, capacity, num_heads * head_dim)
-        self.keys, self.values = torch.empty(shape, dtype=dtype, device=device)  # [layers, slots, heads * dim] each
+    def __init__(self, capacity: int, num_layers: int, num_heads: int, head_dim: int, **kind: Any):
+        self.capacity, self.num_heads, self.head_dim = capacity, num_heads, head_dim
+        # [layers, slots, heads * dim] each
+        self.keys, self.values = torch.empty((2, num_layers, capacity, num_heads * head_dim), **kind)
         self.keys[:, 0], self.values[:, 0] = 0, 0
         self.clear()
-
-    @property
-    def num_free(self) -> int:
-        return self._num_free
 
     def clear(self) -> None:
         """Takes all slots back."""
         self._free = np.arange(self.capacity - 1, 0, -1)
-        self._num_free = self.capacity - 1
+        self.num_free = self.capacity - 1
 
     def take(self, count: int) -> np.ndarray:
         """Slots for `count` tokens; they must be free."""
-        assert count <= self._num_free
-        self._num_free -= count
-        return self._free[self._num_free : self._num_free + count][::-1].copy()
+        assert count <= self.num_free
+        self.num_free -= count
+        return self._free[self.num_free : self.num_free + count][::-1].copy()
 
     def give_back(self, slots: np.ndarray) -> None:
-        self._free[self._num_free : self._num_free + len(slots)] = slots[::-1]
-        self._num_free += len(slots)
+        self._free[self.num_free : self.num_free + len(slots)] = slots[::-1]
+        self.num_free += len(slots)
 
-    def gather(self, index: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Keys and values of `index` `[B, L]`, two tensors `[B, heads, L, dim]` a layer."""
-
-        def read(block: torch.Tensor) -> torch.Tensor:
-            rows = block.index_select(0, index.flatten())  # [B * L, heads * dim]
-            return rows.view(*index.shape, self.num_heads, self.head_dim).transpose(1, 2)
-
-        return [(read(keys), read(values)) for keys, values in zip(self.keys, self.values, strict=True)]
+    def gather(self, block: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Keys or values `(B, heads, L, dim)` of a layer's `block` in the slots of `index`, `(B, L)`."""
+        rows = block.index_select(0, index.flatten())  # [B * L, heads * dim]
+        return rows.view(*index.shape, self.num_heads, self.head_dim).transpose(1, 2)
 
 
 @dataclass
@@ -85,11 +70,10 @@ class TrieBatch:
 
 
 def make_batch(
-    pool: KVPool, prefixes: list[np.ndarray], lengths: list[int], slots: np.ndarray, dtype: torch.dtype
+    pool: KVPool, prefixes: Sequence[np.ndarray], lengths: Sequence[int], slots: np.ndarray, dtype: torch.dtype
 ) -> TrieBatch:
     """The batch of spans with the given slots of their prefixes and numbers of new tokens; `slots` are for these."""
-    before = np.array([len(prefix) for prefix in prefixes])
-    new = np.array(lengths)
+    before, new = np.array([len(prefix) for prefix in prefixes]), np.array(lengths)
     rows, width, whole = len(new), int(new.max()), int((before + new).max())
     starts = np.concatenate([[0], np.cumsum(new)[:-1]])
     kv_index = np.zeros((rows, whole), dtype=np.int64)
@@ -107,14 +91,8 @@ def make_batch(
 
     mask = torch.zeros((rows, 1, width, whole), dtype=dtype, device=device)
     mask.masked_fill_(~move(seen)[:, None], torch.finfo(dtype).min)
-    return TrieBatch(
-        pool=pool,
-        slots=move(slots),
-        kv_index=move(kv_index),
-        query_index=None if inside.all() else move(query_index),
-        token_index=move(np.flatnonzero(inside)),
-        mask=mask,
-    )
+    query_index = None if inside.all() else move(query_index)
+    return TrieBatch(pool, move(slots), move(kv_index), query_index, move(np.flatnonzero(inside)), mask)
 
 
 def trie_attention(
@@ -149,22 +127,19 @@ def trie_attention(
     if (key.shape[1], key.shape[3]) != (pool.num_heads, pool.head_dim) or value.shape != key.shape:
         raise CantShare(f"its keys are {tuple(key.shape)} and values {tuple(value.shape)}")
     rows, whole = batch.kv_index.shape
-    blocks = []
+    groups, blocks = num_heads // pool.num_heads, []
     for block, states in ((pool.keys[layer], key), (pool.values[layer], value)):
         block.index_copy_(0, batch.slots, states[0].transpose(0, 1).reshape(num_tokens, -1))
-        states = block.index_select(0, batch.kv_index.flatten())  # [B * L, key-value heads * dim]
-        states = states.view(rows, whole, pool.num_heads, dim).transpose(1, 2)  # [B, key-value heads, L, dim]
-        groups = num_heads // pool.num_heads
+        states = pool.gather(block, batch.kv_index)  # [B, key-value heads, L, dim]
         if groups > 1:  # a kernel that takes fewer key heads takes no mask on CUDA
             states = states[:, :, None].expand(-1, -1, groups, -1, -1).reshape(rows, num_heads, whole, dim)
         blocks.append(states)
     width = batch.mask.shape[2]
     states = query[0].transpose(0, 1)  # [T, heads, dim]
-    if batch.query_index is None:
-        states = states.view(rows, width, num_heads, dim)
-    else:
-        states = states.index_select(0, batch.query_index.flatten()).view(rows, width, num_heads, dim)
-    out = F.scaled_dot_product_attention(states.transpose(1, 2), *blocks, attn_mask=batch.mask, scale=scaling)
+    if batch.query_index is not None:
+        states = states.index_select(0, batch.query_index.flatten())
+    states = states.view(rows, width, num_heads, dim).transpose(1, 2)  # [B, heads, N, dim]
+    out = F.scaled_dot_product_attention(states, *blocks, attn_mask=batch.mask, scale=scaling)
     out = out.transpose(1, 2)  # [B, N, heads, dim]
     if batch.query_index is not None:
         out = out.reshape(rows * width, num_heads, dim).index_select(0, batch.token_index)

@@ -13,60 +13,43 @@ from accelerate.utils.memory import clear_device_cache
 from transformers import DynamicCache
 
 from .family import VLMFamily
-from .out_of_memory import is_out_of_memory, run_or_halve
-from .prefix_trie import LogprobIndex, Node, Plan, ScoreRequest, Span, plan_batches, plan_spans
+from .prefix_trie import LogprobIndex, Node, ScoreRequest, Span, plan_batches, plan_spans
 from .requests import MemoryTooSmall
-from .segments import Segment
+from .segments import Segment, is_out_of_memory, num_tokens, run_or_halve
 from .trie_attention import TRIE_ATTENTION, CantShare, KVPool, make_batch
 
 
 logger = logging.getLogger(__name__)
 
-#: A segment of a request, and its key among the segments that can follow the same prefix.
-Step = tuple[tuple, Segment]
-
-
-def path_length(path: Sequence[Step]) -> int:
-    """Tokens of a prompt."""
-    return sum(len(segment) for _, segment in path)
-
 
 class TrieScorer:
     """
-    Runs requests through a decoder as paths in a tree of segments.
-
-    Args:
-        family ([`VLMFamily`]):
-            Has the model and makes the decoder's inputs.
-        memory_bytes (`int`):
-            Memory for keys, values and activations.
+    Runs prompts through a family's decoder as paths in a tree of segments; `memory_bytes` is for keys, values and
+    activations.
 
     Raises:
         [`CantShare`]: a decoder without full attention in every layer.
     """
 
     def __init__(self, family: VLMFamily, memory_bytes: int):
-        model, max_batch_tokens = family.model, family.args.max_batch_tokens
+        model = family.model
         self.family, self.model, self.num_axes = family, model, family.num_axes
         self.decoder, self.head = model.get_decoder(), model.get_output_embeddings()
         if len({parameter.device for parameter in model.parameters()}) > 1:
-            raise CantShare("it stands on several devices")
-        self.costs = _Costs(self.decoder.config, model.dtype)
+            raise CantShare("it is spread over several devices")
+        self.costs = costs = _Costs(self.decoder.config, model.dtype)
         self.batch_bytes = memory_bytes // 3
-        capacity = (memory_bytes - self.batch_bytes) // self.costs.kv_bytes
+        capacity = (memory_bytes - self.batch_bytes) // costs.kv_bytes
         # Half of the slots at least are for what is kept.
-        self.max_batch_tokens = max(1, min(max_batch_tokens, capacity // 2))
-        config = self.costs
-        self.pool = KVPool(
-            config.num_layers, config.num_kv_heads, config.head_dim, capacity, model.dtype, model.device
-        )
-        self.num_tokens = 0  # tokens that went through the decoder
-        self.num_batches = 0
+        self.max_batch_tokens = max(1, min(family.args.max_batch_tokens, capacity // 2))
+        shape = costs.num_layers, costs.num_kv_heads, costs.head_dim
+        self.pool = KVPool(capacity, *shape, dtype=model.dtype, device=model.device)
+        self.num_tokens = self.num_batches = 0  # that went through the decoder
         self.forget()
 
     @property
     def max_prefilled_tokens(self) -> int:
-        """Tokens, padding included, that prompts to go on from may have together."""
+        """Tokens, padding included, that the prompts of a call of [`prefill`] may have together."""
         return min(self.batch_bytes // (2 * self.costs.kv_bytes), self.pool.capacity - 1 - self.max_batch_tokens)
 
     @property
@@ -82,20 +65,18 @@ class TrieScorer:
         self.pool.clear()
 
     # ------------------------------------------------------------------ promises
-    def score(self, paths: Sequence[Sequence[Step]], answers: Sequence[Sequence[int]]) -> np.ndarray:
+    def score(self, paths: Sequence[Sequence[Segment]], answers: Sequence[Sequence[int]]) -> np.ndarray:
         """Log-probability of each answer (one token or more) after its path: float64 sums of float32 terms."""
         self.tick += 1
-        self.check_room([path_length(path) + len(ids) for path, ids in zip(paths, answers, strict=True)])
+        self.check_room([num_tokens(path) + len(ids) for path, ids in zip(paths, answers, strict=True)])
         sums = np.zeros(len(paths))
-        requests = [
-            ScoreRequest(self._node(path), tuple(ids), i)
-            for i, (path, ids) in enumerate(zip(paths, answers, strict=True))
-        ]
+        pairs = enumerate(zip(paths, answers, strict=True))
+        requests = [ScoreRequest(self._node(path), tuple(ids), i) for i, (path, ids) in pairs]
         with torch.inference_mode(), self._attention():
             self._answer(requests, sums)
         return sums
 
-    def prefill(self, paths: Sequence[Sequence[Step]]) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
+    def prefill(self, paths: Sequence[Sequence[Segment]]) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
         """
         A cache of transformers that holds all of each prompt but its last token.
 
@@ -104,7 +85,7 @@ class TrieScorer:
             ids, `(B, L)` or `(axes, B, L)`, of which only the last is right.
         """
         self.tick += 1
-        self.check_room([path_length(path) for path in paths])
+        self.check_room([num_tokens(path) for path in paths])
         nodes = [self._node(path) for path in paths]
         with torch.inference_mode(), self._attention():
             self._answer([ScoreRequest(node, (), i) for i, node in enumerate(nodes)], np.zeros(0))
@@ -113,18 +94,13 @@ class TrieScorer:
             mask = np.zeros((len(nodes), width), dtype=np.int64)
             positions = np.zeros((self.num_axes, len(nodes), width), dtype=np.int64)
             for row, node in enumerate(nodes):
-                slots = self._slots(node)[:-1]
-                index[row, width - 1 - len(slots) :] = slots
+                index[row, width - node.end :] = self._slots(node)[:-1]
                 mask[row, width - node.end :] = 1
                 positions[:, row, -1] = node.end_position - 1
-            device = self.pool.keys.device
-            layers = self.pool.gather(torch.from_numpy(index).to(device))
-        positions = torch.from_numpy(positions).to(device)
-        return (
-            DynamicCache(layers),
-            torch.from_numpy(mask).to(device),
-            positions if self.num_axes > 1 else positions[0],
-        )
+            index, mask, positions = (torch.from_numpy(a).to(self.pool.keys.device) for a in (index, mask, positions))
+            layers = zip(self.pool.keys, self.pool.values, strict=True)
+            cache = DynamicCache([tuple(self.pool.gather(block, index) for block in layer) for layer in layers])
+        return cache, mask, positions if self.num_axes > 1 else positions[0]
 
     def check_room(self, lengths: Sequence[int]) -> None:
         """Raises [`MemoryTooSmall`] for prompts, with their answers, that are too long for the memory."""
@@ -136,30 +112,33 @@ class TrieScorer:
             )
 
     # ------------------------------------------------------------------ planning
-    def _node(self, path: Sequence[Step]) -> Node:
+    def _node(self, path: Sequence[Segment]) -> Node:
         node = self.root
-        for key, segment in path:
-            child = node.children.get(key)
+        for segment in path:
+            child = node.children.get(segment.key)
             if child is None:
-                child = node.children[key] = Node(node, segment, segment.num_positions)
+                child = node.children[segment.key] = Node(node, segment, segment.num_positions)
             child.tick = self.tick
             node = child
         return node
 
     def _answer(self, requests: list[ScoreRequest], sums: np.ndarray) -> None:
+        """Runs requests, in halves if their prefixes do not fit into the pool together."""
         plan = plan_spans(requests)
-        longest = max((span.num_tokens for level in plan.levels for span in level), default=0)
+        spans = [span for level in plan.levels for span in level]
+        # Prefixes that a span needs, and its own if others need it, stay while the plan runs.
+        pins = {node for span in spans for node in (*span.parent.path(), *(span.nodes if span.shared else ()))}
+        longest = max((span.num_tokens for span in spans), default=0)
         room = self.pool.capacity - 1 - max(self.max_batch_tokens, longest)
         prompts = list(dict.fromkeys(request.prompt for request in requests))
-        if self._num_pinned(plan) > room and len(prompts) > 1:
-            # In the tree's own order, so that what shares a prefix stays together.
+        if sum(node.size for node in pins) > room and len(prompts) > 1:
+            # In the tree's own order, so that prompts with a common prefix stay together.
             order = {node: i for i, node in enumerate(self._walk())}
             prompts.sort(key=order.__getitem__)
             first = set(prompts[: len(prompts) // 2])
             self._answer([request for request in requests if request.prompt in first], sums)
             self._answer([request for request in requests if request.prompt not in first], sums)
             return
-        pins = {above for level in plan.levels for span in level for above in self._above(span)}
         for request in requests:
             if not request.answer:  # the prompt itself is requested
                 pins.update(request.prompt.path())
@@ -175,29 +154,18 @@ class TrieScorer:
             yield node
             pending.extend(reversed(node.children.values()))
 
-    @staticmethod
-    def _above(span: Span) -> list[Node]:
-        """Prefixes that the span needs, and its own if others need it: they stay while the plan runs."""
-        return [*span.parent.path(), *(span.nodes if span.shared else ())]
-
-    def _num_pinned(self, plan: Plan) -> int:
-        pinned = {node for level in plan.levels for span in level for node in self._above(span)}
-        return sum(node.size for node in pinned)
-
     def _make_room(self, count: int, pins: set[Node]) -> None:
         """Drops the least recently used prefixes, longer ones first, until `count` slots are free."""
         if self.pool.num_free >= count:
             return
         goal = min(count + self.pool.capacity // 8, self.pool.capacity - 1)
-        stay, go = [], []
-        for node in self.kept:
-            (stay if node in pins else go).append(node)
-        go.sort(key=lambda node: (-node.tick, node.depth))
-        while go and self.pool.num_free < goal:
-            node = go.pop()
+        droppable = [node for node in self.kept if node not in pins]
+        droppable.sort(key=lambda node: (-node.tick, node.depth))
+        while droppable and self.pool.num_free < goal:
+            node = droppable.pop()
             self.pool.give_back(node.slots)
             node.slots = node.hidden = None
-        self.kept = stay + go
+        self.kept = [node for node in self.kept if node in pins] + droppable
 
     # ------------------------------------------------------------------ running
     @contextmanager
@@ -212,21 +180,18 @@ class TrieScorer:
 
     def _run(self, spans: list[Span], pins: set[Node], sums: np.ndarray) -> None:
         """Runs a batch; in halves, with a warning, if it does not fit into memory."""
-        count = sum(span.num_tokens for span in spans)
+        lengths = [span.num_tokens for span in spans]
+        count = sum(lengths)
         self._make_room(count, pins)
         slots = self.pool.take(count)
         try:
-            hidden = self._forward(spans, slots)
-            places, start = [], 0
-            for span in spans:
-                places.append((hidden[start : start + span.num_tokens], span.indices))
-                start += span.num_tokens
-            self._read(places, sums)
+            hidden = self._forward(spans, lengths, slots)
+            self._read([(own, s.indices) for own, s in zip(hidden.split(lengths), spans, strict=True)], sums)
         except Exception as error:
             self.pool.give_back(slots)
             if not is_out_of_memory(error) or len(spans) == 1:
                 raise
-            if count <= self.max_batch_tokens:  # later ones of the same plan may be as large
+            if count <= self.max_batch_tokens:  # later batches of the same plan may be as large
                 self.max_batch_tokens = max(1, self.max_batch_tokens // 2)
                 self.batch_bytes //= 2
             logger.warning(
@@ -245,7 +210,7 @@ class TrieScorer:
         self._run(spans[:half], pins, sums)
         self._run(spans[half:], pins, sums)
 
-    def _forward(self, spans: list[Span], slots: np.ndarray) -> torch.Tensor:
+    def _forward(self, spans: list[Span], lengths: list[int], slots: np.ndarray) -> torch.Tensor:
         """Last hidden states `(T, D)` of the new tokens; their keys and values go into the pool."""
         ids, positions, segments = [], [], []
         for span in spans:
@@ -262,28 +227,27 @@ class TrieScorer:
         if self.num_axes > 1:
             position_ids = position_ids[:, None]  # [axes, 1, T]
         embeds, extra = self.family.embed(torch.tensor(ids, device=device), segments)
-        prefixes = [self._slots(span.parent) for span in spans]
-        batch = make_batch(self.pool, prefixes, [span.num_tokens for span in spans], slots, self.model.dtype)
+        batch = make_batch(self.pool, [self._slots(span.parent) for span in spans], lengths, slots, self.model.dtype)
         out = self.decoder(inputs_embeds=embeds, position_ids=position_ids, use_cache=False, trie_batch=batch, **extra)
         if batch.num_layers_run != self.costs.num_layers:  # other layers take all tokens for one text
-            raise CantShare(f"{batch.num_layers_run} of its {self.costs.num_layers} layers attend as they are told to")
+            raise CantShare(f"only {batch.num_layers_run} of its {self.costs.num_layers} layers run the attention")
         return out.last_hidden_state[0]
 
     def _keep(self, spans: list[Span], slots: np.ndarray, hidden: torch.Tensor) -> None:
         """Hands the slots to the prefixes in them, and takes those of answers back."""
-        start, lasts = 0, []
+        start, lasts = 0, {}
         for span in spans:
             for node in span.nodes:
                 node.slots = slots[start : start + node.size]
                 self.kept.append(node)
                 start += node.size
             if span.nodes:
-                lasts.append((span.nodes[-1], start - 1))
+                lasts[span.nodes[-1]] = start - 1
             self.pool.give_back(slots[start : start + len(span.tail)])
             start += len(span.tail)
         if lasts:
-            rows = hidden.index_select(0, torch.tensor([row for _, row in lasts], device=hidden.device))
-            for (node, _), row in zip(lasts, rows, strict=True):
+            rows = hidden.index_select(0, torch.tensor([*lasts.values()], device=hidden.device))
+            for node, row in zip(lasts, rows, strict=True):
                 node.hidden = row.clone()  # a view would keep the rows of all
 
     def _slots(self, node: Node) -> np.ndarray:
@@ -292,26 +256,20 @@ class TrieScorer:
 
     def _read(self, places: Sequence[tuple[torch.Tensor, Sequence[LogprobIndex]]], sums: np.ndarray) -> None:
         """Adds log-probabilities to their owners' sums, each read from hidden states `(n, D)`, or from one, `(D,)`."""
-        rows, tokens, owners = [], [], []
-        for hidden, indices in places:
-            for index in indices:
-                rows.append(hidden if hidden.ndim == 1 else hidden[index.offset])
-                tokens.append(index.token)
-                owners.append(index.owners)
-
-        def logprobs(batch: Sequence[int]) -> np.ndarray:
-            logits = self.head(torch.stack([rows[i] for i in batch])).float()  # [R, V]
-            wanted = torch.tensor([tokens[i] for i in batch], device=logits.device)
-            return (logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1)).double().cpu().numpy()  # [R]
-
-        size = max(1, self.batch_bytes // self.costs.head_bytes)
-        found = [
-            value
-            for start in range(0, len(rows), size)
-            for value in run_or_halve(logprobs, range(start, min(start + size, len(rows))))
+        read = [
+            (hidden if hidden.ndim == 1 else hidden[index.offset], index) for hidden, own in places for index in own
         ]
-        for value, mine in zip(found, owners, strict=True):
-            for owner in mine:
+
+        def logprobs(batch: Sequence[tuple[torch.Tensor, LogprobIndex]]) -> np.ndarray:
+            logits = self.head(torch.stack([row for row, _ in batch])).float()  # [R, V]
+            tokens = torch.tensor([index.token for _, index in batch], device=logits.device)
+            return (logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).double().cpu().numpy()  # [R]
+
+        size, values = max(1, self.batch_bytes // self.costs.head_bytes), []
+        for start in range(0, len(read), size):
+            values += run_or_halve(logprobs, read[start : start + size])
+        for (_, index), value in zip(read, values, strict=True):
+            for owner in index.owners:
                 sums[owner] += value
 
 
@@ -325,33 +283,24 @@ class _Costs:
         rope = getattr(config, "rope_parameters", None) or {}
         if "longrope" in (kind.get("rope_type") for kind in (rope, *rope.values()) if isinstance(kind, dict)):
             raise CantShare("a prompt's length decides how all of its positions are rotated (longrope)")
-        self.size = dtype.itemsize
-        self.hidden_size = config.hidden_size
+        num_heads = config.num_attention_heads
         self.num_layers = config.num_hidden_layers
-        self.num_heads = config.num_attention_heads
-        self.num_kv_heads = getattr(config, "num_key_value_heads", None) or self.num_heads
+        self.num_kv_heads = getattr(config, "num_key_value_heads", None) or num_heads
         if getattr(config, "multi_query", False):  # GPT-BigCode
             self.num_kv_heads = 1
-        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.num_heads
-        self.intermediate_size = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-        self.vocab_size = config.vocab_size
-
-    @property
-    def kv_bytes(self) -> int:
-        """Bytes of the keys and values of a token in all layers."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.size
-
-    @property
-    def head_bytes(self) -> int:
-        """Bytes for one position's logits: the model's, in float32, and those of logsumexp."""
-        return self.vocab_size * (self.size + 8)
+        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+        size, width, hidden = dtype.itemsize, num_heads * self.head_dim, config.hidden_size
+        intermediate = getattr(config, "intermediate_size", None) or 4 * hidden
+        #: The keys and values of a token in all layers.
+        self.kv_bytes = 2 * self.num_layers * self.num_kv_heads * self.head_dim * size
+        #: The logits of a token: the model's, in float32, and those of logsumexp.
+        self.head_bytes = config.vocab_size * (size + 8)
+        self._per_token = size * (4 * hidden + 3 * max(intermediate, width)) + 8 * hidden
+        self._per_query = 2 * width * size
+        self._per_key = 4 * width * size  # keys and values, as gathered and repeated for every head
+        self._per_pair = size + 1  # the mask
 
     def of_batch(self, tokens: int, rows: int, longest: int, whole: int) -> int:
-        """Bytes of the activations of one layer at its widest; see [`plan_batches`]."""
-        width = self.num_heads * self.head_dim
-        per_token = self.size * (4 * self.hidden_size + 3 * max(self.intermediate_size, width)) + 8 * self.hidden_size
-        per_key = 4 * width * self.size  # keys and values, as gathered and repeated for every head
-        per_pair = self.size + 1  # the mask
-        return tokens * per_token + rows * (
-            longest * 2 * width * self.size + whole * per_key + longest * whole * per_pair
-        )
+        """The activations of one layer at its widest; see [`plan_batches`]."""
+        per_row = longest * self._per_query + whole * self._per_key + longest * whole * self._per_pair
+        return tokens * self._per_token + rows * per_row

@@ -16,14 +16,12 @@ from accelerate.utils import gather_object
 from transformers import GenerationConfig
 
 from ..tasks import BaseTask, Example
-from .boundaries import WholePrompts
 from .decoding import check_config, make_config, own_settings, report_ignored
 from .family import VLMFamily
-from .finite import NotFinite, check_finite
-from .out_of_memory import is_out_of_memory
-from .plain_runner import PlainRunner
-from .requests import AnswerLogprob, MemoryTooSmall, Request
-from .shared_runner import SharedRunner
+from .requests import AnswerLogprob, MemoryTooSmall, NotFinite, Request, check_finite
+from .runners import PlainRunner, SharedRunner
+from .segments import is_out_of_memory
+from .tokenization import WholePrompts
 from .trie_attention import CantShare
 
 
@@ -33,7 +31,7 @@ logger = logging.getLogger(__name__)
 CPU_MEMORY_MB = 1024
 #: Largest difference per token that sharing prefixes may make to an answer's log-probability.
 SHARING_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
-COARSE_SHARING_TOLERANCE = 0.1  # bfloat16, float16
+COARSE_SHARING_TOLERANCE = 0.1  # bfloat16, float16, 8-bit layers, which round their inputs with the rest of the batch
 
 
 class VLM(Protocol):
@@ -47,15 +45,8 @@ class VLM(Protocol):
 
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
         """
-        Log-probability of each query's answer (`task.target`) after its prompt. Only the answer's own tokens count,
-        wherever the chat template puts them.
-
-        Args:
-            requests (`Sequence[Request]`):
-                Prompts. To score several answers to one query, pass it with another `answer` each time.
-
-        Returns:
-            `list[AnswerLogprob]`: one per request, in their order; natural logarithm.
+        Log-probability (natural logarithm) of each query's answer (`task.target`) after its prompt. Only the answer's
+        own tokens count, wherever the chat template puts them. A query may occur with several answers.
 
         Raises:
             `ValueError`: a prompt longer than the model's context, an answer without tokens, turns in no order that a
@@ -64,17 +55,13 @@ class VLM(Protocol):
 
     def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
         """
-        The model's answer to each prompt, which does not depend on the other requests.
+        The model's answer to each prompt, which does not depend on the other requests: the new text up to the first
+        stop string, without special tokens.
 
         Args:
-            requests (`Sequence[Request]`):
-                Prompts.
             generation_config (`GenerationConfig`, *optional*):
                 All settings of transformers' `generate`; those of the VLM's arguments, and the task's
                 `max_new_tokens` and `stop_strings`, if not given.
-
-        Returns:
-            `list[str]`: the new text of each up to the first stop string, without special tokens, in their order.
 
         Raises:
             `ValueError`: a prompt that with its answer is longer than the model's context, settings that can't be
@@ -89,13 +76,7 @@ class VLM(Protocol):
 
 
 class TransformersVLM:
-    """
-    A [`VLM`] that runs a model of transformers, and tries out by itself how its prompts can share work.
-
-    Args:
-        family ([`VLMFamily`]):
-            The model, and how its inputs are made.
-    """
+    """A [`VLM`] that runs the model of a family, and tries out by itself how its prompts can share work."""
 
     def __init__(self, family: VLMFamily):
         self.family, self.task, self.args = family, family.task, family.args
@@ -121,9 +102,9 @@ class TransformersVLM:
             return []
         self.family.check_turns(requests)
         with self.unit():
-            found = self.prepare(requests).answer_logprobs(requests)
-        check_finite(self.args, requests, found)
-        return found
+            scores = self.prepare(requests).answer_logprobs(requests)
+        check_finite(self.args, requests, scores)
+        return scores
 
     def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
         """See [`VLM.generate`]; greedy, sampled or beam search. Equal prompts are answered once."""
@@ -180,10 +161,11 @@ class TransformersVLM:
 
     def report_whole_prompts(self) -> None:
         """Logs how many prompts of a launch were processed whole, and which; all processes call this at the end."""
-        own = self.runner.whole_prompts if self.runner is not None else WholePrompts()
-        found = sum(gather_object([own]), start=WholePrompts())
-        if found.num_whole and PartialState().is_main_process:
-            logger.warning("%s", found)
+        total = WholePrompts()
+        for own in gather_object([self.runner.whole_prompts if self.runner is not None else total]):
+            total.add(own)
+        if total.num_whole and PartialState().is_main_process:
+            logger.warning("%s", total)
 
     # ------------------------------------------------------------------ the runner
     def prepare(self, requests: Sequence[Request]) -> SharedRunner | PlainRunner:
@@ -203,7 +185,7 @@ class TransformersVLM:
         if not probes:
             return whole  # there is nothing to try: this call runs the safe way
         name = type(self.model).__name__
-        probes = [probe for probe in probes if self.family.tokens_add_up(probe)]
+        probes = [probe for probe in probes if self._adds_up(probe, tokens_alone=True)]
         if not probes:
             logger.warning(
                 "%s: tokenising a prompt piece by piece differs from tokenising it whole, so each prompt is processed "
@@ -222,7 +204,7 @@ class TransformersVLM:
             if is_out_of_memory(error):
                 raise
             reason, unforeseen = f"{type(error).__name__}: {error}", None if isinstance(error, CantShare) else error
-        exact = all(self.family.segments_are_exact(Request((probe, probe), probe)) for probe in probes)
+        exact = all(self._adds_up(probe) for probe in probes)
         logger.warning(
             "%s can't share prefixes between prompts (%s): each runs from its beginning%s.",
             name,
@@ -232,6 +214,17 @@ class TransformersVLM:
         )
         self.runner = PlainRunner(self.family, by_segments=True) if exact else whole
         return self.runner
+
+    def _adds_up(self, probe: Example, tokens_alone: bool = False) -> bool:
+        """Whether the segments of a prompt with its answer add up to the tokens, or all inputs, of the whole text."""
+        parts, whole = self.family.in_pieces_and_whole(Request((probe, probe), probe))
+        if tokens_alone:
+            return [t for part in parts for t in part.tokens["input_ids"]] == whole.tokens["input_ids"]
+        inputs, expected = self.family.collate([parts], "right"), self.family.collate([[whole]], "right")
+        return inputs.keys() == expected.keys() and all(
+            inputs[name].shape == expected[name].shape and torch.allclose(inputs[name], expected[name], atol=1e-4)
+            for name in inputs
+        )
 
     def _try_sharing(self, probes: list[Example]) -> SharedRunner:
         """
@@ -251,11 +244,10 @@ class TransformersVLM:
         limit = shared.engine.max_prompt_tokens
         limit = min(self.family.max_length or limit, limit)
         requests = [request for request in requests if shared.num_prompt_tokens(request) <= limit] or requests[:1]
-        found, expected = shared.answer_logprobs(requests), plain.answer_logprobs(requests)
+        scores, expected = shared.answer_logprobs(requests), plain.answer_logprobs(requests)
         check_finite(self.args, requests, expected)
         # numpy's maximum is NaN if one of the numbers is.
-        error = np.max([abs(a.logprob - b.logprob) / a.num_tokens for a, b in zip(found, expected, strict=True)])
-        # 8-bit layers round what goes into them together with the rest of the batch.
+        error = np.max([abs(a.logprob - b.logprob) / a.num_tokens for a, b in zip(scores, expected, strict=True)])
         coarse = self.args.quantization == "8bit" or self.model.dtype not in SHARING_TOLERANCE
         if not error <= (COARSE_SHARING_TOLERANCE if coarse else SHARING_TOLERANCE[self.model.dtype]):
             raise CantShare(f"log-probabilities of tokens would differ by {error:.2g}")
@@ -265,7 +257,7 @@ class TransformersVLM:
 
 
 def find_memory_mb(device: torch.device) -> int:
-    """Memory that may be used beside a loaded model, in MB: on a GPU most of what is free."""
+    """Memory that may be used beside a loaded model, in MB: on a GPU most of the free memory."""
     if device.type != "cuda":
         return CPU_MEMORY_MB
     free, _ = torch.cuda.mem_get_info(device)

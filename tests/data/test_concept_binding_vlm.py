@@ -19,7 +19,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from vlm_format import answer_turn, build_processor, question_turn
 
 from leverplus_trl.recipe_parser import RecipeParser
-from leverplus_trl.vlms.processing_qwen2_5_vl import register_processor
+from leverplus_trl.vlms.qwen2_5_vl import register_processor
 
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from transformers.utils import is_torchvision_available
 from vlm_format import build_processor, build_tokenizer, question_turn
 from world import make_example
 
-from leverplus_trl.vlms.processing_qwen2_5_vl import PROCESSORS, ImageOnlyProcessor, register_processor
+from leverplus_trl.vlms.qwen2_5_vl import PROCESSORS, ImageOnlyProcessor, register_processor
 
 
 WORLD = Path(__file__).parents[2] / "data" / "concept_binding"
@@ -119,7 +119,7 @@ def test_videos_are_refused():
 
 
 def test_stock_class_is_used_where_torchvision_is(monkeypatch):
-    from leverplus_trl.vlms import processing_qwen2_5_vl as module
+    from leverplus_trl.vlms import qwen2_5_vl as module
 
     monkeypatch.setattr(module, "is_torchvision_available", lambda: True)
     monkeypatch.setattr(module.AutoProcessor, "register", lambda *_, **__: pytest.fail("registered all the same"))

@@ -17,7 +17,7 @@ from vlms.tiny_models import byte_tokenizer, examples_for, tiny_causal_lm
 from leverplus_trl.provenance import model_revision
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import VLMArguments, load_vlm, prompt_hash
-from leverplus_trl.vlms.shared_runner import SharedRunner
+from leverplus_trl.vlms.runners import SharedRunner
 
 
 WORDS = make_task(TaskArguments(task="text_classification", labels=ANSWERS))

@@ -23,9 +23,8 @@ from leverplus_trl.schema import EXAMPLES
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, ChatFamily, Request, TransformersVLM, VLMArguments, load_vlm, preflight
 from leverplus_trl.vlms.loading import load_processor
-from leverplus_trl.vlms.plain_runner import PlainRunner
 from leverplus_trl.vlms.prompts import PlainPrompt
-from leverplus_trl.vlms.shared_runner import SharedRunner
+from leverplus_trl.vlms.runners import PlainRunner, SharedRunner
 
 
 INVISIBLE = "\u200b"  # a zero-width space: not empty, and no space to `str.strip`

@@ -15,9 +15,8 @@ from vlms.tiny_models import CHATML, tiny_text_model
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, Request, VLMArguments
-from leverplus_trl.vlms.boundaries import Boundaries
-from leverplus_trl.vlms.plain_runner import PlainRunner
-from leverplus_trl.vlms.shared_runner import SharedRunner
+from leverplus_trl.vlms.runners import PlainRunner, SharedRunner
+from leverplus_trl.vlms.tokenization import Boundaries
 
 
 def adds_up(boundaries, pieces):

@@ -12,7 +12,7 @@ from vlms.tiny_models import examples_for, make_vlm
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import Request
-from leverplus_trl.vlms.contents import ContentKeys
+from leverplus_trl.vlms.prompts import ContentKeys
 
 
 NAMES = ["llama", "mistral_sliding", "llava", "qwen2_5_vl"]  # shared or not, with images or without

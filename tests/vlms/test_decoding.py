@@ -18,7 +18,7 @@ from leverplus_trl.scripts.parsers import make_parser
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, Request, VLMArguments, load_vlm
 from leverplus_trl.vlms.decoding import GumbelNoise
-from leverplus_trl.vlms.plain_runner import PlainRunner
+from leverplus_trl.vlms.runners import PlainRunner
 
 
 NAMES = [name for name in (*TEXT_MODELS, *VLMS) if name != "phi3_long"]  # its numbers depend on the batch

@@ -12,9 +12,8 @@ from vlms.made_examples import requests_of
 from vlms.tiny_models import examples_for, make_vlm
 
 from leverplus_trl.vlms import AnswerLogprob, Request
-from leverplus_trl.vlms.finite import NotFinite
-from leverplus_trl.vlms.plain_runner import PlainRunner
-from leverplus_trl.vlms.shared_runner import SharedRunner
+from leverplus_trl.vlms.requests import NotFinite
+from leverplus_trl.vlms.runners import PlainRunner, SharedRunner
 
 
 FAMILIES = [("llama", SharedRunner), ("mamba", PlainRunner), ("llava", SharedRunner), ("qwen2_5_vl", SharedRunner)]

@@ -27,7 +27,7 @@ if importlib.util.find_spec("open_flamingo") is None or importlib.util.find_spec
 from vlms.tiny_flamingo import flamingo_tokenizer, image_processor, save_flamingo, tiny_flamingo
 
 from leverplus_trl.vlms.open_flamingo.family import FlamingoProcessor, OpenFlamingoFamily
-from leverplus_trl.vlms.plain_runner import PlainRunner
+from leverplus_trl.vlms.runners import PlainRunner
 
 
 LANGUAGE_MODELS = ("mosaic_mpt", "mpt", "opt", "gpt_neox", "llama")

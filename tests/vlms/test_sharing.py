@@ -19,8 +19,7 @@ from vlms.tiny_models import TEXT_MODELS, VLMS, examples_for, make_vlm
 from leverplus_trl.beams import beam_search
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import Request, VLMArguments, load_vlm
-from leverplus_trl.vlms.plain_runner import PlainRunner
-from leverplus_trl.vlms.shared_runner import SharedRunner
+from leverplus_trl.vlms.runners import PlainRunner, SharedRunner
 
 
 SHARES = {name: shares for name, (*_, shares) in {**TEXT_MODELS, **VLMS}.items()}

@@ -10,7 +10,7 @@ from vlms.tiny_models import examples_for, make_vlm
 
 from leverplus_trl.tasks.base_task import text_before
 from leverplus_trl.vlms.decoding import StopStrings
-from leverplus_trl.vlms.plain_runner import PlainRunner
+from leverplus_trl.vlms.runners import PlainRunner
 
 
 def config_of(stop_strings=None, **settings):

@@ -10,10 +10,9 @@ from vlms.made_examples import ragged_examples, requests_of, world_requests
 from vlms.one_at_a_time import logprobs, plain_logprob, single_generations
 from vlms.tiny_models import examples_for, make_vlm
 
-from leverplus_trl.vlms.plain_runner import PlainRunner
 from leverplus_trl.vlms.prompts import Piece
 from leverplus_trl.vlms.requests import Turn
-from leverplus_trl.vlms.shared_runner import SharedRunner
+from leverplus_trl.vlms.runners import PlainRunner, SharedRunner
 
 
 SAID = ("red circle", "", "blue star\nor it")

@@ -17,10 +17,9 @@ from vlms.tiny_models import (
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, ChatFamily, Request, TransformersVLM, VLMArguments, load_vlm
-from leverplus_trl.vlms.plain_runner import PlainRunner
 from leverplus_trl.vlms.prefix_trie import Node
+from leverplus_trl.vlms.runners import PlainRunner, SharedRunner
 from leverplus_trl.vlms.segments import ByteCache, Segment, plan_padded_batches
-from leverplus_trl.vlms.shared_runner import SharedRunner
 
 
 @pytest.fixture(params=["llava", "idefics3"])
@@ -134,7 +133,7 @@ def test_positions_of_segments_are_those_of_the_whole_prompt(concept_vlm, world)
     requests = [r for r in world_requests(world) if r.demonstrations]
     for request in requests:
         node = Node()
-        for _, segment in concept_vlm.prepare(requests)._path(request):
+        for segment in concept_vlm.prepare(requests)._row(request):
             node = Node(node, segment, segment.num_positions)
         found = [above.segment.positions(3) + above.parent.end_position for above in node.path()]
         whole = concept_vlm.family.prompt.whole(*request)

@@ -23,7 +23,7 @@ from vlms.tiny_models import (
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import CausalLM, ChatFamily, Request, TransformersVLM, VLMArguments, preflight
 from leverplus_trl.vlms.preflight import _check_answers, _check_texts
-from leverplus_trl.vlms.vocabulary import ForgedTokens, bare, control_tokens, padding_id
+from leverplus_trl.vlms.tokenization import ForgedTokens, bare, control_tokens, padding_id
 
 
 WORDS = {"task": "text_classification", "labels": ANSWERS, "max_new_tokens": 4}

@@ -31,7 +31,7 @@ from vlms.made_examples import ANSWERS, ragged_examples
 
 from leverplus_trl.tasks import TaskArguments, make_task
 from leverplus_trl.vlms import FAMILIES, CausalLM, ChatFamily, TransformersVLM, VLMArguments
-from leverplus_trl.vlms.processing_qwen2_5_vl import PROCESSORS, SPECIAL_TOKENS
+from leverplus_trl.vlms.qwen2_5_vl import PROCESSORS, SPECIAL_TOKENS
 
 
 TEXTS = [

@@ -25,7 +25,6 @@ from transformers import (
     HfArgumentParser,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 from transformers.utils import cached_file
 
@@ -57,8 +56,11 @@ class ConversionArguments:
 
 def convert(args: ConversionArguments) -> None:
     """Writes the folder; raises `ValueError` for parts that do not belong together."""
-    tokenizer = flamingo_tokenizer(args.language_model)
-    language_model = load_language_model(args.language_model)
+    tokenizer = AutoTokenizer.from_pretrained(args.language_model)
+    tokenizer.add_special_tokens({"additional_special_tokens": [END_OF_CHUNK, MEDIA_TOKEN]})  # in OpenFlamingo's order
+    if tokenizer.pad_token is None:
+        tokenizer.add_special_tokens({"pad_token": "<PAD>"})
+    language_model = _load_language_model(args.language_model)
     language_model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     vision_encoder = CLIPVisionModel.from_pretrained(args.vision_encoder)
     config = OpenFlamingoConfig(
@@ -73,10 +75,10 @@ def convert(args: ConversionArguments) -> None:
     weights = {f"vision_encoder.{name}": tensor for name, tensor in vision_encoder.state_dict().items()}
     for name, tensor in language_model.state_dict().items():
         weights["lang_encoder." + re.sub(rf"^({re.escape(layers)}\.\d+)\.", r"\1.decoder_layer.", name)] = tensor
-    trained = trained_weights(args.checkpoint, layers)
+    trained = _trained_weights(args.checkpoint, layers)
     for name in model.all_tied_weights_keys:  # a second name of the embedding, which would undo its training
         weights.pop(name, None), trained.pop(name, None)
-    check_parts(model, weights, trained)
+    _check_parts(model, weights, trained)
     model.load_state_dict(weights | trained, strict=False)
     model.tie_weights()
     model.save_pretrained(args.output_dir)
@@ -85,64 +87,50 @@ def convert(args: ConversionArguments) -> None:
     logger.info("Wrote %s: name it as `vlm`.", args.output_dir)
 
 
-def flamingo_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The language model's tokenizer with the tokens that OpenFlamingo adds, in its order."""
-    tokenizer = AutoTokenizer.from_pretrained(name)
-    tokenizer.add_special_tokens({"additional_special_tokens": [END_OF_CHUNK, MEDIA_TOKEN]})
-    if tokenizer.pad_token is None:
-        tokenizer.add_special_tokens({"pad_token": "<PAD>"})
-    return tokenizer
-
-
-def load_language_model(name: str) -> PreTrainedModel:
+def _load_language_model(name: str) -> PreTrainedModel:
     """A causal language model of transformers, or a `mosaic_gpt`; none of the code that may come with it runs."""
     config, _ = PreTrainedConfig.get_config_dict(name)
     if config.get("model_type") != "mosaic_gpt":
         return AutoModelForCausalLM.from_pretrained(name)
     model = MosaicMptForCausalLM(config_from_mosaic_gpt(config))
     file = cached_file(name, "model.safetensors", _raise_exceptions_for_missing_entries=False)
-    weights = load_file(file) if file else read_pickle(cached_file(name, "pytorch_model.bin"))
+    weights = load_file(file) if file else _read_pickle(cached_file(name, "pytorch_model.bin"))
     model.load_state_dict(weights_from_mosaic_gpt(weights, model.config), strict=False)
     model.tie_weights()
     return model
 
 
-def read_pickle(file: str) -> dict[str, torch.Tensor]:
-    """Weights in a pickle that holds nothing but tensors and containers of them."""
-    return torch.load(file, map_location="cpu", weights_only=True)
+def _read_pickle(file: str) -> dict[str, torch.Tensor]:
+    return torch.load(file, map_location="cpu", weights_only=True)  # tensors and containers of them, or an error
 
 
-def trained_weights(file: str, layers: str) -> dict[str, torch.Tensor]:
-    """What OpenFlamingo trained, each under one name: it stores some weights under two."""
+def _trained_weights(file: str, layers: str) -> dict[str, torch.Tensor]:
+    """OpenFlamingo's trained weights, each under one name: it stores some weights under two."""
     if not Path(file).is_file():
         raise ValueError(f"checkpoint is {file!r}, which is no file. Download checkpoint.pt of the model first.")
-    weights = read_pickle(file)
-    weights = weights.get("model_state_dict", weights)
-    second_names = {
-        r"lang_encoder\.old_decoder_blocks\.(\d+)\.": rf"lang_encoder.{layers}.\1.decoder_layer.",
-        r"lang_encoder\.gated_cross_attn_layers\.(\d+)\.": rf"lang_encoder.{layers}.\1.gated_cross_attn_layer.",
-    }
-    found = {}
-    for name, tensor in weights.items():
+    weights, trained = _read_pickle(file), {}
+    second_names = {"old_decoder_blocks": "decoder_layer", "gated_cross_attn_layers": "gated_cross_attn_layer"}
+    for name, tensor in weights.get("model_state_dict", weights).items():
         name = name.removeprefix("module.")
-        for pattern, first_name in second_names.items():
-            name = re.sub(f"^{pattern}", first_name, name)
+        for second, first in second_names.items():
+            name = re.sub(rf"^lang_encoder\.{second}\.(\d+)\.", rf"lang_encoder.{layers}.\1.{first}.", name)
         if not name.endswith(TABLES):
-            found[name] = tensor
-    return found
+            trained[name] = tensor
+    return trained
 
 
-def check_parts(model: OpenFlamingoModel, weights: dict[str, torch.Tensor], trained: dict[str, torch.Tensor]) -> None:
+def _check_parts(model: OpenFlamingoModel, weights: dict[str, torch.Tensor], trained: dict[str, torch.Tensor]) -> None:
     """Raises `ValueError` for weights that are missing, unknown or of another shape."""
     expected = {name: weight for name, weight in model.state_dict().items() if name not in model.all_tied_weights_keys}
     embedding = model.lang_encoder.get_input_embeddings().weight
     own = {name for name, weight in model.named_parameters() if weight is embedding}
     own |= {name for name in expected if name.startswith("perceiver.") or ".gated_cross_attn_layer." in name}
-    missing = sorted((own - trained.keys()) | (expected.keys() - own - weights.keys() - trained.keys()))
-    unknown = sorted((weights | trained).keys() - expected.keys())
+    parts = weights | trained
+    missing = sorted((own - trained.keys()) | (expected.keys() - own - parts.keys()))
+    unknown = sorted(parts.keys() - expected.keys())
     shapes = [
         f"{name} is {tuple(weight.shape)} for {tuple(expected[name].shape)}"
-        for name, weight in (weights | trained).items()
+        for name, weight in parts.items()
         if name in expected and weight.shape != expected[name].shape
     ]
     if missing or unknown or shapes:

@@ -13,8 +13,7 @@ from transformers import AutoImageProcessor, AutoTokenizer, BaseImageProcessor, 
 
 from ...tasks import BaseTask, Example
 from ..family import VLMFamily
-from ..prompts import Piece, images_of, plain_turns
-from ..requests import Turn
+from ..prompts import Piece, PlainPrompt, images_of
 from ..segments import Segment
 from ..vlm_arguments import VLMArguments
 from .modeling import OpenFlamingoModel
@@ -45,25 +44,18 @@ class FlamingoProcessor(NamedTuple):
     @classmethod
     def from_pretrained(cls, name: str, **source: Any) -> "FlamingoProcessor":
         # With Pillow, as the transforms that it was trained with.
-        return cls(
-            AutoTokenizer.from_pretrained(name, **source),
-            AutoImageProcessor.from_pretrained(name, backend="pil", **source),
-        )
+        images = AutoImageProcessor.from_pretrained(name, backend="pil", **source)
+        return cls(AutoTokenizer.from_pretrained(name, **source), images)
 
 
-class FlamingoPrompt:
+class FlamingoPrompt(PlainPrompt):
     """
     Chunks of an image and its text, as in OpenFlamingo's training: `<image>question answer<|endofchunk|>`. The answer
     follows the task's `question_template` without a space: OpenFlamingo's own evaluation has
     `"Question:{question} Short answer:"`, and `"Output:"` for captions.
     """
 
-    def __init__(self, task: BaseTask, system_prompt: str | None = None):
-        self.task = task
-        self._header = Piece(system_prompt or "")
-
-    def header(self, example: Example) -> Piece:
-        return self._header
+    before, end, header_end = "", END_OF_CHUNK, ""
 
     def query(self, example: Example) -> Piece:
         content = self.task.content(example)
@@ -77,21 +69,6 @@ class FlamingoPrompt:
         text = "".join(MEDIA_TOKEN if part["type"] == "image" else part["text"] for part in content)
         return Piece(text, images_of(self.task, example))
 
-    def answer(self, example: Example) -> tuple[str, str]:
-        return self.task.target(example), END_OF_CHUNK
-
-    def demonstration(self, example: Example) -> Piece:
-        query = self.query(example)
-        return Piece(query.text + "".join(self.answer(example)), query.images)
-
-    def turns(self, example: Example, turns: Sequence[Turn]) -> Piece:
-        return Piece(plain_turns(turns, "", END_OF_CHUNK))
-
-    def whole(self, demonstrations: Sequence[Example], query: Example, turns: Sequence[Turn] = ()) -> Piece:
-        shown = (self.demonstration(example) for example in demonstrations)
-        pieces = [self._header, *shown, self.query(query), self.turns(query, turns)]
-        return Piece("".join(piece.text for piece in pieces), images_of(self.task, *demonstrations, query))
-
 
 class OpenFlamingoFamily(VLMFamily):
     """
@@ -102,7 +79,18 @@ class OpenFlamingoFamily(VLMFamily):
     model_loader = OpenFlamingoModel
     processor_loader = FlamingoProcessor
     processor_file = "tokenizer_config.json"
-    cant_share = "images stand beside its prompts, in cross-attention, and are encoded once for all"
+    cant_share = "its images are beside the prompts, in cross-attention, and are encoded once for all"
+
+    def __init__(self, model: OpenFlamingoModel, processor: FlamingoProcessor, task: BaseTask, args: VLMArguments):
+        super().__init__(model, processor, task, args)
+        self.image_processor = processor.image_processor
+        for token, expected in ((MEDIA_TOKEN, model.config.media_token_id), (END_OF_CHUNK, model.config.eoc_token_id)):
+            token_id = self.tokenizer.convert_tokens_to_ids(token)
+            if token_id != expected:
+                raise ValueError(
+                    f"The tokenizer of {args.vlm!r} gives {token!r} the id {token_id}, and the model expects "
+                    f"{expected}: they do not belong together."
+                )
 
     @staticmethod
     def make_prompt(processor: FlamingoProcessor, task: BaseTask, args: VLMArguments) -> FlamingoPrompt:
@@ -113,7 +101,7 @@ class OpenFlamingoFamily(VLMFamily):
         if args.device_map is not None:
             raise ValueError(
                 f"device_map is {args.device_map!r}, and OpenFlamingo hands images to all its layers at once, so "
-                "these must stand on one device. Leave device_map out."
+                "these must be on one device. Leave device_map out."
             )
         if args.quantization == "8bit":
             raise ValueError(
@@ -122,19 +110,6 @@ class OpenFlamingoFamily(VLMFamily):
             )
         if args.prompt_format == "chat":
             raise ValueError("prompt_format is 'chat', and OpenFlamingo has no chat template. Use 'auto' or 'plain'.")
-
-    def __init__(self, model: OpenFlamingoModel, processor: FlamingoProcessor, task: BaseTask, args: VLMArguments):
-        tokenizer, self.image_processor = processor
-        for token, expected in ((MEDIA_TOKEN, model.config.media_token_id), (END_OF_CHUNK, model.config.eoc_token_id)):
-            if tokenizer.convert_tokens_to_ids(token) != expected:
-                raise ValueError(
-                    f"The tokenizer of {args.vlm!r} gives {token!r} the id {tokenizer.convert_tokens_to_ids(token)}, "
-                    f"and the model expects {expected}: they do not belong together."
-                )
-        super().__init__(model, tokenizer, self.make_prompt(processor, task, args), args)
-
-    def placeholders(self) -> tuple[str | None, ...]:
-        return (MEDIA_TOKEN,)
 
     def process(self, piece: Piece) -> Segment:
         tokens = self.tokenizer(piece.text, add_special_tokens=False)["input_ids"]
@@ -148,7 +123,7 @@ class OpenFlamingoFamily(VLMFamily):
         segment = self.process(Piece(piece.text))
         if len(piece.images):
             features = [self._image_features(piece, i, key) for i, key in enumerate(piece.images.keys)]
-            # [N, latents, V]; what is kept for one image is not copied.
+            # [N, latents, V]; the kept features of one image are not copied.
             segment.images = {"features": torch.cat(features) if len(features) > 1 else features[0]}
         return segment
 
@@ -162,11 +137,11 @@ class OpenFlamingoFamily(VLMFamily):
             self.features.put((key,), features, features.nbytes)
         return features
 
-    def collate(self, rows: list[list[Segment]], padding_side: str) -> dict[str, Any]:
+    def collate(self, rows: Sequence[Sequence[Segment]], padding_side: str) -> dict[str, Any]:
         batch = super().collate(rows, padding_side)
         if "features" in batch:
             counts = [sum(len(s.images["features"]) for s in row if s.images) for row in rows]
             per_row = batch.pop("features").split(counts)
-            # The n-th image of a row belongs to its n-th `<image>`, so zeros behind the last are never looked at.
+            # The n-th image of a row belongs to its n-th `<image>`, so zeros after the last are never looked at.
             batch["image_features"] = torch.nn.utils.rnn.pad_sequence(per_row, batch_first=True)  # [B, T, latents, V]
         return batch

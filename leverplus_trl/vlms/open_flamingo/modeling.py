@@ -12,6 +12,8 @@ import copy
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -75,30 +77,16 @@ def import_open_flamingo(module: str) -> Any:
 
 
 class OpenFlamingoConfig(PreTrainedConfig):
-    r"""
-    Configuration of an [`OpenFlamingoModel`].
-
-    Args:
-        text_config (`dict` or `PreTrainedConfig`):
-            The language model; its vocabulary has the two special tokens.
-        vision_config (`dict` or `CLIPVisionConfig`):
-            The vision encoder.
-        cross_attn_every_n_layers (`int`, *optional*, defaults to 1):
-            Cross-attention stands before every n-th layer of the language model.
-        media_token_id (`int`):
-            Id of `<image>`.
-        eoc_token_id (`int`):
-            Id of `<|endofchunk|>`.
-    """
+    """Configuration of an [`OpenFlamingoModel`]; the language model's vocabulary has the two special tokens."""
 
     model_type = "open_flamingo"
     sub_configs: ClassVar = {"text_config": AutoConfig, "vision_config": CLIPVisionConfig}
 
     text_config: dict | PreTrainedConfig | None = None
     vision_config: dict | PreTrainedConfig | None = None
-    cross_attn_every_n_layers: int = 1
-    media_token_id: int | None = None
-    eoc_token_id: int | None = None
+    cross_attn_every_n_layers: int = 1  # cross-attention is before every n-th layer of the language model
+    media_token_id: int | None = None  # of `<image>`
+    eoc_token_id: int | None = None  # of `<|endofchunk|>`
 
     def __post_init__(self, **kwargs):
         if isinstance(self.text_config, dict):
@@ -141,7 +129,9 @@ class OpenFlamingoModel(PreTrainedModel):
                 return super().forward(input_ids, attention_mask, **kwargs)
 
         attention = {"attn_implementation": config._attn_implementation}
-        language_model = _language_model(config.text_config, attention)
+        language_model = AutoModelForCausalLM._model_mapping[type(config.text_config)]
+        of_language_model = attention if language_model._supports_sdpa else {"attn_implementation": "eager"}
+        language_model = AutoModelForCausalLM.from_config(config.text_config, **of_language_model)
         import_open_flamingo("utils").extend_instance(language_model, FlamingoLM)
         language_model.set_decoder_layers_attr_name(DECODER_LAYERS[config.text_config.model_type])
         encoder = PatchEncoder._from_config(config.vision_config, **attention)
@@ -153,12 +143,12 @@ class OpenFlamingoModel(PreTrainedModel):
             vis_dim=config.vision_config.hidden_size,
             cross_attn_every_n_layers=config.cross_attn_every_n_layers,
         )
-        # Second names of layers that stand in the decoder: each weight is to be saved once.
+        # Second names of the decoder's layers: each weight is saved once.
         del language_model.old_decoder_blocks, language_model.gated_cross_attn_layers
         self.vision_encoder, self.perceiver, self.lang_encoder = encoder, flamingo.perceiver, language_model
         object.__setattr__(self, "flamingo", flamingo)  # the same modules, not a second set of parameters
         self.generation_config = GenerationConfig(eos_token_id=config.eoc_token_id)
-        language_model.generation_config = GenerationConfig()  # it would fill what `generate` is not told
+        language_model.generation_config = GenerationConfig()  # it would fill whatever `generate` leaves open
         self.post_init()
 
     @classmethod
@@ -178,16 +168,6 @@ class OpenFlamingoModel(PreTrainedModel):
 
     def get_output_embeddings(self) -> torch.nn.Module:
         return self.lang_encoder.get_output_embeddings()
-
-    def get_decoder(self) -> torch.nn.Module:
-        """The language model without its head; cross-attention stands inside."""
-        return self.lang_encoder.get_decoder()
-
-    @property
-    def cross_attentions(self) -> list[torch.nn.Module]:
-        """The package's attention to images, of every layer that has it."""
-        gated = [layer.gated_cross_attn_layer for layer in self.lang_encoder._get_decoder_layers()]
-        return [layer.attn for layer in gated if layer is not None]
 
     def encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Features of pictures [N, 3, H, W], which the cross-attention reads: [N, latents, V]."""
@@ -209,11 +189,8 @@ class OpenFlamingoModel(PreTrainedModel):
             image_features (`torch.Tensor` of shape `(B, T, latents, V)`, *optional*):
                 Features of each row's images, one for each `<image>`, in their order, then padding.
         """
-        self._show(image_features, len(input_ids))
-        try:
+        with self._shown(image_features, len(input_ids)):
             return self.lang_encoder(input_ids, attention_mask, use_cache=use_cache, logits_to_keep=logits_to_keep)
-        finally:
-            self.lang_encoder.clear_conditioned_layers()
 
     @torch.no_grad()
     def generate(
@@ -226,39 +203,28 @@ class OpenFlamingoModel(PreTrainedModel):
     ) -> torch.Tensor:
         """
         Prompts, padded on the left, and the new tokens; `generate` of the language model. It never generates
-        `<image>`, after which the package would take every row for one without images.
+        `<image>`, after which the package would take every row for a text without images.
         """
         config = copy.deepcopy(generation_config or self.generation_config)
         config.suppress_tokens = [*(config.suppress_tokens or []), self.config.media_token_id]
-        copies = max(config.num_beams or 1, config.num_return_sequences or 1)
-        self._show(image_features, len(input_ids), copies)
-        self.lang_encoder._use_cached_vision_x = True
+        settings |= {"attention_mask": attention_mask, "generation_config": config}
+        with self._shown(image_features, len(input_ids), max(config.num_beams or 1, config.num_return_sequences or 1)):
+            self.lang_encoder._use_cached_vision_x = True
+            return self.lang_encoder.generate(input_ids=input_ids, **settings)
+
+    @contextmanager
+    def _shown(self, image_features: torch.Tensor | None, rows: int, copies: int = 1) -> Iterator[None]:
+        """Hands features to the layers, which know the places of the images by `<image>`."""
+        if image_features is None:
+            latents = self.perceiver.latents
+            image_features = latents.new_zeros(rows, 1, *latents.shape)  # no token follows an image
+        for layer in self.lang_encoder._get_decoder_layers():
+            layer.condition_vis_x(image_features.repeat_interleave(copies, dim=0))
         try:
-            return self.lang_encoder.generate(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                generation_config=config,
-                **settings,
-            )
+            yield
         finally:
             self.lang_encoder.clear_conditioned_layers()
             self.lang_encoder._use_cached_vision_x = False
-
-    def _show(self, image_features: torch.Tensor | None, rows: int, copies: int = 1) -> None:
-        """Hands features to the layers; they find the places of the images themselves, at `<image>`."""
-        if image_features is None:
-            latents = self.perceiver.latents
-            image_features = latents.new_zeros(rows, 1, *latents.shape)  # nothing stands behind an image
-        for layer in self.lang_encoder._get_decoder_layers():
-            layer.condition_vis_x(image_features.repeat_interleave(copies, dim=0))
-
-
-def _language_model(config: PreTrainedConfig, attention: dict[str, Any]) -> PreTrainedModel:
-    """A causal language model of random weights, with the attention asked for if it has that."""
-    model_class = AutoModelForCausalLM._model_mapping[type(config)]
-    if not model_class._supports_sdpa:
-        attention = {"attn_implementation": "eager"}
-    return AutoModelForCausalLM.from_config(config, **attention)
 
 
 AutoConfig.register("open_flamingo", OpenFlamingoConfig)

@@ -7,6 +7,7 @@ Unlike transformers' MPT, which ignores `qk_ln`, it has LayerNorms over the whol
 weights.
 """
 
+import re
 from typing import Any
 
 import torch
@@ -14,15 +15,20 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, MptConfig, MptForCausalLM
 
 
-#: What transformers' MPT takes for granted, whatever its config says.
+#: The settings that transformers' MPT computes, whatever its config says.
 GRANTED = {"expansion_ratio": 4, "logit_scale": None, "no_bias": True}
-GRANTED_ATTENTION = {
-    "attn_type": "multihead_attention",
-    "alibi": True,
-    "alibi_bias_max": 8,
-    "prefix_lm": False,
-    "attn_uses_sequence_id": False,
-}
+GRANTED_ATTENTION = {"attn_type": "multihead_attention", "alibi": True, "alibi_bias_max": 8, "prefix_lm": False}
+GRANTED_ATTENTION |= {"attn_uses_sequence_id": False}
+#: Settings of a `mosaic_gpt` config with their defaults: those of the same name, and those of the attention.
+DEFAULTS = {"d_model": 2048, "n_heads": 16, "n_layers": 24, "max_seq_len": 2048, "vocab_size": 50368}
+DEFAULTS |= {"no_bias": False, "logit_scale": None, "initializer_range": 0.02}
+DEFAULTS |= {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+ATTENTION_DEFAULTS = {"softmax_scale": None, "prefix_lm": False, "attn_uses_sequence_id": False, "alibi": False}
+ATTENTION_DEFAULTS |= {"alibi_bias_max": 8}
+#: Names of weights in a `mosaic_gpt` checkpoint, and here. The last three are of models with `qk_ln`.
+NAMES = {"ln_1": "norm_1", "ln_2": "norm_2", "ln_f": "norm_f", "mlp.mlp_up": "ffn.up_proj"}
+NAMES |= {"mlp.mlp_down": "ffn.down_proj", "attn.q_ln": "attn.Wqkv.q_ln", "attn.k_ln": "attn.Wqkv.k_ln"}
+NAMES |= {"attn.Wqkv": "attn.Wqkv.proj"}
 
 
 class MosaicMptConfig(MptConfig):
@@ -76,7 +82,7 @@ class MosaicMptForCausalLM(MptForCausalLM):
         if config.attn_config.qk_ln:
             for block in self.transformer.blocks:
                 block.attn.Wqkv = NormalizedQKV(config)
-                block.attn.clip_qkv = None  # clipping stands before the LayerNorms
+                block.attn.clip_qkv = None  # values are clipped before the LayerNorms
         self.post_init()
 
 
@@ -89,23 +95,10 @@ def config_from_mosaic_gpt(config: dict[str, Any]) -> MosaicMptConfig:
     """
     if config.get("model_type") != "mosaic_gpt":
         raise ValueError(f"model_type is {config.get('model_type')!r}; expected 'mosaic_gpt'.")
-    defaults = {"d_model": 2048, "n_heads": 16, "n_layers": 24, "max_seq_len": 2048, "vocab_size": 50368}
-    defaults |= {"no_bias": False, "logit_scale": None, "initializer_range": 0.02}
-    defaults |= {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
-    attention = {
-        "qk_ln": config.get("attn_qk_ln", False),
-        "clip_qkv": config.get("attn_clip_qkv"),
-        "softmax_scale": config.get("softmax_scale"),
-        "prefix_lm": config.get("prefix_lm", False),
-        "attn_uses_sequence_id": config.get("attn_uses_sequence_id", False),
-        "alibi": config.get("alibi", False),
-        "alibi_bias_max": config.get("alibi_bias_max", 8),
-    }
-    return MosaicMptConfig(
-        attn_config=attention,
-        expansion_ratio=config.get("mlp_ratio", 4),
-        **{name: config.get(name, default) for name, default in defaults.items()},
-    )
+    attention = {"qk_ln": config.get("attn_qk_ln", False), "clip_qkv": config.get("attn_clip_qkv")}
+    attention |= {name: config.get(name, default) for name, default in ATTENTION_DEFAULTS.items()}
+    own = {name: config.get(name, default) for name, default in DEFAULTS.items()}
+    return MosaicMptConfig(attn_config=attention, expansion_ratio=config.get("mlp_ratio", 4), **own)
 
 
 def weights_from_mosaic_gpt(weights: dict[str, torch.Tensor], config: MosaicMptConfig) -> dict[str, torch.Tensor]:
@@ -115,37 +108,19 @@ def weights_from_mosaic_gpt(weights: dict[str, torch.Tensor], config: MosaicMptC
     Raises:
         `ValueError`: weights that are missing or unknown.
     """
-    names = mosaic_gpt_names(config)
-    missing, unknown = sorted(names.keys() - weights.keys()), sorted(weights.keys() - names.keys())
+    parts = ["ln_1", "ln_2", "attn.Wqkv", "attn.out_proj", "mlp.mlp_up", "mlp.mlp_down"]
+    parts += ["attn.q_ln", "attn.k_ln"] if config.attn_config.qk_ln else []
+    names = [f"transformer.blocks.{layer}.{part}.weight" for layer in range(config.n_layers) for part in parts]
+    names = {"transformer.wte.weight", "transformer.ln_f.weight", *names}  # the head is the embedding
+    missing, unknown = sorted(names - weights.keys()), sorted(weights.keys() - names)
     if missing or unknown:
         raise ValueError(
             f"Not the weights of a mosaic_gpt model of {config.n_layers} layers: {len(missing)} are missing "
             f"{missing[:3]}, {len(unknown)} are unknown {unknown[:3]}."
         )
-    return {ours: weights[theirs] for theirs, ours in names.items()}
-
-
-def mosaic_gpt_names(config: MosaicMptConfig) -> dict[str, str]:
-    """`{name in a mosaic_gpt checkpoint: name here}`; the head is the embedding."""
-    qkv = "attn.Wqkv.proj" if config.attn_config.qk_ln else "attn.Wqkv"
-    parts = {
-        "ln_1": "norm_1",
-        "attn.Wqkv": qkv,
-        "attn.out_proj": "attn.out_proj",
-        "ln_2": "norm_2",
-        "mlp.mlp_up": "ffn.up_proj",
-        "mlp.mlp_down": "ffn.down_proj",
-    }
-    if config.attn_config.qk_ln:
-        parts |= {"attn.q_ln": "attn.Wqkv.q_ln", "attn.k_ln": "attn.Wqkv.k_ln"}
-    names = {
-        "transformer.wte.weight": "transformer.wte.weight",
-        "transformer.ln_f.weight": "transformer.norm_f.weight",
-    }
-    for layer in range(config.n_layers):
-        block = f"transformer.blocks.{layer}"
-        names |= {f"{block}.{theirs}.weight": f"{block}.{ours}.weight" for theirs, ours in parts.items()}
-    return names
+    renamed = NAMES if config.attn_config.qk_ln else NAMES | {"attn.Wqkv": "attn.Wqkv"}
+    pattern = re.compile("|".join(map(re.escape, renamed)))
+    return {pattern.sub(lambda match: renamed[match[0]], name): weight for name, weight in weights.items()}
 
 
 AutoConfig.register("mosaic_mpt", MosaicMptConfig)
