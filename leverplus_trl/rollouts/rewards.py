@@ -146,10 +146,8 @@ def compute_rewards(
             Table with the columns of `schema.ROLLOUTS`.
         answers (`Mapping[str, Sequence[str]]`):
             All annotators' answers of each query, by id.
-        reward_funcs (`Sequence[str]`):
-            Rewards as [`load_reward`] takes them.
-        reward_weights (`Sequence[float]`, *optional*, defaults to 1 each):
-            The factor of each reward.
+        reward_funcs, reward_weights (`Sequence[str]`, `Sequence[float]`, *optional*, defaults to 1 each):
+            Rewards as [`load_reward`] takes them, and their factors.
         score (`str`, *optional*, defaults to `"prob"`):
             Scale of InfoScore of the table's `zero_shot_score`: that of its beams.
 
@@ -165,8 +163,7 @@ def compute_rewards(
     weights = [1.0] * len(reward_funcs) if reward_weights is None else list(reward_weights)
     if len(weights) != len(reward_funcs):
         raise ValueError(
-            f"There are {len(weights)} reward_weights ({weights}) for {len(reward_funcs)} reward_funcs "
-            f"({', '.join(reward_funcs)}); give one each, or none at all."
+            f"There are {len(weights)} reward_weights ({weights}) for {len(reward_funcs)} reward_funcs; give one each."
         )
     if not all(map(math.isfinite, weights)):
         raise ValueError(f"reward_weights is {weights}; expected finite numbers.")
@@ -178,10 +175,8 @@ def compute_rewards(
     for name, function, weight in zip(reward_funcs, functions, weights, strict=True):
         values = np.asarray(function(**columns, score=score), dtype=np.float64)
         if values.shape != total.shape:
-            raise ValueError(
-                f"The reward {name!r} gave values of shape {list(values.shape)} for {len(total)} sequences; expected "
-                "one number for each sequence."
-            )
+            shape = list(values.shape)
+            raise ValueError(f"The reward {name!r} gave values of shape {shape} for {len(total)} sequences.")
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise ValueError(

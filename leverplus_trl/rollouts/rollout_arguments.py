@@ -29,7 +29,7 @@ class RolloutArguments:
         "Splits whose examples are queries.", ["train", "validation"], not_empty=True, unique=True
     )
     num_queries: int | None = option("Only the first so many queries of each split.", None, min=1)
-    num_shots: int | None = option("Demonstrations in a sequence (S), at most; default: as the beams.", None, min=1)
+    num_shots: int | None = option("Shots of a sequence (S), with STOP at most; default: as the beams.", None, min=1)
     num_rollouts: int = option("Sequences of a query (G), if there are as many; random sequences fill up.", 16, min=2)
     num_beam_sequences: int = option("Sequences from the beams.", 5, min=0)
     num_samples: int = option("Draws from the selector at each temperature.", 3, min=0)

@@ -71,15 +71,8 @@ def answer_unit(
     """
     Answers some queries together, with each distinct sequence once, and measures the answers.
 
-    Args:
-        proposals (`Sequence[Sequence[Proposal]]`):
-            Those of [`RolloutSources.propose`] for each query.
-        known (`Sequence[Known]`):
-            The known measures of each query.
-        pool (`Mapping[str, Example]`):
-            At least all examples in `proposals`, by id.
-        score (`str`, *optional*, defaults to `"prob"`):
-            Scale of InfoScore. On `"metric"` the prompt without demonstrations is answered, too.
+    `proposals` and `known` are those of each query, `pool` holds at least their demonstrations, by id, and `score` is
+    the scale of InfoScore: on `"metric"` the prompt without demonstrations is answered, too.
 
     Returns:
         `list[dict]`: a row for each query with the columns of `schema.ROLLOUTS` (but `split` and `candidate_ids`), all
@@ -183,17 +176,9 @@ def generate_rollouts(
     """
     Answers the queries of all splits, in units, together with the other processes of the launch.
 
-    Args:
-        run ([`RunFolder`]):
-            Stores the results of the units.
-        queries, pool (`dict[str, Dataset]`, `Dataset`):
-            The queries by split, and the examples to demonstrate with.
-        score (`str`):
-            Scale of InfoScore.
-        reuse_ledger (`Mapping[str, bool]`):
-            Whether the log-probabilities in the ledger of a split are those of this VLM.
-        previous (`Mapping[str, Dataset]`):
-            Earlier rollouts of the splits that have any.
+    `run` stores the results of the units; `queries` are given by split, and `pool` holds the demonstrations. `score`
+    is the scale of InfoScore. `reuse_ledger` says for each split whether the log-probabilities in its ledger are those
+    of this VLM; `previous` are the earlier rollouts of the splits that have any.
 
     Returns:
         `dict[str, list[Path]]`: the units' files of each split, in query order.

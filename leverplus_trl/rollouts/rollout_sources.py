@@ -67,17 +67,8 @@ def seed_of(*parts: object) -> int:
 
 
 class SearchedBeams:
-    """
-    The beams and the ledger of one split, by query.
-
-    Args:
-        beams, ledger (`Dataset`):
-            Tables with the columns of `schema.BEAMS` and `schema.LEDGER`.
-        num_shots (`int`):
-            Length of the sequences in `beams`.
-        score (`str`):
-            Scale of InfoScore of the search.
-    """
+    """The beams and the ledger of one split, by query; `num_shots` is the length of the beams' sequences, and `score`
+    the scale of InfoScore of the search."""
 
     def __init__(self, beams: Dataset, ledger: Dataset, num_shots: int, score: str):
         self.beams, self.ledger, self.num_shots, self.score = beams, ledger, num_shots, score
@@ -110,12 +101,8 @@ class SearchedBeams:
 
 
 def similar_sequences(ranked: Sequence[str], lengths: Sequence[int], count: int) -> list[Ids]:
-    """
-    Up to `count` sequences of the most similar candidates, the most similar next to the query.
-
-    `ranked` are the candidates, the most similar first. Each length in turn takes the top candidates; after all
-    lengths, the best candidate is left out and the turns begin again.
-    """
+    """Up to `count` sequences of the most similar candidates, the most similar next to the query. Each length in turn
+    takes the top of `ranked`; after all lengths, the best candidate is left out and the turns begin again."""
     sequences = []
     for number in range(count):
         skipped, length = number // len(lengths), lengths[number % len(lengths)]
@@ -127,12 +114,8 @@ def similar_sequences(ranked: Sequence[str], lengths: Sequence[int], count: int)
 def random_sequences(
     candidates: Sequence[str], taken: Iterable[Ids], lengths: Sequence[int], count: int, seed: int
 ) -> list[Ids]:
-    """
-    Different ordered sequences of random candidates, none of which is in `taken`; fewer than `count` only if there are
-    no more.
-
-    The next sequence has the rarest of the `lengths` (longest first) so far, so that a group covers all of them.
-    """
+    """Different ordered sequences of random candidates, none of which is in `taken`; fewer than `count` only if there
+    are no more. The next has the rarest of the `lengths` (longest first) so far, so that a group covers all."""
     generator = np.random.default_rng(seed)
     taken = set(taken)
     used = {length: sum(len(ids) == length for ids in taken) for length in lengths}
@@ -166,27 +149,15 @@ def random_logprobs(drawn: Sequence[Ids], num_candidates: int) -> list[float]:
 
 @dataclass
 class RolloutSources:
-    """
-    All sources together.
+    """All sources together; `searched` and the embeddings of the queries are given by split."""
 
-    Args:
-        args ([`RolloutArguments`]):
-            Number of sequences from each source; `num_shots` is set, and `similarities: null` means none.
-        searched (`dict[str, SearchedBeams]`):
-            Beams and ledger, by split.
-        selector ([`DemonstrationSelector`], *optional*):
-            The selector that is sampled.
-        pool, queries (`ExampleEmbeddings`, `dict[str, ExampleEmbeddings]`, *optional*):
-            Embeddings of the pool, and by split of the queries; similarities need both, the selector `queries`.
-        read (`dict[str, ExampleEmbeddings]`, *optional*, defaults to `queries`):
-            Embeddings of the queries for a selector whose encoder has adapters.
-    """
-
-    args: RolloutArguments
+    args: RolloutArguments  # `num_shots` is set, and `similarities: null` means none
     searched: dict[str, SearchedBeams]
     selector: DemonstrationSelector | None = None
+    #: Embeddings of the pool and of the queries: similarities need both, the selector `queries`.
     pool: ExampleEmbeddings | None = None
     queries: dict[str, ExampleEmbeddings] | None = None
+    #: Embeddings of the queries for a selector whose encoder has adapters.
     read: dict[str, ExampleEmbeddings] | None = None
 
     def propose(self, split: str, query_ids: Sequence[str]) -> list[list[Proposal]]:

@@ -90,18 +90,11 @@ def picked_positions(query_id: str, ids: Sequence[str], positions: dict[str, int
 
 class RepeatedBlocks(Sampler[int]):
     """
-    Queries in random order, cut into blocks of one optimizer step each; each block comes several times in a row.
+    Queries in random order, cut into blocks of `block_size` queries (of one optimizer step, over all processes and
+    accumulated micro-batches); each block comes `num_iterations` times in a row.
 
-    All blocks are full: the last block of an epoch is filled up with queries from the beginning of the epoch.
-
-    Args:
-        num_queries, block_size (`int`):
-            Q, and the queries of one optimizer step, over all processes and accumulated micro-batches.
-        num_iterations (`int`):
-            How often each block comes.
-        seed, epoch (`int`, `Callable[[], int]`):
-            The seed of the order, and a function that returns the number of the epoch that begins. Each epoch has its
-            own order, also after a resume.
+    All blocks are full: the last block of an epoch is filled up with queries from the beginning of the epoch. `epoch`
+    returns the number of the epoch that begins: each epoch has its own order, also after a resume.
     """
 
     def __init__(self, num_queries: int, block_size: int, num_iterations: int, seed: int, epoch: Callable[[], int]):

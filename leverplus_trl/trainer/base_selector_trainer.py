@@ -23,8 +23,8 @@ from ..output_files import UNFINISHED, delete, naming, write_atomically
 from ..selectors.processing_selector import SelectorProcessor
 from ..weights import check_weights, refuse_pickles
 from .base_selector_dataset import BaseSelectorDataset, RepeatedBlocks
-from .base_training_config import BaseSelectorTrainingConfig
-from .pixel_dataset import PixelDataset
+from .pixel_dataset import Batch, PixelDataset, embed_inputs
+from .sft_config import BaseSelectorTrainingConfig
 
 
 logger = logging.getLogger(__name__)
@@ -35,11 +35,8 @@ COMPLETE = "processor_config.json"
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """
-    A context with an empty folder to save a selector into; on exit, the files move to `folder`.
-
-    If saving fails, `folder` stays as it was. While files are moved, it has no [`COMPLETE`].
-    """
+    """A context with an empty folder to save a selector into; on exit, the files move to `folder`. If saving fails,
+    `folder` stays as it was. While files are moved, it has no [`COMPLETE`]."""
     temporary = folder / f"{UNFINISHED}selector"
     try:
         with naming(folder, SafetensorError, RuntimeError):  # torch raises RuntimeError
@@ -56,24 +53,16 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 class BaseSelectorTrainer(Trainer):
     """
-    A `transformers.Trainer` that reads batches of tensors and saves a selector with its processor.
+    A `transformers.Trainer`, with its arguments, that reads batches of tensors and saves a selector with its processor
+    (`processing_class`, by default that of the training data).
 
-    A subclass defines the annotated class attributes, `card_text()`, the card of the selector in Markdown, and
-    `collapse_advice()`, what to do about a selector that has collapsed.
-
-    Args:
-        processing_class ([`SelectorProcessor`], *optional*, defaults to that of the training data):
-            Saved with the model.
-        **kwargs:
-            Other arguments of `transformers.Trainer`.
+    A subclass defines the annotated class attributes; `query_measures(model, inputs)`, the inputs of the metrics;
+    `card_text()`, the card in Markdown; and `collapse_advice()`, what to do about a collapsed selector.
     """
 
-    #: Orders the training queries.
-    _block_sampler: type[RepeatedBlocks]
-    #: Computes the metrics of an evaluation.
-    selection_metrics: Callable[[EvalPrediction], dict[str, float]]
-    #: Optimizer steps in a row on each batch.
-    num_iterations = 1
+    _block_sampler: type[RepeatedBlocks]  # orders the training queries
+    selection_metrics: Callable[[EvalPrediction], dict[str, float]]  # the metrics of an evaluation
+    num_iterations = 1  # optimizer steps in a row on each batch
 
     def __init__(
         self,
@@ -156,6 +145,17 @@ class BaseSelectorTrainer(Trainer):
             )
         return metrics
 
+    @torch.no_grad()
+    def prediction_step(
+        self, model, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[None, Batch, torch.Tensor]:
+        """The measures of each query, SFT's loss included; that of GRPO does not measure progress."""
+        inputs = self._prepare_inputs(inputs)
+        with self.compute_loss_context_manager():
+            measures = self.query_measures(model, embed_inputs(model, inputs))
+        # The loop computes metrics only if there are labels; these are not read.
+        return None, measures, inputs["candidate_rows"]
+
     def last_logged(self, name: str) -> dict[str, float]:
         """The last entry of the log that has this value; empty if there is none."""
         return next((entry for entry in reversed(self.state.log_history) if name in entry), {})
@@ -193,16 +193,6 @@ class BaseSelectorTrainer(Trainer):
         # scores, rewards and the reference policy to three digits.
         return data.to(self.args.device) if isinstance(data, torch.Tensor) else super()._prepare_input(data)
 
-    def load_weights(self, state_dict: dict[str, torch.Tensor]) -> None:
-        """Loads weights into the model, which ZeRO 3 may have split over processes."""
-        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
-            from deepspeed import zero
-
-            with zero.GatheredParameters(list(self.model.parameters()), modifier_rank=0):
-                self.model.load_state_dict(state_dict)
-        else:
-            self.model.load_state_dict(state_dict)
-
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         with naming(output_dir, RuntimeError):  # what torch raises
             super()._save_optimizer_and_scheduler(output_dir)
@@ -234,22 +224,18 @@ class BaseSelectorTrainer(Trainer):
             (folder / "training_args.bin").unlink(missing_ok=True)
 
     def push_to_hub(
-        self,
-        commit_message: str = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **kwargs,
+        self, commit_message: str = "End of training", blocking: bool = True, token: str | None = None, **kwargs
     ) -> CommitInfo | None:
-        """Pushes the selector, its processor, card and provenance in one commit, without checkpoints. `token`,
-        `revision` and `private` (for a new repository) default to the `hub_` arguments; `blocking` has no effect."""
+        """Pushes the selector, its processor, card and provenance in one commit, without checkpoints. `token`, and of
+        `kwargs` `revision` and `private` (for a new repository), default to the `hub_` arguments; `blocking` has no
+        effect."""
         self.save_model(_internal_call=True)
         self.create_model_card()
         if not self.is_world_process_zero():
             return None
-        given = {"token": token, "revision": revision, "private": private, "message": commit_message}
-        return push_run(self.args, **{name: value for name, value in given.items() if value is not None})
+        options = {"token": token, **{name: kwargs.get(name) for name in ("revision", "private")}}
+        options = {name: value for name, value in options.items() if value is not None}
+        return push_run(self.args, message=commit_message, **options)
 
     def create_model_card(self, *args, **kwargs) -> None:
         """Writes the card of the selector, README.md, to the output folder."""

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 
 from ..fields import documented
-from .base_training_config import BaseSelectorTrainingConfig
+from .sft_config import BaseSelectorTrainingConfig
 from .training_fields import OfflineGRPOFields
 
 

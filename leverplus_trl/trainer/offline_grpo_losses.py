@@ -54,14 +54,9 @@ def standardised_advantages(
     A = clip((r - mean) / std) `[B, G]`, with the mean of the group (GRPO, Shao et al., 2024, arXiv:2402.03300); 0 for
     padding and for groups whose rewards are all equal.
 
-    Args:
-        scale_rewards (`str`, *optional*, defaults to `"group"`):
-            The divisor: `"group"`, the standard deviation of the group; `"batch"`, that of all rewards of the batch;
-            `"none"`, no division (Dr. GRPO, Liu et al., 2025, arXiv:2503.20783).
-        clip (`float`, *optional*, defaults to 5.0):
-            Largest advantage, in either direction.
-        std_of_batch (`torch.FloatTensor` of shape `[]`, *optional*, defaults to that of `rewards`):
-            Standard deviation for `"batch"`, if these rewards are only a part of the batch.
+    std is with `scale_rewards` `"group"` that of the group, and with `"batch"` that of all rewards of the batch
+    (`std_of_batch`, if these rewards are only a part of it); `"none"` does not divide (Dr. GRPO, Liu et al., 2025,
+    arXiv:2503.20783). `clip` is the largest advantage, in either direction.
     """
     mean, std = group_mean_std(rewards, mask)  # [B, 1] both
     if scale_rewards == "batch":
@@ -111,23 +106,12 @@ def grpo_loss(
     The clipped group-relative objective -min(ratio A, clip(ratio, 1 - epsilon, 1 + epsilon_high) A), without KL
     (Shao et al., 2024, arXiv:2402.03300).
 
-    Args:
-        old_step_logprobs (`torch.FloatTensor` of shape `[B, G, S]`):
-            The same under the old policy, before the updates on this batch.
-        advantages (`torch.FloatTensor` of shape `[B, G]`):
-            Advantages, weights included.
-        action_mask (`torch.BoolTensor` of shape `[B, G, S]`):
-            Steps that have an action.
-        sequence_mask (`torch.BoolTensor` of shape `[B, G]`):
-            Sequences that count.
-        epsilon_high (`float`, *optional*, defaults to `epsilon`):
-            Upper clip (DAPO, Yu et al., 2025, arXiv:2503.14476).
-        importance_sampling_level (`str`, *optional*, defaults to `"step"`):
-            `"step"`: a ratio for each action; `"sequence"`: the product of these ratios.
-        loss_type (`str`, *optional*, defaults to `"grpo"`):
-            How the steps of a sequence are reduced: `"grpo"`, the mean; `"dr_grpo"`, the sum divided by the constant
-            S, which weighs the steps of short and long sequences alike (Liu et al., 2025, arXiv:2503.20783). It has no
-            effect with `importance_sampling_level="sequence"`.
+    `old_step_logprobs` `[B, G, S]` are those before the updates on this batch, and `advantages` `[B, G]` include
+    weights. `action_mask` `[B, G, S]` marks steps that have an action, `sequence_mask` `[B, G]` sequences that count.
+    `epsilon_high` is `epsilon` if not given (DAPO, Yu et al., 2025, arXiv:2503.14476). `importance_sampling_level`
+    `"step"` has a ratio for each action, `"sequence"` the product of these ratios. `loss_type` `"grpo"` takes the mean
+    over the steps of a sequence, `"dr_grpo"` their sum divided by the constant S, which weighs the steps of short and
+    long sequences alike (Liu et al., 2025, arXiv:2503.20783); it has no effect on the level of sequences.
 
     Returns:
         `tuple`: the loss `[]`, the mean over the sequences of a group, then over queries; and the share `[]` of the

@@ -27,6 +27,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,9 @@ BETA_FACTOR, BETA_RANGE = 1.3, (1e-4, 10.0)
 
 
 class AdaptiveBeta(TrainerCallback, ExportableState):
-    """
-    The weight of the KL, `beta` at first. It rises while the KL is above `kl_high`, falls while the KL is below
+    """The weight of the KL, `beta` at first. It rises while the KL is above `kl_high`, falls while the KL is below
     `kl_low`, and returns to its first value in between: a beta that stayed high would pull the policy back to the SFT
-    policy. Checkpoints store the value.
-    """
+    policy. Checkpoints store the value."""
 
     def __init__(self, beta: float, kl_low: float, kl_high: float, first_beta: float | None = None):
         self.beta, self.kl_low, self.kl_high = beta, kl_low, kl_high
@@ -97,8 +96,7 @@ class CompeteWithSFT(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **kwargs):
-        measured = args.eval_strategy != IntervalStrategy.NO and args.metric_for_best_model
-        if state.global_step == 0 and measured:
+        if state.global_step == 0 and args.eval_strategy != IntervalStrategy.NO and args.metric_for_best_model:
             state.best_metric = self.trainer.evaluate()[self.trainer.best_metric_name]
 
 
@@ -107,19 +105,13 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
     Trains a selector by reward: a warm-up with reward-weighted cross-entropy (RCE), then a clipped group-relative
     policy gradient (GRPO) with a KL penalty to the SFT policy.
 
-    Args:
-        model ([`BaseSelectorModel`]):
-            The selector with its SFT weights, which become the reference policy.
-        args ([`OfflineGRPOConfig`]):
-            Arguments.
-        train_dataset, eval_dataset ([`RolloutDataset`], or [`PixelDataset`] of it):
-            Training queries; held-out queries, *optional*, by which the best checkpoint is chosen.
-        **kwargs:
-            Those of [`BaseSelectorTrainer`].
+    The arguments are those of [`BaseSelectorTrainer`], with [`OfflineGRPOConfig`] and [`RolloutDataset`]s. The weights
+    of `model` are the SFT policy; `eval_dataset` chooses the best checkpoint.
     """
 
     _block_sampler = RepeatedBlocks
     selection_metrics = staticmethod(measures.rollout_metrics)
+    query_measures = staticmethod(measures.measure_groups)
 
     def __init__(
         self,
@@ -191,7 +183,13 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
             self.state.best_metric,
             "was never measured" if reached is None else f"{reached:.4f}",
         )
-        self.load_weights(self._sft_weights)
+        gathered = nullcontext()
+        if self.is_deepspeed_enabled and self.accelerator.state.deepspeed_plugin.zero_stage == 3:
+            from deepspeed import zero
+
+            gathered = zero.GatheredParameters(list(self.model.parameters()), modifier_rank=0)
+        with gathered:
+            self.model.load_state_dict(self._sft_weights)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -297,17 +295,6 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
             if logs["advantage_std"] < measures.STILL_ADVANTAGES:
                 self._warn_still(f"The advantages spread by {logs['advantage_std']:.2g}", logs)
         super().log(logs, start_time)
-
-    @torch.no_grad()
-    def prediction_step(
-        self, model, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[None, Any, torch.Tensor]:
-        """The inputs of [`rollout_metrics`]. There is no loss: that of GRPO does not measure progress."""
-        inputs = self._prepare_inputs(inputs)
-        with self.compute_loss_context_manager():
-            measured = measures.measure_groups(model, inputs)
-        # The loop computes metrics only if there are labels; these are not read.
-        return None, measured, inputs["rewards"]
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         metrics = super().evaluate(*args, **kwargs)

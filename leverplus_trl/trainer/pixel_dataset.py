@@ -28,15 +28,11 @@ Batch = dict[str, torch.Tensor]
 
 class EncoderTable:
     """
-    The distinct images and texts of examples, as inputs of an encoder. Images are compared by their encoded bytes, or
-    by their path if a dataset stores paths.
+    The distinct images and texts of examples, preprocessed and tokenised as by `encoder`. Images are compared by their
+    encoded bytes, or by their path if a dataset stores paths.
 
-    Args:
-        encoder ([`Encoder`]):
-            The encoder whose image processor and tokenizer are used.
-        cache_mb (`int`, *optional*, defaults to 4096):
-            Memory for preprocessed images in MiB; an image of 224 x 224 takes 602 KB. Images that do not fit are
-            preprocessed for each batch, by the workers of the data loader (`dataloader_num_workers`) if there are any.
+    `cache_mb` is the memory for preprocessed images in MiB; an image of 224 x 224 takes 602 KB. Images that do not fit
+    are preprocessed for each batch, by the workers of the data loader (`dataloader_num_workers`) if there are any.
     """
 
     def __init__(self, encoder: Encoder, cache_mb: int = 4096):
@@ -90,13 +86,9 @@ class EncoderTable:
         return self
 
     def collect(self, **parts: tuple[Sequence[str], np.ndarray]) -> Batch:
-        """
-        The inputs of the encoder for some parts, given by name as their features and numbers `[..., F]`.
-
-        Returns:
-            `dict`: for each part, the rows `[..., F]` of its features among the distinct images or texts; and
-            `pixel_values` `[U, 3, H, W]`, `input_ids` and `attention_mask` `[V, T]`, if there are images or texts.
-        """
+        """The inputs of the encoder for some parts, given by name as their features and numbers `[..., F]`: for each
+        part, the rows `[..., F]` of its features among the distinct images or texts; and `pixel_values`
+        `[U, 3, H, W]`, `input_ids` and `attention_mask` `[V, T]`, if there are images or texts."""
         rows = {name: np.empty_like(numbers) for name, (_, numbers) in parts.items()}
         inputs = {}
         for prepared, is_image in ((self._pixel_values, True), (self._token_ids, False)):
@@ -135,16 +127,11 @@ class EncoderTable:
 
 class PixelDataset(Dataset):
     """
-    A [`SelectorDataset`] or [`RolloutDataset`] whose batches hold pixels and tokens instead of embeddings. All other
-    attributes are those of the dataset.
+    A [`SelectorDataset`] or [`RolloutDataset`] whose batches hold pixels and tokens, collected by `table`, instead of
+    embeddings. All other attributes are those of the dataset.
 
-    Args:
-        table ([`EncoderTable`]):
-            Images and texts.
-        queries, pool (`Table`):
-            Examples that `query_rows` and `candidate_rows` index.
-        swapped (`bool`, *optional*, defaults to `True`):
-            Whether batches hold the swapped queries, which only evaluations need.
+    `query_rows` and `candidate_rows` index the examples `queries` and `pool`. With `swapped`, batches hold the swapped
+    queries, which only evaluations need.
     """
 
     def __init__(self, dataset: Dataset, table: EncoderTable, queries: Table, pool: Table, swapped: bool = True):
@@ -183,19 +170,11 @@ class PixelDataset(Dataset):
 
 
 def with_pixels(
-    model,
-    datasets: dict[str, Dataset],
-    queries: dict[str, Table],
-    pool: Table,
-    train_split: str,
-    cache_mb: int = 4096,
+    model, datasets: dict[str, Dataset], queries: dict[str, Table], pool: Table, train_split: str, cache_mb: int = 4096
 ) -> dict[str, Dataset]:
-    """
-    The datasets as they are, or as [`PixelDataset`] if the selector has an encoder of its own.
-
-    `datasets` and `queries` (the examples of the queries) are given by split, `pool` holds the candidates, and the
-    batches of `train_split` have no swapped queries. `cache_mb` is that of [`EncoderTable`].
-    """
+    """The `datasets`, by split, as [`PixelDataset`]s if the selector has an encoder of its own. `queries` are the
+    examples of the queries, by split; `pool` holds the candidates, and the batches of `train_split` have no swapped
+    queries. `cache_mb` is that of [`EncoderTable`]."""
     if model.encoder is None:
         return datasets
     table = EncoderTable(SelectorEncoder(model.encoder, "cpu"), cache_mb)

@@ -117,7 +117,6 @@ def set_reference(model: BaseSelectorModel, dataset: RolloutDataset | PixelDatas
 
 def measure_groups(model, inputs: Batch) -> dict[str, torch.Tensor]:
     """The inputs of [`rollout_metrics`], one row for each query."""
-    inputs = embed_inputs(model, inputs)
     stored, rewards, mask = inputs["demonstration_positions"], inputs["rewards"], inputs["group_mask"]
     logits, reference = sequence_logits(model, inputs, stored), inputs["reference_logits"]  # [B, G, S, A] both
     stop = has_stop(logits, inputs)

@@ -45,22 +45,11 @@ def rollout_groups(
     rollouts: Table, rewards: Sequence[np.ndarray], insertion: str, stop: bool = False, num_shots: int | None = None
 ) -> RolloutGroups:
     """
-    Reads the rollouts table of one split.
+    Reads the rollouts table of one split (columns of `schema.ROLLOUTS`), in its order.
 
-    Args:
-        rollouts (`Table`):
-            Rows with the columns of `schema.ROLLOUTS`, one for each query.
-        rewards (`Sequence[np.ndarray]`):
-            For each query, the rewards of its sequences.
-        insertion (`str`):
-            `"left"` or `"right"`, as in the rollouts: turns prompt order into selection order.
-        stop (`bool`, *optional*, defaults to `False`):
-            Whether the selector may choose fewer than `num_shots`. If not, every sequence must have `num_shots`.
-        num_shots (`int`, *optional*, defaults to the length of the longest sequence):
-            S.
-
-    Returns:
-        [`RolloutGroups`], queries in the order of `rollouts`.
+    `rewards` are those of the sequences of each query. `insertion` is that of the rollouts: it turns prompt order into
+    selection order. Every sequence must have `num_shots` (S; default: the length of the longest sequence), or with
+    `stop` at most as many.
 
     Raises:
         `ValueError`: a sequence that no selector could choose from the candidates, a group of fewer than two
@@ -103,8 +92,7 @@ def _check_group(
 ) -> None:
     if len(group) < 2:
         raise ValueError(
-            f"The query {query_id!r} has {len(group)} rollout(s); expected at least 2, since rewards are "
-            "compared within the group. Run the stage `rollouts` with more sequences a query (`num_rollouts`)."
+            f"The query {query_id!r} has {len(group)} rollout(s); expected at least 2. Raise num_rollouts."
         )
     if rewards.shape != (len(group),):
         raise ValueError(f"The query {query_id!r} has {len(group)} rollouts, but rewards of shape {rewards.shape}.")

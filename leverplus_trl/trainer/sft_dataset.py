@@ -47,21 +47,12 @@ class ScoredPrefixes:
 
 def scored_prefixes(beams: Table, ledger: Table, insertion: str, score: str, stop: bool = False) -> ScoredPrefixes:
     """
-    Reads the beams and ledger tables of one split.
+    Reads the beams and ledger tables of one split (columns of `schema.BEAMS` and `schema.LEDGER`), in the order of
+    `beams`.
 
-    Args:
-        beams, ledger (`Table`):
-            Rows with the columns of `schema.BEAMS`, one for each query, and of `schema.LEDGER`.
-        insertion (`str`):
-            `"left"` or `"right"`, as in the search: turns prompt order into selection order.
-        score (`str`):
-            Scale of InfoScore, one of `SCORES`.
-        stop (`bool`, *optional*, defaults to `False`):
-            Whether STOP is an action. The beams are then the best sequences of the ledger of any length, zero-shot
-            included.
-
-    Returns:
-        [`ScoredPrefixes`], queries in the order of `beams`.
+    `insertion` is that of the search, and turns prompt order into selection order; `score` is the scale of InfoScore,
+    one of `SCORES`. With `stop`, STOP is an action, and the beams are the best sequences of the ledger of any length,
+    zero-shot included.
 
     Raises:
         `ValueError`: tables of different runs, a ledger without the column that the scale needs, a query for which

@@ -17,8 +17,6 @@ Departures from the papers (Lever-LM, Yang et al., NeurIPS 2024; Lever-Plus), an
 - Every evaluation checks whether the selector has collapsed.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 from transformers.trainer_utils import EvalPrediction
@@ -27,7 +25,7 @@ from ..selectors.base_selector import action_mask, action_step_logprobs
 from .base_selector_dataset import ShuffledBlocks
 from .base_selector_trainer import BaseSelectorTrainer
 from .model_card import model_card
-from .pixel_dataset import Batch, embed_inputs
+from .pixel_dataset import Batch
 from .policy_measures import collapse_metrics, greedy_selections, has_stop, query_means, sequence_logits
 
 
@@ -40,22 +38,12 @@ def listwise_loss(
     reduction: str = "mean",
 ) -> torch.Tensor:
     """
-    Cross-entropy of the policy to softmax(score / tau), both over the candidates scored after a prefix.
+    Cross-entropy of the policy to softmax(score / tau), both over the candidates scored after a prefix: the sum over
+    prefixes, weighted by `weights` `[B, P]`, and with `reduction="mean"` the mean over queries (`"none"`: `[B]`).
 
-    Args:
-        logits (`torch.FloatTensor` of shape `[B, P, A]`):
-            The policy after each prefix; the lowest number of the dtype for disallowed actions.
-        scores (`torch.FloatTensor` of shape `[B, P, A]`):
-            InfoScores; NaN for candidates that were not scored, which are left out.
-        weights (`torch.FloatTensor` of shape `[B, P]`):
-            Weight of each prefix.
-        label_smoothing (`float`, *optional*, defaults to 0.0):
-            Share of each target that is spread evenly over these candidates.
-        reduction (`str`, *optional*, defaults to `"mean"`):
-            `"mean"` over the queries, or `"none"`.
-
-    Returns:
-        `torch.FloatTensor` of shape `[]` or `[B]`: the weighted sum over prefixes.
+    `logits` `[B, P, A]` are the policy after each prefix, with the lowest number of the dtype for disallowed actions.
+    `scores` `[B, P, A]` are InfoScores; candidates that were not scored (NaN) are left out. `label_smoothing` is the
+    share of each target that is spread evenly over these candidates.
     """
     lowest = torch.finfo(logits.dtype).min
     counted = ~scores.isnan() & ~(logits <= lowest)  # [B, P, A]; logits that are NaN count, and make the loss NaN
@@ -77,21 +65,12 @@ def beams_loss(
     reduction: str = "mean",
 ) -> torch.Tensor:
     """
-    Cross-entropy to the beams, step by step in selection order (Lever-LM, Yang et al., NeurIPS 2024). `reduction` and
-    `label_smoothing` are those of [`listwise_loss`]; a target is spread over the allowed actions.
+    Cross-entropy to the beams, step by step in selection order (Lever-LM, Yang et al., NeurIPS 2024): the mean over
+    the steps of a beam, weighted over beams by `weights` `[B, N]`. `reduction` is that of [`listwise_loss`].
 
-    Args:
-        logits (`torch.FloatTensor` of shape `[B, N, S, A]`):
-            The policy at each step of each beam; the lowest number of the dtype for disallowed actions.
-        positions (`torch.LongTensor` of shape `[B, N, S]`):
-            The beams in selection order, -1 padded.
-        weights (`torch.FloatTensor` of shape `[B, N]`):
-            Weight of each beam.
-        stop (`bool`, *optional*, defaults to `False`):
-            Whether the last action is STOP, the target after a beam shorter than S.
-
-    Returns:
-        `torch.FloatTensor` of shape `[]` or `[B]`: the mean over the steps of a beam, weighted over beams.
+    `logits` `[B, N, S, A]` are the policy at each step of a beam, with the lowest number of the dtype for disallowed
+    actions; `positions` `[B, N, S]` are the beams, -1 padded. `label_smoothing` spreads targets over the allowed
+    actions. With `stop` the last action is STOP, the target after a beam shorter than S.
     """
     logprobs = logits.log_softmax(-1)  # [B, N, S, A]
     allowed = ~(logits <= torch.finfo(logits.dtype).min)  # [B, N, S, A]; NaN stays in
@@ -166,19 +145,8 @@ def selection_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 
 class SelectorSFTTrainer(BaseSelectorTrainer):
-    """
-    Trains a selector on stored embeddings, beams and ledger, in the training loop of transformers.
-
-    Args:
-        model ([`BaseSelectorModel`]):
-            The selector.
-        args ([`SelectorSFTConfig`]):
-            Arguments.
-        train_dataset, eval_dataset ([`SelectorDataset`], or [`PixelDataset`] of it):
-            Training queries; held-out queries, *optional*.
-        **kwargs:
-            Those of [`BaseSelectorTrainer`].
-    """
+    """Trains a selector on stored embeddings, beams and ledger, in the training loop of transformers. The arguments
+    are those of [`BaseSelectorTrainer`], with [`SelectorSFTConfig`] and [`SelectorDataset`]s."""
 
     _block_sampler = ShuffledBlocks
     selection_metrics = staticmethod(selection_metrics)
@@ -198,21 +166,9 @@ class SelectorSFTTrainer(BaseSelectorTrainer):
         weights = beam_weights(inputs["beam_scores"][:, : args.top_n], args.top_n, args.score_weights, args.tau)
         return beams_loss(logits, positions, weights, args.label_smoothing, has_stop(logits, inputs), "none"), logits
 
-    @torch.no_grad()
-    def prediction_step(
-        self, model, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[torch.Tensor | None, Any, torch.Tensor | None]:
-        """The inputs of [`selection_metrics`]."""
-        inputs = self._prepare_inputs(inputs)
-        with self.compute_loss_context_manager():
-            inputs = embed_inputs(model, inputs)
-            losses = self._query_losses(model, inputs)[0]  # [B]
-            if prediction_loss_only:
-                return losses.mean(), None, None
-            # Losses by query: the loop drops the queries that fill up the last batch of a process.
-            measures = measure_batch(model, inputs) | {"loss": losses}
-        # The loop computes metrics only if there are labels; these are not read.
-        return None, measures, inputs["prefix_lengths"][:, 0]
+    def query_measures(self, model, inputs: Batch) -> Batch:
+        # Losses by query: the loop drops the queries that fill up the last batch of a process.
+        return measure_batch(model, inputs) | {"loss": self._query_losses(model, inputs)[0]}
 
     def collapse_advice(self) -> str:
         dataset = self.eval_dataset

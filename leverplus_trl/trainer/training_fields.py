@@ -56,13 +56,13 @@ class TrainingFields:
         if self.load_best_model_at_end and self.eval_strategy == "no":
             raise ValueError(
                 "eval_strategy is 'no', so that no checkpoint is known to be the best; set "
-                "`load_best_model_at_end: false` to keep the last weights, or evaluate."
+                "load_best_model_at_end: false, or evaluate."
             )
         best = self.metric_for_best_model
         if self.load_best_model_at_end and str(best).removeprefix("eval_") not in self.measures:
+            names = ", ".join(f"eval_{name}" for name in self.measures)
             raise ValueError(
-                f"metric_for_best_model is {best!r}, which no evaluation measures; expected one of "
-                f"{', '.join(f'eval_{name}' for name in self.measures)}."
+                f"metric_for_best_model is {best!r}, which no evaluation measures; expected one of {names}."
             )
         if self.label_smoothing_factor:
             raise ValueError("label_smoothing_factor has no effect on selectors (in `sft`, set label_smoothing).")
@@ -111,8 +111,7 @@ class SFTFields(TrainingFields):
         super().check()
         if self.score_weights != "none" and self.loss_type != "beams":
             raise ValueError(
-                f"score_weights is {self.score_weights!r}, but only loss_type 'beams' uses it, and loss_type is "
-                f"{self.loss_type!r}; set loss_type: beams or leave score_weights out."
+                f"score_weights is {self.score_weights!r}, but only loss_type 'beams' uses it; leave it out."
             )
 
 
@@ -182,26 +181,20 @@ class OfflineGRPOFields(TrainingFields):
         super().check()
         for name in self.reward_funcs:
             if name not in REWARD_NAMES and not re.fullmatch(r"[\w.]+:\w+", name):
-                raise ValueError(
-                    f"reward_funcs names {name!r}; expected one of {', '.join(REWARD_NAMES)}, or the import path "
-                    "`package.module:function` of your own."
-                )
+                expected = f"{', '.join(REWARD_NAMES)}, or your own `package.module:function`"
+                raise ValueError(f"reward_funcs names {name!r}; expected one of {expected}.")
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
             raise ValueError(
                 f"reward_weights has {len(self.reward_weights)} values for the {len(self.reward_funcs)} rewards "
-                f"{', '.join(self.reward_funcs)}; give one for each, or leave them out for 1 each."
+                f"{', '.join(self.reward_funcs)}; expected one for each."
             )
         if self.importance_sampling_level == "sequence" and self.loss_type == "dr_grpo":
-            raise ValueError(
-                "loss_type 'dr_grpo' sums over steps, but importance_sampling_level 'sequence' has one term for each "
-                "sequence; set loss_type: grpo or importance_sampling_level: step."
-            )
+            raise ValueError("importance_sampling_level 'sequence' excludes loss_type 'dr_grpo'; set loss_type: grpo.")
         if self.epsilon_high is not None and self.epsilon_high < self.epsilon:
             raise ValueError(f"epsilon_high is {self.epsilon_high}, below epsilon {self.epsilon}: raise it.")
         if self.rce_tau_end > self.rce_tau_start:
             raise ValueError(
-                f"rce_tau_end is {self.rce_tau_end}, above rce_tau_start {self.rce_tau_start}; tau must fall: "
-                "exchange them."
+                f"rce_tau_end is {self.rce_tau_end}, above rce_tau_start {self.rce_tau_start}: exchange them."
             )
         if self.adaptive_beta and not 0.0 < self.kl_low < self.kl_high:
             raise ValueError(f"kl_low is {self.kl_low} and kl_high {self.kl_high}; expected 0 < kl_low < kl_high.")
@@ -213,8 +206,7 @@ class OfflineGRPOFields(TrainingFields):
         left = self.num_train_epochs - self.rce_epochs
         if left < 0.0:
             raise ValueError(
-                f"rce_epochs is {self.rce_epochs}, but there are only {self.num_train_epochs} epochs "
-                "(num_train_epochs), warm-up included; raise these or lower rce_epochs."
+                f"rce_epochs is {self.rce_epochs}, but there are only {self.num_train_epochs} epochs; lower rce_epochs."
             )
         if 0.0 < left <= self.curriculum_epochs:
             raise ValueError(
@@ -228,7 +220,6 @@ class OfflineGRPOFields(TrainingFields):
         warm_up = self.num_iterations * round(self.rce_epochs * num_batches)
         if 0 < self.max_steps <= warm_up and self.rce_epochs < self.num_train_epochs:
             raise ValueError(
-                f"max_steps is {self.max_steps}, but the warm-up (rce_epochs {self.rce_epochs}, num_iterations "
-                f"{self.num_iterations}) takes {'at least ' * (num_batches == 1)}{warm_up} steps: GRPO would never "
-                "begin. Raise max_steps or lower rce_epochs."
+                f"max_steps is {self.max_steps}, but the warm-up (rce_epochs, num_iterations) takes "
+                f"{'at least ' * (num_batches == 1)}{warm_up} steps: GRPO would never begin; raise max_steps."
             )
