@@ -206,7 +206,7 @@ class OfflineGRPOFields(TrainingFields):
         left = self.num_train_epochs - self.rce_epochs
         if left < 0.0:
             raise ValueError(
-                f"rce_epochs is {self.rce_epochs}, but there are only {self.num_train_epochs} epochs; lower rce_epochs."
+                f"rce_epochs is {self.rce_epochs}, but there are only {self.num_train_epochs} epochs: lower it."
             )
         if 0.0 < left <= self.curriculum_epochs:
             raise ValueError(
