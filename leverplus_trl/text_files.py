@@ -15,8 +15,10 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -34,13 +36,13 @@ SEPARATORS = (",", "\t", ";", "|")
 METADATA_FILES = {"metadata.csv": "csv", "metadata.jsonl": "json"}
 #: Options of a dataset card that are supported for CSV files; with other options `datasets` reads the files.
 CSV_OPTIONS = {"name", "version", "data_dir", "data_files", "description", "sep", "delimiter"}
-TEXT, TEXTS, NESTED = Value("string"), List(Value("string")), Json()
+#: The feature of each kind of column.
+FEATURES = {None: Value("string"), "text": Value("string"), "texts": List(Value("string")), "nested": Json()}
 #: A quoted cell.
 QUOTED = re.compile(r'(?:^|(?<=[,\t;|\n\r]))"(?:[^"]|"")*"')
 HEADER_SIZE = 2**16
 EXACT = decimal.Context(decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 MOST_PLACES = 40
-UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 LONGEST_CELL = 2**31 - 1
 #: Part of the cache key: after a change of this file, files are read again.
 _CODE = json_hash(Path(__file__).read_text(encoding="utf-8"))
@@ -52,22 +54,15 @@ class TextFile(NamedTuple):
     name: str  #: The name that the user knows, for messages.
     path: str  #: The local path.
     kind: str  #: `"csv"` or `"json"`.
-    option: str | None = None  #: The separator of a CSV file, or the field of a JSON file that holds the records.
-    image_dir: str | None = None  #: Folder of the images that the column `file_name` names.
-    state: tuple[int, int] = (0, 0)  #: Size and modification time, as part of the cache key.
+    option: str | None  #: The separator of a CSV file, or the field of a JSON file that holds the records.
+    image_dir: str | None  #: Folder of the images that the column `file_name` names.
+    state: tuple[int, int]  #: Size and modification time, as part of the cache key.
 
 
 def read_text_split(builder: DatasetBuilder, split: str, cache_dir: str | None = None) -> Dataset | None:
     """
-    Loads a split that consists of CSV, TSV or JSON files, or of an image folder with a metadata file in these formats.
-
-    Args:
-        builder (`DatasetBuilder`):
-            The result of `datasets.load_dataset_builder`.
-        split (`str`):
-            Name of the split.
-        cache_dir (`str`, *optional*):
-            Cache of `datasets`.
+    Loads a split that consists of CSV, TSV or JSON files, or of an image folder with a metadata file in these formats,
+    from the result of `datasets.load_dataset_builder`.
 
     Returns:
         `Dataset`: columns of strings, of lists of strings (if a JSON file has lists), or of `Json` (if it has objects
@@ -92,11 +87,10 @@ def read_text_split(builder: DatasetBuilder, split: str, cache_dir: str | None =
     options = {"files": tuple(map(tuple, files)), "columns": tuple(columns), "code": _CODE}
     if next(_rows(**options), None) is None:
         raise ValueError(f"{', '.join(repr(file.name) for file in files)} holds no rows; expected at least one")
-    kinds = {None: TEXT, "text": TEXT, "texts": TEXTS, "nested": NESTED}
     try:
         return Dataset.from_generator(
             _rows,
-            features=Features({name: kinds[kind] for name, kind in columns.items()}),
+            features=Features({name: FEATURES[kind] for name, kind in columns.items()}),
             cache_dir=cache_dir,
             gen_kwargs=options,
             fingerprint=json_hash([split, options]),
@@ -110,23 +104,23 @@ def _files_of(builder: DatasetBuilder, split: str) -> list[TextFile]:
     """The text files of a split; none if it has another format, or options that only `datasets` supports."""
     config = builder.config
     named = list((config.data_files or {}).get(split, ()))
-    if isinstance(builder, (Csv, JsonBuilder)) and not named:
-        known = [name for name, files in (config.data_files or {}).items() if files]
-        raise ValueError(f"there is no file of the split {split!r}; there are files of {', '.join(known) or 'none'}")
     if isinstance(builder, ImageFolder):
-        named = [name for name in named if Path(name).name in METADATA_FILES and Path(name).is_file()]
-        files = [(name, name, METADATA_FILES[Path(name).name], None, str(Path(name).parent)) for name in named]
+        named = [Path(name) for name in named if Path(name).name in METADATA_FILES and Path(name).is_file()]
+        files = [(str(file), str(file), METADATA_FILES[file.name], None, str(file.parent)) for file in named]
     elif isinstance(builder, (Csv, JsonBuilder)):
-        default = type(config)()
-        names = {field.name for field in fields(config)}
-        changed = {name for name in names if getattr(config, name) != getattr(default, name)}
-        if isinstance(builder, Csv) and changed - CSV_OPTIONS:
-            return []
+        if not named:
+            known = ", ".join(name for name, files in (config.data_files or {}).items() if files)
+            raise ValueError(f"there is no file of the split {split!r}; there are files of {known or 'none'}")
         kind = "csv" if isinstance(builder, Csv) else "json"
-        option = (config.sep if "sep" in changed else None) if kind == "csv" else config.field
+        option = getattr(config, "field", None)
+        if kind == "csv":
+            default, names = type(config)(), [field.name for field in fields(config)]
+            changed = {name for name in names if getattr(config, name) != getattr(default, name)}
+            if changed - CSV_OPTIONS:
+                return []
+            option = config.sep if "sep" in changed else None
         manager = DownloadManager(builder.dataset_name, download_config=DownloadConfig(token=builder.token))
-        local = manager.download_and_extract(named)  # does not copy a local file
-        pairs = zip(named, local, strict=True)
+        pairs = zip(named, manager.download_and_extract(named), strict=True)  # does not copy a local file
         files = [(name, path, kind, option, None) for name, paths in pairs for path in manager.iter_files(paths)]
     else:
         return []
@@ -134,101 +128,84 @@ def _files_of(builder: DatasetBuilder, split: str) -> list[TextFile]:
     return [TextFile(*file, (state.st_size, state.st_mtime_ns)) for file, state in zip(files, states, strict=True)]
 
 
-def _joint_kind(first: str | None, second: str | None) -> str | None:
-    return first or second if first == second or not first or not second else "nested"
-
-
 @lru_cache(maxsize=64)
 def _columns_of(file: TextFile) -> dict[str, str | None]:
     """The columns of a file and their kinds: `"text"`, `"texts"`, `"nested"`, or `None` if all values are missing."""
     if file.kind == "csv":
-        with _opened(file) as handle:
-            return dict.fromkeys(_with_image(file, dict.fromkeys(_header(file, handle)[0], "")), "text")
+        return dict.fromkeys(next(_csv_rows(file)), "text")
     columns: dict[str, str | None] = {}
     for record in _json_rows(file):
         for name, value in record.items():
-            columns[name] = _joint_kind(columns.get(name), _kind(value))
+            kind = "text"
+            if isinstance(value, list) and all(isinstance(item, str | None) for item in value):
+                kind = "texts"
+            elif not isinstance(value, str | None):
+                kind = "nested"
+            columns[name] = _joint_kind(columns.get(name), None if value is None else kind)
     return columns
 
 
-def _kind(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, list) and all(isinstance(item, str | None) for item in value):
-        return "texts"
-    return "nested"
+def _joint_kind(first: str | None, second: str | None) -> str | None:
+    return first or second if first == second or not first or not second else "nested"
 
 
 def _rows(files: tuple[tuple, ...], columns: tuple[str, ...], code: str) -> Iterator[dict[str, Any]]:
     for values in files:
         file = TextFile(*values)
-        for row in _csv_rows(file) if file.kind == "csv" else _json_rows(file):
+        for row in islice(_csv_rows(file), 1, None) if file.kind == "csv" else _json_rows(file):
             yield {name: row.get(name) for name in columns}
 
 
-def _opened(file: TextFile) -> TextIO:
+@contextmanager
+def _opened(file: TextFile) -> Iterator[TextIO]:
     """Opens a file as UTF-8 text, or as UTF-16 if it begins with that byte order mark."""
     with open(file.path, "rb") as handle:
         head = handle.read(4096)
-    encoding = "utf-16" if head.startswith(UTF_16) and b"\0\0" not in head[:4] else "utf-8-sig"
-    if encoding == "utf-8-sig" and b"\0" in head:
+    is_utf_16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0\0" not in head[:4]
+    if not is_utf_16 and b"\0" in head:
         raise ValueError(f"{file.name!r} is not a text file: it holds zero bytes. Expected {file.kind.upper()} text.")
-    return open(file.path, encoding=encoding, newline="")
-
-
-def _not_utf_8(file: TextFile, error: UnicodeDecodeError) -> ValueError:
-    return ValueError(
-        f"{file.name!r} is not text in UTF-8: it holds the byte 0x{error.object[error.start]:02x}. Save it as UTF-8, "
-        "e.g. with `iconv -f latin1 -t utf-8`."
-    )
-
-
-def _header(file: TextFile, handle: TextIO) -> tuple[list[str], Iterator[list[str]], Any]:
-    """The names of the columns, an iterator over the rows, and the reader, which counts the lines."""
-    csv.field_size_limit(LONGEST_CELL)
     try:
-        unquoted = QUOTED.sub("x", handle.read(HEADER_SIZE)).lstrip()
+        with open(file.path, encoding="utf-16" if is_utf_16 else "utf-8-sig", newline="") as handle:
+            yield handle
     except UnicodeDecodeError as error:
-        raise _not_utf_8(file, error) from error
-    if not unquoted:
-        raise ValueError(f"{file.name!r} is empty. Expected a line with the names of the columns, then the rows.")
-    is_tsv = ".tsv" in Path(file.name).suffixes[-2:]  # also a.tsv.gz
-    guess = "\t" if is_tsv else max(SEPARATORS, key=unquoted.splitlines()[0].count)
-    handle.seek(0)
-    reader = csv.reader(handle, delimiter=file.option or guess, strict=True)
-    rows = _csv_lines(file, reader)
-    # An index that pandas wrote has no name; pandas names it like this.
-    names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(next(rows))]
-    twice = _first_repeated(names)
-    if twice is not None:
-        raise ValueError(f"The header of {file.name!r} names the column {twice!r} twice. Rename one of them.")
-    return names, rows, reader
-
-
-def _csv_lines(file: TextFile, reader: Any) -> Iterator[list[str]]:
-    try:
-        yield from (row for row in reader if len(row) > 1 or "".join(row).strip())
-    except UnicodeDecodeError as error:
-        raise _not_utf_8(file, error) from error
-    except csv.Error as error:
         raise ValueError(
-            f"Line {reader.line_num} of {file.name!r} is not CSV: {error}. Put a text that holds quotes or separators "
-            'in quotes, and write each quote in it twice ("").'
+            f"{file.name!r} is not text in UTF-8: it holds the byte 0x{error.object[error.start]:02x}. Save it as "
+            "UTF-8, e.g. with `iconv -f latin1 -t utf-8`."
         ) from error
 
 
 def _csv_rows(file: TextFile) -> Iterator[dict[str, Any]]:
+    """The rows of a CSV file, after a row with the names of the columns alone."""
+    csv.field_size_limit(LONGEST_CELL)
     with _opened(file) as handle:
-        names, rows, reader = _header(file, handle)
-        for cells in rows:
-            if len(cells) != len(names):
-                raise ValueError(
-                    f"Line {reader.line_num} of {file.name!r} has {len(cells)} cells and the header has {len(names)} "
-                    f"({', '.join(names)}). Put a text that holds the separator in quotes, and leave no cell out."
-                )
-            yield _with_image(file, {name: cell or None for name, cell in zip(names, cells, strict=True)})
+        unquoted = QUOTED.sub("x", handle.read(HEADER_SIZE)).lstrip()
+        if not unquoted:
+            raise ValueError(f"{file.name!r} is empty. Expected a line with the names of the columns, then the rows.")
+        is_tsv = ".tsv" in Path(file.name).suffixes[-2:]  # also a.tsv.gz
+        guess = "\t" if is_tsv else max(SEPARATORS, key=unquoted.splitlines()[0].count)
+        handle.seek(0)
+        reader = csv.reader(handle, delimiter=file.option or guess, strict=True)
+        rows = (row for row in reader if len(row) > 1 or "".join(row).strip())
+        try:
+            # An index that pandas wrote has no name; pandas names it like this.
+            names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(next(rows))]
+            twice = _first_repeated(names)
+            if twice is not None:
+                raise ValueError(f"The header of {file.name!r} names the column {twice!r} twice. Rename one of them.")
+            yield _with_image(file, dict.fromkeys(names, ""))
+            for cells in rows:
+                if len(cells) != len(names):
+                    raise ValueError(
+                        f"Line {reader.line_num} of {file.name!r} has {len(cells)} cells and the header has "
+                        f"{len(names)} ({', '.join(names)}). Put a text that holds the separator in quotes, and leave "
+                        "no cell out."
+                    )
+                yield _with_image(file, {name: cell or None for name, cell in zip(names, cells, strict=True)})
+        except csv.Error as error:
+            raise ValueError(
+                f"Line {reader.line_num} of {file.name!r} is not CSV: {error}. Put a text that holds quotes or "
+                'separators in quotes, and write each quote in it twice ("").'
+            ) from error
 
 
 def _with_image(file: TextFile, row: dict[str, Any]) -> dict[str, Any]:
@@ -255,33 +232,26 @@ def _json_rows(file: TextFile) -> Iterator[dict[str, Any]]:
 
 def _json_records(file: TextFile) -> Iterator[tuple[str, Any]]:
     """Yields the place of each record, for messages, and the record: a file has one per line, or a list of records."""
-    try:
-        with _opened(file) as handle:
-            lines = ((number, line) for number, line in enumerate(handle, 1) if line.strip())
-            number, first = next(lines, (0, ""))
-            if not first:
-                raise ValueError(f"{file.name!r} is empty. Expected an object on each line, or one list of objects.")
-            whole = file.option is not None or first.lstrip().startswith("[")
+    with _opened(file) as handle:
+        first = next((line for line in handle if line.strip()), None)
+        if first is None:
+            raise ValueError(f"{file.name!r} is empty. Expected an object on each line, or one list of objects.")
+        whole = file.option is not None or first.lstrip().startswith("[")
+        if not whole:
             try:
-                record = None if whole else _parsed(first)
+                _parsed(first)
             except ValueError:
                 whole = True  # the first record may continue on the next line
-            if not whole:
-                yield f"Line {number}", record
-                for number, line in lines:
-                    try:
-                        record = _parsed(line)
-                    except ValueError as error:
-                        raise ValueError(f"Line {number} of {file.name!r} is not JSON: {error}.") from error
-                    yield f"Line {number}", record
-                return
-            handle.seek(0)
-            yield from _whole_file(file, handle.read())
-    except UnicodeDecodeError as error:
-        raise _not_utf_8(file, error) from error
-
-
-def _whole_file(file: TextFile, text: str) -> Iterator[tuple[str, Any]]:
+        handle.seek(0)
+        if not whole:
+            for number, line in enumerate(handle, 1):
+                try:
+                    if line.strip():
+                        yield f"Line {number}", _parsed(line)
+                except ValueError as error:
+                    raise ValueError(f"Line {number} of {file.name!r} is not JSON: {error}.") from error
+            return
+        text = handle.read()
     try:
         content = _parsed(text)
     except ValueError as error:
@@ -290,8 +260,8 @@ def _whole_file(file: TextFile, text: str) -> Iterator[tuple[str, Any]]:
         ) from error
     if file.option is not None:
         content = content.get(file.option) if isinstance(content, dict) else None
-    records = content if isinstance(content, list) else [content]
-    yield from ((f"Record {place} (counted from 0)", record) for place, record in enumerate(records))
+    for place, record in enumerate(content if isinstance(content, list) else [content]):
+        yield f"Record {place} (counted from 0)", record
 
 
 def _parsed(text: str) -> Any:
