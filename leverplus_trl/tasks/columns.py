@@ -32,7 +32,6 @@ KINDS = {
     "image": "image",
 }
 FEATURES = {"text": TEXT, "texts": TEXTS, "image": Image()}
-IMAGE_STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 #: Part of the cache key: after a change of this file, columns are converted again.
 _CODE = json_hash(Path(__file__).read_text(encoding="utf-8"))
 
@@ -75,16 +74,11 @@ def convert_columns(dataset: Dataset, image_dir: str | None, split: str, rows: r
         "split": split,
         "code": _CODE,
     }
+    features = Features({name: FEATURES[kind] for name, kind in kinds.items()})
     table = dataset.select_columns(list(kinds)).with_format("arrow")
-    converted = table.map(
-        _converted,
-        batched=True,
-        fn_kwargs=options,
-        features=Features({name: FEATURES[kind] for name, kind in kinds.items()}),
-        desc=f"Columns of {split}",
-    ).with_format(None)
+    table = table.map(_converted, batched=True, fn_kwargs=options, features=features, desc=f"Columns of {split}")
     rest = dataset.remove_columns(list(kinds))
-    return joined([rest, converted][not rest.column_names :], axis=1)
+    return joined([rest, table.with_format(None)][not rest.column_names :], axis=1)
 
 
 def joined(tables: list[Dataset], axis: int) -> Dataset:
@@ -104,7 +98,7 @@ def _converted(
     for name, kind in kinds.items():
         array, where = batch[name].combine_chunks(), f"Column {name!r} of split {split!r}"
         if kind == "text":
-            columns[name] = text_array(array, features[name], where, name in only_dates)
+            columns[name] = _text_array(array, features[name], where, name in only_dates)
         elif kind == "texts":
             lists = _lists_of_text(array, features[name], where, name in only_dates)
             columns[name] = pa.array(lists, pa.list_(pa.string()))
@@ -117,11 +111,8 @@ def _has_several_spellings(feature: Any) -> bool:
     """Whether a value of this type can be written as text in more than one way: 1990.0 or 1990, 1 or "red"."""
     if not isinstance(feature, Value):
         return isinstance(feature, ClassLabel)
-    type = feature.pa_type
-    return feature != TEXT and (
-        _is_text(type) or types.is_floating(type) or types.is_decimal(type) or types.is_date(type)
-        or types.is_time(type) or types.is_timestamp(type)
-    )  # fmt: skip
+    kinds = (types.is_floating, types.is_decimal, types.is_date, types.is_time, types.is_timestamp, _is_text)
+    return feature != TEXT and any(is_kind(feature.pa_type) for is_kind in kinds)
 
 
 def _is_text(type: pa.DataType) -> bool:
@@ -150,59 +141,35 @@ def _only_dates(dataset: Dataset, name: str) -> bool:
     return pc.all(pc.equal(column, pc.floor_temporal(column, unit="day"))).as_py() is not False
 
 
-def text_array(array: pa.Array, feature: Any, where: str, only_dates: bool = False) -> pa.Array:
-    """
-    Converts an array of a column with this feature to text; with `only_dates`, time stamps become dates.
-
-    Raises:
-        `ValueError`: values that are no text, number, boolean, date or time. The message begins with `where`.
-    """
+def _text_array(array: pa.Array, feature: Any, where: str, only_dates: bool) -> pa.Array:
+    """Converts an array of a column with this feature to text; with `only_dates`, time stamps become dates."""
     type = array.type
+    what, hint = f"values of the type {type}", ", or map a column of lists to `answers`" if _is_list(type) else ""
     if isinstance(feature, ClassLabel):
-        return pa.array([_class_name(number, feature, where) for number in array.to_pylist()], pa.string())
+        numbers = array.to_pylist()  # GLUE and others hide the labels of a test set as -1
+        odd = next((number for number in numbers if not -1 <= (number or 0) < feature.num_classes), None)
+        if odd is not None:
+            raise ValueError(f"{where} holds the label {odd}, and there are {feature.num_classes} names of labels.")
+        names = [None if number in (None, -1) else feature.int2str(number) for number in numbers]
+        return pa.array(names, pa.string())
     if isinstance(feature, Json):
         cells = [read_json_cell(cell) for cell in array.storage.to_pylist()]
         odd = next((cell for cell in cells if not isinstance(cell, str | None)), None)
-        if odd is not None:
-            raise _no_text(where, f"values such as {str(odd)[:60]}")
-        return pa.array(cells, pa.string())
-    if types.is_floating(type):
-        values = array.to_numpy(zero_copy_only=False)
-        return pa.array([_float_text(value, where) for value in values], pa.string())
-    if types.is_decimal(type):
-        return pa.array([value_text(value, where) for value in array.to_pylist()], pa.string())
-    if types.is_boolean(type):
-        return pc.if_else(array, "true", "false")
-    if types.is_timestamp(type) and only_dates:
+        if odd is None:
+            return pa.array(cells, pa.string())
+        what = f"values such as {str(odd)[:60]}"
+    elif types.is_floating(type) or types.is_decimal(type) or types.is_boolean(type):
+        values = array.to_numpy(zero_copy_only=False)  # keeps the precision of a float
+        return pa.array([value_text(value, where) for value in values], pa.string())
+    elif types.is_timestamp(type) and only_dates:
         return pc.strftime(array, format="%Y-%m-%d")
-    if types.is_timestamp(type) or types.is_time(type):
+    elif types.is_timestamp(type) or types.is_time(type):
         text = pc.replace_substring(array.cast(pa.string()), " ", "T", max_replacements=1)
         text = pc.replace_substring_regex(text, r"(\.\d*[1-9])0+", r"\1")
         return pc.replace_substring_regex(text, r"\.0+(Z|[+-]|$)", r"\1")
-    if _is_text(type) or types.is_integer(type) or types.is_date(type) or types.is_null(type):
+    elif _is_text(type) or types.is_integer(type) or types.is_date(type) or types.is_null(type):
         return array.cast(pa.string())
-    hint = f"convert it{', or map a column of lists to `answers`' if _is_list(type) else ''}"
-    raise _no_text(where, f"values of the type {type}", hint)
-
-
-def _no_text(where: str, what: str, hint: str = "convert it") -> ValueError:
-    return ValueError(f"{where} holds {what}; expected text. Map another column, {hint}.")
-
-
-def _class_name(number: int | None, feature: ClassLabel, where: str) -> str | None:
-    if number is None or number == -1:  # GLUE and others hide the labels of a test set as -1
-        return None
-    if not 0 <= number < feature.num_classes:
-        raise ValueError(f"{where} holds the label {number}, and there are {feature.num_classes} names of labels.")
-    return feature.int2str(number)
-
-
-def _float_text(value: np.floating | float, where: str) -> str | None:
-    if math.isnan(value):
-        return None
-    if math.isinf(value):
-        raise ValueError(f"{where} holds an infinite number. Fix it, or leave the row out.")
-    return number_text(value)
+    raise ValueError(f"{where} holds {what}; expected text. Map another column, convert it{hint}.")
 
 
 def value_text(value: Any, where: str = "a value") -> str | None:
@@ -216,13 +183,17 @@ def value_text(value: Any, where: str = "a value") -> str | None:
         return value
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    if isinstance(value, float | np.floating):
-        return _float_text(value, where)
-    if isinstance(value, int | np.integer | decimal.Decimal):
-        return number_text(value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
-    raise ValueError(f"{where} holds {str(value)[:60]} of the type {type(value).__name__}; expected text or a number.")
+    if not isinstance(value, float | np.floating | int | np.integer | decimal.Decimal):
+        raise ValueError(
+            f"{where} holds {str(value)[:60]} of the type {type(value).__name__}; expected text or a number."
+        )
+    if isinstance(value, float | np.floating) and math.isnan(value):
+        return None
+    if isinstance(value, float | np.floating) and math.isinf(value):
+        raise ValueError(f"{where} holds an infinite number. Fix it, or leave the row out.")
+    return number_text(value)
 
 
 def _lists_of_text(array: pa.Array, feature: Any, where: str, only_dates: bool) -> list[list[str | None] | None]:
@@ -235,20 +206,20 @@ def _lists_of_text(array: pa.Array, feature: Any, where: str, only_dates: bool) 
     if types.is_null(type):
         return [None] * len(array)
     if types.is_struct(type):  # older versions of `datasets` store a list of objects as an object of lists
-        return _lists_of_text(_key(array, where), feature["answer"], where, only_dates)
+        return _lists_of_text(_answers(array, where), feature["answer"], where, only_dates)
     if not _is_list(type):
         raise ValueError(f"{where} holds values of the type {type}; expected lists of text.")
     values, inner = pc.list_flatten(array), feature.feature
     if types.is_struct(values.type):
-        values, inner = _key(values, where), inner["answer"]
-    texts = iter(text_array(values, inner, where, only_dates).to_pylist())
+        values, inner = _answers(values, where), inner["answer"]
+    texts = iter(_text_array(values, inner, where, only_dates).to_pylist())
     lengths = pc.list_value_length(array).to_pylist()
     return [None if length is None else [next(texts) for _ in range(length)] for length in lengths]
 
 
-def _key(array: pa.Array, where: str) -> pa.Array:
+def _answers(array: pa.Array, where: str) -> pa.Array:
     """The values of the key "answer" of annotators' objects, as in VQAv2."""
-    names = [array.type.field(place).name for place in range(array.type.num_fields)]
+    names = [field.name for field in array.type]
     if "answer" not in names:
         raise ValueError(
             f"{where} holds objects with the keys {', '.join(names)}, which has no key 'answer'. Expected lists of "
@@ -260,17 +231,19 @@ def _key(array: pa.Array, where: str) -> pa.Array:
 def _list_of_cell(cell: Any, where: str) -> list[str | None] | None:
     if isinstance(cell, str):
         return parse_list(cell, where)
-    if cell is not None and not isinstance(cell, list):
+    if cell is None:
+        return None
+    if not isinstance(cell, list):
         raise ValueError(f"{where} holds {str(cell)[:60]}; expected lists of text.")
     texts = []
-    for item in cell or []:
+    for item in cell:
         if isinstance(item, dict) and "answer" not in item:
             raise ValueError(f"{where} holds {str(item)[:60]}, which has no key 'answer'.")
-        texts.append(item["answer"] if isinstance(item, dict) else item)
-    odd = next((text for text in texts if not isinstance(text, str | None)), None)
-    if odd is not None:
-        raise ValueError(f"{where} holds a list with {str(odd)[:60]} in it; expected lists of text.")
-    return None if cell is None else texts
+        text = item["answer"] if isinstance(item, dict) else item
+        if not isinstance(text, str | None):
+            raise ValueError(f"{where} holds a list with {str(text)[:60]} in it; expected lists of text.")
+        texts.append(text)
+    return texts
 
 
 def parse_list(text: str, where: str) -> list[str | None]:
@@ -294,20 +267,18 @@ def _python_list(text: str, where: str) -> list | None:
         kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text.strip()).readline)]
     except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
         return None
-    if (tokenize.STRING, tokenize.STRING) in pairwise(kinds):
-        return None  # Python joins the texts of ['red' 'blue']
-    if not isinstance(cell, list | tuple):
+    # Python joins the texts of ['red' 'blue'].
+    if not isinstance(cell, list | tuple) or (tokenize.STRING, tokenize.STRING) in pairwise(kinds):
         return None
     return [item if isinstance(item, dict | list) else value_text(item, where) for item in cell]
 
 
 def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | None) -> pa.Array:
     """Converts images to the storage of `datasets`: `{"bytes", "path"}`."""
-    type = array.type
     if isinstance(feature, Json):
-        cells = [_single_image(cell, where) for cell in map(read_json_cell, array.storage.to_pylist())]
-        array = pa.array([cell.get("path") if isinstance(cell, dict) else cell for cell in cells], pa.string())
-        type = array.type
+        cells = [_image_of_cell(read_json_cell(cell), where) for cell in array.storage.to_pylist()]
+        array = pa.array(cells, pa.string())
+    type, none = array.type, pa.nulls(len(array))
     if _is_list(type):
         lengths = pc.list_value_length(array).to_pylist()
         most = max((length or 0 for length in lengths), default=0)
@@ -318,40 +289,38 @@ def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | Non
         values, place = pc.list_flatten(array), iter(range(len(array)))
         taken = pa.array([next(place) if length else None for length in lengths], pa.int64())
         return _image_array(values.take(taken), feature.feature, where, image_dir)
-    none = pa.nulls(len(array))
+    names = {field.name for field in type} if types.is_struct(type) else set()
     if _is_text(type):
         contents, paths = none, array
     elif types.is_binary(type) or types.is_large_binary(type):
         contents, paths = array, none
-    elif types.is_struct(type) and {"bytes", "path"} & {field.name for field in type}:
-        names = {field.name for field in type}
+    elif types.is_null(type) or {"bytes", "path"} & names:
         contents, paths = (pc.struct_field(array, name) if name in names else none for name in ("bytes", "path"))
-    elif types.is_null(type):
-        contents, paths = none, none
     else:
         raise ValueError(
             f"{where} holds values of the type {type}; expected images: paths, bytes, or objects with bytes and path."
         )
-    contents = contents.cast(pa.binary())
-    resolved = [
-        path if has_bytes else _image_path(path, image_dir)
-        for path, has_bytes in zip(paths.cast(pa.string()).to_pylist(), pc.is_valid(contents).to_pylist(), strict=True)
-    ]
+    contents, resolved = contents.cast(pa.binary()), []
+    for path, has_bytes in zip(paths.cast(pa.string()).to_pylist(), pc.is_valid(contents).to_pylist(), strict=True):
+        if not has_bytes:
+            path = path if path and path.strip() else None
+            if path and image_dir is not None and "://" not in path:
+                path = str(Path(image_dir, path))
+        resolved.append(path)
     paths = pa.array(resolved, pa.string())
     missing = pc.and_(pc.is_null(contents), pc.is_null(paths))
-    return pa.StructArray.from_arrays([contents, paths], fields=list(IMAGE_STRUCT), mask=missing)
+    fields = [pa.field("bytes", pa.binary()), pa.field("path", pa.string())]
+    return pa.StructArray.from_arrays([contents, paths], fields=fields, mask=missing)
 
 
-def _image_path(path: str | None, image_dir: str | None) -> str | None:
-    if path is None or not path.strip():
-        return None
-    return path if image_dir is None or "://" in path else str(Path(image_dir, path))
-
-
-def _single_image(cell: Any, where: str) -> Any:
+def _image_of_cell(cell: Any, where: str) -> str | None:
+    """The path of an image in a JSON cell: a path, `{"path": path}`, or a list of one of them."""
     if isinstance(cell, list) and len(cell) > 1:
         raise ValueError(f"{where} holds a list of {len(cell)} images; expected a single image. Map another column.")
-    cell = (cell[0] if cell else None) if isinstance(cell, list) else cell
-    if isinstance(cell, dict) and any(cell.values()) and not isinstance(cell.get("path"), str):
+    if isinstance(cell, list):
+        cell = cell[0] if cell else None
+    if not isinstance(cell, dict):
+        return cell
+    if any(cell.values()) and not isinstance(cell.get("path"), str):
         raise ValueError(f"{where} holds {str(cell)[:60]}; expected paths of images.")
-    return cell
+    return cell.get("path")
