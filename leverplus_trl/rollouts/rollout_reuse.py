@@ -90,9 +90,9 @@ def differences(
     return [f"{name}: {old!r} there, {new!r} here" for name, (old, new) in pairs.items() if old != new]
 
 
-def provenance_of(path_or_id: str, stage: str) -> dict:
+def provenance_of(path_or_id: str, stage: str, revision: str | None = None) -> dict:
     """The provenance of some tables; raises `ValueError` if another stage wrote them."""
-    made_by = table_provenance(path_or_id)
+    made_by = table_provenance(path_or_id, revision)
     if made_by.get("stage") != stage:
         raise ValueError(
             f"{path_or_id!r} was written by the stage {made_by.get('stage')!r}; expected what the stage {stage!r} "

@@ -1,14 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-Stage `beams`: a frozen VLM scores ordered demonstrations; the best sequences and everything that was scored are
-stored.
-
-```bash
-leverplus beams --config recipes/demo/10_beams.yaml
-```
-"""
+"""Stage `beams`: a frozen VLM scores ordered demonstrations; the best sequences and all scores are stored."""
 
 import logging
 import sys
@@ -16,7 +9,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from accelerate import PartialState
 from datasets import Dataset
 
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
@@ -34,11 +26,10 @@ from ..vlms.dry_run import Job, dry_run
 from . import parsers
 
 
-logger = logging.getLogger("leverplus_trl.scripts.beams")  # as a module that is run, __name__ is "__main__"
+logger = logging.getLogger(__name__)
 
 #: Written last: a folder that holds it is complete.
 LAST_FILE = "README.md"
-
 
 make_parser = partial(parsers.make_parser, "beams")
 
@@ -59,9 +50,19 @@ def main(
     else:
         warn_of_metric(stage)
     pool, queries = stage.pool, stage.queries
-    _announce(queries, sampler_args, beam_args, stage.state)
+    job = job_to_estimate(queries, pool, sampler_args, beam_args, stage_args.num_shards)
+    logger.info(
+        "%d queries (%s), %d candidates each: %d scored prompts a query, %s in all%s, with up to %d demonstrations, "
+        "on %d processes.",
+        sum(map(len, queries.values())),
+        ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
+        sampler_args.num_candidates,
+        job.num_scored // sum(map(len, queries.values())),
+        f"{job.num_scored:,}",
+        ", each of which is also answered" if beam_args.score == METRIC else "",
+        *(beam_args.num_shots, stage.state.num_processes),
+    )
     if stage_args.dry_run:
-        job = job_to_estimate(queries, pool, sampler_args, beam_args, stage_args.num_shards)
         dry_run(job, vlm_args, stage.task)
         return
     facts = stage.find_facts() | stage.reference_facts()
@@ -76,7 +77,12 @@ def main(
         split: sample_candidates(sampler_args, pool, examples, stage.overlaps[split].excluded)
         for split, examples in queries.items()
     }
-    check_room(candidate_ids, beam_args.num_shots)
+    fewest = min(len(ids) for candidates in candidate_ids.values() for ids in candidates)
+    if fewest < beam_args.num_shots:
+        raise ValueError(
+            f"num_shots is {beam_args.num_shots}, and a query has {fewest} candidates, since the pool holds the query "
+            "itself or its copies. Lower num_shots, or take a larger pool."
+        )
     new_tokens = task_args.max_new_tokens if beam_args.score == METRIC else 0
     vlm = stage.load_vlm(run, beam_args.num_shots, beam_args.preflight_seed, new_tokens)
     files = generate_beams(run, queries, candidate_ids, pool, vlm, beam_args)
@@ -92,45 +98,13 @@ def warn_of_metric(stage: Stage) -> None:
             logger.warning("Beams do not use the metric, but `rollouts` and `evaluate` will refuse it: %s", error)
 
 
-def check_room(candidate_ids: dict[str, list[list[str]]], num_shots: int) -> None:
-    """Raises `ValueError` if a query has fewer candidates than a sequence has demonstrations."""
-    fewest = min(len(ids) for candidates in candidate_ids.values() for ids in candidates)
-    if fewest < num_shots:
-        raise ValueError(
-            f"num_shots is {num_shots}, and a query has {fewest} candidates, since the pool holds the query itself or "
-            "its copies. Lower num_shots, or take a larger pool."
-        )
-
-
 def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
-    """Writes the tables from the results of all units, by split in query order, and what they show beforehand."""
+    """Writes the analysis, then the tables, from the results of all units, by split in query order."""
     recipe = run.provenance["recipe"]
     splits = write_analysis(run.path, files, recipe["insertion"], recipe["score"])["splits"]
     write_beam_dataset(run.path, files, run.provenance)
     logger.info("Beams and ledger are in %s.", run.path)
     logger.info("%s", describe(*next(iter(splits.items()))))  # analysis.json holds the other splits
-
-
-def num_prompts(queries: dict[str, Dataset], sampler_args: SamplerArguments, beam_args: BeamArguments) -> int:
-    """Prompts that the search scores: exactly, if every query has `num_candidates` candidates."""
-    each = num_scored_sequences(sampler_args.num_candidates, beam_args.num_shots, beam_args.beam_size)
-    return each * sum(map(len, queries.values()))
-
-
-def _announce(queries: dict, sampler_args: SamplerArguments, beam_args: BeamArguments, state: PartialState) -> None:
-    count, prompts = sum(map(len, queries.values())), num_prompts(queries, sampler_args, beam_args)
-    logger.info(
-        "%d queries (%s), %d candidates each: %d scored prompts a query, %s in all%s, with up to %d demonstrations, "
-        "on %d processes.",
-        count,
-        ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
-        sampler_args.num_candidates,
-        prompts // count,
-        f"{prompts:,}",
-        ", each of which is also answered" if beam_args.score == METRIC else "",
-        beam_args.num_shots,
-        state.num_processes,
-    )
 
 
 def job_to_estimate(
@@ -140,12 +114,14 @@ def job_to_estimate(
     beam_args: BeamArguments,
     num_shards: int,
 ) -> Job:
-    """The search, with candidates drawn at random: those that are alike would have to be embedded first."""
-    count = num_prompts(queries, sampler_args, beam_args)
+    """The search, with candidates drawn at random: similar candidates would have to be embedded first. The number of
+    prompts is exact if every query has `num_candidates` candidates."""
+    each = num_scored_sequences(sampler_args.num_candidates, beam_args.num_shots, beam_args.beam_size)
+    count = each * sum(map(len, queries.values()))
     sampler = CandidateSampler(pool["id"], "random", sampler_args.num_candidates, sampler_args.sampler_seed)
 
-    def work(split: str, asked: list[Example], by_id: Mapping[str, Example], vlm: VLM) -> None:
-        search_unit(asked, sampler.sample([query["id"] for query in asked]), by_id, vlm, beam_args)
+    def work(split: str, examples: list[Example], by_id: Mapping[str, Example], vlm: VLM) -> None:
+        search_unit(examples, sampler.sample([query["id"] for query in examples]), by_id, vlm, beam_args)
 
     notes = [f"Candidates were drawn at random, not by {sampler_args.sampler!r}."] * bool(sampler_args.modalities)
     answered = count if beam_args.score == METRIC else 0

@@ -62,7 +62,7 @@ def main(merge_args: MergeArguments) -> None:
     if run.is_complete(script.LAST_FILE):
         pass
     elif script is evaluate and (run.path / evaluate.ANSWERED).exists():
-        evaluate.summarize_again(run)
+        evaluate.write_summary(run)
     else:
         files = find_units(folders, provenance)
         splits = recipe["query_splits"] if "query_splits" in recipe else [recipe["eval_split"]]

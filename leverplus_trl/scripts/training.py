@@ -18,11 +18,12 @@ from ..launch import start_stage
 from ..log import Progress, doing
 from ..provenance import dataset_hash
 from ..retrieval import ExampleEmbeddings
+from ..rollouts.rollout_reuse import provenance_of
 from ..run_folder import RunFolder
 from ..selectors import BaseSelectorConfig, BaseSelectorModel, SelectorProcessor
 from ..selectors.encoder_lora import copy_encoder
 from ..stage_arguments import StageArguments
-from ..tables import read_table, table_provenance, table_split
+from ..tables import read_table, table_split
 from ..tasks import DataArguments, first_queries, load_examples, task_of_recipe
 from ..trainer.base_selector_trainer import COMPLETE, BaseSelectorTrainer
 from ..trainer.model_card import NOT_MEASURED
@@ -85,12 +86,7 @@ class TrainingStage:
         self.state = start_stage(self.stage_args, self.name)
         self.source = getattr(self.own_args, self.table)
         self.revision = getattr(self.own_args, f"{self.table}_revision")
-        self.made_by = table_provenance(self.source, self.revision)
-        if self.made_by.get("stage") != self.table:
-            raise ValueError(
-                f"{self.source!r} was written by the stage {self.made_by.get('stage')!r}; `{self.table}` must name "
-                f"what the stage `{self.table}` writes."
-            )
+        self.made_by = provenance_of(self.source, self.table, self.revision)
         self.splits: dict[str, TableSplit] = {}
         for key in ("train_split", "eval_split"):
             split = getattr(self.own_args, key)

@@ -21,7 +21,7 @@ from small_world import VLM, beam_arguments, write_examples
 from leverplus_trl.evaluation.evaluation import read_results
 from leverplus_trl.evaluation.inference import EvaluationArguments
 from leverplus_trl.report.report_arguments import ReportArguments
-from leverplus_trl.retrieval import SamplerArguments
+from leverplus_trl.retrieval import SamplerArguments, sample_candidates
 from leverplus_trl.schema import PREDICTIONS
 from leverplus_trl.scripts import beams, evaluate, merge, report, sft
 from leverplus_trl.stage_arguments import ShardedStageArguments, StageArguments
@@ -299,7 +299,7 @@ def test_no_image_is_decoded_for_what_selectors_choose(line, monkeypatch):
     _, (_, data, _, _, sampler_args, eval_args) = line
     pool, queries = (load_examples(data, split) for split in ("pool", "test"))
     eval_args = replace(eval_args, methods=["selector"], order_probes=0)
-    candidate_ids = evaluate.candidates_of(queries, pool, sampler_args, eval_args)
+    candidate_ids = sample_candidates(sampler_args, pool, queries)
     monkeypatch.setattr(datasets.Image, "decode_example", lambda *_, **__: pytest.fail("an image was decoded"))
     plan, collapse = evaluate.make_plan(queries, pool, candidate_ids, sampler_args, eval_args, None)
     assert len(collapse) == 3 * len(SHOTS) and plan["again", 1, 1] == plan["first", 1, 0]

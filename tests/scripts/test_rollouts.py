@@ -409,7 +409,7 @@ def refuses(setting, tmp_path, monkeypatch):
 def test_beams_of_another_pool_are_refused(refuses, setting, world, tmp_path):
     tables = {**setting.tables, "pool": world["pool"].select(range(8, 24))}
     files = write_examples(tmp_path, tables)
-    refuses(r"was searched in another pool: 'pool-000\d' is not in this one .*Name the dataset", data_files=files)
+    refuses(r"The candidate 'pool-000\d' of the beams .* is not in the pool .*Name the dataset", data_files=files)
 
 
 def test_a_query_without_beams_is_named(refuses, setting, world, tmp_path):

@@ -21,8 +21,9 @@ from leverplus_trl.rollouts.rollout_reuse import provenance_of
 from leverplus_trl.run_folder import RunFolder
 from leverplus_trl.scripts import beams as stage
 from leverplus_trl.scripts import evaluate, rollouts
+from leverplus_trl.scripts.inputs import read_searched
 from leverplus_trl.stage_arguments import HubArguments, ShardedStageArguments
-from leverplus_trl.tasks import TaskArguments, make_task
+from leverplus_trl.tasks import NO_OVERLAP, TaskArguments, make_task
 from leverplus_trl.vlms import ChatFamily, Request, TransformersVLM, VLMArguments, dry_run, load_vlm
 from leverplus_trl.vlms.dry_run import SECONDS, Job, TimedVLM, between, describe, duration, estimate_job
 
@@ -243,7 +244,8 @@ def test_rollouts_are_timed_with_other_sequences(world, vlm, searched, tmp_path)
     pool, asked = world["pool"].select(range(16)), world["test"].select(range(3))
     rows = [{**row, "answers": [row["answer"], row["answer"], "another"]} for row in asked]
     queries = {"test": asked.from_list(rows, features=asked.features)}
-    beams = rollouts.read_searched(args, queries, pool, provenance_of(str(searched), "beams"))
+    recipe = provenance_of(str(searched), "beams")["recipe"]
+    beams = read_searched(str(searched), "query_splits", ["test"], queries, pool, recipe, {"test": NO_OVERLAP})
     counts = rollouts.num_prompts(args, queries, vlm.task, "prob")
     job = rollouts.job_to_estimate(args, beams, queries, pool, counts, num_shards=1)
     shown, passed_on = [], vlm.generate
