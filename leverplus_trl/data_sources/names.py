@@ -5,8 +5,16 @@
 
 #: The module of each dataset, where the dataset's name in capitals is its `DataSource`.
 MODULES = {
-    **dict.fromkeys(("okvqa", "vqav2"), "vqa"),
-    **dict.fromkeys(("coco_2014", "coco_2017", "coco_karpathy"), "coco_captions"),
-    **{name: name for name in ("textvqa", "docvqa", "scienceqa", "gsm8k", "sst2", "mmbench")},
+    "okvqa": "vqa",
+    "vqav2": "vqa",
+    "coco_2014": "coco_captions",
+    "coco_2017": "coco_captions",
+    "coco_karpathy": "coco_captions",
+    "textvqa": "text_vqa",
+    "docvqa": "text_vqa",
+    "scienceqa": "multiple_choice",
+    "gsm8k": "text_only",
+    "sst2": "text_only",
+    "mmbench": "multiple_choice",
 }
 DATASETS = tuple(MODULES)
