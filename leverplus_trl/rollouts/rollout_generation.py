@@ -119,10 +119,7 @@ def answer_unit(
                 "sources": [proposal.source for proposal in group],
                 **{column: [values[name] for values in own] for name, column in MEASURES.items()},
                 "behaviour_logprobs": [proposal.behaviour_logprob for proposal in group],
-                "proposals": [
-                    {"source": proposal.source, "demonstration_ids": list(proposal.demonstration_ids)}
-                    for proposal in proposals[number]
-                ],
+                "proposals": [vars(proposal) for proposal in proposals[number]],
                 "counts": {
                     "sequences": len(group),
                     "answered": sum(owner == number for owner, _ in prompts),
@@ -194,7 +191,8 @@ def generate_rollouts(
         units |= units_of(split, len(examples), sources.args.unit_size)
 
     def known(split: str, query_id: str) -> Known:
-        logprobs = sources.searched[split].answer_logprobs(query_id) if reuse_ledger[split] else {}
+        scored = sources.searched[split].scored(query_id) if reuse_ledger[split] else {}
+        logprobs = {ids: AnswerLogprob(prompt.logprob, prompt.num_tokens) for ids, prompt in scored.items()}
         row = previous_row_of.get(split, {}).get(query_id)
         return Known(logprobs, {} if row is None else stored_measures(previous[split][row]))
 

@@ -20,7 +20,6 @@ from ..beams.beam_search import selection_order
 from ..beams.info_score import ScoredPrompt, answer_score, ledger_prompts
 from ..retrieval import ExampleEmbeddings, rank_candidates
 from ..selectors import DemonstrationSelector
-from ..vlms import AnswerLogprob
 from .rollout_arguments import RolloutArguments
 
 
@@ -87,10 +86,6 @@ class SearchedBeams:
         """Every scored sequence of a query, the empty sequence included."""
         entries = self.ledger[self._entries.get(query_id, [])]
         return dict(zip(map(tuple, entries["demonstration_ids"]), ledger_prompts(entries), strict=True))
-
-    def answer_logprobs(self, query_id: str) -> dict[Ids, AnswerLogprob]:
-        """Their log-probabilities alone."""
-        return {ids: AnswerLogprob(prompt.logprob, prompt.num_tokens) for ids, prompt in self.scored(query_id).items()}
 
     def best(self, query_id: str, length: int) -> list[Ids]:
         """The beams of a query; of another length than `num_shots`, all scored sequences, best first."""

@@ -25,7 +25,7 @@ CARD = """\
 What a frozen VLM answered after ordered demonstrations from many sources, and how good each answer was.
 
 One row a query, whose lists hold one entry a sequence. `demonstration_ids` are in prompt order: left to right, the
-last one next to the query; ids are those of the examples. `sources` names the first source that proposed the sequence.
+last demonstration next to the query; ids are those of the examples. `sources` names the first source of the sequence.
 `accuracies` are the task's metric in 0..1 (CIDEr: 0..10), `gt_probs` the accuracy to be expected of a sampled answer,
 `relevances` the mean of word F1 and letter similarity to the annotators' answer that fits best, `answer_logprobs` sums
 over the tokens of `answer`, and `behaviour_logprobs` the log-probability of the sequence under the distribution that

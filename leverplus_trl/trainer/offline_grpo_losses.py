@@ -14,6 +14,7 @@ same gradient as one batch.
 """
 
 import torch
+from torch import Tensor
 
 
 #: A smaller difference between the rewards of a group is rounding.
@@ -23,14 +24,14 @@ _EPS = 1e-8
 _MAX_LOG_RATIO = 20.0
 
 
-def has_spread(rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def has_spread(rewards: Tensor, mask: Tensor) -> Tensor:
     """Whether the rewards of each group differ, `[B]`. A group whose rewards are all equal is skipped."""
     highest = rewards.masked_fill(~mask, -torch.inf).amax(-1)  # [B]
     lowest = rewards.masked_fill(~mask, torch.inf).amin(-1)  # [B]
     return highest - lowest > MIN_SPREAD
 
 
-def group_mean_std(rewards: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def group_mean_std(rewards: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each group, both `[B, 1]`, without Bessel's correction."""
     count = mask.sum(-1, keepdim=True).clamp(min=1)  # [B, 1]
     mean = rewards.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count  # [B, 1]
@@ -38,18 +39,14 @@ def group_mean_std(rewards: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Ten
     return mean, (deviations.square().sum(-1, keepdim=True) / count).sqrt()
 
 
-def batch_std(rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def batch_std(rewards: Tensor, mask: Tensor) -> Tensor:
     """Standard deviation `[]` of all rewards of a batch."""
     return rewards[mask].std(correction=0)
 
 
 def standardised_advantages(
-    rewards: torch.Tensor,
-    mask: torch.Tensor,
-    scale_rewards: str = "group",
-    clip: float = 5.0,
-    std_of_batch: torch.Tensor | None = None,
-) -> torch.Tensor:
+    rewards: Tensor, mask: Tensor, scale_rewards: str = "group", clip: float = 5.0, std_of_batch: Tensor | None = None
+) -> Tensor:
     """
     A = clip((r - mean) / std) `[B, G]`, with the mean of the group (GRPO, Shao et al., 2024, arXiv:2402.03300); 0 for
     padding and for groups whose rewards are all equal.
@@ -66,7 +63,7 @@ def standardised_advantages(
     return advantages.clamp(-clip, clip).masked_fill(~taught, 0.0)
 
 
-def rce_weights(rewards: torch.Tensor, mask: torch.Tensor, tau: float) -> torch.Tensor:
+def rce_weights(rewards: Tensor, mask: Tensor, tau: float) -> Tensor:
     """
     Weights softmax(z / tau) `[B, G]` of the sequences of a group, where z are the rewards standardised within the
     group; 0 for a group whose rewards are all equal.
@@ -79,12 +76,12 @@ def rce_weights(rewards: torch.Tensor, mask: torch.Tensor, tau: float) -> torch.
     return scores.softmax(-1) * (mask & has_spread(rewards, mask).unsqueeze(-1))
 
 
-def rce_loss(sequence_logprobs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def rce_loss(sequence_logprobs: Tensor, weights: Tensor) -> Tensor:
     """Reward-weighted cross-entropy `[]` with the weights `[B, G]` of [`rce_weights`] (RCE, Lever-Plus)."""
     return -(sequence_logprobs * weights).sum(-1).mean()
 
 
-def top_sequences(rewards: torch.Tensor, mask: torch.Tensor, top_k: int) -> torch.Tensor:
+def top_sequences(rewards: Tensor, mask: Tensor, top_k: int) -> Tensor:
     """The mask `[B, G]` of the best `top_k` sequences of each group, and of all that tie with the last of them."""
     ranked = rewards.masked_fill(~mask, -torch.inf)  # [B, G]
     least = ranked.topk(min(top_k, ranked.shape[-1]), dim=-1).values[:, -1:]  # [B, 1]
@@ -92,16 +89,16 @@ def top_sequences(rewards: torch.Tensor, mask: torch.Tensor, top_k: int) -> torc
 
 
 def grpo_loss(
-    step_logprobs: torch.Tensor,
-    old_step_logprobs: torch.Tensor,
-    advantages: torch.Tensor,
-    action_mask: torch.Tensor,
-    sequence_mask: torch.Tensor,
+    step_logprobs: Tensor,
+    old_step_logprobs: Tensor,
+    advantages: Tensor,
+    action_mask: Tensor,
+    sequence_mask: Tensor,
     epsilon: float = 0.2,
     epsilon_high: float | None = None,
     importance_sampling_level: str = "step",
     loss_type: str = "grpo",
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Tensor, Tensor]:
     """
     The clipped group-relative objective -min(ratio A, clip(ratio, 1 - epsilon, 1 + epsilon_high) A), without KL
     (Shao et al., 2024, arXiv:2402.03300).
@@ -134,7 +131,7 @@ def grpo_loss(
     return group_losses.mean(), clipped_share
 
 
-def exact_kl(logits: torch.Tensor, ref_logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def exact_kl(logits: Tensor, ref_logits: Tensor, mask: Tensor) -> Tensor:
     """KL(pi || pi_ref) `[B]` in nats, summed over the allowed actions of each step, and averaged over the steps of a
     query in `mask` `[B, G, S]`. `ref_logits` `[B, G, S, A]` are those of the reference policy."""
     allowed = ~(ref_logits <= torch.finfo(ref_logits.dtype).min)  # [B, G, S, A]; NaN stays in
@@ -144,7 +141,7 @@ def exact_kl(logits: torch.Tensor, ref_logits: torch.Tensor, mask: torch.Tensor)
     return (kl * mask).flatten(1).sum(-1) / mask.flatten(1).sum(-1).clamp(min=1)
 
 
-def entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def entropy(logits: Tensor, mask: Tensor) -> Tensor:
     """Entropy `[B]` of the policy in nats, averaged over the steps of a query in `mask` `[B, G, S]`."""
     allowed = ~(logits <= torch.finfo(logits.dtype).min)  # [B, G, S, A]; NaN stays in
     logprobs = logits.log_softmax(-1).masked_fill(~allowed, 0.0)  # [B, G, S, A]
@@ -152,9 +149,7 @@ def entropy(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (step_entropies * mask).flatten(1).sum(-1) / mask.flatten(1).sum(-1).clamp(min=1)
 
 
-def behaviour_weights(
-    sequence_logprobs: torch.Tensor, behaviour_logprobs: torch.Tensor, cap: float = 2.0
-) -> torch.Tensor:
+def behaviour_weights(sequence_logprobs: Tensor, behaviour_logprobs: Tensor, cap: float = 2.0) -> Tensor:
     """Truncated importance weights min(pi / b, cap) `[B, G]` of sequences drawn from a distribution b (Ionides, 2008,
     "Truncated importance sampling"), without gradient. `behaviour_logprobs` `[B, G]` are those under b; NaN for a
     source without a density, whose weight is 1."""
@@ -162,7 +157,7 @@ def behaviour_weights(
     return torch.where(behaviour_logprobs.isnan(), 1.0, log_weights.exp().clamp(max=cap))
 
 
-def expected_reward(sequence_logprobs: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def expected_reward(sequence_logprobs: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
     """The mean reward `[B]` of the stored sequences of each query, weighted by their probabilities under the policy,
     normalised to a sum of 1 within the group."""
     lowest = torch.finfo(sequence_logprobs.dtype).min

@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, IntervalStrategy, get_last_checkpoint
@@ -90,7 +91,7 @@ class AdaptiveBeta(TrainerCallback, ExportableState):
 
 
 class CompeteWithSFT(TrainerCallback):
-    """Evaluates the SFT policy before the first step: its metric is the one that a checkpoint must beat."""
+    """Evaluates the SFT policy before the first step: a checkpoint must beat its metric."""
 
     def __init__(self, trainer: "OfflineGRPOTrainer"):
         self.trainer = trainer
@@ -137,16 +138,16 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
                     measures.set_reference(model, dataset, args.eval_batch_size)
         self._sft_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         self._stop = model.config.stop
-        self._old_policy: list[torch.Tensor] = []  # [B, G, S] for each micro-batch of the current block
-        self._sums: dict[str, torch.Tensor] = {}  # sum and count of each measure since the last log
-        self._step_kl: list[torch.Tensor] = []
+        self._old_policy: list[Tensor] = []  # [B, G, S] for each micro-batch of the current block
+        self._sums: dict[str, Tensor] = {}  # sum and count of each measure since the last log
+        self._step_kl: list[Tensor] = []
         self._warned: set[str] = set()
         self.add_callback(AdaptiveBeta(args.beta, args.kl_low, args.kl_high))
         self.add_callback(CompeteWithSFT(self))
 
     @property
     def adaptive_beta(self) -> AdaptiveBeta:
-        """The callback; transformers may replace it by a restored one, so it is looked up."""
+        """The callback, looked up, since transformers may replace it after a resume."""
         return next(item for item in self.callback_handler.callbacks if isinstance(item, AdaptiveBeta))
 
     def tau(self) -> float | None:
@@ -240,9 +241,7 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
                 self.adaptive_beta.update(self.accelerator.reduce(mean_kl, reduction="mean").item())
         return (loss, {"logits": logits}) if return_outputs else loss
 
-    def _grpo_loss(
-        self, inputs: Batch, step_logprobs: torch.Tensor, acted: torch.Tensor, advantages: torch.Tensor
-    ) -> torch.Tensor:
+    def _grpo_loss(self, inputs: Batch, step_logprobs: Tensor, acted: Tensor, advantages: Tensor) -> Tensor:
         args, rewards, mask = self.args, inputs["rewards"], inputs["group_mask"]  # [B, G] both
         old_step_logprobs = inputs.get("old_step_logprobs")
         if old_step_logprobs is None:  # first use of the block
@@ -263,7 +262,7 @@ class OfflineGRPOTrainer(BaseSelectorTrainer):
         self._record("clip_ratio", clipped, num_ratios.sum())
         return loss
 
-    def _record(self, name: str, values: torch.Tensor, weight: torch.Tensor | float = 1.0) -> None:
+    def _record(self, name: str, values: Tensor, weight: Tensor | float = 1.0) -> None:
         count = values.new_tensor(values.numel(), dtype=torch.float)
         sums = weight * torch.stack([values.sum().float(), count])  # [2]
         self._sums[name] = self._sums[name] + sums if name in self._sums else sums

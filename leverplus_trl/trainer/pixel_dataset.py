@@ -50,13 +50,17 @@ class EncoderTable:
         ids, rows = examples["id"], np.unique(rows)
         for position, feature in enumerate(features):
             column = examples.with_format(None).select_columns([COLUMNS[feature]])
-            number = self._number_image if feature == "image" else self._number_text
-            stored = column.cast_column("image", Image(decode=False)) if feature == "image" else column
-            numbers[rows, position] = [number(column, stored, row, ids[row]) for row in rows.tolist()]
+            if feature == "image":
+                stored = column.cast_column("image", Image(decode=False))
+                own = [self._number_image(column, stored[row]["image"], row, ids[row]) for row in rows.tolist()]
+            else:
+                texts = [read_value(column, row, ids[row]) for row in rows.tolist()]
+                own = [self._text_numbers.setdefault(text, len(self._text_numbers)) for text in texts]
+            numbers[rows, position] = own
         return numbers
 
-    def _number_image(self, column: Table, stored: Table, row: int, example_id: str) -> int:
-        value = stored[row]["image"] or {"bytes": None, "path": None}
+    def _number_image(self, column: Table, value: dict | None, row: int, example_id: str) -> int:
+        value = value or {"bytes": None, "path": None}
         key = value["path"] if value["bytes"] is None else hashlib.sha256(value["bytes"]).digest()
         if key is None:
             read_value(column, row, example_id)  # raises an error that names the example
@@ -64,9 +68,6 @@ class EncoderTable:
         if number == len(self._images):
             self._images.append((column, row, example_id))
         return number
-
-    def _number_text(self, column: Table, stored: Table, row: int, example_id: str) -> int:
-        return self._text_numbers.setdefault(read_value(column, row, example_id), len(self._text_numbers))
 
     def prepare(self) -> "EncoderTable":
         """Tokenises all texts, and preprocesses as many images as fit; called after all examples were added."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers.trainer_utils import EvalPrediction
 
 from ..selectors import BaseSelectorModel, action_mask, action_step_logprobs
@@ -32,7 +33,7 @@ STILL_CHANGED = 0.01
 HIGH_BETA, LOW_LEARNING_RATE = 0.5, 1e-5
 
 
-def sequence_logits(model, inputs: Batch, positions: torch.Tensor) -> torch.Tensor:
+def sequence_logits(model, inputs: Batch, positions: Tensor) -> Tensor:
     """Logits `[B, G, S, A]` at each step of the sequences `positions` `[B, G, S]`."""
     given = {name: inputs[name] for name in SELECTOR_INPUTS if name in inputs}
     logits = model(**given, demonstration_positions=positions).logits
@@ -41,12 +42,12 @@ def sequence_logits(model, inputs: Batch, positions: torch.Tensor) -> torch.Tens
     return logits.float().masked_fill(masked, torch.finfo(torch.float32).min)
 
 
-def has_stop(logits: torch.Tensor, inputs: Batch) -> bool:
+def has_stop(logits: Tensor, inputs: Batch) -> bool:
     """Whether the last action is STOP. A wrapped model hides its config, so this is read from the shapes."""
     return logits.shape[-1] > inputs["candidate_mask"].shape[-1]
 
 
-def greedy_positions(model, inputs: Batch, num_shots: int) -> torch.Tensor:
+def greedy_positions(model, inputs: Batch, num_shots: int) -> Tensor:
     """Greedy selection `[B, S]`; -1 after the end of a sequence."""
     num_candidates = inputs["candidate_mask"].shape[-1]
     positions = torch.full_like(inputs["candidate_rows"][:, :1], -1).repeat(1, num_shots)  # [B, S]
@@ -115,7 +116,7 @@ def set_reference(model: BaseSelectorModel, dataset: RolloutDataset | PixelDatas
     logger.info("Reference policy: logits of %d queries, kept in %.1f MB.", len(dataset), megabytes)
 
 
-def measure_groups(model, inputs: Batch) -> dict[str, torch.Tensor]:
+def measure_groups(model, inputs: Batch) -> dict[str, Tensor]:
     """The inputs of [`rollout_metrics`], one row for each query."""
     stored, rewards, mask = inputs["demonstration_positions"], inputs["rewards"], inputs["group_mask"]
     logits, reference = sequence_logits(model, inputs, stored), inputs["reference_logits"]  # [B, G, S, A] both

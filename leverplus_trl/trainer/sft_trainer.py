@@ -19,6 +19,7 @@ Departures from the papers (Lever-LM, Yang et al., NeurIPS 2024; Lever-Plus), an
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers.trainer_utils import EvalPrediction
 
 from ..selectors.base_selector import action_mask, action_step_logprobs
@@ -30,13 +31,8 @@ from .policy_measures import collapse_metrics, greedy_selections, has_stop, quer
 
 
 def listwise_loss(
-    logits: torch.Tensor,
-    scores: torch.Tensor,
-    weights: torch.Tensor,
-    tau: float,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-) -> torch.Tensor:
+    logits: Tensor, scores: Tensor, weights: Tensor, tau: float, label_smoothing: float = 0.0, reduction: str = "mean"
+) -> Tensor:
     """
     Cross-entropy of the policy to softmax(score / tau), both over the candidates scored after a prefix: the sum over
     prefixes, weighted by `weights` `[B, P]`, and with `reduction="mean"` the mean over queries (`"none"`: `[B]`).
@@ -57,13 +53,13 @@ def listwise_loss(
 
 
 def beams_loss(
-    logits: torch.Tensor,
-    positions: torch.Tensor,
-    weights: torch.Tensor,
+    logits: Tensor,
+    positions: Tensor,
+    weights: Tensor,
     label_smoothing: float = 0.0,
     stop: bool = False,
     reduction: str = "mean",
-) -> torch.Tensor:
+) -> Tensor:
     """
     Cross-entropy to the beams, step by step in selection order (Lever-LM, Yang et al., NeurIPS 2024): the mean over
     the steps of a beam, weighted over beams by `weights` `[B, N]`. `reduction` is that of [`listwise_loss`].
@@ -83,7 +79,7 @@ def beams_loss(
     return losses if reduction == "none" else losses.mean()
 
 
-def beam_weights(scores: torch.Tensor, top_n: int, kind: str, tau: float) -> torch.Tensor:
+def beam_weights(scores: Tensor, top_n: int, kind: str, tau: float) -> Tensor:
     """Weights `[B, N]` of the best `top_n` beams of each query, with a sum of 1: equal weights (`kind` `"none"`) or
     softmax(score / tau) (`"softmax"`). `scores` `[B, N]` are best first, and NaN for padding."""
     counted = ~scores.isnan() & (torch.arange(scores.shape[1], device=scores.device) < top_n)  # [B, N]
@@ -91,14 +87,14 @@ def beam_weights(scores: torch.Tensor, top_n: int, kind: str, tau: float) -> tor
     return values.masked_fill(~counted, torch.finfo(scores.dtype).min).softmax(-1) * counted
 
 
-def prefix_logits(model, inputs: Batch) -> torch.Tensor:
+def prefix_logits(model, inputs: Batch) -> Tensor:
     """Logits `[B, P, A]` after each prefix."""
     logits = sequence_logits(model, inputs, inputs["prefix_positions"])  # [B, P, S, A]
     last = inputs["prefix_lengths"][..., None, None].expand(-1, -1, 1, logits.shape[-1])  # [B, P, 1, A]
     return logits.gather(2, last).squeeze(2)  # [B, P, A]
 
 
-def measure_batch(model, inputs: Batch) -> dict[str, torch.Tensor]:
+def measure_batch(model, inputs: Batch) -> dict[str, Tensor]:
     """The inputs of [`selection_metrics`], one row for each query."""
     prefixes, scores = inputs["prefix_positions"], inputs["prefix_scores"]  # [B, P, S], [B, P, A]
     selections = greedy_selections(model, inputs, prefixes.shape[-1])
@@ -121,7 +117,7 @@ def measure_batch(model, inputs: Batch) -> dict[str, torch.Tensor]:
     }
 
 
-def _looked_up(positions: torch.Tensor, prefixes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+def _looked_up(positions: Tensor, prefixes: Tensor, scores: Tensor) -> Tensor:
     """InfoScores `[B]` of the selections `[B, S]`; NaN where the ledger does not hold the selection. The ledger holds
     it if the selection without its last action is an expanded prefix."""
     num_shots = positions.shape[-1]
@@ -155,7 +151,7 @@ class SelectorSFTTrainer(BaseSelectorTrainer):
         losses, logits = self._query_losses(model, inputs)  # [B], [B, P, A] or [B, N, S, A]
         return (losses.mean(), {"logits": logits}) if return_outputs else losses.mean()
 
-    def _query_losses(self, model, inputs: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _query_losses(self, model, inputs: Batch) -> tuple[Tensor, Tensor]:
         args = self.args
         if args.loss_type == "listwise":
             logits = prefix_logits(model, inputs)

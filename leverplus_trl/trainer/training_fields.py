@@ -111,7 +111,8 @@ class SFTFields(TrainingFields):
         super().check()
         if self.score_weights != "none" and self.loss_type != "beams":
             raise ValueError(
-                f"score_weights is {self.score_weights!r}, but only loss_type 'beams' uses it; leave it out."
+                f"score_weights is {self.score_weights!r}, but loss_type is {self.loss_type!r}; set loss_type: beams "
+                "or leave score_weights out."
             )
 
 
