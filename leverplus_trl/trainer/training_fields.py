@@ -221,6 +221,7 @@ class OfflineGRPOFields(TrainingFields):
         warm_up = self.num_iterations * round(self.rce_epochs * num_batches)
         if 0 < self.max_steps <= warm_up and self.rce_epochs < self.num_train_epochs:
             raise ValueError(
-                f"max_steps is {self.max_steps}, but the warm-up (rce_epochs, num_iterations) takes "
-                f"{'at least ' * (num_batches == 1)}{warm_up} steps: GRPO would never begin; raise max_steps."
+                f"max_steps is {self.max_steps}, but the warm-up (rce_epochs {self.rce_epochs}, num_iterations "
+                f"{self.num_iterations}) takes {'at least ' * (num_batches == 1)}{warm_up} steps: GRPO would never "
+                "begin. Raise max_steps or lower rce_epochs."
             )
