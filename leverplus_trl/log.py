@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 OWN = "leverplus_trl"
 #: Loggers of what befalls one process and not the others, which each tells itself; all else is told by the main one.
-OF_ONE_PROCESS = ("leverplus_trl.vlms.segments", "leverplus_trl.vlms.trie_scorer")
+OF_ONE_PROCESS = ("leverplus_trl.vlms.segments",)
 #: Seconds between the lines that stand for a bar.
 BETWEEN_LINES = 30.0
 

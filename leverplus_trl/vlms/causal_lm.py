@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from ..tasks import BaseTask
 from .chat_templates import make_chat_prompt
 from .family import VLMFamily
-from .prompts import ChatPrompt, Piece, PlainPrompt
+from .prompts import Piece, PlainPrompt, Prompt
 from .segments import Segment
 from .vlm_arguments import VLMArguments
 
@@ -22,9 +22,7 @@ class CausalLMFamily(VLMFamily):
     takes_images = False
 
     @staticmethod
-    def make_prompt(
-        processor: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments
-    ) -> ChatPrompt | PlainPrompt:
+    def make_prompt(processor: PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments) -> Prompt:
         if args.prompt_format == "chat" and not processor.chat_template:
             raise ValueError(f"prompt_format is 'chat', and {args.vlm!r} has no chat template. Use 'plain' or 'auto'.")
         if processor.chat_template and args.prompt_format != "plain":

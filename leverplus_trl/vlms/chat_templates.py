@@ -7,10 +7,9 @@ from collections.abc import Callable
 from datetime import date
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from ..tasks import BaseTask
-from .prompts import ChatPrompt, message
+from .prompts import ChatPrompt, Processor, message
 from .vlm_arguments import VLMArguments
 
 
@@ -31,9 +30,7 @@ TURNS = [message(role, PROBE) for role in ("user", "assistant", "user")]
 Render = Callable[[list[dict], bool], str]
 
 
-def make_chat_prompt(
-    renderer: ProcessorMixin | PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments, has_images: bool
-) -> ChatPrompt:
+def make_chat_prompt(renderer: Processor, task: BaseTask, args: VLMArguments, has_images: bool) -> ChatPrompt:
     """
     A prompt in the chat template of a processor or tokenizer, which is tried on a conversation.
 
@@ -63,7 +60,7 @@ def make_chat_prompt(
     return ChatPrompt(render, task, args.system_prompt)
 
 
-def _check_images(processor: ProcessorMixin, render: Render, task: BaseTask, args: VLMArguments) -> None:
+def _check_images(processor: Processor, render: Render, task: BaseTask, args: VLMArguments) -> None:
     """Raises `ValueError` if a template leaves out images, or a text of the recipe holds their placeholder."""
     turn = TURNS[0]
     if render([turn | {"content": [{"type": "image"}, *turn["content"]]}], True) == render([turn], True):
@@ -81,9 +78,7 @@ def _check_images(processor: ProcessorMixin, render: Render, task: BaseTask, arg
             )
 
 
-def _renderer(
-    renderer: ProcessorMixin | PreTrainedTokenizerBase, args: VLMArguments, has_images: bool, as_string: bool
-) -> Render:
+def _renderer(renderer: Processor, args: VLMArguments, has_images: bool, as_string: bool) -> Render:
     template, today, variables = renderer.chat_template, date.fromisoformat(args.prompt_date), {}
     if isinstance(template, dict):  # several by name
         if "default" not in template:

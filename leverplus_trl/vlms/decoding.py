@@ -73,12 +73,8 @@ def model_settings(args: VLMArguments) -> dict[str, Any]:
 def make_config(
     args: GenerationArguments, model: PreTrainedModel, max_new_tokens: int, stop_strings: Sequence[str] = ()
 ) -> GenerationConfig:
-    """
-    All settings of `generate`: the recipe's, or the model's if the recipe says so. `stop_strings` end an answer.
-
-    Raises:
-        `ValueError`: the recipe asks for the model's settings, which can't be followed.
-    """
+    """All settings of `generate`: the recipe's, or the model's if the recipe says so; raises `ValueError` if these
+    can't be followed. `stop_strings` end an answer."""
     if args.generation_config == "model":
         settings = settings_of(model.generation_config)
         unknown = sorted(settings.keys() & UNSUPPORTED)
@@ -90,11 +86,9 @@ def make_config(
     else:
         names = ("num_beams", "length_penalty", "repetition_penalty", "do_sample", "temperature", "top_p")
         settings = {"top_k": 0} | {name: getattr(args, name) for name in names}
-    drop = {} if settings.get("do_sample") else OF_DRAWS
-    if settings.get("num_beams", 1) == 1:
-        drop = drop | OF_BEAMS
-    settings = {name: value for name, value in settings.items() if name not in drop}
     settings = {"do_sample": False, "num_beams": 1} | settings
+    drop = ({} if settings["do_sample"] else OF_DRAWS) | (OF_BEAMS if settings["num_beams"] == 1 else {})
+    settings = {name: value for name, value in settings.items() if name not in drop}
     return GenerationConfig(**settings, max_new_tokens=max_new_tokens, stop_strings=list(stop_strings) or None)
 
 
@@ -170,10 +164,8 @@ class GumbelNoise(LogitsProcessor):
 
 
 class StopStrings(StoppingCriteria):
-    """
-    Ends a row when its tokens after the first `num_prompt_tokens` hold a stop string. The criterion of transformers
-    also reads the prompt.
-    """
+    """Ends a row when its tokens after the first `num_prompt_tokens` hold a stop string. The criterion of transformers
+    also reads the prompt."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_strings: Sequence[str], num_prompt_tokens: int = 0):
         self.tokenizer, self.stop_strings, self.start = tokenizer, stop_strings, num_prompt_tokens

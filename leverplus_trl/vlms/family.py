@@ -11,16 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    ProcessorMixin,
-)
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from ..tasks import BaseTask, Example
-from .prompts import ChatPrompt, ContentKeys, Piece, PlainPrompt, PromptTexts, probe_example
+from .prompts import ContentKeys, Piece, Processor, Prompt, PromptTexts, probe_example
 from .requests import ASSISTANT, ROLES, Request
 from .segments import ByteCache, Segment, num_tokens
 from .tokenization import ForgedTokens, control_tokens, padding_id
@@ -29,16 +23,8 @@ from .vlm_arguments import VLMArguments
 
 class VLMFamily(ABC):
     """
-    A frozen model with its processor and prompts. [`TransformersVLM`] and its runners call a family, never the
-    reverse.
-
-    Args:
-        model (`PreTrainedModel`):
-            The model, on its device, in eval mode.
-        processor (`ProcessorMixin` or `PreTrainedTokenizerBase`):
-            Its processor, or the tokenizer of a model without images.
-        args ([`VLMArguments`]):
-            Budgets and conventions.
+    A frozen model, on its device and in eval mode, with its prompts and its processor, or the tokenizer of a model
+    without images. [`TransformersVLM`] and its runners call a family, never the reverse.
 
     Raises:
         `ValueError`: a processor that the family can't use, or a token without an embedding that prompts may hold.
@@ -54,13 +40,7 @@ class VLMFamily(ABC):
     #: Why prefixes can't be shared between prompts, where that is known of the whole family.
     cant_share: ClassVar[str | None] = None
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        processor: ProcessorMixin | PreTrainedTokenizerBase,
-        task: BaseTask,
-        args: VLMArguments,
-    ):
+    def __init__(self, model: PreTrainedModel, processor: Processor, task: BaseTask, args: VLMArguments):
         self.model, self.processor, self.task, self.args = model, processor, task, args
         self.tokenizer = getattr(processor, "tokenizer", processor)
         self.prompt = self.make_prompt(processor, task, args)
@@ -86,12 +66,9 @@ class VLMFamily(ABC):
         self.memory_bytes = memory_bytes
         self.features = ByteCache(memory_bytes // 4)
 
-    # ------------------------------------------------------------------ prompts
     @staticmethod
     @abstractmethod
-    def make_prompt(
-        processor: ProcessorMixin | PreTrainedTokenizerBase, task: BaseTask, args: VLMArguments
-    ) -> ChatPrompt | PlainPrompt:
+    def make_prompt(processor: Processor, task: BaseTask, args: VLMArguments) -> Prompt:
         """The prompts of a task; reads no weights."""
 
     @classmethod
@@ -115,7 +92,6 @@ class VLMFamily(ABC):
             Piece(whole.text + answer.text, whole.images)
         )
 
-    # ------------------------------------------------------------------ segments
     @abstractmethod
     def process(self, piece: Piece) -> Segment:
         """Tokenises the text and preprocesses the images of a piece, as the family's processor does."""
@@ -132,19 +108,10 @@ class VLMFamily(ABC):
         """How many of a segment's first tokens other segments may begin with, too: those before an image."""
         return 0
 
-    # ------------------------------------------------------------------ the model's inputs and outputs
     def embed(self, ids: torch.Tensor, segments: Sequence[Segment]) -> tuple[torch.Tensor, dict[str, Any]]:
         """
-        Inputs of the decoder.
-
-        Args:
-            ids (`torch.Tensor` of shape `(T,)`):
-                Tokens in a row.
-            segments (`Sequence[Segment]`):
-                Their segments, in order (tokens of answers belong to none).
-
-        Returns:
-            `tuple`: embeddings, `(1, T, D)`, images in their places; further arguments of the decoder's forward.
+        Inputs of the decoder for tokens in a row, `(T,)`, and their segments in order (tokens of answers belong to
+        none): embeddings, `(1, T, D)`, images in their places; further arguments of the decoder's forward.
         """
         return self.model.get_input_embeddings()(ids)[None], {}
 
@@ -174,13 +141,9 @@ class VLMFamily(ABC):
             batch[name] = tensor.to(self.model.dtype) if tensor.is_floating_point() else tensor
         return batch
 
-    # ------------------------------------------------------------------ checks
     def check_turns(self, requests: Sequence[Request]) -> None:
-        """
-        Raises `ValueError` for turns with unknown or misplaced roles, without text, or with control tokens.
-
-        The assistant may write marks of the chat template, such as `<tool_call>`, but no special token.
-        """
+        """Raises `ValueError` for turns with unknown or misplaced roles, without text, or with control tokens. The
+        assistant may write marks of the chat template, such as `<tool_call>`, but no special token."""
         for request in requests:
             where, roles = f"after query {request.query['id']!r}", [turn.role for turn in request.turns]
             if not roles:

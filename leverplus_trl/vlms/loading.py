@@ -21,7 +21,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    ProcessorMixin,
 )
 from transformers.utils import cached_file, is_bitsandbytes_available
 from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION
@@ -34,7 +33,7 @@ from .causal_lm import CausalLMFamily
 from .chat_vlm import ChatFamily
 from .family import VLMFamily
 from .open_flamingo.family import FlamingoProcessor, OpenFlamingoFamily, refuse_published_checkpoint
-from .prompts import PromptTexts, probe_example
+from .prompts import Processor, PromptTexts, probe_example
 from .qwen2_5_vl import Qwen2_5_VLFamily, register_processor
 from .vlm import TransformersVLM
 from .vlm_arguments import VLMArguments
@@ -48,13 +47,11 @@ FAMILIES: dict[str, type[VLMFamily]] = {
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), Qwen2_5_VLFamily),
 }
 #: Recipe keys that a prompt hash depends on.
-PROMPT_KEYS = (
-    *("vlm", "vlm_revision", "gguf_file", "prompt_format", "system_prompt", "prompt_date", "score_end_token"),
-    *("task", "question_template", "answer_template"),
-)
+PROMPT_KEYS = ("vlm", "vlm_revision", "gguf_file", "prompt_format", "system_prompt", "prompt_date")
+PROMPT_KEYS += ("score_end_token", "task", "question_template", "answer_template")
 
 #: A model's config, and what its family makes inputs with.
-Loaded = tuple[PreTrainedConfig, ProcessorMixin | PreTrainedTokenizerBase | FlamingoProcessor]
+Loaded = tuple[PreTrainedConfig, Processor | FlamingoProcessor]
 
 
 @doing("loading the VLM {args.vlm!r}")
@@ -187,7 +184,6 @@ def _quantization_config(config: PreTrainedConfig, args: VLMArguments) -> BitsAn
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", **compute)
 
 
-# ---------------------------------------------------------------------- adapters that PEFT saved
 def _file_of(args: VLMArguments, name: str) -> str | None:
     """Path of a file of the model, in its folder or from the hub; `None` if there is none."""
     return cached_file(args.vlm, name, revision=args.vlm_revision, _raise_exceptions_for_missing_entries=False)
@@ -226,19 +222,11 @@ def _load_processor_of_adapter(args: VLMArguments, base: VLMArguments) -> Loaded
 
 
 def _put_on(model: PreTrainedModel, args: VLMArguments) -> PreTrainedModel:
-    """
-    The base model, which is changed, with the adapter's layers in their places, not merged.
-
-    Raises:
-        `ValueError`: weights in a pickle or for other layers than the model's, or an adapter without layers, such as a
-            learned prompt.
-    """
+    """The base model, which is changed, with the adapter's layers in their places, not merged."""
     from peft import PeftConfig, PeftModel  # with bitsandbytes, it takes seconds
 
-    remedy = (
-        "Merge it where it was trained, `model.merge_and_unload().save_pretrained(FOLDER)`, save the processor there, "
-        "and name that folder."
-    )
+    remedy = "Merge it where it was trained, `model.merge_and_unload().save_pretrained(FOLDER)`, save the processor "
+    remedy += "there, and name that folder."
     config = PeftConfig.from_pretrained(args.vlm, revision=args.vlm_revision)
     base = f"its base model {config.base_model_name_or_path!r}"
     if config.is_prompt_learning:
@@ -261,17 +249,13 @@ def _put_on(model: PreTrainedModel, args: VLMArguments) -> PreTrainedModel:
     return adapted.get_base_model()
 
 
-# ---------------------------------------------------------------------- the hash of prompts
 def prompt_hash(args: VLMArguments, task: BaseTask, loaded: Loaded | None = None) -> str:
     """
-    Hash of the prompt of a fixed example, and of its tokens, so that scores of different prompts are never mixed. It
-    reads no weights. `loaded` is the result of [`load_processor`].
+    Hash of the prompt of a fixed example, and of its tokens, so that scores of different prompts are never mixed.
 
     It changes with the chat template and the date in it, the system prompt, the task's templates and the tokenizer;
-    not with the examples of a job, nor with the machine.
-
-    Raises:
-        `ValueError`: a model or a chat template that can't be used.
+    not with the examples of a job, nor with the machine. No weights are read. `loaded` is the result of
+    [`load_processor`].
     """
     config, processor = loaded or load_processor(args)
     family, probe = _family_of(config, args), probe_example(task)

@@ -12,10 +12,8 @@ import numpy as np
 
 
 class Node:
-    """
-    A prefix: a segment after the segments of its ancestors. It takes up `num_positions` rotary positions: its length,
-    or fewer for an image of a model with several position axes.
-    """
+    """A prefix: a segment after the segments of its ancestors. It takes up `num_positions` rotary positions: fewer
+    than its length for an image of a model with several position axes."""
 
     __slots__ = ("children", "depth", "end", "end_position", "hidden", "parent", "segment", "size", "slots", "tick")
 
@@ -77,10 +75,8 @@ class Span:
 
 @dataclass
 class Plan:
-    """
-    What a call runs: spans by level, each of which needs only earlier levels; and what is read from prompts whose last
-    hidden state is kept already (`stored`).
-    """
+    """What a call runs: spans by level, each of which needs only earlier levels; and what is read from prompts whose
+    last hidden state is kept already (`stored`)."""
 
     levels: list[list[Span]]
     stored: list[tuple[Node, list[LogprobIndex]]]
@@ -91,10 +87,8 @@ class Plan:
 
 
 def plan_spans(requests: Iterable[ScoreRequest]) -> Plan:
-    """
-    The spans that score `requests` with every distinct prefix run once, in as few pieces as possible: a prefix with
-    several continuations ends a span of its own, a prefix with a single continuation is run together with it.
-    """
+    """The spans that score `requests` with every distinct prefix run once, in as few pieces as possible: a prefix with
+    several continuations ends a span of its own, a prefix with a single continuation is run together with it."""
     by_prompt: dict[Node, dict[tuple[int, ...], list[int]]] = {}
     for request in requests:
         by_prompt.setdefault(request.prompt, {}).setdefault(request.answer, []).append(request.owner)

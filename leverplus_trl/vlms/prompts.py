@@ -13,13 +13,17 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from ..tasks import BaseTask, Example
 from ..tasks.arguments import template_fields
 from ..tasks.images import LazyImages, Source, image_key
 from .requests import ASSISTANT, Request, Turn
 from .tokenization import UNLIKE, Boundaries, Ends
+
+
+#: What a family makes inputs with: a processor, or the tokenizer of a model without images.
+Processor = ProcessorMixin | PreTrainedTokenizerBase
 
 
 class Piece(NamedTuple):
@@ -51,14 +55,9 @@ class ChatPrompt:
     """
     A conversation: each demonstration is a user's turn and the assistant's answer, the query is the last user's turn.
 
-    Pieces are differences of renderings, so nothing needs to be known of the template. A piece is rendered after a
-    finished turn, because many templates write something before the first turn only.
-
-    Args:
-        render (`Callable`):
-            `render(messages, add_generation_prompt)` -> `str`, the processor's or tokenizer's chat template.
-        system_prompt (`str`, *optional*):
-            First message of every conversation.
+    `render(messages, add_generation_prompt)` is the chat template. Pieces are differences of renderings, so nothing
+    needs to be known of it. A piece is rendered after a finished turn, because many templates write something before
+    the first turn only.
     """
 
     def __init__(self, render: Callable[[list[dict], bool], str], task: BaseTask, system_prompt: str | None = None):
@@ -125,10 +124,8 @@ class ChatPrompt:
 
 
 class PlainPrompt:
-    """
-    Lines of text for models without a chat template: `<question> <answer>` and a line break, then the query's
-    question. A `system_prompt` is the first line.
-    """
+    """Lines of text for models without a chat template: `<question> <answer>` and a line break, then the query's
+    question. A `system_prompt` is the first line."""
 
     #: The text before an answer, after an answer, and after the system prompt.
     before, end, header_end = " ", "\n", "\n"
@@ -173,13 +170,14 @@ class PlainPrompt:
         return Piece("".join(piece.text for piece in pieces), images_of(self.task, *demonstrations, query))
 
 
-class PromptTexts:
-    """
-    Pieces of prompts and answers, with the start token that the tokenizer would write by itself. With
-    `score_end_token` an answer includes the token that ends it.
-    """
+Prompt = ChatPrompt | PlainPrompt
 
-    def __init__(self, prompt: ChatPrompt | PlainPrompt, tokenizer: PreTrainedTokenizerBase, score_end_token: bool):
+
+class PromptTexts:
+    """Pieces of prompts and answers, with the start token that the tokenizer would write by itself. With
+    `score_end_token` an answer includes the token that ends it."""
+
+    def __init__(self, prompt: Prompt, tokenizer: PreTrainedTokenizerBase, score_end_token: bool):
         self.prompt, self.tokenizer, self.score_end_token = prompt, tokenizer, score_end_token
         self.boundaries = Boundaries(tokenizer)
         self._neighbour: tuple[Example, str, str, str] | None = None
@@ -216,12 +214,10 @@ class PromptTexts:
             other, header, demonstration, query = self._neighbour
             text = self.prompt.query(example).text + piece.text if turns else piece.text
             if answered:  # first and in the middle
-                prompts = {header + text + text + query: ((example, example), other)}
+                prompts = {header + text + text + query: Request((example, example), other)}
             else:
-                prompts = {
-                    header + text: ((), example, turns),
-                    header + demonstration + text: ((other,), example, turns),
-                }
+                prompts = {header + text: Request((), example, turns)}
+                prompts[header + demonstration + text] = Request((other,), example, turns)
             if any(self.whole(*request).text != expected for expected, request in prompts.items()):
                 return UNLIKE
         return self.boundaries.ends(piece.text)
@@ -242,17 +238,14 @@ class PromptTexts:
 
 
 class ContentKeys:
-    """
-    Keys of examples in caches. Two examples have the same key if, and only if, a prompt of the task shows the same
-    content of them, whatever their ids. Each object is read once, until [`forget`] is called.
-    """
+    """Keys of examples in caches. Two examples have the same key if, and only if, a prompt of the task shows the same
+    content of them, whatever their ids. Each object is read once, until [`forget`] is called."""
 
     def __init__(self, task: BaseTask):
         self.task = task
         self.forget()
 
     def forget(self) -> None:
-        """Forgets the objects, which may hold other values afterwards."""
         # By identity, with the objects themselves, so that no identity is given away twice.
         self._examples: dict[int, tuple[Example, str, str]] = {}
         self._images: dict[int, tuple[Source, str]] = {}
@@ -268,10 +261,10 @@ class ContentKeys:
         return (*shown, self.key(request.query, answered=False, turns=request.turns))
 
     def _read(self, example: Example) -> tuple[Example, str, str]:
-        parts = [
-            ("image", self._image_key(part["image"], example)) if part["type"] == "image" else ("text", part["text"])
-            for part in self.task.content(example)
-        ]
+        parts = []
+        for part in self.task.content(example):
+            is_image = part["type"] == "image"
+            parts.append(("image", self._image_key(part["image"], example)) if is_image else ("text", part["text"]))
         shown = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         self._examples[id(example)] = example, shown, self.task.target(example)
         return self._examples[id(example)]

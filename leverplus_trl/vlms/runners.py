@@ -24,6 +24,11 @@ from .trie_scorer import TrieScorer
 WHOLE_PROMPTS = 64
 
 
+#: Prompts as segments, and what makes the inputs of `generate` for some prompts and a number of beams.
+Rows = Sequence[list[Segment]]
+InputsOf = Callable[[Rows, int], dict[str, Any]]
+
+
 class Runner:
     """Prompts as rows of segments: what the two kinds of runners have in common."""
 
@@ -36,7 +41,6 @@ class Runner:
         self._header: list[Segment] | None = None  # empty if the prompts have none
 
     def answer_ids(self, query: Example) -> list[int]:
-        """See [`TransformersVLM.answer_ids`]."""
         return self._answered_row(Request((), query))[1]
 
     def num_prompt_tokens(self, request: Request) -> int:
@@ -49,7 +53,6 @@ class Runner:
     def forget(self) -> None:
         """Drops all prefixes, and the examples that they could be made of again."""
 
-    # ------------------------------------------------------------------ rows
     def _make(self, key: tuple, piece: Piece) -> list[Segment]:
         """A piece as segments, ready for the model."""
         return [self.family.encode(piece)]
@@ -119,14 +122,8 @@ class Runner:
             raise ValueError(f"{type(self.family).__name__} puts tokens after the answer of example {query['id']!r}.")
         return row, ids
 
-    # ------------------------------------------------------------------ answers
     def _generate(
-        self,
-        requests: Sequence[Request],
-        rows: Sequence[list[Segment]],
-        config: GenerationConfig,
-        max_tokens: int,
-        inputs_of: Callable[[list[list[Segment]], int], dict[str, Any]],
+        self, requests: Sequence[Request], rows: Rows, config: GenerationConfig, max_tokens: int, inputs_of: InputsOf
     ) -> list[str]:
         """Answers, in batches of at most `max_tokens`; `inputs_of(rows, num_beams)` makes the inputs of a batch."""
         num_beams = config.num_beams or 1
@@ -145,10 +142,8 @@ class Runner:
 
 
 class PlainRunner(Runner):
-    """
-    Runs each prompt from its beginning, in padded batches. With `by_segments` prompts are joined from segments that
-    are processed once; otherwise each is processed whole.
-    """
+    """Runs each prompt from its beginning, in padded batches. With `by_segments` prompts are joined from segments that
+    are processed once; otherwise each is processed whole."""
 
     def __init__(self, family: VLMFamily, by_segments: bool):
         super().__init__(family, family.memory_bytes // 4)
@@ -160,7 +155,11 @@ class PlainRunner(Runner):
     def generate(self, requests: Sequence[Request], config: GenerationConfig) -> list[str]:
         texts, budget = [], self.family.args.max_batch_tokens
         for part in self._parts(requests):
-            rows = [self._row_or_whole(request) for request in part]
+            rows = []
+            for request in part:
+                row = self._row(request) if self.by_segments else []
+                whole = not row or not self._adds_up(row)
+                rows.append([self.family.encode(self.family.texts.whole(*request))] if whole else row)
             self._count(part, rows)
             texts += self._generate(part, rows, config, budget, lambda rows, _: self.family.collate(rows, "left"))
         return texts
@@ -169,12 +168,8 @@ class PlainRunner(Runner):
         size = max(1, len(requests)) if self.by_segments else WHOLE_PROMPTS
         return [requests[start : start + size] for start in range(0, len(requests), size)]
 
-    def _row_or_whole(self, request: Request) -> list[Segment]:
-        row = self._row(request) if self.by_segments else []
-        return row if row and self._adds_up(row) else [self.family.encode(self.family.texts.whole(*request))]
-
-    def _count(self, requests: Sequence[Request], rows: Sequence[list[Segment]]) -> None:
-        """Counts prompts that were processed whole, where that is the exception."""
+    def _count(self, requests: Sequence[Request], rows: Rows) -> None:
+        """Counts prompts that were processed whole where that is the exception."""
         if self.by_segments:
             whole = [request for request, row in zip(requests, rows, strict=True) if row[0].ends is None]
             self.whole_prompts.count(requests, whole)
@@ -191,7 +186,7 @@ class PlainRunner(Runner):
         logprobs = run_padded_batches(score, lengths, self.family.args.max_batch_tokens)
         return [AnswerLogprob(logprob, len(answer)) for logprob, answer in zip(logprobs, answers, strict=True)]
 
-    def _score_batch(self, rows: Sequence[list[Segment]], answers: Sequence[list[int]]) -> list[float]:
+    def _score_batch(self, rows: Rows, answers: Sequence[list[int]]) -> list[float]:
         """Log-probability of the answer at the end of each row, in one forward."""
         # Under causal attention, padding on the right can't touch what is scored, whatever positions a model uses.
         inputs = self.family.collate(rows, padding_side="right")
@@ -214,13 +209,8 @@ class PlainRunner(Runner):
 
 
 class SharedRunner(Runner):
-    """
-    Runs each distinct prefix of a unit once, through the prefix-sharing engine. A prompt that tokenises differently in
-    pieces runs whole.
-
-    Raises:
-        [`CantShare`]: a decoder whose prefixes can't be shared.
-    """
+    """Runs each distinct prefix of a unit once, through a [`TrieScorer`], which may raise [`CantShare`]. A prompt that
+    tokenises differently in pieces runs whole."""
 
     def __init__(self, family: VLMFamily):
         super().__init__(family, family.memory_bytes // 16)  # tokens and positions, on the host
@@ -288,21 +278,17 @@ class SharedRunner(Runner):
         return segments
 
     def _run(
-        self,
-        requests: Sequence[Request],
-        rows: Sequence[list[Segment]],
-        run: Callable[[Sequence[int]], list[Any]],
-        run_whole: Callable[[Sequence[Request]], list[Any]],
-    ) -> list[Any]:
+        self, requests: Sequence[Request], rows: Rows, run: Callable[[Sequence[int]], list], run_whole: Callable
+    ) -> list:
         """Results of all requests: `run` takes the positions of those whose rows add up, `run_whole` the others."""
         adds_up = [self._adds_up(row) for row in rows]
-        kept = [position for position, fits in enumerate(adds_up) if fits]
+        kept = np.flatnonzero(adds_up).tolist()
         whole = [request for request, fits in zip(requests, adds_up, strict=True) if not fits]
         self.whole_prompts.count(requests, whole)
         results, others = iter(run(kept) if kept else ()), iter(run_whole(whole))
         return [next(results if fits else others) for fits in adds_up]
 
-    def _inputs_of(self, rows: Sequence[list[Segment]], num_beams: int) -> dict[str, Any]:
+    def _inputs_of(self, rows: Rows, num_beams: int) -> dict[str, Any]:
         """Inputs of `generate`: the prompts' tokens, and a cache of all but the last of them."""
         cache, mask, positions = self.engine.prefill(rows)
         ids = torch.full_like(mask, self.family.pad_token_id)

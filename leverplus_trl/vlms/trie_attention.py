@@ -23,10 +23,8 @@ class CantShare(Exception):
 
 
 class KVPool:
-    """
-    A fixed number of slots (`capacity`), each for the keys and values of one token in every layer. Slot 0 is never
-    handed out and holds zeros: padding reads it. `kind` is the dtype and device.
-    """
+    """A fixed number of slots (`capacity`), each for the keys and values of one token in every layer. Slot 0 is never
+    handed out and holds zeros: padding reads it. `kind` is the dtype and device."""
 
     def __init__(self, capacity: int, num_layers: int, num_heads: int, head_dim: int, **kind: Any):
         self.capacity, self.num_heads, self.head_dim = capacity, num_heads, head_dim
@@ -102,19 +100,14 @@ def trie_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    dropout: float = 0.0,
     trie_batch: TrieBatch | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """
     An attention function of transformers: the tokens of a [`TrieBatch`] attend to their prefixes and themselves.
 
-    Args:
-        query (`torch.Tensor` of shape `(1, heads, T, dim)`), key, value (`(1, key-value heads, T, dim)`):
-            Those of the new tokens, rotated.
-
-    Returns:
-        `tuple`: the result, `(1, T, heads, dim)`, and no weights.
+    `query` `(1, heads, T, dim)`, `key` and `value` `(1, key-value heads, T, dim)` are of the new tokens, rotated.
+    Returns the result, `(1, T, heads, dim)`, and no weights.
     """
     if trie_batch is None:
         raise CantShare("its decoder does not hand extra arguments to attention")

@@ -3,13 +3,11 @@
 
 """The prefix-sharing engine: each distinct prefix runs through the decoder once, and only answers through the head."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from accelerate.utils.memory import clear_device_cache
 from transformers import DynamicCache
 
 from .family import VLMFamily
@@ -17,9 +15,6 @@ from .prefix_trie import LogprobIndex, Node, ScoreRequest, Span, plan_batches, p
 from .requests import MemoryTooSmall
 from .segments import Segment, is_out_of_memory, num_tokens, run_or_halve
 from .trie_attention import TRIE_ATTENTION, CantShare, KVPool, make_batch
-
-
-logger = logging.getLogger(__name__)
 
 
 class TrieScorer:
@@ -64,7 +59,6 @@ class TrieScorer:
         self.tick = 0
         self.pool.clear()
 
-    # ------------------------------------------------------------------ promises
     def score(self, paths: Sequence[Sequence[Segment]], answers: Sequence[Sequence[int]]) -> np.ndarray:
         """Log-probability of each answer (one token or more) after its path: float64 sums of float32 terms."""
         self.tick += 1
@@ -111,7 +105,6 @@ class TrieScorer:
                 f"values of {self.pool.capacity - 1} tokens. Set memory_mb to {needed} or more."
             )
 
-    # ------------------------------------------------------------------ planning
     def _node(self, path: Sequence[Segment]) -> Node:
         node = self.root
         for segment in path:
@@ -143,9 +136,14 @@ class TrieScorer:
             if not request.answer:  # the prompt itself is requested
                 pins.update(request.prompt.path())
         self._read([(node.hidden, indices) for node, indices in plan.stored if indices], sums)
+
+        def run(spans: Sequence[Span]) -> Sequence[Span]:
+            self._run(spans, pins, sums)
+            return spans
+
         for level in plan.levels:
             for batch in plan_batches(level, self.costs.of_batch, self.max_batch_tokens, self.batch_bytes):
-                self._run(batch, pins, sums)
+                run_or_halve(run, batch)
 
     def _walk(self) -> Iterator[Node]:
         pending = [self.root]
@@ -167,7 +165,6 @@ class TrieScorer:
             node.slots = node.hidden = None
         self.kept = [node for node in self.kept if node in pins] + droppable
 
-    # ------------------------------------------------------------------ running
     @contextmanager
     def _attention(self) -> Iterator[None]:
         config = self.decoder.config
@@ -178,8 +175,8 @@ class TrieScorer:
         finally:
             config._attn_implementation = before
 
-    def _run(self, spans: list[Span], pins: set[Node], sums: np.ndarray) -> None:
-        """Runs a batch; in halves, with a warning, if it does not fit into memory."""
+    def _run(self, spans: Sequence[Span], pins: set[Node], sums: np.ndarray) -> None:
+        """Runs a batch, and keeps its prefixes; after an error the engine is as before, but for smaller batches."""
         lengths = [span.num_tokens for span in spans]
         count = sum(lengths)
         self._make_room(count, pins)
@@ -189,26 +186,14 @@ class TrieScorer:
             self._read([(own, s.indices) for own, s in zip(hidden.split(lengths), spans, strict=True)], sums)
         except Exception as error:
             self.pool.give_back(slots)
-            if not is_out_of_memory(error) or len(spans) == 1:
-                raise
-            if count <= self.max_batch_tokens:  # later batches of the same plan may be as large
+            # Later batches of the same plan may be as large.
+            if is_out_of_memory(error) and len(spans) > 1 and count <= self.max_batch_tokens:
                 self.max_batch_tokens = max(1, self.max_batch_tokens // 2)
                 self.batch_bytes //= 2
-            logger.warning(
-                "Out of memory with a batch of %d tokens; trying halves, and %d at most from here on. Lower memory_mb "
-                "or max_batch_tokens.",
-                count,
-                self.max_batch_tokens,
-            )
-        else:
-            self.num_tokens += count
-            self.num_batches += 1
-            self._keep(spans, slots, hidden)
-            return
-        clear_device_cache()
-        half = len(spans) // 2
-        self._run(spans[:half], pins, sums)
-        self._run(spans[half:], pins, sums)
+            raise
+        self.num_tokens += count
+        self.num_batches += 1
+        self._keep(spans, slots, hidden)
 
     def _forward(self, spans: list[Span], lengths: list[int], slots: np.ndarray) -> torch.Tensor:
         """Last hidden states `(T, D)` of the new tokens; their keys and values go into the pool."""

@@ -45,34 +45,26 @@ class VLM(Protocol):
 
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
         """
-        Log-probability (natural logarithm) of each query's answer (`task.target`) after its prompt. Only the answer's
-        own tokens count, wherever the chat template puts them. A query may occur with several answers.
+        Natural log-probability of each query's answer (`task.target`) after its prompt. Only the answer's own tokens
+        count, wherever the chat template puts them. A query may occur with several answers.
 
-        Raises:
-            `ValueError`: a prompt longer than the model's context, an answer without tokens, turns in no order that a
-                conversation has, or a result that is NaN or infinite.
+        Raises `ValueError` for a prompt longer than the model's context, an answer without tokens, turns in no order
+        that a conversation has, or a result that is NaN or infinite.
         """
 
     def generate(self, requests: Sequence[Request], generation_config: GenerationConfig | None = None) -> list[str]:
         """
         The model's answer to each prompt, which does not depend on the other requests: the new text up to the first
-        stop string, without special tokens.
+        stop string, without special tokens. `generation_config` has all settings of transformers' `generate`; the
+        default is those of the VLM's arguments, and the task's `max_new_tokens` and `stop_strings`.
 
-        Args:
-            generation_config (`GenerationConfig`, *optional*):
-                All settings of transformers' `generate`; those of the VLM's arguments, and the task's
-                `max_new_tokens` and `stop_strings`, if not given.
-
-        Raises:
-            `ValueError`: a prompt that with its answer is longer than the model's context, settings that can't be
-                followed, or logits that are NaN or infinite.
+        Raises `ValueError` for a prompt that with its answer is longer than the model's context, settings that can't
+        be followed, or logits that are NaN or infinite.
         """
 
     def unit(self) -> AbstractContextManager[None]:
-        """
-        Calls inside the context share the work of common prefixes; at its end the VLM forgets them. The last bits of
-        a number may depend on the calls of its unit, and on nothing else.
-        """
+        """Calls inside share the work of common prefixes, which are forgotten at the end. The last bits of a number
+        may depend on the calls of its unit, and on nothing else."""
 
 
 class TransformersVLM:
@@ -95,7 +87,6 @@ class TransformersVLM:
         self.family.set_memory(memory_mb * 2**20)
         self.runner: SharedRunner | PlainRunner | None = None  # `prepare` chooses it
 
-    # ------------------------------------------------------------------ promises
     def answer_logprobs(self, requests: Sequence[Request]) -> list[AnswerLogprob]:
         """See [`VLM.answer_logprobs`]; float64 sums of float32 terms."""
         if not requests:
@@ -111,7 +102,12 @@ class TransformersVLM:
         if not requests:
             return []
         self.family.check_turns(requests)
-        config = copy.deepcopy(generation_config) or self._decoding()
+        config = copy.deepcopy(generation_config)
+        if config is None:
+            if not self._decoding_reported:
+                report_ignored(self.args, self.model)
+                self._decoding_reported = True
+            config = make_config(self.args, self.model, self.task.max_new_tokens, self.task.stop_strings)
         check_config(config)
         if config.eos_token_id is None:
             config.eos_token_id = self.family.end_token_ids(requests[0].query) or None
@@ -126,13 +122,6 @@ class TransformersVLM:
                 texts = runner.generate(list(distinct.values()), config)
         by_key = dict(zip(distinct, texts, strict=True))
         return [by_key[key] for key in keys]
-
-    def _decoding(self) -> GenerationConfig:
-        """The recipe's settings of decoding; those of the model's file that are ignored are reported once."""
-        if not self._decoding_reported:
-            report_ignored(self.args, self.model)
-            self._decoding_reported = True
-        return make_config(self.args, self.model, self.task.max_new_tokens, self.task.stop_strings)
 
     @contextmanager
     def unit(self) -> Iterator[None]:
@@ -167,14 +156,12 @@ class TransformersVLM:
         if total.num_whole and PartialState().is_main_process:
             logger.warning("%s", total)
 
-    # ------------------------------------------------------------------ the runner
     def prepare(self, requests: Sequence[Request]) -> SharedRunner | PlainRunner:
         """
         Chooses, once, how prompts are run, by trying it out on a few of the examples and their answers.
 
         Prefixes are shared if that gives the numbers of whole prompts. Otherwise each prompt runs by itself, joined
         from segments that are processed once if these add up to the inputs of the whole prompt, else processed whole.
-        The log says what is not shared. Whether the segments of a prompt add up is checked again for each prompt.
         """
         if self.runner is not None:
             return self.runner
@@ -193,7 +180,7 @@ class TransformersVLM:
                 name,
             )
             self.runner = whole
-            return self.runner
+            return whole
         self.texts.set_neighbour(probes[0])
         try:
             self.runner = self._try_sharing(probes)
@@ -227,13 +214,8 @@ class TransformersVLM:
         )
 
     def _try_sharing(self, probes: list[Example]) -> SharedRunner:
-        """
-        A runner that shares prefixes, tried on a few requests.
-
-        Raises:
-            [`CantShare`]: it gives other numbers than whole prompts do.
-            [`NotFinite`]: whole prompts have scores that are NaN or infinite.
-        """
+        """A runner that shares prefixes; raises [`CantShare`] if it gives other numbers than whole prompts, and
+        [`NotFinite`] if these are NaN or infinite."""
         if self.family.cant_share is not None:
             raise CantShare(self.family.cant_share)
         shared, plain = SharedRunner(self.family), PlainRunner(self.family, by_segments=False)

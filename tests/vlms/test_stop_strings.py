@@ -9,7 +9,7 @@ from vlms.made_examples import requests_of, world_requests
 from vlms.tiny_models import examples_for, make_vlm
 
 from leverplus_trl.tasks.base_task import text_before
-from leverplus_trl.vlms.decoding import StopStrings
+from leverplus_trl.vlms.decoding import StopStrings, make_config
 from leverplus_trl.vlms.runners import PlainRunner
 
 
@@ -68,7 +68,8 @@ def test_the_tasks_own_are_used_by_every_runner(concept_vlm, world, monkeypatch)
     monkeypatch.setattr(concept_vlm.task, "stop_strings", [" "])
     expected = [text.split(" ")[0] for text in plain]
     assert concept_vlm.generate(requests) == expected
-    config = concept_vlm._decoding()
+    task = concept_vlm.task
+    config = make_config(concept_vlm.args, concept_vlm.model, task.max_new_tokens, task.stop_strings)
     config.eos_token_id = concept_vlm.family.end_token_ids(requests[0].query)
     config.pad_token_id = concept_vlm.pad_token_id
     assert PlainRunner(concept_vlm.family, by_segments=True).generate(requests, config) == expected

@@ -10,6 +10,7 @@ from vlms.made_examples import ragged_examples, requests_of, world_requests
 from vlms.one_at_a_time import logprobs, plain_logprob, single_generations
 from vlms.tiny_models import examples_for, make_vlm
 
+from leverplus_trl.vlms.decoding import make_config
 from leverplus_trl.vlms.prompts import Piece
 from leverplus_trl.vlms.requests import Turn
 from leverplus_trl.vlms.runners import PlainRunner, SharedRunner
@@ -58,10 +59,11 @@ def test_the_embedded_vlm_scores_and_answers_behind_the_whole_conversation(conce
     without = concept_vlm.answer_logprobs([request._replace(turns=()) for request in requests])
     assert np.abs(logprobs(without) - logprobs(found)).min() > 1e-3  # turns change every number
     said = concept_vlm.generate(requests)
+    config = make_config(concept_vlm.args, concept_vlm.model, concept_vlm.task.max_new_tokens)
     assert (
         said
         == single_generations(concept_vlm, requests)
-        == PlainRunner(concept_vlm.family, False).generate(requests, concept_vlm._decoding())
+        == PlainRunner(concept_vlm.family, False).generate(requests, config)
     )
 
 

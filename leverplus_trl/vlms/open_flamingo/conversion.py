@@ -78,13 +78,28 @@ def convert(args: ConversionArguments) -> None:
     trained = _trained_weights(args.checkpoint, layers)
     for name in model.all_tied_weights_keys:  # a second name of the embedding, which would undo its training
         weights.pop(name, None), trained.pop(name, None)
-    _check_parts(model, weights, trained)
-    model.load_state_dict(weights | trained, strict=False)
+    embedding = model.lang_encoder.get_input_embeddings().weight
+    for name in [name for name, weight in model.named_parameters() if weight is embedding]:
+        weights.pop(name, None)  # it was trained
+    try:
+        missing, unknown = model.load_state_dict(weights | trained, strict=False)
+    except RuntimeError as error:
+        raise _mismatch(str(error)) from error
+    missing = [name for name in missing if name not in model.all_tied_weights_keys]
+    if missing or unknown:
+        raise _mismatch(f"{len(missing)} weights are missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}")
     model.tie_weights()
     model.save_pretrained(args.output_dir)
     tokenizer.save_pretrained(args.output_dir)
     CLIPImageProcessorPil.from_pretrained(args.vision_encoder).save_pretrained(args.output_dir)
     logger.info("Wrote %s: name it as `vlm`.", args.output_dir)
+
+
+def _mismatch(problem: str) -> ValueError:
+    return ValueError(
+        f"Checkpoint, language model and vision encoder do not belong together: {problem}. Check language_model, "
+        "vision_encoder and cross_attn_every_n_layers."
+    )
 
 
 def _load_language_model(name: str) -> PreTrainedModel:
@@ -117,28 +132,6 @@ def _trained_weights(file: str, layers: str) -> dict[str, torch.Tensor]:
         if not name.endswith(TABLES):
             trained[name] = tensor
     return trained
-
-
-def _check_parts(model: OpenFlamingoModel, weights: dict[str, torch.Tensor], trained: dict[str, torch.Tensor]) -> None:
-    """Raises `ValueError` for weights that are missing, unknown or of another shape."""
-    expected = {name: weight for name, weight in model.state_dict().items() if name not in model.all_tied_weights_keys}
-    embedding = model.lang_encoder.get_input_embeddings().weight
-    own = {name for name, weight in model.named_parameters() if weight is embedding}
-    own |= {name for name in expected if name.startswith("perceiver.") or ".gated_cross_attn_layer." in name}
-    parts = weights | trained
-    missing = sorted((own - trained.keys()) | (expected.keys() - own - parts.keys()))
-    unknown = sorted(parts.keys() - expected.keys())
-    shapes = [
-        f"{name} is {tuple(weight.shape)} for {tuple(expected[name].shape)}"
-        for name, weight in parts.items()
-        if name in expected and weight.shape != expected[name].shape
-    ]
-    if missing or unknown or shapes:
-        raise ValueError(
-            f"Checkpoint, language model and vision encoder do not belong together: {len(missing)} weights are "
-            f"missing {missing[:3]}, {len(unknown)} unknown {unknown[:3]}, {len(shapes)} of another shape "
-            f"{shapes[:3]}. Check language_model, vision_encoder and cross_attn_every_n_layers."
-        )
 
 
 if __name__ == "__main__":
