@@ -89,10 +89,10 @@ def answer_unit(
     # The ledger's accuracy of the zero-shot prompt may be by another metric, or CIDEr over another corpus.
     bare = [(number, ()) for number, own in enumerate(known) if score == METRIC and () not in own.measures]
     prompts = list(dict.fromkeys([*new, *bare]))
-    requests = [Request(tuple(pool[name] for name in ids), queries[number]) for number, ids in prompts]
     weights = [answer_weights(vlm.task, query) for query in queries]
     targets = [vlm.task.target(query) for query in queries]
     logprobs, num_scored = _score_answers(queries, new, weights, targets, known, pool, vlm)
+    requests = [Request(tuple(pool[name] for name in ids), queries[number]) for number, ids in prompts]
     answers = dict(zip(prompts, Answerer(vlm).answer(requests), strict=True))
     bare_accuracies = {number: answer.accuracy for (number, ids), answer in answers.items() if not ids}
     measures = [dict(own.measures) for own in known]

@@ -85,10 +85,10 @@ def query_means(measures: Mapping[str, np.ndarray]) -> dict[str, float]:
 def collapse_metrics(selections: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The measures of [`measure_collapse`] for the [`greedy_selections`] of an evaluation."""
     rows, positions = selections["rows"].tolist(), selections["positions"].tolist()
-    collapse = measure_collapse(rows, positions, selections["swapped_rows"].tolist() if len(rows) > 1 else None)
+    swapped = selections["swapped_rows"].tolist() if len(rows) > 1 else None
+    values = vars(measure_collapse(rows, positions, swapped))
     names = ("id_entropy", "position_entropy", "most_common_share", "collapsed", "swap_change_share")
-    values = {name: getattr(collapse, name) for name in names}
-    return {name: float(value) for name, value in values.items() if value is not None}
+    return {name: float(values[name]) for name in names if values[name] is not None}
 
 
 @torch.no_grad()

@@ -45,10 +45,11 @@ def installed_fields() -> list[list]:
     for field in dataclasses.fields(TrainingArguments):
         limits = dict(_LIMITS.get(field.name, {}))
         choices = [item.value for kind in members(hints[field.name]) if _is_enum(kind) for item in kind]
+        choices = choices or list(field.metadata.get("choices") or ())
         if field.name == "report_to":
             choices = ["all", "none", *sorted(INTEGRATION_TO_CALLBACK)]
-        if choices or field.metadata.get("choices"):
-            limits["choices"] = choices or list(field.metadata["choices"])
+        if choices:
+            limits["choices"] = choices
         has_factory = field.default_factory is not dataclasses.MISSING
         kind = _type_name(hints[field.name])
         if field.name.endswith("_kwargs"):  # on the command line the text is JSON, in a recipe it is a mapping
