@@ -15,18 +15,7 @@ from .comparison import PublishedFigures
 from .evaluations import Evaluation
 from .plots import plot_accuracy_by_shots
 from .sections import Chart, Section, Table
-from .tables import (
-    ABSENT,
-    average_rows,
-    capital,
-    estimate,
-    in_shots,
-    metric_of,
-    paired,
-    percent,
-    shots_of,
-    table_rows,
-)
+from .tables import ABSENT, average_rows, capital, estimate, in_shots, metric_of, paired, percent, shots_of, table_rows
 
 
 def accuracies_by_query(predictions: Dataset) -> dict[tuple[str, int], dict[str, list[float]]]:
@@ -103,7 +92,7 @@ def selectors_section(evaluations: Sequence[Evaluation]) -> Section | None:
         f"Differences in points of {title}, paired query by query and averaged over seeds, with "
         f"their {confidences} intervals. p is corrected (Holm) for all {sizes} comparisons of a selector with another "
         "method in results.json, of which these are some; intervals are not. The best baseline is the best on these "
-        "very queries, which favours it.",
+        "very queries, which favours it."
     ]
     return Section("Trained selectors", "selectors", tables=tables, notes=notes)
 

@@ -162,7 +162,7 @@ def comparison_section(evaluations: Sequence[Evaluation], published: PublishedFi
     head = ["method", "sampler", *(in_shots(at).replace(" ", "\N{NO-BREAK SPACE}") for at in shots)]
     notes = [
         "In brackets 95% intervals, where they are known. Bold: the best of its evaluation at this number of shots, "
-        "if a test of the paired differences tells it from all others; never a published figure.",
+        "if a test of the paired differences tells it from all others; never a published figure."
     ]
     title = "By number of test samples"
     if published:
