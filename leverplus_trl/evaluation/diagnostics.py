@@ -83,14 +83,15 @@ def diagnose(
           demonstration, and, for images, one on how reliable the search is; null without the audit.
         - `warnings`: sentences on what makes the numbers doubtful.
     """
-    answers = leaks = None
+    texts = leaks = None
     if queries is not None and pool is not None:
         pairs = {
             (query_id, other) for run in runs.values() for query_id, ids in run.selections.items() for other in ids
         }
         leaks = find_leaks(pairs, queries, pool)
-        texts = pool.select_columns(["id", "answer"]).select(example_rows(pool, {other for _, other in pairs}, "pool"))
-        answers = {row["id"]: plain_text(row["answer"]) for row in texts}
+        rows_of_pool = example_rows(pool, {other for _, other in pairs}, "pool")
+        examples = pool.select_columns(["id", "answer"]).select(rows_of_pool)
+        texts = {example["id"]: plain_text(example["answer"]) for example in examples}
     zero_shot = next(run for (method, _, _), run in runs.items() if method == ZERO_SHOT)
     zero_shot_rows = [row for row, method in enumerate(predictions["method"]) if method == ZERO_SHOT]
     candidates = predictions.select(zero_shot_rows)["candidate_ids"]
@@ -101,10 +102,7 @@ def diagnose(
         if shots == 0:
             continue
         of_seeds = [
-            _selections(run, num_choices[method_scope(method)])
-            | _against_zero_shot(run, zero_shot)
-            | _copies(run, answers)
-            | _leak_shares(run, leaks)
+            _selections(run, num_choices[method_scope(method)]) | _answers(run, zero_shot, texts, leaks)
             for run in seeds.values()
         ]
         row = {name: _mean(of_seed[name] for of_seed in of_seeds) for name in of_seeds[0]}
@@ -140,35 +138,27 @@ def _selections(run: Run, num_choices: int) -> dict[str, float | None]:
     }
 
 
-def _against_zero_shot(run: Run, zero_shot: Run) -> dict[str, float]:
+def _answers(
+    run: Run, zero_shot: Run, texts: Mapping[str, str] | None, leaks: Leaks | None
+) -> dict[str, float | None]:
+    """Measures of the answers beside zero-shot, of answers that copy the `texts` of demonstrations, and of leaks."""
     pairs = [(accuracy, zero_shot.accuracies[query_id]) for query_id, accuracy in run.accuracies.items()]
-    return {
+    measures = {
         "hurt_share": fmean(accuracy < alone for accuracy, alone in pairs),
         "helped_share": fmean(accuracy > alone for accuracy, alone in pairs),
         "oracle_gate_gain": fmean(max(accuracy, alone) - accuracy for accuracy, alone in pairs),
     }
-
-
-def _copies(run: Run, answers: Mapping[str, str] | None) -> dict[str, float | None]:
+    if texts is None or leaks is None:
+        return measures | dict.fromkeys(("copied_share", "copied_accuracy", "other_accuracy", *KINDS))
     accuracies: dict[bool, list[float]] = {True: [], False: []}
-    for query_id, prediction in run.predictions.items() if answers is not None else ():
-        copied = plain_text(prediction) in {answers[identifier] for identifier in run.selections[query_id]}
+    kinds = Counter()
+    for query_id, chosen in run.selections.items():
+        copied = plain_text(run.predictions[query_id]) in {texts[identifier] for identifier in chosen}
         accuracies[copied].append(run.accuracies[query_id])
-    return {
-        "copied_share": None if answers is None else len(accuracies[True]) / len(run.predictions),
-        "copied_accuracy": _mean(accuracies[True]),
-        "other_accuracy": _mean(accuracies[False]),
-    }
-
-
-def _leak_shares(run: Run, leaks: Leaks | None) -> dict[str, float | None]:
-    if leaks is None:
-        return dict.fromkeys(KINDS)
-    of_queries = [
-        {kind for identifier in chosen for kind in leaks.get((query_id, identifier), ())}
-        for query_id, chosen in run.selections.items()
-    ]
-    return {kind: fmean(kind in kinds for kinds in of_queries) for kind in KINDS}
+        kinds.update({kind for identifier in chosen for kind in leaks.get((query_id, identifier), ())})
+    measures["copied_share"] = len(accuracies[True]) / len(run.predictions)
+    measures |= {"copied_accuracy": _mean(accuracies[True]), "other_accuracy": _mean(accuracies[False])}
+    return measures | {kind: kinds[kind] / len(run.selections) for kind in KINDS}
 
 
 def _overlap(run: Run, other: Run) -> float:

@@ -42,8 +42,8 @@ class Choices:
 
 
 def choose_by_sampler(sampler: str, whole_pool: bool, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
-    """The choice of a heuristic, see [`choose`]. A sampler with several sources draws the source of each demonstration
-    with its shares."""
+    """The choice of a heuristic, see [`Method`]. A sampler with several sources draws the source of each demonstration
+    with its shares; each query draws by itself."""
     sources = SAMPLERS[sampler]
     ranked = {source: _ranked(source, whole_pool, choices, num_shots, seed) for source in sources}
     fewest = min(len(ids) for lists in ranked.values() for ids in lists)
@@ -141,7 +141,8 @@ class Method:
     label: str
     meaning: str  # which demonstrations it puts into the prompt, as a sentence
     style: tuple[str, str] | None = None  # colour and marker of its line in charts
-    #: Takes choices, a number of shots and a seed; none for zero-shot, and for selectors, which are models.
+    #: From choices, a number of shots and a seed to the ids of each query's demonstrations in prompt order: the most
+    #: similar example is last, next to the query. None for zero-shot, and for selectors, which are models.
     choose: Callable[[Choices, int, int], list[list[str]]] | None = None
     sampler: str | None = None  # the row of `SAMPLERS` that a heuristic chooses by
     scope: str = "candidates"  # what it chooses from: "candidates", "pool" or "none"
@@ -222,26 +223,6 @@ def method_rank(method: str) -> tuple[bool, int, str]:
 def method_label(method: str) -> str:
     """A method's name in words; names that are not in the table stay as they are."""
     return METHODS[method].label if method in METHODS else method
-
-
-def choose(method: str, choices: Choices, num_shots: int, seed: int) -> list[list[str]]:
-    """
-    The ids of the demonstrations that a heuristic or the oracle chooses for each query, in prompt order: the most
-    similar example is last, next to the query.
-
-    Args:
-        method (`str`):
-            One of `HEURISTICS`, or `"oracle"`.
-        seed (`int`):
-            Seed of the methods that draw at random; each query draws by itself.
-
-    Raises:
-        `ValueError`: an unknown method, or fewer candidates than shots.
-    """
-    row = METHODS.get(method)
-    if row is None or row.choose is None:
-        raise ValueError(f"Unknown heuristic {method!r}; expected one of {', '.join(HEURISTICS)}.")
-    return row.choose(choices, num_shots, seed)
 
 
 def default_methods(modalities: Collection[str], has_selectors: bool, has_beams: bool) -> list[str]:

@@ -107,7 +107,16 @@ def bootstrap_mean(
     if in_unit(values):
         return _interval(mean, *mean_ends(values, confidence))
     of_query = values.mean(axis=-1)  # [N]
-    ends = _percentiles(of_query, num_resamples, confidence, seed)
+    num_queries, ordered = len(of_query), np.sort(of_query)  # so that the order of the queries can't matter
+    generator = np.random.default_rng(seed)
+    chunk = max(1, MAX_CELLS // num_queries)
+    means = []
+    for start in range(0, num_resamples, chunk):
+        rows = generator.integers(num_queries, size=(min(chunk, num_resamples - start), num_queries), dtype=np.int32)
+        means.append(ordered[rows].mean(axis=1))  # [chunk]
+    freedom = max(1, num_queries - 1)
+    tail = special.ndtr(special.stdtrit(freedom, (1.0 - confidence) / 2.0) * math.sqrt(num_queries / freedom))
+    ends = np.quantile(np.concatenate(means), [tail, 1.0 - tail])
     spread = spread_of_seeds([values], of_query, np.inf, np.inf)
     variances = np.square((ends - mean) / special.ndtri((1.0 + confidence) / 2.0))  # [2]; below and above the mean
     reach = spread.quantile(confidence) * spread.error(variances)
@@ -238,21 +247,6 @@ def _units(sizes: np.ndarray) -> np.ndarray | None:
             units = (sizes * denominator).round()
             return units.astype(np.int64) if _deviation(units) <= MAX_DEVIATION else None
     return None
-
-
-def _percentiles(of_query: np.ndarray, num_resamples: int, confidence: float, seed: int) -> np.ndarray:
-    """The two quantiles of the means of resampled queries."""
-    num_queries = len(of_query)
-    ordered = np.sort(of_query)  # so that the order of the queries can't matter
-    generator = np.random.default_rng(seed)
-    chunk = max(1, MAX_CELLS // num_queries)
-    means = []
-    for start in range(0, num_resamples, chunk):
-        rows = generator.integers(num_queries, size=(min(chunk, num_resamples - start), num_queries), dtype=np.int32)
-        means.append(ordered[rows].mean(axis=1))  # [chunk]
-    freedom = max(1, num_queries - 1)
-    tail = special.ndtr(special.stdtrit(freedom, (1.0 - confidence) / 2.0) * math.sqrt(num_queries / freedom))
-    return np.quantile(np.concatenate(means), [tail, 1.0 - tail])
 
 
 def _table(values: Sequence[float] | Sequence[Sequence[float]]) -> np.ndarray:

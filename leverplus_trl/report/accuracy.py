@@ -5,9 +5,8 @@
 
 from collections.abc import Sequence
 
-from datasets import Dataset
-
 from ..evaluation.methods import ZERO_SHOT, method_label
+from ..evaluation.runs import accuracies_by_seed, read_runs
 from ..evaluation.significance import columns, paired_difference, paired_p_value
 from ..evaluation.table import unordered_pair
 from ..metrics import METRICS
@@ -16,16 +15,6 @@ from .evaluations import Evaluation
 from .plots import plot_accuracy_by_shots
 from .sections import Chart, Section, Table
 from .tables import ABSENT, average_rows, capital, estimate, in_shots, metric_of, paired, percent, shots_of, table_rows
-
-
-def accuracies_by_query(predictions: Dataset) -> dict[tuple[str, int], dict[str, list[float]]]:
-    """`{(method, shots): {query id: accuracies}}`, one a seed, in the order of the seeds."""
-    names = ["method", "shots", "seed", "query_id", "accuracy"]
-    table = predictions.with_format(None).select_columns(names)[:]
-    by_query: dict[tuple[str, int], dict[str, list[float]]] = {}
-    for method, shots, _, query_id, accuracy in sorted(zip(*(table[name] for name in names), strict=True)):
-        by_query.setdefault((method, shots), {}).setdefault(query_id, []).append(accuracy)
-    return by_query
 
 
 def shots_section(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> Section:
@@ -54,7 +43,7 @@ def shots_section(evaluations: Sequence[Evaluation], published: PublishedFigures
 
 
 def _more_shots(evaluation: Evaluation) -> Table:
-    by_query = accuracies_by_query(evaluation.predictions)
+    by_query = accuracies_by_seed(read_runs(evaluation.predictions))
     confidence = evaluation.results["interval"]["confidence"]
     rows = []
     for row in table_rows(evaluation.results):

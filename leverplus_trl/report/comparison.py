@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from ..evaluation.methods import method_label, method_rank
+from ..evaluation.methods import RANDOM, method_label, method_rank
 from .evaluations import Evaluation, facets
 from .sections import Row, Section, Table
 from .tables import ABSENT, TableRow, capital, estimate, in_shots, metric_of, prefixes_of, shots_of, table_rows
@@ -21,29 +21,32 @@ COLUMNS = ("vlm", "method", "test_samples", "sampler", "shots", "accuracy")
 
 
 @dataclass(frozen=True)
-class PublishedRow:
-    """A method's accuracies in percent by number of shots, with candidates of one sampler."""
+class Line:
+    """A method with one sampler on one test set; `cells` are rows of `results.json`, or published percentages."""
 
+    source: str  # "here" or "published"
     vlm: str
     method: str
     test_samples: str  # a number, or "full"
     sampler: str
-    accuracies: Mapping[int, float]
+    cells: Mapping[int, Mapping | float]  # by number of shots
+    bold: frozenset[int] = frozenset()  # numbers of shots
+    kind: str = ""
 
 
 @dataclass(frozen=True)
 class PublishedFigures:
-    """The rows of a file of figures that others published, and the source that its first lines name."""
+    """The lines of a file of figures that others published, and the source that its first lines name."""
 
     source: str
-    rows: Sequence[PublishedRow]
+    lines: Sequence[Line]
 
     def mean_by_shots(self) -> dict[int, float]:
         """Mean of all cells by number of shots; `random`, which has no selector, is left out."""
         cells: dict[int, list[float]] = {}
-        for row in self.rows:
-            if row.method != "random":
-                for shots, accuracy in row.accuracies.items():
+        for line in self.lines:
+            if line.method != RANDOM:
+                for shots, accuracy in line.cells.items():
                     cells.setdefault(shots, []).append(accuracy)
         return {shots: fmean(values) for shots, values in sorted(cells.items())}
 
@@ -75,21 +78,8 @@ def read_published(path: str | Path) -> PublishedFigures:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{str(path)!r}, row {cell}: shots and accuracy must be numbers.") from error
     source = " ".join(line.lstrip("# ") for line in comments)
-    return PublishedFigures(source, [PublishedRow(*key, accuracies) for key, accuracies in rows.items()])
-
-
-@dataclass(frozen=True)
-class Line:
-    """A method with one sampler on one test set; `cells` are rows of `results.json`, or published percentages."""
-
-    source: str  # "here" or "published"
-    vlm: str
-    test_samples: str
-    method: str
-    sampler: str
-    cells: Mapping[int, Mapping | float]  # by number of shots
-    bold: frozenset[int] = frozenset()  # numbers of shots
-    kind: str = ""
+    lines = [Line("published", *key, accuracies, kind="published") for key, accuracies in rows.items()]
+    return PublishedFigures(source, lines)
 
 
 def comparison_lines(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> list[Line]:
@@ -116,10 +106,8 @@ def comparison_lines(evaluations: Sequence[Evaluation], published: PublishedFigu
         for evaluation, line in alike:
             name = f"{line.method} ({evaluation.label})" if len(alike) > 1 else line.method
             lines.append(replace(line, method=name))
-    for row in published.rows if published else ():
-        label = f"{method_label(row.method)} (published)"
-        where = ("published", row.vlm, row.test_samples)
-        lines.append(Line(*where, label, row.sampler, row.accuracies, kind="published"))
+    for line in published.lines if published else ():
+        lines.append(replace(line, method=f"{method_label(line.method)} (published)"))
     return lines
 
 
@@ -129,7 +117,7 @@ def _own(evaluation: Evaluation, size: int, results: Mapping, row: TableRow) -> 
     sampler = facets(evaluation.results).get("sampler", ABSENT) if row.scope == "candidates" else ABSENT
     kind = "selector" if row.method in evaluation.results["selectors"] else ""
     shown = {at: cell for at, cell in cells.items() if cell}
-    return Line("here", evaluation.results["vlm"], str(size), row.label, sampler, shown, bold, kind)
+    return Line("here", evaluation.results["vlm"], row.label, str(size), sampler, shown, bold, kind)
 
 
 def _numbers(line: Line) -> dict[int, list]:

@@ -89,21 +89,12 @@ def _draw_methods(axis: Axes, results: Mapping, methods: Sequence[str]) -> None:
         below = [max(0.0, 100 * (row["accuracy"] - row["ci_low"])) for _, row in points]
         above = [max(0.0, 100 * (row["ci_high"] - row["accuracy"])) for _, row in points]
         collapsed = " (collapsed)" if any(row["collapsed"] for _, row in points) else ""
-        axis.errorbar(
-            [x + dodge for x, _ in points],
-            [100 * row["accuracy"] for _, row in points],
-            yerr=[below, above],
-            color=colour,
-            marker=marker,
-            markersize=9 if method == ORACLE else 6.5,
-            markerfacecolor="white" if of_pool else colour,
-            linestyle="--" if of_pool else line_style,
-            linewidth=2.4 if method in selectors else 1.3,
-            elinewidth=1.3,
-            capsize=2.5,
-            zorder=4 if method in selectors else 3,
-            label=method_label(method) + collapsed,
-        )
+        style = {"color": colour, "marker": marker, "linestyle": "--" if of_pool else line_style, "capsize": 2.5}
+        style |= {"markersize": 9 if method == ORACLE else 6.5, "markerfacecolor": "white" if of_pool else colour}
+        style |= {"linewidth": 2.4, "zorder": 4} if method in selectors else {"linewidth": 1.3, "zorder": 3}
+        places, accuracies = [x + dodge for x, _ in points], [100 * row["accuracy"] for _, row in points]
+        label = method_label(method) + collapsed
+        axis.errorbar(places, accuracies, yerr=[below, above], elinewidth=1.3, label=label, **style)
     axis.set_xticks(range(len(shots)), [str(at) for at in shots])
     axis.set_xlim(-0.5, len(shots) - 0.5)
     bottom, top = axis.get_ylim()

@@ -85,32 +85,34 @@ def beams_section(beams: Dataset, analysis: Mapping) -> Section:
     return Section("Before training: the beams", "beams", paragraphs, [chart], tables, [note])
 
 
+def _rows(texts: Sequence[str], items: Sequence[Mapping]) -> list[Row]:
+    return [Row([text.format_map(item) for text in texts]) for item in items]
+
+
 def _steps(splits: Mapping) -> Table:
+    head = ["position", "average candidate", "best candidate", "gain of choosing", "standard deviation"]
+    cells = ["{shots}", "{mean:+.3f}", "{best:+.3f}", "{choice:.3f}", "{spread:.3f}"]
     groups = []
     for name, split in splits.items():
-        rows = []
-        for step in split["steps"]:
-            gains = [f"{step[measure]:+.3f}" for measure in ("mean", "best")]
-            rows.append(Row([str(step["shots"]), *gains, f"{step['choice']:.3f}", f"{step['spread']:.3f}"]))
-        groups.append((f"{name}: {split['num_queries']} queries, zero-shot {split['zero_shot']:.3f}", rows))
-    head = ["position", "average candidate", "best candidate", "gain of choosing", "standard deviation"]
+        title = f"{name}: {split['num_queries']} queries, zero-shot {split['zero_shot']:.3f}"
+        groups.append((title, _rows(cells, split["steps"])))
     return Table("What the choice at each position changes, against no demonstrations.", head, groups)
 
 
 def _orders(splits: Mapping) -> Table:
+    head = ["split", "sets in several orders", "best − worst order", "noticeable", "decisive"]
+    texts = ["{num_sets:,}", "{difference:.3f}", "{noticeable:.1%}", "{decisive:.1%}"]
     rows = []
     for name, split in splits.items():
         order, constant = split["order"], split["constant"]
-        cells = [ABSENT] * 4
-        if order:
-            cells = [f"{order['num_sets']:,}", f"{order['difference']:.3f}", f"{order['noticeable']:.1%}"]
-            cells.append(f"{order['decisive']:.1%}")
+        cells = [text.format_map(order) if order else ABSENT for text in texts]
         rows.append(Row([name, *cells, f"{max(0.0, constant['share']):.0%}" if constant else ABSENT]))
-    head = ["split", "sets in several orders", "best − worst order", "noticeable", "decisive"]
     return Table("Does order matter, and does the query?", [*head, "one ranking for all queries gets"], [("", rows)])
 
 
 def _hubs(splits: Mapping) -> Table:
+    head = ["candidate", "in best sequences", "offered to queries", "share of queries"]
+    cells = ["{id}", "{chosen}", "{offered}", "{share:.1%}"]
     groups = []
     for name, split in splits.items():
         hubs = split["hubs"]
@@ -118,12 +120,7 @@ def _hubs(splits: Mapping) -> Table:
             f"{name}: {hubs['num_chosen']:,} of {hubs['num_offered']:,} candidates are ever in a best sequence; the "
             f"most frequent 1% of the candidates make up {hubs['hundredth_share']:.1%} of the picks"
         )
-        rows = [
-            Row([hub["id"], str(hub["chosen"]), str(hub["offered"]), f"{hub['share']:.1%}"])
-            for hub in hubs["top"][:NUM_HUBS_SHOWN]
-        ]
-        groups.append((title, rows))
-    head = ["candidate", "in best sequences", "offered to queries", "share of queries"]
+        groups.append((title, _rows(cells, hubs["top"][:NUM_HUBS_SHOWN])))
     return Table("Which candidates are chosen for everything?", head, groups)
 
 

@@ -27,7 +27,6 @@ from ..evaluation.methods import (
     SHUFFLED_SUFFIX,
     ZERO_SHOT,
     Choices,
-    choose,
     default_methods,
     method_scope,
     reordered,
@@ -309,7 +308,7 @@ def make_plan(
             longest = searched.num_shots if method == ORACLE else max(eval_args.shots)
             for shots in (shots for shots in sorted(eval_args.shots) if shots <= longest):
                 for seed in eval_args.method_seeds if row.is_random else [first_seed]:
-                    plan[method, shots, seed] = choose(method, choices, shots, seed)
+                    plan[method, shots, seed] = row.choose(choices, shots, seed)
     most = max(shots for _, shots, _ in plan)
     keys = [key for key in plan if key[1] == most]
     # Order probes are of each selector, or else of the first method.

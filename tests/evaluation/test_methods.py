@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from leverplus_trl.evaluation.evaluation_arguments import EvaluationArguments
-from leverplus_trl.evaluation.methods import HEURISTICS, Choices, choose, oracle, reordered
+from leverplus_trl.evaluation.methods import HEURISTICS, METHODS, Choices, oracle, reordered
 from leverplus_trl.retrieval import SAMPLERS, ExampleEmbeddings
 from leverplus_trl.schema import LEDGER
 from leverplus_trl.scripts.evaluate import check_room
@@ -15,6 +15,10 @@ from leverplus_trl.scripts.evaluate import check_room
 def unit(*degrees):
     radians = np.deg2rad(np.array(degrees, dtype=np.float64))
     return np.stack([np.cos(radians), np.sin(radians)], 1).astype(np.float32)
+
+
+def choose(method, choices, num_shots, seed):
+    return METHODS[method].choose(choices, num_shots, seed)
 
 
 @pytest.fixture
@@ -78,11 +82,12 @@ def test_mix_draws_its_sources_in_their_shares():
         assert firsts.count(identifier) / 2000 == pytest.approx(SAMPLERS["mix"][kind] + share, abs=0.03)
 
 
-def test_more_shots_than_candidates_and_unknown_methods_are_refused(choices):
+def test_more_shots_than_examples_are_refused(choices):
     with pytest.raises(ValueError, match="num_shots is 4, but a query has 3 candidates"):
         choose("random", choices, 4, seed=0)
-    with pytest.raises(ValueError, match="Unknown heuristic 'best'"):
-        choose("best", choices, 1, seed=0)
+    assert len(choose("random_pool", choices, 4, seed=0)[0]) == 4  # of the five examples of the pool
+    with pytest.raises(ValueError, match="num_shots is 6, but a query has 5 examples of the pool"):
+        choose("random_pool", choices, 6, seed=0)
 
 
 def test_another_order_is_of_the_same_demonstrations_and_never_the_same():

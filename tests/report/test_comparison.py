@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from leverplus_trl.report.accuracy import accuracies_by_query, shots_section
+from leverplus_trl.evaluation.runs import accuracies_by_seed, read_runs
+from leverplus_trl.report.accuracy import shots_section
 from leverplus_trl.report.comparison import (
     comparison_csv,
     comparison_lines,
@@ -39,8 +40,8 @@ def published():
 
 def test_published_figures_are_those_of_the_source(published):
     flamingo = read_published(RECIPES / "okvqa_flamingo_3b" / "published.csv")
-    found = {(row.vlm, row.method, row.test_samples, row.sampler): row.accuracies for row in published.rows}
-    found |= {(row.vlm, row.method, row.test_samples, row.sampler): row.accuracies for row in flamingo.rows}
+    found = {(line.vlm, line.method, line.test_samples, line.sampler): line.cells for line in published.lines}
+    found |= {(line.vlm, line.method, line.test_samples, line.sampler): line.cells for line in flamingo.lines}
     qwen, open_flamingo = "Qwen2.5-VL-3B-Instruct", "OpenFlamingo-3B"
     assert found[qwen, "v2", "300", "random"] == {1: 55.53, 2: 54.0, 3: 53.73, 4: 52.07}
     assert found[open_flamingo, "random", "full", "random"] == {1: 19.96, 2: 20.5, 3: 21.68, 4: 22.33}
@@ -149,7 +150,7 @@ def test_captions_are_headed_by_their_metric(captions):
 
 
 def test_more_shots_are_compared_query_by_query(evaluation):
-    by_query = accuracies_by_query(evaluation.predictions)
+    by_query = accuracies_by_seed(read_runs(evaluation.predictions))
     assert by_query["selector", 2]["q12"] == [1.0] and by_query["selector", 1]["q12"] == [0.0]
     section = shots_section([evaluation])
     rows = {row.cells[0]: list(row.cells[1:]) for row in section.tables[0].groups[0][1]}
