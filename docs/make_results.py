@@ -11,8 +11,12 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from leverplus_trl.report.accuracy import metrics_section, selectors_section, shots_section
-from leverplus_trl.report.diagnostics import diagnostics_section
+from leverplus_trl.report.evaluation_sections import (
+    diagnostics_section,
+    metrics_section,
+    selectors_section,
+    shots_section,
+)
 from leverplus_trl.report.evaluations import Evaluation, read_evaluations, read_splits
 from leverplus_trl.report.page import about
 from leverplus_trl.report.sections import section_markdown

@@ -55,17 +55,8 @@ def diagnose(
     pool: Dataset | None = None,
 ) -> dict[str, object]:
     """
-    Measures the selections and answers of an evaluation.
-
-    Args:
-        rows (`Sequence[Mapping]`):
-            The rows of the results, for their `collapsed`.
-        predictions (`Dataset`):
-            The table of the runs, for its candidates.
-        order_probes (`Runs`, *optional*):
-            Answers with the same demonstrations in another order.
-        queries, pool (`Dataset`, *optional*):
-            Examples that were answered and chosen from. Without both there is no audit of leaks and copies.
+    Measures the selections and answers of the runs. `rows` are those of the results, for their `collapsed`, and
+    `predictions` the table of the runs, for its candidates. Without `queries` and `pool` there is no audit of leaks.
 
     Returns:
         `dict`: JSON-ready.
@@ -79,8 +70,8 @@ def diagnose(
         - `overlaps`: the share of queries for which two methods select the same demonstrations in the same order, on
           average over their seeds; `same` if their seeds select the same, whichever selects what.
         - `order`: how answers change when the same demonstrations are shuffled.
-        - `leaks`: the first pairs of [`LEAKS_IN_WORDS`]; `leak_verdict`: a sentence on how many queries had such a
-          demonstration, and, for images, one on how reliable the search is; null without the audit.
+        - `leaks`: the first pairs of [`LEAKS_IN_WORDS`]; `leak_verdict`: how many queries had such a demonstration,
+          and, for images, how reliable the search is, in a sentence each; null without the audit.
         - `warnings`: sentences on what makes the numbers doubtful.
     """
     texts = leaks = None
@@ -262,15 +253,9 @@ def best_threshold(confidences: Sequence[float], gains: Sequence[float]) -> floa
     """
     The threshold of a gate with the largest mean accuracy; of several that are as good, the highest.
 
-    Args:
-        confidences (`Sequence[float]`):
-            The VLM's confidence in its zero-shot answers, one a query.
-        gains (`Sequence[float]`):
-            The accuracy of each zero-shot answer minus that of the answer with demonstrations.
-
-    Returns:
-        `float`: halfway between two neighbouring confidences, or 0, which keeps every zero-shot answer, or infinity,
-        which keeps none.
+    `confidences` are those in the zero-shot answers, and `gains` by how much these are better than the answers with
+    demonstrations, one a query. The threshold is halfway between two neighbouring confidences, or 0, which keeps every
+    zero-shot answer, or infinity, which keeps none.
     """
     order = np.lexsort((gains, confidences))[::-1]  # the surest first; the order of the queries can't matter
     sure, gained = np.asarray(confidences)[order], np.asarray(gains)[order]  # [N], [N]

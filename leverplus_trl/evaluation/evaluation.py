@@ -1,21 +1,18 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""From a predictions table to `results.json`: accuracies with intervals, paired comparisons, collapsed methods.
+"""
+From a predictions table to `results.json`: accuracies with intervals, paired comparisons, collapsed methods.
 
-How the numbers are made:
 - `diff_to_random` is paired, query by query, with random selection at the same shots and in the same scope: `random`
-  for methods that rank the sampled candidates, `random_pool` for those that rank the whole pool. It is null where
-  there is no such row, and for random itself and zero-shot.
-- A method with several seeds has a row a seed and a row with `seed` null: the average over queries and seeds, whose
-  interval is about other queries and other seeds. Comparisons use this average. The interval of a single seed is about
-  other queries alone.
-- Intervals and tests are those of `significance.py`; `interval` names them. `clear` and `significant` are the verdicts
-  of the test, whatever the interval.
-- Intervals and `p_value` are those of each comparison by itself. `diff_p_holm` and `p_holm` are corrected for their
-  number: over the differences to random that a table shows, and over all `comparisons`, where two selectors that are
-  compared in both directions count once.
-- A heuristic is called the best by its accuracy on the very queries of the table, which favours the heuristic.
+  for methods that rank the sampled candidates, `random_pool` for those that rank the whole pool. It is null without
+  such a row, and for random itself and zero-shot.
+- A method with several seeds has a row a seed and a row with `seed` null, which comparisons use: the average over
+  queries and seeds, whose interval is about other queries and other seeds.
+- `clear` and `significant` are the verdicts of the test of `significance.py`, whatever the interval. `diff_p_holm` and
+  `p_holm` are corrected for the number of tests: over the differences to random that a table shows, and over all
+  `comparisons`, where two selectors that are compared in both directions count once. Intervals and `p_value` are not.
+- The best heuristic is the best on the very queries of the table, which favours it.
 - `oracle` knows the answers, so others are compared with it but it is never called the best. `regret` is its accuracy
   minus the row's. It took the sequence with the best score, so another can answer better: a regret may be negative.
 """
@@ -70,37 +67,31 @@ def summarize(
     """
     Turns a predictions table, columns of `schema.PREDICTIONS`, into the content of `results.json`.
 
-    Every method must have answered the same queries, and zero-shot must be among them.
-
     Args:
         collapse (`Sequence[Mapping[str, object]]`, *optional*):
-            Collapse measures of runs, each with at least `"method"`, `"shots"`, `"seed"` and `"swap_change_share"`.
-            For other runs the share of the most common selection decides alone, see
-            [`~leverplus_trl.selectors.collapse.is_collapsed`].
+            Collapse measures of runs: `"method"`, `"shots"`, `"seed"` and `"swap_change_share"`. For other runs the
+            share of the most common selection decides alone, see [`~leverplus_trl.selectors.collapse.is_collapsed`].
         selectors (`Sequence[str]`, *optional*, defaults to `("selector",)`):
-            Methods that are trained selectors: each is compared with every other method at the same shots, and with
-            zero-shot.
+            Trained selectors, which are compared with every other method at the same shots, and with zero-shot.
         queries, pool (`Dataset`, *optional*):
             The examples that were answered, for `metrics`, `num_queries` and the audit of leaks, and the examples that
             were chosen from, for that audit.
         metrics (`Sequence[str]`, *optional*):
             Further metrics to score the predictions by, as far as they apply.
         num_queries (`Sequence[int]`, *optional*):
-            Numbers of queries: for each, the results of the first so many of `queries`, as if these were all (but for
-            `swap_change_share`, which is that of all).
+            For each number, `prefixes` holds the results of the first so many of `queries`, as if these were all (but
+            for `swap_change_share`, which is that of all).
         order_probes (`Dataset`, *optional*):
             Answers with the demonstrations of some methods in another order, as a predictions table.
 
     Returns:
-        `dict`: JSON-ready, the keys of `RESULT_KEYS`. `best_baselines` holds each selector against the best baseline
-        at the same shots, `best` the best method at each number of shots and whether the test tells it from every
-        other method, `query_set` a hash of the query ids, `test_set` a hash of ids, questions and answers, `prefixes`
-        the results for fewer queries, and `diagnostics` what [`~leverplus_trl.evaluation.diagnostics.diagnose`] gives.
+        `dict`: JSON-ready, the keys of `RESULT_KEYS`. `best_baselines` compares each selector with the best baseline,
+        `best` the best method at each number of shots with the method that is hardest to tell from it. `query_set` is
+        a hash of the query ids, `test_set` a hash of ids, questions and answers.
 
     Raises:
         `ValueError`: predictions that [`~leverplus_trl.evaluation.runs.read_runs`] refuses, an accuracy that is not
-        what the metric gives, settings out of range, a prediction for an unknown query, or collapse measures of a run
-        that is not among the predictions.
+        what the metric gives, settings out of range, or a query or run that is not among the predictions.
     """
     if queries is None and (metrics or num_queries):
         raise ValueError("`metrics` and `num_queries` need the examples that were answered: give `queries`.")
@@ -190,13 +181,8 @@ def write_results(results: Mapping[str, object], path: Path) -> None:
 
 
 def read_results(path: str | Path) -> dict[str, object]:
-    """
-    Reads `results.json`.
-
-    Raises:
-        `FileNotFoundError`: there is no such file.
-        `ValueError`: the file is not complete JSON, or not what [`summarize`] makes.
-    """
+    """Reads `results.json`; raises `FileNotFoundError` without it, and `ValueError` if it is not complete JSON, or not
+    what [`summarize`] makes."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No results at {path}: run the evaluate stage first, or name the folder it wrote.")

@@ -42,8 +42,8 @@ def read_runs(predictions: Dataset) -> Runs:
     The table as runs in the order of every table, each with its queries in the order of the predictions.
 
     Raises:
-        `ValueError`: an empty table, a missing column, several splits, a duplicate row, an accuracy that is not a
-        finite number, a confidence that is not in 0..1, methods answered on different queries, or no zero-shot.
+        `ValueError`: an empty table, a missing column, several splits, a duplicate row, accuracies or confidences out
+        of range, methods answered on different queries, or no zero-shot.
     """
     if len(predictions) == 0:
         raise ValueError("The predictions table is empty: there is nothing to evaluate.")
@@ -64,12 +64,8 @@ def read_runs(predictions: Dataset) -> Runs:
 
 
 def read_order_probes(probes: Dataset, runs: Runs) -> Runs:
-    """
-    Answers with the same demonstrations in another order, by the run that they are a probe of.
-
-    Raises:
-        `ValueError`: a row that [`read_runs`] refuses, or a probe of a run or of a query that was not answered.
-    """
+    """Answers with the same demonstrations in another order, by the run that they are a probe of; raises `ValueError`
+    for a row that [`read_runs`] refuses, or a probe of a run or of a query that was not answered."""
     by_run = {}
     for (name, shots, seed), probe in _group(probes).items():
         method = name.removesuffix(SHUFFLED_SUFFIX)
@@ -114,8 +110,7 @@ def _group(predictions: Dataset) -> dict[RunKey, Run]:
 
 
 def example_rows(examples: Dataset, identifiers: Iterable[str], name: str) -> list[int]:
-    """The rows of some examples by their ids; raises `ValueError` for an id that no example has. `name` is for the
-    message."""
+    """The rows of examples by their ids; raises `ValueError` for an id that none of the examples called `name` has."""
     row_of = {identifier: row for row, identifier in enumerate(examples["id"])}
     identifiers = list(identifiers)
     strangers = sorted({identifier for identifier in identifiers if identifier not in row_of})
@@ -155,19 +150,9 @@ def mean_accuracy(by_query: Mapping[str, Sequence[float]]) -> float:
 def metric_scores(
     names: Sequence[str], runs: Runs, examples: Mapping[str, Mapping[str, object]]
 ) -> dict[str, RunScores]:
-    """
-    Scores the predictions of all runs by the metrics that apply to every query; document frequencies are counted over
-    the queries of the runs alone.
-
-    Args:
-        names (`Sequence[str]`):
-            Metrics to consider, see [`~leverplus_trl.metrics.all_metrics`].
-        examples (`Mapping[str, Mapping]`):
-            The queries by id.
-
-    Raises:
-        `ValueError`: a score is not a finite number.
-    """
+    """Scores the predictions of all runs by those metrics that apply to every query, see
+    [`~leverplus_trl.metrics.all_metrics`]; `examples` are the queries by id. Raises `ValueError` for a score that is
+    not finite."""
     distinct = list(dict.fromkeys(pair for run in runs.values() for pair in run.predictions.items()))
     scores = {}
     for name, values in all_metrics(names, *map(list, zip(*distinct, strict=True)), examples).items():

@@ -22,12 +22,10 @@ from pathlib import Path
 from ..launch import start_stage
 from ..output_files import write_atomically
 from ..recipe import named_folder
-from ..report.accuracy import metrics_section, selectors_section, shots_section
 from ..report.comparison import comparison_csv, comparison_section, read_published, results_csv
-from ..report.diagnostics import diagnostics_section
+from ..report.evaluation_sections import diagnostics_section, metrics_section, selectors_section, shots_section
 from ..report.evaluations import Evaluation, check_examples, read_evaluations, read_splits
-from ..report.gallery import build_gallery
-from ..report.page import render_markdown, render_page
+from ..report.page import build_gallery, render_markdown, render_page
 from ..report.report_arguments import ReportArguments
 from ..report.sections import Section
 from ..report.tables import findings, terminal_table

@@ -11,9 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from leverplus_trl.report.diagnostics import EFFECT, ENDS, SELECTED, diagnostics_section
-from leverplus_trl.report.gallery import build_gallery, image_data_uri
-from leverplus_trl.report.page import render_page
+from leverplus_trl.report.evaluation_sections import EFFECT, ENDS, SELECTED, diagnostics_section
+from leverplus_trl.report.page import build_gallery, image_data_uri, render_page
 
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested with selenium: pip install selenium")

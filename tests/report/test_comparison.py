@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from leverplus_trl.evaluation.runs import accuracies_by_seed, read_runs
-from leverplus_trl.report.accuracy import shots_section
 from leverplus_trl.report.comparison import (
     comparison_csv,
     comparison_lines,
@@ -18,6 +17,7 @@ from leverplus_trl.report.comparison import (
     read_published,
     results_csv,
 )
+from leverplus_trl.report.evaluation_sections import shots_section
 from leverplus_trl.report.sections import section_markdown
 
 

@@ -11,7 +11,7 @@ import pytest
 from datasets import Dataset, concatenate_datasets
 from PIL import Image, PngImagePlugin
 
-from leverplus_trl.report.gallery import (
+from leverplus_trl.report.page import (
     THUMBNAIL,
     build_gallery,
     gallery_methods,

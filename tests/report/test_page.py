@@ -12,8 +12,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from leverplus_trl.report.gallery import build_gallery
-from leverplus_trl.report.page import _marked, render_markdown, render_page, script_json
+from leverplus_trl.report.page import _marked, build_gallery, render_markdown, render_page, script_json
 from leverplus_trl.report.sections import Chart, Row, Section, Table
 from leverplus_trl.report.tables import average_rows, interval, percent, small_p
 

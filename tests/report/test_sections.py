@@ -10,8 +10,7 @@ from PIL import Image
 
 from leverplus_trl.beams.beam_analysis import NOTICEABLE, analyze_queries
 from leverplus_trl.evaluation.evaluation import summarize
-from leverplus_trl.report.accuracy import metrics_section
-from leverplus_trl.report.diagnostics import diagnostics_section
+from leverplus_trl.report.evaluation_sections import diagnostics_section, metrics_section
 from leverplus_trl.report.evaluations import Evaluation
 from leverplus_trl.report.sections import section_markdown
 from leverplus_trl.report.training import (

@@ -10,7 +10,7 @@ import pytest
 from datasets import Dataset
 
 from leverplus_trl.evaluation.evaluation import summarize
-from leverplus_trl.report.accuracy import selectors_section
+from leverplus_trl.report.evaluation_sections import selectors_section
 from leverplus_trl.report.evaluations import Evaluation
 from leverplus_trl.report.sections import section_markdown
 from leverplus_trl.schema import PREDICTIONS
