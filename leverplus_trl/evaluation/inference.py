@@ -4,7 +4,6 @@
 """Answers every query with the demonstrations of every method, in units that any process may take."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -78,11 +77,11 @@ def read_predictions(files: Sequence[Path], folder: Path) -> tuple[Dataset, Data
     """The results of the units, in query order, as tables with the columns of `schema.PREDICTIONS`: predictions, and
     order probes. The rows are kept in `folder` while the tables are in use."""
 
-    def probes(unit: pa.Table) -> pa.Array:
-        return pc.ends_with(unit["method"], SHUFFLED_SUFFIX)
+    def predictions(unit: pa.Table) -> pa.Table:
+        return unit.filter(pc.invert(pc.ends_with(unit["method"], SHUFFLED_SUFFIX)))
 
-    join = partial(join_units, files, PREDICTIONS)
-    return (
-        join(folder / f"{UNFINISHED}predictions.arrow", lambda unit: unit.filter(pc.invert(probes(unit)))),
-        join(folder / f"{UNFINISHED}order_probes.arrow", lambda unit: unit.filter(probes(unit))),
-    )
+    def probes(unit: pa.Table) -> pa.Table:
+        return unit.filter(pc.ends_with(unit["method"], SHUFFLED_SUFFIX))
+
+    kept = folder / f"{UNFINISHED}predictions.arrow", folder / f"{UNFINISHED}order_probes.arrow"
+    return join_units(files, PREDICTIONS, kept[0], predictions), join_units(files, PREDICTIONS, kept[1], probes)

@@ -34,7 +34,7 @@ class Run:
 RunKey = tuple[str, int, int]  # method, shots, seed
 Runs = Mapping[RunKey, Run]
 RunScores = Mapping[RunKey, Mapping[str, float]]  # query id -> score, of each run
-SeedAccuracies = Mapping[tuple[str, int], Mapping[str, list[float]]]  # (method, shots) -> query id -> one a seed
+SeedScores = Mapping[tuple[str, int], Mapping[str, list[float]]]  # (method, shots) -> query id -> one a seed
 
 
 def read_runs(predictions: Dataset) -> Runs:
@@ -130,16 +130,13 @@ def by_method(runs: Mapping[RunKey, object]) -> dict[tuple[str, int], dict[int, 
     return grouped
 
 
-def all_seeds(seeds: Mapping[int, Mapping[str, float]]) -> dict[str, list[float]]:
-    """Each query's values with all seeds of a method, in the order of the seeds."""
-    runs = list(seeds.values())
-    return {query_id: [run[query_id] for run in runs] for query_id in runs[0]}
-
-
-def accuracies_by_seed(runs: Runs) -> SeedAccuracies:
-    """Each query's accuracies with all seeds of a method, by method and number of shots."""
-    grouped = by_method({key: run.accuracies for key, run in runs.items()})
-    return {key: all_seeds(seeds) for key, seeds in grouped.items()}
+def by_seed(values: RunScores) -> SeedScores:
+    """Each query's values with all seeds of a method, in the order of the seeds, by method and number of shots."""
+    grouped = {}
+    for key, seeds in by_method(values).items():
+        runs = list(seeds.values())
+        grouped[key] = {query_id: [run[query_id] for run in runs] for query_id in runs[0]}
+    return grouped
 
 
 def mean_accuracy(by_query: Mapping[str, Sequence[float]]) -> float:
@@ -184,10 +181,10 @@ def check_scores(runs: Runs, scores: RunScores, metric: str) -> None:
 
 def metric_rows(scores: RunScores, settings: IntervalSettings) -> list[dict[str, object]]:
     """The mean score of each run with its interval, and of the average over the seeds of a method that has several."""
-    rows = []
+    rows, averaged = [], by_seed(scores)
     for (method, shots), seeds in by_method(scores).items():
         if len(seeds) > 1:
-            seeds[None] = all_seeds(seeds)
+            seeds[None] = averaged[method, shots]
         for seed, values in seeds.items():
             row = {"method": method, "shots": shots, "seed": seed}
             rows.append(row | columns(settings.mean(values), "score"))

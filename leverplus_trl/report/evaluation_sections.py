@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 
 from ..evaluation.methods import ZERO_SHOT, method_label
-from ..evaluation.runs import accuracies_by_seed, read_runs
+from ..evaluation.runs import by_seed, read_runs
 from ..evaluation.significance import columns, paired_difference, paired_p_value
 from ..evaluation.table import unordered_pair
 from ..metrics import METRICS
@@ -69,7 +69,7 @@ def shots_section(evaluations: Sequence[Evaluation], published: PublishedFigures
 
 
 def _more_shots(evaluation: Evaluation) -> Table:
-    by_query = accuracies_by_seed(read_runs(evaluation.predictions))
+    by_query = by_seed({key: run.accuracies for key, run in read_runs(evaluation.predictions).items()})
     confidence = evaluation.results["interval"]["confidence"]
     rows = []
     for row in table_rows(evaluation.results):

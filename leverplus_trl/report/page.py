@@ -17,33 +17,19 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 
 from datasets import Dataset
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from ..evaluation.methods import METHODS, ORACLE, RANDOM, SELECTOR, ZERO_SHOT, method_label, method_rank, method_scope
 from ..evaluation.runs import example_rows
 from ..retrieval.sampler_arguments import SIMILARITIES
+from . import tables
 from .evaluations import Evaluation
 from .sections import Section, section_markdown
-from .tables import (
-    ABSENT,
-    SCOPES,
-    average_rows,
-    capital,
-    escape_markdown,
-    findings,
-    headline_shots,
-    interval,
-    markdown_table,
-    metric_of,
-    notes,
-    percent,
-    shots_of,
-    table_rows,
-)
 
 
 THUMBNAIL = 128  # longest side in pixels: sharp at the 64 px that the page shows, on a screen of double density
@@ -57,27 +43,38 @@ def render_page(
 ) -> str:
     """The report as one self-contained HTML page: the tables of accuracies, the sections in their order, and what
     [`build_gallery`] returns. The title defaults to the name of the first evaluation."""
-    loader, trim = PackageLoader("leverplus_trl"), {"trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **trim)
-    environment.filters |= {"percent": percent, "marked": _marked, "capital": capital}
-    environment.globals |= {"interval": interval, "absent": ABSENT, "shots_of": shots_of}
-    environment.globals |= {"findings": findings, "notes": notes, "pretty": _pretty, "scopes": _scopes, "about": about}
-    style, script = ("\n" + loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
+    folder = resources.files("leverplus_trl") / "templates"
+    style, script = ("\n" + (folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     images = gallery["images"]
     blocks = [images[start : start + IMAGES_PER_BLOCK] for start in range(0, len(images), IMAGES_PER_BLOCK)]
     data = {name: value for name, value in gallery.items() if name != "images"}
-    return environment.get_template("report.html.jinja").render(
+    script_hash = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    further = {"style": Markup(style), "script": Markup(script), "script_hash": script_hash, "gallery": gallery}
+    further["gallery_json"] = script_json({**data, "images_per_block": IMAGES_PER_BLOCK})
+    further["image_blocks"] = [script_json(block) for block in blocks]
+    return _render("report.html.jinja", evaluations, sections, title, **further)
+
+
+def render_markdown(evaluations: Sequence[Evaluation], sections: Sequence[Section], title: str | None = None) -> str:
+    """The report without its gallery as Markdown; charts are links to files beside it."""
+    return _render("report.md.jinja", evaluations, sections, title, section_markdown=section_markdown)
+
+
+def _render(
+    template: str, evaluations: Sequence[Evaluation], sections: Sequence[Section], title: str | None, **further
+) -> str:
+    settings = {"autoescape": select_autoescape(["html.jinja"]), "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=PackageLoader("leverplus_trl"), undefined=StrictUndefined, **settings)
+    environment.filters |= {"percent": tables.percent, "capital": tables.capital, "marked": _marked, "pretty": _pretty}
+    environment.filters |= {"escape_markdown": tables.escape_markdown, "about": about}
+    return environment.get_template(template).render(
         title=title or evaluations[0].results["name"],
         evaluations=evaluations,
-        metric=metric_of(evaluations[0].results),  # the same for all
+        metric=tables.metric_of(evaluations[0].results),  # the same for all
         sections=sections,
         meanings=_meanings(evaluations),
-        gallery=gallery,
-        gallery_json=script_json({**data, "images_per_block": IMAGES_PER_BLOCK}),
-        image_blocks=[script_json(block) for block in blocks],
-        style=Markup(style),
-        script=Markup(script),
-        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        tables=tables,
+        **further,
     )
 
 
@@ -99,11 +96,6 @@ def _marked(cell: str) -> Markup:
     return Markup('{} <span class="span">{}</span>').format(number, small_print) + tag
 
 
-def _scopes(results: Mapping) -> list[tuple[str, list]]:
-    rows = table_rows(results)
-    return [(title, [row for row in rows if row.scope == scope]) for scope, title in SCOPES.items()]
-
-
 def about(results: Mapping) -> str:
     """A sentence on the VLM, the queries and the task."""
     return (
@@ -112,27 +104,8 @@ def about(results: Mapping) -> str:
     )
 
 
-def render_markdown(evaluations: Sequence[Evaluation], sections: Sequence[Section], title: str | None = None) -> str:
-    """The report without its gallery as Markdown; charts are links to files beside it."""
-    parts = [f"# {escape_markdown(title or evaluations[0].results['name'])}"]
-    tables, provenance = [], []
-    for evaluation in evaluations:
-        results = evaluation.results
-        headline, *further = findings(results)
-        parts += [escape_markdown(evaluation.named(about(results)))]
-        parts += [f"**{escape_markdown(evaluation.named(headline))}**", *map(escape_markdown, further)]
-        heading = [f"### {escape_markdown(evaluation.label)}"] if evaluation.label else []
-        small_print = "\n".join(f"- {escape_markdown(note)}" for note in notes(results))
-        tables += [*heading, markdown_table(results).rstrip(), small_print]
-        lines = _pretty(results["provenance"]).splitlines()
-        provenance += [*heading, "\n".join("    " + line for line in lines)]
-    meanings = [f"- **{escape_markdown(label)}**: {escape_markdown(text)}" for label, text in _meanings(evaluations)]
-    parts += [f"## {capital(metric_of(evaluations[0].results).title)}", *tables, "## Methods", "\n".join(meanings)]
-    return "\n\n".join([*parts, *map(section_markdown, sections), "## Provenance", *provenance]) + "\n"
-
-
 def _meanings(evaluations: Sequence[Evaluation]) -> list[tuple[str, str]]:
-    methods = [row.method for evaluation in evaluations for row in table_rows(evaluation.results)]
+    methods = [row.method for evaluation in evaluations for row in tables.table_rows(evaluation.results)]
     selectors = {name for evaluation in evaluations for name in evaluation.results["selectors"]}
     known = METHODS | dict.fromkeys(selectors, METHODS[SELECTOR])
     bases = dict.fromkeys(METHODS[name].sampler or name if name in METHODS else name for name in methods)
@@ -156,7 +129,7 @@ def gallery_query_ids(query_ids: Iterable[str], num_queries: int) -> list[str]:
 def gallery_methods(results: Mapping, shots: int) -> list[str]:
     """The methods that a query's card shows at first: selectors, the most accurate similarity baseline (either scope),
     random and oracle, where they have such shots, and zero-shot."""
-    rows = average_rows(results)
+    rows = tables.average_rows(results)
     similarities = [name for name, row in METHODS.items() if row.sampler in SIMILARITIES and (name, shots) in rows]
     # Ties go to the order of the tables, so that the choice does not depend on the order of rows.
     best = sorted(similarities, key=lambda method: (-rows[method, shots]["accuracy"], method_rank(method)))[:1]
@@ -208,7 +181,7 @@ def build_gallery(
     """
     results = evaluations[0].results
     query_ids = set(evaluations[0].predictions["query_id"])
-    shown, metric = gallery_query_ids(query_ids, num_queries), metric_of(results)
+    shown, metric = gallery_query_ids(query_ids, num_queries), tables.metric_of(results)
     answers, methods = _answers(evaluations, set(shown))
     searched = _searched(beams, results["split"], set(shown))
     chosen = [identifier for of_query in answers.values() for ids, *_ in of_query.values() for identifier in ids]
@@ -236,8 +209,8 @@ def build_gallery(
         example = pool[row]
         demonstrations.append([number(example["image"]), example["question"], example["answer"]])
     return {
-        "shots": sorted({shots for evaluation in evaluations for shots in shots_of(evaluation.results)}),
-        "headline_shots": headline_shots(results),
+        "shots": sorted({shots for evaluation in evaluations for shots in tables.shots_of(evaluation.results)}),
+        "headline_shots": tables.headline_shots(results),
         "num_all": len(query_ids),
         "metric": {"title": metric.title, "in_percent": metric.in_percent},
         "methods": methods,
@@ -254,7 +227,7 @@ def _answers(evaluations: Sequence[Evaluation], shown: set[str]) -> tuple[dict[s
     methods: list[dict[str, object]] = []
     for evaluation in evaluations:
         results = evaluation.results
-        first = gallery_methods(results, headline_shots(results))
+        first = gallery_methods(results, tables.headline_shots(results))
         # The methods that the card shows at first are first.
         names = dict.fromkeys([*first, *sorted({row["method"] for row in results["rows"]}, key=method_rank)])
         numbers = {name: len(methods) + place for place, name in enumerate(names)}

@@ -102,31 +102,19 @@ def _draw_methods(axis: Axes, results: Mapping, methods: Sequence[str]) -> None:
 
 
 def scores_by_beam_position(beams: Dataset) -> dict[str, list[Interval]]:
-    """
-    Mean score with its interval at each beam position (best first), over the queries that have a beam there, by split.
-
-    Raises:
-        `ValueError`: the table lacks a column of `schema.BEAMS` or has no beams.
-    """
-    missing = sorted({"split", "scores"} - set(beams.column_names))
-    if missing:
-        raise ValueError(f"The beams table lacks the columns {missing}; it has {beams.column_names}.")
+    """Mean score with its interval at each beam position (best first), over the queries of each split that have a beam
+    there; raises `ValueError` for a table without beams."""
     table = beams.with_format(None).select_columns(["split", "scores"])[:]
-    positions: dict[str, dict[int, list[float]]] = {}
-    for split, scores in zip(table["split"], table["scores"], strict=True):
-        of_split = positions.setdefault(split, {})
+    gains: dict[str, dict[int, dict[int, float]]] = {}  # split -> position -> row -> score
+    for row, (split, scores) in enumerate(zip(table["split"], table["scores"], strict=True)):
         for position, score in enumerate(scores):
-            of_split.setdefault(position, []).append(score)
-    if not any(positions.values()):
+            gains.setdefault(split, {}).setdefault(position, {})[row] = score
+    if not gains:
         raise ValueError("The beams table holds no beams: there is nothing to draw.")
     means = {}
-    for split, by_position in positions.items():
-        # A score is a paired difference: the gain of a sequence over no demonstrations.
-        means[split] = [
-            paired_difference(dict(enumerate(scores)), dict.fromkeys(range(len(scores)), 0.0))
-            for scores in by_position.values()
-        ]
-    return {split: intervals for split, intervals in means.items() if intervals}
+    for split, by_position in gains.items():  # a score is a paired difference: the gain over no demonstrations
+        means[split] = [paired_difference(by_row, dict.fromkeys(by_row, 0.0)) for by_row in by_position.values()]
+    return means
 
 
 def plot_score_by_beam_position(by_split: Mapping[str, list[Interval]]) -> bytes:

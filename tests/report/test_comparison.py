@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from leverplus_trl.evaluation.runs import accuracies_by_seed, read_runs
+from leverplus_trl.evaluation.runs import by_seed, read_runs
 from leverplus_trl.report.comparison import (
     comparison_csv,
     comparison_lines,
@@ -150,7 +150,7 @@ def test_captions_are_headed_by_their_metric(captions):
 
 
 def test_more_shots_are_compared_query_by_query(evaluation):
-    by_query = accuracies_by_seed(read_runs(evaluation.predictions))
+    by_query = by_seed({key: run.accuracies for key, run in read_runs(evaluation.predictions).items()})
     assert by_query["selector", 2]["q12"] == [1.0] and by_query["selector", 1]["q12"] == [0.0]
     section = shots_section([evaluation])
     rows = {row.cells[0]: list(row.cells[1:]) for row in section.tables[0].groups[0][1]}
