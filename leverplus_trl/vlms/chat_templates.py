@@ -32,12 +32,10 @@ Render = Callable[[list[dict], bool], str]
 
 def make_chat_prompt(renderer: Processor, task: BaseTask, args: VLMArguments, has_images: bool) -> ChatPrompt:
     """
-    A prompt in the chat template of a processor or tokenizer, which is tried on a conversation.
+    A prompt in the chat template of a processor or tokenizer, which is tried on a conversation: raises `ValueError` if
+    the template refuses or hides turns or the system prompt.
 
     Messages are lists of parts if they may hold images (`has_images`), else whatever the template takes.
-
-    Raises:
-        `ValueError`: a template that raises an error for turns or the system prompt, or does not show them.
     """
     # Most templates of language models take strings.
     ways = [_renderer(renderer, args, has_images, as_string) for as_string in (not has_images, False)]

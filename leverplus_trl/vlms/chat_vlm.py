@@ -40,13 +40,8 @@ def _shape(images: dict[str, torch.Tensor]) -> tuple:
 
 
 class ChatFamily(VLMFamily):
-    """
-    Any vision-language model of transformers: it uses nothing but the model's processor, `get_image_features` and
-    `forward`.
-
-    Raises:
-        `ValueError`: a processor that can't take images, or has no chat template.
-    """
+    """Any vision-language model of transformers: it uses nothing but the model's processor, `get_image_features` and
+    `forward`."""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -81,7 +76,6 @@ class ChatFamily(VLMFamily):
         tokens = {name: images.pop(name)[0].tolist() for name in inputs if is_token[name]}
         return Segment(tokens, images)
 
-    # ------------------------------------------------------------------ shared prefixes
     def share(self, piece: Piece) -> Segment:
         """A segment without its images, which wait to be encoded if they were not encoded before."""
         segment = self.process(piece)

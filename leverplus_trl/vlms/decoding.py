@@ -7,8 +7,7 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -98,11 +97,11 @@ def report_ignored(args: VLMArguments, model: PreTrainedModel) -> None:
     if args.generation_config == "recipe":
         settings = {name: value for name, value in settings.items() if getattr(args, name, None) != value}
         if settings and PartialState().is_main_process:
+            ignored = ", ".join(f"{name} to {value!r}" for name, value in settings.items())
             logger.warning(
                 "The generation_config of %r sets %s. Answers are decoded as the recipe says instead; to follow the "
                 "model, set `generation_config: model`.",
-                args.vlm,
-                ", ".join(f"{name} to {value!r}" for name, value in settings.items()),
+                *(args.vlm, ignored),
             )
 
 
@@ -124,16 +123,6 @@ def reads_tokens(config: GenerationConfig) -> bool:
     neutral = OF_TOKENS | UNSUPPORTED
     values = {name: value for name, value in config.to_dict().items() if name in neutral and name != "stop_strings"}
     return any(value not in (None, neutral[name]) for name, value in values.items())
-
-
-@contextmanager
-def own_settings(model: PreTrainedModel) -> Iterator[None]:
-    """Hides the model's file from `generate`, which fills from it whatever a config leaves open."""
-    before, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = before
 
 
 class FiniteLogits(LogitsProcessor):
@@ -212,8 +201,7 @@ def generate_settings(
 
 
 def decode(family: VLMFamily, new_ids: torch.Tensor, config: GenerationConfig) -> list[str]:
-    """Texts of new tokens `(B, N)`, each up to its end or the first of `config.stop_strings`; padding follows, which
-    may be a token of texts."""
+    """Texts of new tokens `(B, N)`, each up to its end or a stop string; padding may be a token that texts hold."""
     stops = StopStrings(family.tokenizer, config.stop_strings) if config.stop_strings else None
     ends = {*config.eos_token_id} if isinstance(config.eos_token_id, list) else {config.eos_token_id}
     rows = []

@@ -41,10 +41,8 @@ SCORE, ANSWER = "score", "answer"
 
 @dataclass
 class Job:
-    """
-    The VLM's work in a stage: its prompts, and `work(split, queries, pool, vlm)`, which does one unit of `unit_size`
-    queries; `pool` maps ids to examples.
-    """
+    """The VLM's work in a stage: its prompts, and `work(split, queries, pool, vlm)`, which does a unit of `unit_size`
+    queries; `pool` maps ids to examples."""
 
     queries: dict[str, Dataset]
     pool: Dataset
@@ -93,10 +91,8 @@ class Call:
 
 
 class TimedVLM:
-    """
-    Passes requests on to a VLM in growing parts, and times each part. A call gets half of the seconds that are left;
-    those of its requests that do not fit get the result of the last one that ran, so that a search goes on.
-    """
+    """Passes requests on to a VLM in growing parts, and times each part. A call gets half of the remaining seconds;
+    requests that do not fit get the result of the last request that ran, so that a search goes on."""
 
     def __init__(self, vlm: TransformersVLM, seconds: float):
         self.vlm, self.task, self.args = vlm, vlm.task, vlm.args
@@ -196,8 +192,7 @@ def estimate_job(job: Job, timed: TimedVLM) -> Estimate:
     all_fit = pool * features.num_bytes <= features.max_bytes * max(1, len(features))
 
     def different_images(processes: int) -> float:
-        """Images that one of so many processes encodes. Units draw some demonstrations in common, and features of all
-        are kept while there is room."""
+        # Units draw some demonstrations in common, and features of all are kept while there is room.
         units = max(1.0, len(job.units) / processes)
         shown = pool * (1 - (1 - min(1.0, drawn / max(1, pool))) ** units) if all_fit else drawn * units
         return queries / processes + shown

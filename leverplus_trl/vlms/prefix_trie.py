@@ -167,11 +167,8 @@ class _Builder:
 
 
 def plan_batches(spans: Sequence[Span], cost: Callable[[int, int, int, int], int], max_tokens: int, max_bytes: int):
-    """
-    Spans of a level in batches of similar length of at most `max_tokens` and `max_bytes`, by length, then position. A
-    span beyond a bound is a batch by itself. `cost(tokens, rows, longest span, longest span with its prefix)` is the
-    bytes of a batch.
-    """
+    """Spans of a level in batches of similar length, each of at most `max_tokens` and `max_bytes` but for single
+    spans. `cost(tokens, rows, longest span, longest span with its prefix)` is the bytes of a batch."""
     batches: list[list[Span]] = []
     tokens = longest = whole = 0
     lengths = [span.num_tokens for span in spans]

@@ -28,11 +28,8 @@ SPECIAL_TOKENS = {
 
 
 class Qwen2_5_VLFamily(ChatFamily):
-    """
-    [`ChatFamily`] of three position axes: those of a prompt are put together from those of its segments.
-
-    An image that was shown before is not opened again for another text, since its number of tokens is known.
-    """
+    """[`ChatFamily`] of three position axes: those of a prompt are put together from those of its segments. An image
+    that was shown before is not opened again for another text, since its number of tokens is known."""
 
     num_axes = 3
 
@@ -121,14 +118,8 @@ PROCESSORS = {
 
 
 def register_processor() -> None:
-    """
-    Makes `AutoProcessor.from_pretrained` work for Qwen-VL directories on machines without torchvision; does nothing
-    where it is installed.
-
-    `AutoProcessor` looks the class that a directory names up in the table of built-in names, then among the registered
-    classes. So the built-in entry is removed, as `transformers` itself does with its video processors, and a class of
-    the same name registered.
-    """
+    """Makes `AutoProcessor` work for Qwen-VL directories on machines without torchvision."""
+    # It looks the class that a directory names up in the table of built-in names, then among the registered classes.
     if is_torchvision_available():
         return
     for config, processor in PROCESSORS.items():

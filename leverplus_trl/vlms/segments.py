@@ -106,10 +106,8 @@ def run_padded_batches(
 
 
 def plan_padded_batches(lengths: Sequence[int], max_tokens: int, padded: bool = True) -> list[list[int]]:
-    """
-    Positions of `lengths` in batches of similar length (or of equal length, without `padded`), each of at most
-    `max_tokens` with its padding. A longer entry is a batch by itself. The plan depends on the lengths alone.
-    """
+    """Positions of `lengths` in batches of similar length (or of equal length, without `padded`), each of at most
+    `max_tokens` with its padding unless it is a single entry. The plan depends on the lengths alone."""
     batches: list[list[int]] = []
     for position in sorted(range(len(lengths)), key=lengths.__getitem__):
         fits = batches and (len(batches[-1]) + 1) * lengths[position] <= max_tokens

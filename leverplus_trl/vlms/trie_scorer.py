@@ -18,13 +18,8 @@ from .trie_attention import TRIE_ATTENTION, CantShare, KVPool, make_batch
 
 
 class TrieScorer:
-    """
-    Runs prompts through a family's decoder as paths in a tree of segments; `memory_bytes` is for keys, values and
-    activations.
-
-    Raises:
-        [`CantShare`]: a decoder without full attention in every layer.
-    """
+    """Runs prompts through a family's decoder as paths in a tree of segments; `memory_bytes` is for keys, values and
+    activations. Raises [`CantShare`] for a decoder without full attention in every layer."""
 
     def __init__(self, family: VLMFamily, memory_bytes: int):
         model = family.model
@@ -39,6 +34,8 @@ class TrieScorer:
         self.max_batch_tokens = max(1, min(family.args.max_batch_tokens, capacity // 2))
         shape = costs.num_layers, costs.num_kv_heads, costs.head_dim
         self.pool = KVPool(capacity, *shape, dtype=model.dtype, device=model.device)
+        #: Tokens that a prompt with its answer may have: there is room for it twice, once kept and once running.
+        self.max_prompt_tokens = (capacity - 1) // 2
         self.num_tokens = self.num_batches = 0  # that went through the decoder
         self.forget()
 
@@ -46,11 +43,6 @@ class TrieScorer:
     def max_prefilled_tokens(self) -> int:
         """Tokens, padding included, that the prompts of a call of [`prefill`] may have together."""
         return min(self.batch_bytes // (2 * self.costs.kv_bytes), self.pool.capacity - 1 - self.max_batch_tokens)
-
-    @property
-    def max_prompt_tokens(self) -> int:
-        """Tokens that a prompt with its answer may have: there is room for it twice, once kept and once running."""
-        return (self.pool.capacity - 1) // 2
 
     def forget(self) -> None:
         """Drops all prefixes."""
@@ -72,11 +64,8 @@ class TrieScorer:
 
     def prefill(self, paths: Sequence[Sequence[Segment]]) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
         """
-        A cache of transformers that holds all of each prompt but its last token.
-
-        Returns:
-            `tuple`: the cache, padded on the left; the attention mask of the whole prompts, `(B, L)`; their position
-            ids, `(B, L)` or `(axes, B, L)`, of which only the last is right.
+        A cache of transformers, padded on the left, of all tokens of each prompt but its last; the attention mask of
+        the whole prompts, `(B, L)`; their position ids, `(B, L)` or `(axes, B, L)`, of which only the last is right.
         """
         self.tick += 1
         self.check_room([num_tokens(path) for path in paths])
@@ -236,8 +225,7 @@ class TrieScorer:
                 node.hidden = row.clone()  # a view would keep the rows of all
 
     def _slots(self, node: Node) -> np.ndarray:
-        path = node.path()
-        return np.concatenate([above.slots for above in path]) if path else np.zeros(0, dtype=np.int64)
+        return np.concatenate([np.zeros(0, dtype=np.int64), *(above.slots for above in node.path())])
 
     def _read(self, places: Sequence[tuple[torch.Tensor, Sequence[LogprobIndex]]], sums: np.ndarray) -> None:
         """Adds log-probabilities to their owners' sums, each read from hidden states `(n, D)`, or from one, `(D,)`."""

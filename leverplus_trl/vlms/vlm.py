@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from transformers import GenerationConfig
 
 from ..tasks import BaseTask, Example
-from .decoding import check_config, make_config, own_settings, report_ignored
+from .decoding import check_config, make_config, report_ignored
 from .family import VLMFamily
 from .requests import AnswerLogprob, MemoryTooSmall, NotFinite, Request, check_finite
 from .runners import PlainRunner, SharedRunner
@@ -117,9 +117,12 @@ class TransformersVLM:
         with self.unit():
             keys = [self.family.contents.prompt(request) for request in requests]
             distinct = dict(zip(keys, requests, strict=True))
-            runner = self.prepare(requests)
-            with own_settings(self.model):
+            runner, of_file = self.prepare(requests), self.model.generation_config
+            self.model.generation_config = GenerationConfig()  # `generate` fills what a config leaves open from here
+            try:
                 texts = runner.generate(list(distinct.values()), config)
+            finally:
+                self.model.generation_config = of_file
         by_key = dict(zip(distinct, texts, strict=True))
         return [by_key[key] for key in keys]
 

@@ -71,10 +71,7 @@ class FlamingoPrompt(PlainPrompt):
 
 
 class OpenFlamingoFamily(VLMFamily):
-    """
-    OpenFlamingo from a folder that the conversion wrote. An image is encoded once, in a call of its own, for all
-    prompts.
-    """
+    """OpenFlamingo from a folder that the conversion wrote. An image is encoded once, by itself, for all prompts."""
 
     model_loader = OpenFlamingoModel
     processor_loader = FlamingoProcessor
@@ -100,8 +97,8 @@ class OpenFlamingoFamily(VLMFamily):
     def check_arguments(cls, args: VLMArguments) -> None:
         if args.device_map is not None:
             raise ValueError(
-                f"device_map is {args.device_map!r}, and OpenFlamingo hands images to all its layers at once, so "
-                "these must be on one device. Leave device_map out."
+                f"device_map is {args.device_map!r}, and OpenFlamingo needs all its layers on one device. Leave "
+                "device_map out."
             )
         if args.quantization == "8bit":
             raise ValueError(

@@ -49,13 +49,10 @@ DECODER_LAYERS = {
 
 def import_open_flamingo(module: str) -> Any:
     """
-    A module of `open_flamingo.src`.
+    A module of `open_flamingo.src`; raises `ImportError`, which says how to install it, for a missing package.
 
     It is imported without the package's `__init__`, which imports OpenCLIP and torchvision. Neither is needed, and a
     torchvision that was not built for the installed torch breaks transformers.
-
-    Raises:
-        `ImportError`: packages are missing, or of another version; says how they are installed.
     """
     name = "open_flamingo_src"
     try:
@@ -97,10 +94,8 @@ class OpenFlamingoConfig(PreTrainedConfig):
 
 
 class PatchEncoder(CLIPVisionModel):
-    """
-    CLIP's vision encoder as OpenFlamingo was trained on it: the patches without the class token, before the last
-    LayerNorm, which OpenCLIP has applied to patches too since version 2.23.
-    """
+    """CLIP's vision encoder as OpenFlamingo was trained on it: the patches without the class token, before the last
+    LayerNorm, which OpenCLIP has applied to patches too since version 2.23."""
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = super().forward(pixel_values).last_hidden_state  # [N, 1 + patches, V]
@@ -182,13 +177,8 @@ class OpenFlamingoModel(PreTrainedModel):
         logits_to_keep: int | torch.Tensor = 0,
         use_cache: bool = False,
     ) -> CausalLMOutputWithPast:
-        """
-        Logits of whole prompts; arguments as in transformers, but for the images.
-
-        Args:
-            image_features (`torch.Tensor` of shape `(B, T, latents, V)`, *optional*):
-                Features of each row's images, one for each `<image>`, in their order, then padding.
-        """
+        """Logits of whole prompts; `image_features`, `(B, T, latents, V)`, are of each row's images, one for each
+        `<image>`, in their order, then padding."""
         with self._shown(image_features, len(input_ids)):
             return self.lang_encoder(input_ids, attention_mask, use_cache=use_cache, logits_to_keep=logits_to_keep)
 
@@ -201,10 +191,8 @@ class OpenFlamingoModel(PreTrainedModel):
         generation_config: GenerationConfig | None = None,
         **settings: Any,
     ) -> torch.Tensor:
-        """
-        Prompts, padded on the left, and the new tokens; `generate` of the language model. It never generates
-        `<image>`, after which the package would take every row for a text without images.
-        """
+        """Prompts, padded on the left, and the new tokens; `generate` of the language model. It never generates
+        `<image>`, after which the package would take every row for a text without images."""
         config = copy.deepcopy(generation_config or self.generation_config)
         config.suppress_tokens = [*(config.suppress_tokens or []), self.config.media_token_id]
         settings |= {"attention_mask": attention_mask, "generation_config": config}

@@ -32,12 +32,7 @@ NAMES |= {"attn.Wqkv": "attn.Wqkv.proj"}
 
 
 class MosaicMptConfig(MptConfig):
-    """
-    [`MptConfig`] whose `attn_config.qk_ln` is obeyed.
-
-    Raises:
-        `ValueError`: a setting that the model would silently ignore.
-    """
+    """[`MptConfig`] whose `attn_config.qk_ln` is obeyed; raises `ValueError` for a setting that would be ignored."""
 
     model_type = "mosaic_mpt"
 
@@ -87,12 +82,7 @@ class MosaicMptForCausalLM(MptForCausalLM):
 
 
 def config_from_mosaic_gpt(config: dict[str, Any]) -> MosaicMptConfig:
-    """
-    A `mosaic_gpt` config, the content of `config.json`, as a [`MosaicMptConfig`].
-
-    Raises:
-        `ValueError`: another kind of model, or a setting that can't be computed here.
-    """
+    """A `mosaic_gpt` config, the content of `config.json`, as a [`MosaicMptConfig`]."""
     if config.get("model_type") != "mosaic_gpt":
         raise ValueError(f"model_type is {config.get('model_type')!r}; expected 'mosaic_gpt'.")
     attention = {"qk_ln": config.get("attn_qk_ln", False), "clip_qkv": config.get("attn_clip_qkv")}
@@ -102,12 +92,7 @@ def config_from_mosaic_gpt(config: dict[str, Any]) -> MosaicMptConfig:
 
 
 def weights_from_mosaic_gpt(weights: dict[str, torch.Tensor], config: MosaicMptConfig) -> dict[str, torch.Tensor]:
-    """
-    Weights of a `mosaic_gpt` checkpoint under the names of [`MosaicMptForCausalLM`].
-
-    Raises:
-        `ValueError`: weights that are missing or unknown.
-    """
+    """Weights of a `mosaic_gpt` checkpoint under the names of [`MosaicMptForCausalLM`]."""
     parts = ["ln_1", "ln_2", "attn.Wqkv", "attn.out_proj", "mlp.mlp_up", "mlp.mlp_down"]
     parts += ["attn.q_ln", "attn.k_ln"] if config.attn_config.qk_ln else []
     names = [f"transformer.blocks.{layer}.{part}.weight" for layer in range(config.n_layers) for part in parts]
