@@ -28,15 +28,8 @@ class Answer(Reply):
 
 @dataclass
 class Answerer:
-    """
-    Answers requests with a VLM, and scores the answers.
-
-    Args:
-        vlm ([`VLM`]):
-            Generates and scores.
-        protocol ([`Protocol`], *optional*):
-            How the VLM is prompted and how its reply is read; the protocol of the task's recipe if not given.
-    """
+    """Answers requests with a VLM, and scores the answers. The protocol says how the VLM is prompted and how its reply
+    is read; the default is that of the task's recipe."""
 
     vlm: VLM
     protocol: Protocol | None = None

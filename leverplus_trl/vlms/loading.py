@@ -42,10 +42,8 @@ from .vlm_arguments import VLMArguments
 register_processor()
 
 #: Families by `model_type`; any other vision-language model is of the [`ChatFamily`], any other model a causal LM.
-FAMILIES: dict[str, type[VLMFamily]] = {
-    "open_flamingo": OpenFlamingoFamily,
-    **dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), Qwen2_5_VLFamily),
-}
+FAMILIES: dict[str, type[VLMFamily]] = dict.fromkeys(("qwen2_vl", "qwen2_5_vl", "qwen3_vl"), Qwen2_5_VLFamily)
+FAMILIES["open_flamingo"] = OpenFlamingoFamily
 #: Recipe keys that a prompt hash depends on.
 PROMPT_KEYS = ("vlm", "vlm_revision", "gguf_file", "prompt_format", "system_prompt", "prompt_date")
 PROMPT_KEYS += ("score_end_token", "task", "question_template", "answer_template")
@@ -98,10 +96,7 @@ def _family_of(config: PreTrainedConfig, args: VLMArguments) -> type[VLMFamily]:
 def load_processor(args: VLMArguments) -> Loaded:
     """
     A model's config and processor, without its weights; for an adapter its base model's config, and the processor that
-    was saved with the adapter, else the base model's.
-
-    Raises:
-        `ValueError`: no model, one that is neither vision-language nor causal, or one whose weights are pickles.
+    was saved with the adapter, else the base model's. Raises `ValueError` for a model that [`load_vlm`] refuses.
     """
     refuse_published_checkpoint(args.vlm)
     refuse_missing_folder(args.vlm)
@@ -110,9 +105,8 @@ def load_processor(args: VLMArguments) -> Loaded:
         if base is not None:
             return _load_processor_of_adapter(args, base)
         if args.gguf_file is None:
-            folder = Path(args.vlm)
-            files = sorted(file.name for file in folder.glob("*.gguf"))
-            if files and not (folder / "config.json").exists():
+            files = sorted(file.name for file in Path(args.vlm).glob("*.gguf"))
+            if files and not Path(args.vlm, "config.json").exists():
                 raise ValueError(
                     f"The VLM {args.vlm!r} holds {', '.join(files)} and no config.json; set gguf_file: {files[0]}."
                 )
@@ -191,9 +185,7 @@ def _file_of(args: VLMArguments, name: str) -> str | None:
 
 def _base_of(args: VLMArguments) -> VLMArguments | None:
     """Arguments that name the base model of an adapter; `None` for a model that is no adapter."""
-    file = None
-    if _file_of(args, "config.json") is None:
-        file = _file_of(args, "adapter_config.json")
+    file = None if _file_of(args, "config.json") else _file_of(args, "adapter_config.json")
     if file is None:
         return None
     config = json.loads(Path(file).read_text(encoding="utf-8"))

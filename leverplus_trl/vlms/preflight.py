@@ -55,11 +55,7 @@ def preflight(
     its own solution does not raise its score, (6) the tokenizer changes the words of an answer, (7) a text holds a
     control token, such as the mark of a turn or an image. All but (4), (6) and (7) are tried on a sample.
 
-    Args:
-        num_shots (`int`):
-            Demonstrations in the longest prompt.
-        max_new_tokens (`int`, *optional*, defaults to 0):
-            Tokens that context and memory must leave for a generated answer.
+    Context and memory must have room for `num_shots` demonstrations and `max_new_tokens` of a generated answer.
 
     Raises:
         `ValueError`: names every check that failed, with its numbers.
@@ -109,9 +105,8 @@ def _info_scores(vlm: TransformersVLM, requests: list[Request]) -> np.ndarray:
 def _problems(vlm: TransformersVLM, report: PreflightReport, queries: list[dict]) -> list[str]:
     """The checks that failed. NaN fails every comparison."""
     problems = []
-    tolerance = COARSE_BATCHING_TOLERANCE
-    if vlm.args.quantization != "8bit":
-        tolerance = BATCHING_TOLERANCE.get(vlm.args.dtype, COARSE_BATCHING_TOLERANCE)
+    coarse = vlm.args.quantization == "8bit" or vlm.args.dtype not in BATCHING_TOLERANCE
+    tolerance = COARSE_BATCHING_TOLERANCE if coarse else BATCHING_TOLERANCE[vlm.args.dtype]
     if not report.batching_error <= tolerance:
         problems.append(
             f"a prompt in a batch and alone differ by {report.batching_error:.2g} nats (at most {tolerance:.0e} "

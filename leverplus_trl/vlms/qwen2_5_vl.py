@@ -70,9 +70,8 @@ class ImageOnlyProcessor(ProcessorMixin):
     """
     A stock processor without its video half, which needs torchvision: image processor (PIL backend) and tokenizer.
 
-    A class for a family inherits from this class, then from the stock class, and has the stock class's name: it is
-    written into saved directories, which then load with plain `transformers` and torchvision, and `AutoProcessor`
-    looks classes up by it. Videos are refused; everything else is inherited.
+    A subclass also inherits from the stock class and has its name, which is written into saved directories, so that
+    they load with plain `transformers` and torchvision, and by which `AutoProcessor` looks classes up.
     """
 
     def __init__(self, image_processor=None, tokenizer=None, chat_template=None, **kwargs):

@@ -22,8 +22,6 @@ from .trie_scorer import TrieScorer
 
 #: How many prompts are preprocessed at once where each is processed whole, so that not all images are in memory.
 WHOLE_PROMPTS = 64
-
-
 #: Prompts as segments, and what makes the inputs of `generate` for some prompts and a number of beams.
 Rows = Sequence[list[Segment]]
 InputsOf = Callable[[Rows, int], dict[str, Any]]
@@ -102,11 +100,8 @@ class Runner:
             row = [*self._row(request), answer]
             if self._adds_up(row):
                 return row, answer.tokens["input_ids"]
-        query, answer, whole = (
-            request.query,
-            self.family.texts.answer(request.query),
-            self.family.texts.whole(*request),
-        )
+        query, texts = request.query, self.family.texts
+        answer, whole = texts.answer(query), texts.whole(*request)
         # Of the text alone: placeholders of images are before the answer, however many tokens they become.
         before, after, alone = (
             self.family.tokenizer(text, add_special_tokens=False)["input_ids"]

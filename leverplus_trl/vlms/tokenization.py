@@ -94,9 +94,9 @@ class WholePrompts:
     def count(self, requests: Sequence[Request], whole: Sequence[Request]) -> None:
         """Adds `requests`, of which `whole` were processed whole; warns of the first of these."""
         names = []
-        for request in whole:
-            shown = [example["id"] for example in request.demonstrations]
-            names.append(f"query {request.query['id']!r}" + (f" with demonstrations {shown}" if shown else ""))
+        for demonstrations, query, _ in whole:
+            shown = [example["id"] for example in demonstrations]
+            names.append(f"query {query['id']!r}" + (f" with demonstrations {shown}" if shown else ""))
         if whole and not self.num_whole:
             logger.warning(
                 "The prompt of %s tokenises otherwise in pieces than as a whole, so it is processed whole, without "

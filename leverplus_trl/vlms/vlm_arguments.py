@@ -9,9 +9,6 @@ from datetime import date, datetime
 from ..fields import check_fields, documented, option
 
 
-PROMPT_FORMATS = ("auto", "chat", "plain")
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-QUANTIZATIONS = ("4bit", "8bit")
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -73,13 +70,15 @@ class VLMArguments(GenerationArguments):
     vlm: str = option("Hub id or folder of the VLM (or of a causal LM, for tasks without images).")
     vlm_revision: str | None = option("Hub revision of the VLM.", None)
     gguf_file: str | None = option("gguf file in that folder, if it is stored so.", None)
-    dtype: str = option("Type the weights are loaded as.", "float32", choices=DTYPES)
+    dtype: str = option(
+        "Type the weights are loaded as.", "float32", choices=("float32", "bfloat16", "float16", "float64")
+    )
     attn_implementation: str = option("Attention implementation of transformers.", "sdpa")
     quantization: str | None = option(
         "4bit | 8bit, by bitsandbytes. Weights of linear layers are quantised when they are read (NF4 or "
         "LLM.int8); all others have type `dtype`, in which 4-bit layers compute.",
         None,
-        choices=QUANTIZATIONS,
+        choices=("4bit", "8bit"),
     )
     device_map: str | None = option(
         f"{' | '.join(DEVICE_MAPS)}: one model over all devices.", None, choices=DEVICE_MAPS
@@ -88,7 +87,7 @@ class VLMArguments(GenerationArguments):
         "auto | chat | plain. chat is the model's chat template, plain lines of text, and auto chat if there "
         "is a template.",
         "auto",
-        choices=PROMPT_FORMATS,
+        choices=("auto", "chat", "plain"),
     )
     system_prompt: str | None = option("Text at the start of every prompt.", None)
     prompt_date: str = option(

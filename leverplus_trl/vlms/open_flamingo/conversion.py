@@ -12,7 +12,7 @@ model and the vision encoder. Pickles are read here only, with `torch.load(weigh
 
 import logging
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
+from ...fields import option
 from .family import END_OF_CHUNK, MEDIA_TOKEN
 from .modeling import DECODER_LAYERS, OpenFlamingoConfig, OpenFlamingoModel
 from .mpt import MosaicMptForCausalLM, config_from_mosaic_gpt, weights_from_mosaic_gpt
@@ -43,15 +44,11 @@ TABLES = (".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
 class ConversionArguments:
     """The parts of an OpenFlamingo."""
 
-    checkpoint: str = field(metadata={"help": "The published file, checkpoint.pt."})
-    language_model: str = field(metadata={"help": "Hub id or folder of the language model it was trained with."})
-    output_dir: str = field(metadata={"help": "Folder to write."})
-    vision_encoder: str = field(
-        default="openai/clip-vit-large-patch14", metadata={"help": "Hub id or folder of the CLIP it was trained with."}
-    )
-    cross_attn_every_n_layers: int = field(
-        default=1, metadata={"help": "Interval of the cross-attention: 1 (3B), 2 (4B), 4 (9B)."}
-    )
+    checkpoint: str = option("The published file, checkpoint.pt.")
+    language_model: str = option("Hub id or folder of the language model it was trained with.")
+    output_dir: str = option("Folder to write.")
+    vision_encoder: str = option("Hub id or folder of the CLIP it was trained with.", "openai/clip-vit-large-patch14")
+    cross_attn_every_n_layers: int = option("Interval of the cross-attention: 1 (3B), 2 (4B), 4 (9B).", 1)
 
 
 def convert(args: ConversionArguments) -> None:
