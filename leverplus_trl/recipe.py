@@ -4,7 +4,7 @@
 """
 Reads recipes: YAML whose values keep the text that the file has, until the type of their key is known.
 
-So `labels: [yes, no]` stays two texts, `learning_rate: 1e-4` is a number, and a key that stands twice is an error.
+So `labels: [yes, no]` stays two texts, `learning_rate: 1e-4` is a number, and a repeated key is an error.
 """
 
 import os
@@ -16,7 +16,7 @@ import yaml
 
 
 _TAG = "tag:yaml.org,2002:"
-#: YAML's kinds of plain scalars. Every other one (dates, for instance) is text here.
+#: YAML's kinds of plain scalars. Every other kind (dates, for instance) is text here.
 _KINDS = {_TAG + kind: kind for kind in ("null", "bool", "int", "float")}
 _OTHERS = tuple(_TAG + kind for kind in ("str", "timestamp", "value", "merge", "seq", "map"))
 
@@ -27,13 +27,10 @@ class UsageError(ValueError):
 
 @dataclass(frozen=True)
 class Scalar:
-    """
-    A single value as it was written: its text, and what YAML takes it for: `"null"`, `"bool"`, `"int"`, `"float"` or
-    `"text"`.
-    """
+    """A single value as it was written."""
 
     text: str
-    kind: str = "text"
+    kind: str = "text"  # as YAML reads it: "null", "bool", "int", "float" or "text"
     quoted: bool = False  # text because it was written in quotes
     typed: bool = False  # a word of the command line
     given: bool = False  # a value of Python that is no text
@@ -48,33 +45,25 @@ Raw = Scalar | list | dict
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a recipe says: its values by key as they were written, and for messages its path and each key's line."""
+    """The values of a recipe by key, as they were written, and for messages its path and each key's line."""
 
     path: str
     values: dict[str, Raw] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
 
     def place(self, key: str) -> str:
-        """Where a key stands, for messages."""
         return f"{self.path}, line {self.lines[key]}" if key in self.lines else self.path
 
     def text(self, key: str) -> str | None:
-        """The text of a single value; `None` if it is null or not there."""
-        value = self.values.get(key)
-        if value is None or (isinstance(value, Scalar) and value.kind == "null"):
-            return None
+        """The text of a single value; `None` if it is null or missing."""
+        value = self.values.get(key, Scalar("null", "null"))
         if not isinstance(value, Scalar):
             raise UsageError(f"{self.place(key)}: {key} is {shown(value)}; expected a single text.")
-        return value.text
+        return None if value.kind == "null" else value.text
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """
-    Reads a recipe.
-
-    Raises:
-        [`UsageError`]: no such file, no YAML mapping, or a key that stands twice.
-    """
+    """Reads a recipe. Raises [`UsageError`] if there is no such file, or as [`parse_recipe`]."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -87,18 +76,12 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def parse_recipe(text: str, path: str) -> Recipe:
-    """
-    A recipe from its text.
-
-    Raises:
-        [`UsageError`]: no YAML mapping, or a key that stands twice.
-    """
-    reader = _Reader(path)
+    """A recipe from its text. Raises [`UsageError`] if it is no YAML mapping, or repeats a key."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if not isinstance(node, yaml.MappingNode):
             raise UsageError(f"{path}: a recipe must be a mapping of keys to values, whose first key is `stage`.")
-        values = reader.mapping(node, ())
+        values = _value(node, path, ())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UsageError(f"{path}, line {line}: the recipe is no valid YAML: {error.problem}.") from error
@@ -107,36 +90,29 @@ def parse_recipe(text: str, path: str) -> Recipe:
     return Recipe(path, values, {key.value: key.start_mark.line + 1 for key, _ in node.value})
 
 
-class _Reader:
-    """Turns nodes of YAML into values, and refuses what a recipe can't mean."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    def value(self, node: yaml.Node, parents: tuple[yaml.Node, ...]) -> Raw:
-        if any(node is parent for parent in parents):
-            raise self._error(node, "an alias (*) names a value that it stands in; write the value out")
-        if node.tag not in _KINDS and node.tag not in _OTHERS:
-            raise self._error(node, f"the tag {node.tag.replace(_TAG, '!!')} has no meaning in a recipe; leave it out")
-        if isinstance(node, yaml.MappingNode):
-            return self.mapping(node, (*parents, node))
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, (*parents, node)) for item in node.value]
+def _value(node: yaml.Node, path: str, parents: tuple[yaml.Node, ...]) -> Raw:
+    """The value of a node, whose `parents` an alias must not name again."""
+    place = f"{path}, line {node.start_mark.line + 1}"
+    if any(node is parent for parent in parents):
+        raise UsageError(f"{place}: an alias (*) names a value that it stands in; write the value out.")
+    if node.tag not in _KINDS and node.tag not in _OTHERS:
+        raise UsageError(f"{place}: the tag {node.tag.replace(_TAG, '!!')} has no meaning in a recipe; leave it out.")
+    parents = (*parents, node)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, path, parents) for item in node.value]
+    if isinstance(node, yaml.ScalarNode):
         return Scalar(node.value, _KINDS.get(node.tag, "text"), quoted=node.style is not None)
-
-    def mapping(self, node: yaml.MappingNode, parents: tuple[yaml.Node, ...]) -> dict[str, Raw]:
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise self._error(key, "a key is a list or a mapping; expected text")
-            if key.value in lines:
-                raise self._error(key, f"the key {key.value!r} was set in line {lines[key.value]} already; keep one")
-            lines[key.value] = key.start_mark.line + 1
-        yaml.SafeLoader("").flatten_mapping(node)  # `<<: *other`
-        return {key.value: self.value(value, parents) for key, value in node.value}
-
-    def _error(self, node: yaml.Node, message: str) -> UsageError:
-        return UsageError(f"{self.path}, line {node.start_mark.line + 1}: {message}.")
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise UsageError(f"{path}, line {line}: a key is a list or a mapping; expected text.")
+        if key.value in lines:
+            first = lines[key.value]
+            raise UsageError(f"{path}, line {line}: the key {key.value!r} was set in line {first} already; keep one.")
+        lines[key.value] = line
+    yaml.SafeLoader("").flatten_mapping(node)  # `<<: *other`
+    return {key.value: _value(value, path, parents) for key, value in node.value}
 
 
 def raw(value: Any) -> Raw:
@@ -144,9 +120,9 @@ def raw(value: Any) -> Raw:
     if value is None:
         return Scalar("null", "null")
     if isinstance(value, dict):
-        return {str(key): raw(one) for key, one in value.items()}
+        return {str(key): raw(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [raw(one) for one in value]
+        return [raw(item) for item in value]
     if isinstance(value, bool):
         return Scalar(str(value).lower(), "bool", given=True)
     if isinstance(value, int):
@@ -157,9 +133,9 @@ def raw(value: Any) -> Raw:
 
 
 def shown(value: Raw) -> str:
-    """A value as it was written, in short, for messages."""
+    """A value as it was written, in at most 80 characters, for messages."""
     if isinstance(value, dict):
-        text = "{" + ", ".join(f"{key}: {shown(one)}" for key, one in value.items()) + "}"
+        text = "{" + ", ".join(f"{key}: {shown(item)}" for key, item in value.items()) + "}"
     elif isinstance(value, list):
         text = "[" + ", ".join(map(shown, value)) + "]"
     else:
@@ -169,20 +145,14 @@ def shown(value: Raw) -> str:
 
 def named_folder(entry: str) -> tuple[str | None, str]:
     """
-    Splits `NAME=FOLDER` into the name and the folder or hub id.
+    Splits `NAME=FOLDER` into the name, if there is one, and the folder or hub id.
 
-    A folder may have `=` in its own name, too: what stands before the first `=` is a name only if it has no `/`, and
-    if there is no folder of the whole name.
-
-    Returns:
-        `tuple[str | None, str]`: the name, if there is one, and the folder or hub id.
-
-    Raises:
-        `ValueError`: both readings name a folder.
+    A folder may have `=` in its own name: the text before the first `=` is a name only if it has no `/`, and if no
+    folder has the whole name. Raises `ValueError` if both readings name a folder.
     """
-    name, equals, folder = entry.partition("=")
+    name, _, folder = entry.partition("=")
     whole, folder = os.path.expanduser(entry), os.path.expanduser(folder)
-    if not equals or not name or not folder or set(name) & {"/", "\\"}:
+    if not name or not folder or set(name) & {"/", "\\"}:
         return None, whole
     if not os.path.exists(whole):
         return name, folder
