@@ -1,7 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Files of an output folder: writes them atomically, lists the files of each stage, and deletes them."""
+"""
+Files of an output folder: writes them atomically, lists and deletes those of each stage, and locks the folder.
+
+Every launch holds its own lock while it runs, and checks whether a conflicting lock is held. All locks are exclusive:
+shared locks of `filelock` need SQLite, which network file systems may corrupt, or leave files after a killed process.
+"""
 
 import json
 import os
@@ -17,6 +22,8 @@ from filelock import FileLock, Timeout
 
 #: Prefix of files and folders that are being written; a later run deletes those of a killed process.
 UNFINISHED = ".unfinished-"
+#: The lock of a launch that excludes all others; names of other locks begin with it.
+WHOLE = ".lock"
 _UNITS = ("units/*.parquet",)
 #: The file of a checkpoint that is written last.
 _LAST_OF_CHECKPOINT = "trainer_state.json"
@@ -69,8 +76,7 @@ def delete_results(folder: Path, stage: str) -> None:
 
 def delete_unfinished(folder: Path, stage: str) -> None:
     """Deletes unfinished files of killed processes of `stage`. No other process may write to `folder` meanwhile."""
-    places = {"", *(str(PurePath(pattern).parent) for pattern in RESULTS[stage])}
-    for place in places:
+    for place in {"", *(str(PurePath(pattern).parent) for pattern in RESULTS[stage])}:
         for left in folder.glob(str(PurePath(place, f"{UNFINISHED}*"))):
             delete(left)
     if RESULTS[stage] == _SELECTOR:
@@ -97,8 +103,7 @@ class WriteError(OSError):
 
 @contextmanager
 def naming(path: Path | str, *errors: type[Exception]) -> Iterator[None]:
-    """Converts an `OSError` (disk full, no permission), or one of the given errors, to a `WriteError` that names
-    `path`."""
+    """Converts an `OSError`, or one of the given errors, to a [`WriteError`] that names `path`."""
     try:
         yield
     except WriteError:
@@ -141,20 +146,11 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-#: The lock of a launch that excludes all others.
-WHOLE = ".lock"
-#: The locks of shards.
-SHARDS = ".lock-*-of-*"
-#: The lock that a launch holds while it claims the folder or changes its record.
-RECORDING = ".lock-record"
-
-
 def make_folder(path: Path) -> list[Path]:
     """
     Creates a folder and its parents, and returns the new folders, the innermost first.
 
-    Raises:
-        `ValueError`: the folder can't be created or written to.
+    Raises `ValueError` if the folder can't be created or written to.
     """
     new: list[Path] = []
     try:
@@ -186,60 +182,49 @@ def remove_empty(folders: Sequence[Path]) -> None:
                 folder.rmdir()
 
 
+class LockedError(ValueError):
+    """Another launch is writing into a folder."""
+
+
+def take_lock(path: Path, name: str, wait: bool = False) -> FileLock:
+    """
+    Acquires a lock. The operating system releases it when the process ends, even if it is killed.
+
+    Raises [`LockedError`] if another launch holds it, and `ValueError` if the file system does not support locks.
+    """
+    lock = FileLock(path / name, thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout as error:
+        raise LockedError(
+            f"Another launch is writing into {str(path)!r} ({name} is locked). Wait until it ends, or set another "
+            "`output_dir`. To use more processes, start them in one launch, or start each shard once, all with the "
+            "same `num_shards`."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        raise ValueError(
+            f"{str(path / name)!r} can't be locked ({error}). Set `output_dir` to a file system that supports locks; "
+            "or give each shard its own folder, and combine them with `leverplus merge`."
+        ) from error
+    return lock
+
+
 @contextmanager
 def recording(path: Path) -> Iterator[None]:
-    """A context that one launch at a time can enter."""
-    lock = FileLock(path / RECORDING, fallback_to_soft=False)
-    with _naming_the_lock(path / RECORDING):
-        lock.acquire()
+    """A context that one launch at a time can enter, to claim the folder or to change its record."""
+    lock = take_lock(path, f"{WHOLE}-record", wait=True)
     try:
         yield
     finally:
         lock.release()
 
 
-def take_lock(path: Path, name: str) -> FileLock:
-    """
-    Acquires a lock. The operating system releases it when the process ends, even if it is killed.
-
-    Raises:
-        `ValueError`: another launch holds the lock, or the file system does not support locks.
-    """
-    lock = FileLock(path / name, thread_local=False, fallback_to_soft=False)
-    with _naming_the_lock(path / name):
-        try:
-            lock.acquire(blocking=False)
-        except Timeout as error:
-            raise ValueError(
-                f"Another launch is writing into {str(path)!r} ({name} is locked). Wait until it ends, or set "
-                "another `output_dir`. To use more processes, start them in one launch, or start each shard once, all "
-                "with the same `num_shards`."
-            ) from error
-    return lock
-
-
 def other_shards(path: Path, own: str) -> list[str]:
     """Names of the locks that other shards hold."""
     held = []
-    for file in sorted(path.glob(SHARDS)):
-        lock = FileLock(file, thread_local=False, fallback_to_soft=False)
-        with _naming_the_lock(file):
-            try:
-                if file.name != own:
-                    lock.acquire(blocking=False)
-            except Timeout:
-                held.append(file.name)
-            else:
-                lock.release()
+    for name in sorted(file.name for file in path.glob(f"{WHOLE}-*-of-*") if file.name != own):
+        try:
+            take_lock(path, name).release()
+        except LockedError:
+            held.append(name)
     return held
-
-
-@contextmanager
-def _naming_the_lock(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, NotImplementedError) as error:
-        raise ValueError(
-            f"{str(file)!r} can't be locked ({error}). Set `output_dir` to a file system that supports locks; or "
-            "give each shard its own folder, and combine them with `leverplus merge`."
-        ) from error

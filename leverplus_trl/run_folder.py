@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""An output folder: who made it, with which recipe, and what it said while doing so."""
+"""An output folder: its record of the stage, the recipe and the versions that made it, its locks and its log."""
 
 import json
 import logging
@@ -39,26 +39,21 @@ from .stage_arguments import Shard
 
 logger = logging.getLogger(__name__)
 
-#: Recipe keys that may differ between the run that began an output and the one that goes on with it.
+#: Recipe keys that may differ between the run that began an output and the run that resumes it.
 FREE_KEYS = (
     *("stage", "output_dir", "dry_run", "num_threads", "cache_mb", "embeddings_dir"),
-    # Where an output is shared says nothing about what it is.
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "hub_always_push"),
     "hub_token",
 )
 #: Recipe keys of one launch; they are not recorded.
 LAUNCH_KEYS = ("accelerate_config", "num_shards", "shard_index", "overwrite", "quiet", "verbose", "traceback")
-#: What made an output, beside it.
+#: The provenance of an output, in its folder.
 RECORD = "provenance.json"
-#: Values that the first launch finds out, if the recipe does not set them, and later launches keep; see
-#: [`RunFolder.pin`].
-FOUND_KEYS = ("memory_mb",)
-#: Packages whose versions decide the last bits of what a model computes.
+#: Values that the first launch finds out, if the recipe does not set them; see [`RunFolder.pin`].
+PINNED_KEYS = ("memory_mb",)
+#: Packages and facts that change the last bits of what a model computes. Only `prepare` computes nothing with models.
 NUMERIC_PACKAGES = ("torch", "transformers")
-#: Facts that decide them, too.
 NUMERIC_FACTS = ("num_threads", "device")
-#: Stages that compute nothing of which such bits could differ.
-STAGES_WITHOUT_MODELS = ("prepare",)
 
 
 class RunFolder:
@@ -80,7 +75,7 @@ class RunFolder:
         recipe (`dict`):
             All its arguments, by name. With `overwrite`, earlier output in the folder is deleted first.
         facts (`dict`, *optional*):
-            What else the output depends on (hashes, revisions); compared like the recipe.
+            Other inputs of the output (hashes, revisions); compared like the recipe.
         shard ([`Shard`], *optional*, defaults to the whole job):
             Part of the job that this launch does.
 
@@ -101,7 +96,7 @@ class RunFolder:
         provenance = {
             "stage": stage,
             "recipe": json.loads(json.dumps(recorded, default=str)),
-            # The thread count in force, not the one asked for: launchers choose one where none is asked for.
+            # The thread count in use: where the recipe sets none, launchers choose it.
             "facts": {**(facts or {}), "num_threads": torch.get_num_threads(), "device": PartialState().device.type},
             "versions": versions(),
         }
@@ -109,24 +104,18 @@ class RunFolder:
 
     @classmethod
     def of_record(cls, output_dir: str, provenance: dict[str, Any]) -> "RunFolder":
-        """Claims a folder for what was recorded elsewhere or earlier, whatever machine this is."""
+        """Claims a folder for a record that was made elsewhere or earlier, on any machine."""
         run = cls.__new__(cls)
         run._open(output_dir, provenance, Shard())
         return run
 
     @property
     def units(self) -> Path:
-        """Where the results of the units of work are kept until the job is complete."""
+        """The folder of the results of units of work, until the job is complete."""
         return self.path / "units"
 
     def is_complete(self, last_file: str) -> bool:
-        """
-        Whether an earlier launch wrote the whole output; units that it did not get to delete are deleted.
-
-        Args:
-            last_file (`str`):
-                Name of the file that is written last.
-        """
+        """Whether an earlier launch wrote `last_file`, the last of the output; then its units are deleted."""
         complete = (self.path / last_file).exists()
         if complete:
             if self.state.is_main_process:
@@ -134,44 +123,35 @@ class RunFolder:
             logger.info("%s is complete: nothing to do.", self.path)
         return complete
 
-    def pin(self, name: str, found: int) -> int:
+    def pin(self, name: str, value: int) -> int:
         """
-        Pins a value that influences the output and that a launch finds out, if the recipe does not set it.
+        Fixes a value that influences the output and that the recipe does not set.
 
-        Args:
-            name (`str`):
-                One of `FOUND_KEYS`.
-            found (`int`):
-                This process's value. The first launch records the smallest of its processes' values.
-
-        Returns:
-            `int`: the recorded value, the same on every process and in every later launch.
+        The first launch records the smallest `value` of its processes under `name`, one of `PINNED_KEYS`. Returns the
+        recorded value, which is the same on every process and in every later launch.
         """
-        found, pinned = min(gather_object([found])), [None]
+        value, pinned = min(gather_object([value])), [None]
         if self.state.is_main_process:
-            pinned = [self._pin(name, found)]
-        # Not from the file: another machine may still see an older one.
-        broadcast_object_list(pinned)
+            with recording(self.path):
+                record = read_record(self.path)
+                if name not in record["facts"]:
+                    record["facts"][name] = value
+                    write_json(self.path / RECORD, record)
+            pinned = [record["facts"][name]]
+            if value != pinned[0]:
+                less = value < pinned[0]
+                logger.log(
+                    logging.WARNING if less else logging.INFO,
+                    "This output was begun with %s %d, which is kept (this machine would have %d).%s",
+                    *(name, pinned[0], value),
+                    " If that is too much here, go on where there is more." if less else "",
+                )
+        broadcast_object_list(pinned)  # not from the file: another machine may still see an older version
         self.provenance["facts"][name] = pinned[0]
         return pinned[0]
 
-    def _pin(self, name: str, found: int) -> int:
-        with recording(self.path):
-            record = read_record(self.path)
-            if name not in record["facts"]:
-                record["facts"][name] = found
-                write_json(self.path / RECORD, record)
-        pinned = record["facts"][name]
-        if found != pinned:
-            level, hint = logging.INFO, ""
-            if found < pinned:
-                level, hint = logging.WARNING, " If that is too much here, go on where there is more."
-            message = "This output was begun with %s %d, which is kept (this machine would have %d).%s"
-            logger.log(level, message, name, pinned, found, hint)
-        return pinned
-
     def waits_for_merge(self) -> bool:
-        """Whether this launch did a part, and someone else has to write the tables; the log says how."""
+        """Whether this launch did a part, so that the tables are yet to be merged; the log says how."""
         if self.shard.is_part:
             logger.info(
                 "Shard %s is done. When all are, one command writes the tables: leverplus merge --output_dir %s",
@@ -215,22 +195,32 @@ class RunFolder:
             delete_unfinished(self.path, self.provenance["stage"])
 
     def _record(self, overwrite: bool, others: bool) -> None:
+        """Checks the record of earlier output, deletes that output if it may go, and writes the own record."""
         stage = self.provenance["stage"]
         if (self.path / RECORD).exists():
-            there = read_record(self.path)
-            different = differences(there, self.provenance)
-            known = there["stage"] in RESULTS
-            free = known and not others and first_result(self.path, there["stage"]) is None
+            earlier = read_record(self.path)
+            different = differences(earlier, self.provenance)
             if not overwrite and not different:
                 return
-            if not free and not overwrite:
-                raise ValueError(self._refusal(different))
+            known = earlier["stage"] in RESULTS
+            is_free = known and not others and first_result(self.path, earlier["stage"]) is None
+            if not overwrite and not is_free:
+                hints = [
+                    f" A recipe without `{key}` goes on with the one that the output was begun with."
+                    for key in PINNED_KEYS
+                    if f"{key}: " in different
+                ]
+                raise ValueError(
+                    f"{str(self.path)!r} holds the output of another recipe ({different}). Use another `output_dir`, "
+                    "or set `overwrite` (`--overwrite`) to delete that output and start anew; outputs of different "
+                    "recipes are never mixed." + "".join(hints)
+                )
             if not known:
                 raise ValueError(
-                    f"overwrite is set, but {str(self.path)!r} was written by the stage {there['stage']!r}, which "
+                    f"overwrite is set, but {str(self.path)!r} was written by the stage {earlier['stage']!r}, which "
                     "this version does not know. Delete the folder yourself, or name another `output_dir`."
                 )
-            delete_results(self.path, there["stage"])
+            delete_results(self.path, earlier["stage"])
         foreign = first_result(self.path, stage)
         if foreign is not None:
             raise ValueError(
@@ -242,21 +232,9 @@ class RunFolder:
         write_atomically(self.path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False).encode())
         write_json(self.path / RECORD, self.provenance)
 
-    def _refusal(self, different: str) -> str:
-        hints = [
-            f" A recipe without `{key}` goes on with the one that the output was begun with."
-            for key in FOUND_KEYS
-            if f"{key}: " in different
-        ]
-        return (
-            f"{str(self.path)!r} holds the output of another recipe ({different}). Use another `output_dir`, or set "
-            "`overwrite` (`--overwrite`) to delete that output and start anew; outputs of different recipes are never "
-            "mixed." + "".join(hints)
-        )
-
 
 class _LogFile(logging.FileHandler):
-    """A log that can't be written (disk full, folder gone) is not what a run fails of."""
+    """A log file; a run does not fail if it can't be written (disk full, folder deleted)."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):
@@ -278,11 +256,9 @@ def _log_to_file(file: Path, main: bool, rank: int) -> _LogFile:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """
-    What made the output in `folder`.
+    The record of the output in `folder`.
 
-    Raises:
-        `FileNotFoundError`: there is no record.
-        `ValueError`: the record is not whole.
+    Raises `FileNotFoundError` if there is none, and `ValueError` if it is not whole.
     """
     file = folder / RECORD
     try:
@@ -327,17 +303,17 @@ def _release(locks: Sequence[FileLock], new: Sequence[Path]) -> None:
     remove_empty(new)
 
 
-def differences(there: dict[str, Any], here: dict[str, Any]) -> str:
-    """In what two records of what made an output differ that matters to the output; empty if in nothing."""
+def differences(earlier: dict[str, Any], current: dict[str, Any]) -> str:
+    """The differences between two records that matter to the output; empty if there are none."""
 
-    def plain(provenance: dict[str, Any]) -> dict[str, Any]:
-        recipe = {key: value for key, value in provenance["recipe"].items() if key not in FREE_KEYS}
-        numerics = {name: provenance["versions"].get(name) for name in NUMERIC_PACKAGES}
-        made = {"stage": provenance["stage"], **recipe, **provenance["facts"], **numerics}
-        left_out = (*NUMERIC_FACTS, *NUMERIC_PACKAGES) if made["stage"] in STAGES_WITHOUT_MODELS else ()
-        return {key: value for key, value in made.items() if key not in left_out}
+    def compared(record: dict[str, Any]) -> dict[str, Any]:
+        recipe = {key: value for key, value in record["recipe"].items() if key not in FREE_KEYS}
+        packages = {name: record["versions"].get(name) for name in NUMERIC_PACKAGES}
+        values = {"stage": record["stage"], **recipe, **record["facts"], **packages}
+        left_out = (*NUMERIC_FACTS, *NUMERIC_PACKAGES) if values["stage"] == "prepare" else ()
+        return {key: value for key, value in values.items() if key not in left_out}
 
-    old, new = plain(there), plain(here)
-    open_still = {key for key in FOUND_KEYS if new.get(key) is None}
-    different = [key for key in sorted((old.keys() | new.keys()) - open_still) if old.get(key) != new.get(key)]
+    old, new = compared(earlier), compared(current)
+    unset = {key for key in PINNED_KEYS if new.get(key) is None}
+    different = [key for key in sorted((old.keys() | new.keys()) - unset) if old.get(key) != new.get(key)]
     return "; ".join(f"{key}: {old.get(key)!r} there, {new.get(key)!r} here" for key in different)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The recipe keys every stage has, and those of the stages that a job array may share."""
+"""The recipe keys of every stage, and of the stages that a job array may share or whose tables are pushed."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,7 @@ from .fields import check_fields, documented, option
 
 @dataclass(frozen=True)
 class Shard:
-    """
-    The part of a job that one launch of a job array does: every `count`-th unit of work.
-
-    Args:
-        index (`int`, *optional*, defaults to 0):
-            Which part, counted from 0.
-        count (`int`, *optional*, defaults to 1):
-            Number of parts; 1 is the whole job.
-    """
+    """The part of a job that one launch of a job array does: every `count`-th unit of work, from unit `index`."""
 
     index: int = 0
     count: int = 1
@@ -28,7 +20,7 @@ class Shard:
         return self.count > 1
 
     def takes(self, number: int) -> bool:
-        """Whether the unit of this number, counted from 0, is one of this part's."""
+        """Whether the unit of this number, counted from 0, belongs to this part."""
         return number % self.count == self.index
 
     def __str__(self) -> str:
@@ -70,14 +62,6 @@ class StageArguments(OutputArguments):
     def __post_init__(self):
         check_fields(self)
 
-    def check(self, stage: str) -> None:
-        """Raises `ValueError` if the recipe was written for another stage."""
-        if self.stage is not None and self.stage != stage:
-            raise ValueError(
-                f"This recipe says `stage: {self.stage}` and was given to the stage {stage!r}. "
-                f"Run it with `leverplus {self.stage}` or `python -m leverplus_trl RECIPE.yaml`."
-            )
-
 
 @documented
 @dataclass
@@ -94,14 +78,14 @@ class ShardedStageArguments(StageArguments):
 
     def __post_init__(self):
         super().__post_init__()
-        named = f"0 to {self.num_shards - 1}"
+        indices = f"0 to {self.num_shards - 1}"
         if self.shard_index is None and self.num_shards > 1:
-            raise ValueError(f"num_shards is {self.num_shards}: set shard_index, {named}, to say which one this is.")
-        if self.shard_index is not None and not 0 <= self.shard_index < self.num_shards:
-            raise ValueError(f"shard_index is {self.shard_index}, num_shards {self.num_shards}; expected {named}.")
+            raise ValueError(f"num_shards is {self.num_shards}: set shard_index, {indices}, to say which one this is.")
+        if (self.shard_index or 0) >= self.num_shards:
+            raise ValueError(f"shard_index is {self.shard_index}, num_shards {self.num_shards}; expected {indices}.")
 
     def check_memory(self, memory_mb: int | None, device_type: str) -> None:
-        """Raises `ValueError` if shards would each take the memory they find, which then makes different outputs."""
+        """Raises `ValueError` if shards would each take the memory they find, which makes different outputs."""
         if self.shard.is_part and not self.dry_run and memory_mb is None and device_type == "cuda":
             raise ValueError(
                 f"num_shards is {self.num_shards} and memory_mb is not set: each shard would take what is free on its "

@@ -24,11 +24,16 @@ from datasets.packaged_modules.csv.csv import Csv
 from huggingface_hub import CommitInfo, hf_hub_download
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .hub import push_files
+from .hub import CARD, push_files
 from .log import doing
 from .output_files import UNFINISHED, naming, write_atomically
 from .provenance import json_hash, overlap_sentence
 from .text_files import METADATA_FILES, read_text_split
+
+
+_ODD = re.compile(r"[*?\[\]$]|::")
+_LONGEST_NAME = 100
+DataFiles = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
 
 
 @doing("writing the tables to {folder}")
@@ -38,16 +43,15 @@ def write_tables(
     """
     Writes a dataset folder.
 
+    Existing files are replaced, the card last; older files of these tables are deleted.
+
     Args:
         folder (`Path`):
-            The folder. Existing files are replaced, the card last; files of these tables that the new card does not
-            name are deleted.
+            The folder.
         tables (`Mapping[str, Mapping[str, Dataset]]`):
             `{config: {split: table}}`.
-        title (`str`):
-            Heading of the card.
-        text (`str`):
-            Description of the tables, in Markdown.
+        title, text (`str`):
+            Heading and description of the card, in Markdown.
         provenance (`dict`):
             Provenance, for the card's metadata.
     """
@@ -55,10 +59,8 @@ def write_tables(
     text = "\n\n".join([text, *(overlap_sentence(split, facts) for split, facts in overlap.items())])
     configs = []
     for config, splits in tables.items():
-        data_files = []
-        for split, table in splits.items():
-            name = _write_parquet(folder / "data", f"{config}-{split}", table)
-            data_files.append({"split": split, "path": name})
+        paths = {split: _write_parquet(folder / "data", f"{config}-{split}", table) for split, table in splits.items()}
+        data_files = [{"split": split, "path": path} for split, path in paths.items()]
         configs.append({"config_name": config, "data_files": data_files})
     metadata = {"configs": configs, "tags": ["leverplus_trl"], "leverplus_trl": provenance}
     environment = Environment(
@@ -67,12 +69,17 @@ def write_tables(
     card = environment.get_template("dataset_card.md.jinja").render(
         metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True), title=title, text=text, tables=tables
     )
-    write_atomically(folder / "README.md", card.encode())
-    named = {files["path"] for config in configs for files in config["data_files"]}
+    write_atomically(folder / CARD, card.encode())
+    named = _named_files(configs)
     for config in tables:
         for file in (folder / "data").glob(f"{config}-*.parquet"):
             if f"data/{file.name}" not in named:
                 file.unlink()
+
+
+def _named_files(configs: list[dict]) -> list[str]:
+    """The files that the metadata of a card names."""
+    return [files["path"] for config in configs for files in config["data_files"]]
 
 
 def _write_parquet(folder: Path, name: str, table: Dataset) -> str:
@@ -98,33 +105,21 @@ def _write_parquet(folder: Path, name: str, table: Dataset) -> str:
 @doing("pushing the tables to {repo_id!r}")
 def push_tables(folder: Path | str, repo_id: str, private: bool | None = None, **kwargs) -> CommitInfo:
     """
-    Pushes all tables and the card of a dataset folder to the hub in one commit. Files of these tables from earlier
-    pushes that the card does not name are deleted.
+    Pushes the tables and the card that [`write_tables`] wrote to the dataset repository `repo_id` in one commit.
 
-    Args:
-        folder (`Path`):
-            The folder that [`write_tables`] wrote.
-        repo_id (`str`):
-            Dataset repository, `user/name`; created if it does not exist.
-        private (`bool`, *optional*):
-            Whether a new repository is private.
-        **kwargs:
-            `token`, `revision` and `message` of [`push_files`].
-
-    Raises:
-        `ValueError`: the folder has no tables of leverplus_trl, a file that its card names is missing, or the
-            repository can't be written to.
+    Files of these tables from earlier pushes that the card does not name are deleted. `**kwargs` are `token`,
+    `revision` and `message` of [`push_files`]. Raises `ValueError` if the folder has no tables of leverplus_trl, a
+    file that its card names is missing, or the repository can't be written to.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"There is no folder {str(folder)!r} with tables to push.")
     table_provenance(str(folder))
-    configs = _card_metadata(folder / "README.md")["configs"]
-    named = [files["path"] for config in configs for files in config["data_files"]]
-    missing = [name for name in named if not (folder / name).is_file()]
+    configs = _card_metadata(folder / CARD)["configs"]
+    files = {name: folder / name for name in (CARD, *_named_files(configs))}
+    missing = [name for name, path in files.items() if not path.is_file()]
     if missing:
         raise ValueError(f"The card of {str(folder)!r} names {missing[0]!r}, which does not exist.")
-    files = {name: folder / name for name in ("README.md", *named)}
     replaces = tuple(f"data/{config['config_name']}-" for config in configs)
     return push_files(files, repo_id, "dataset", private, replaces=replaces, **kwargs)
 
@@ -141,9 +136,7 @@ def load_split(path_or_id: str, config: str | None, split: str, **kwargs) -> Dat
     so the result is never that of another folder or of older files; and CSV and JSON files are read as text (see
     [`~text_files.read_text_split`]).
 
-    Raises:
-        `Exception`: the dataset, configuration or split does not exist, or a file can't be read; see
-            [`reading_error`].
+    Raises an `Exception` of any class, which [`reading_error`] puts in a line.
     """
     builder, kwargs = _builder(path_or_id, config, kwargs)
     table = read_text_split(builder, split, kwargs.get("cache_dir"))
@@ -166,7 +159,7 @@ def _builder(path_or_id: str, config: str | None, kwargs: dict) -> tuple[dataset
     """The builder of a dataset, and its keyword arguments."""
     folder = Path(os.path.expanduser(path_or_id))
     if folder.is_dir():
-        path_or_id, kwargs = readable_folder(folder), kwargs | {"cache_dir": str(cache_of(folder))}
+        path_or_id, kwargs = readable_folder(folder), kwargs | {"cache_dir": str(_cache_of(folder))}
         kwargs["data_files"] = kwargs.get("data_files") or _image_folders(folder)
     if kwargs.get("data_files"):
         kwargs = kwargs | {"data_files": readable_files(kwargs["data_files"])}
@@ -176,7 +169,7 @@ def _builder(path_or_id: str, config: str | None, kwargs: dict) -> tuple[dataset
 def _image_folders(folder: Path) -> dict[str, list[str]] | None:
     """The subfolders with metadata of images, by split: `datasets` ignores splits other than train, validation and
     test."""
-    card = folder / "README.md"
+    card = folder / CARD
     if any((folder / name).is_file() for name in METADATA_FILES) or (card.is_file() and _card_metadata(card)):
         return None
     splits: dict[str, list[str]] = {}
@@ -184,6 +177,83 @@ def _image_folders(folder: Path) -> dict[str, list[str]] | None:
     for file in sorted(file for name in METADATA_FILES for file in folder.glob(f"*/{name}")):
         splits.setdefault(known.get(file.parent.name, file.parent.name), []).append(f"{file.parent.name}/**")
     return splits or None
+
+
+# `datasets` interprets some characters of a path as a pattern (huggingface/datasets#7468), an environment variable or
+# a chain of paths, even in the name of an existing folder, and then reads no files, or files of other folders. It also
+# names its cache by the folder, which fails if that name is too long. Such folders and files are read through links.
+
+
+def readable_folder(folder: Path) -> str:
+    """A name that `datasets` can read: the folder's own, or a folder of links to its files."""
+    if not _is_odd(folder.resolve()):
+        return os.path.abspath(folder)
+    return _links(_cache_of(folder), {str(file.relative_to(folder)): file for file in _files(folder)})
+
+
+def readable_files(data_files: DataFiles) -> DataFiles:
+    """`data_files` with names that `datasets` can read; the name of an existing file is not treated as a pattern."""
+    if isinstance(data_files, Mapping):
+        return {split: readable_files(files) for split, files in data_files.items()}
+    if isinstance(data_files, Sequence) and not isinstance(data_files, str):
+        return [readable_files(file) for file in data_files]
+    file = Path(os.path.expanduser(data_files)) if data_files else None
+    if file is None or not file.is_file():
+        return data_files
+    path = file.resolve()
+    if not _is_odd(path):
+        return os.path.abspath(file)
+    name = f"file{''.join(path.suffixes)}"
+    return str(Path(_links(_cache(str(path), _state(path)), {name: path}), name))
+
+
+def _is_odd(path: Path) -> bool:
+    return bool(_ODD.search(str(path))) or len(os.fsencode(path.name)) > _LONGEST_NAME
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files that may belong to a dataset: neither hidden nor a log."""
+    paths = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths += [Path(parent, name) for name in sorted(files) if not name.startswith(".") and name[-4:] != ".log"]
+    return paths
+
+
+def _state(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _cache(*key: object) -> Path:
+    return Path(datasets.config.HF_DATASETS_CACHE, "leverplus_trl", json_hash(list(key)))
+
+
+def _cache_of(folder: Path) -> Path:
+    """A cache folder for the current files of a local folder: `datasets` does not always detect changed files."""
+    state = [(str(file.relative_to(folder)), *_state(file)) for file in _files(folder)]
+    return _cache(str(folder.resolve()), state)
+
+
+def _links(cache: Path, files: Mapping[str, Path]) -> str:
+    """A folder in the cache with links to these files; several processes may create it at the same time."""
+    links = cache / "links"
+    if not links.exists():
+        unfinished = cache / f"{UNFINISHED}{uuid.uuid4().hex}"
+        for name, file in files.items():
+            link = unfinished / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                link.symlink_to(file.resolve())
+            except OSError:  # Windows allows only administrators to create links
+                shutil.copyfile(file, link)
+        try:
+            os.rename(unfinished, links)
+        except OSError:
+            if not links.exists():
+                raise
+            shutil.rmtree(unfinished)
+    return str(links)
 
 
 def table_split(split: str) -> str:
@@ -213,11 +283,9 @@ def reading_error(error: Exception) -> str:
 @doing("reading the table {config!r} of {path_or_id!r}")
 def read_table(path_or_id: str, config: str, split: str, features: Features, revision: str | None = None) -> Dataset:
     """
-    Reads a split of a table from a folder or from the hub, and checks it.
+    Reads the columns `features` of a table from a folder or from the hub.
 
-    Raises:
-        `ValueError`: the table or the split does not exist, a column of `features` is missing, or a number is NaN or
-            infinite.
+    Raises `ValueError` if the table, the split or a column does not exist, or a number is NaN or infinite.
     """
     try:
         table = load_split(path_or_id, config, split, revision=revision)
@@ -258,10 +326,8 @@ def _check_finite(table: Dataset, name: str) -> None:
 
 def splits_of(path_or_id: str, config: str, revision: str | None = None) -> list[str]:
     """Names of the splits of a table."""
-    folder = Path(os.path.expanduser(path_or_id))
     try:
-        name = readable_folder(folder) if folder.is_dir() else path_or_id
-        return datasets.get_dataset_split_names(name, config, revision=revision)
+        return split_names(path_or_id, config, revision=revision)
     except (FileNotFoundError, ValueError, ConnectionError) as error:
         raise _no_table(path_or_id, error) from error
 
@@ -274,18 +340,13 @@ def _no_table(path_or_id: str, error: Exception) -> ValueError:
 
 
 def table_provenance(path_or_id: str, revision: str | None = None) -> dict[str, Any]:
-    """
-    The provenance that [`write_tables`] stored in the card's metadata.
-
-    Raises:
-        `ValueError`: there is no card, or it has no provenance, so leverplus_trl did not write the table.
-    """
-    card = Path(os.path.expanduser(path_or_id)) / "README.md"
+    """The provenance that [`write_tables`] stored in the card. Raises `ValueError` if there is none."""
+    card = Path(os.path.expanduser(path_or_id)) / CARD
     if not card.exists():
         if card.parent.exists():
             raise ValueError(f"{path_or_id!r} has no README.md, so the provenance of its tables is unknown.")
         try:
-            card = Path(hf_hub_download(path_or_id, "README.md", repo_type="dataset", revision=revision))
+            card = Path(hf_hub_download(path_or_id, CARD, repo_type="dataset", revision=revision))
         except (OSError, ValueError) as error:  # no such repository, no connection, or an invalid name
             raise _no_table(path_or_id, error) from error
     metadata = _card_metadata(card)
@@ -298,80 +359,3 @@ def _card_metadata(card: Path) -> dict[str, Any]:
     # Only dashes at the beginning of a line end the metadata: dashes in a prompt of a recipe are indented.
     match = re.match(r"---\n(.*?\n)---\n", card.read_text(encoding="utf-8"), re.DOTALL)
     return yaml.safe_load(match[1]) if match else {}
-
-
-_ODD = re.compile(r"[*?\[\]$]|::")
-LONGEST_NAME = 100
-DataFiles = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
-
-
-def cache_of(folder: Path) -> Path:
-    """A cache folder for the current files of a local folder: `datasets` does not always detect changed files."""
-    state = [(str(file.relative_to(folder)), *_state(file)) for file in _files(folder)]
-    return _cache(str(folder.resolve()), state)
-
-
-def readable_folder(folder: Path) -> str:
-    """A name that `datasets` can read: the folder's own, or a folder of links to its files."""
-    if not _is_odd(folder.resolve()):
-        return os.path.abspath(folder)
-    return _links(cache_of(folder), {str(file.relative_to(folder)): file for file in _files(folder)})
-
-
-def readable_files(data_files: DataFiles) -> DataFiles:
-    """`data_files` with names that `datasets` can read; the name of an existing file is not treated as a pattern."""
-    if isinstance(data_files, Mapping):
-        return {split: readable_files(files) for split, files in data_files.items()}
-    if isinstance(data_files, Sequence) and not isinstance(data_files, str):
-        return [readable_files(file) for file in data_files]
-    file = Path(os.path.expanduser(data_files)) if data_files else None
-    if file is None or not file.is_file():
-        return data_files
-    path = file.resolve()
-    if not _is_odd(path):
-        return os.path.abspath(file)
-    name = f"file{''.join(path.suffixes)}"
-    return str(Path(_links(_cache(str(path), _state(path)), {name: path}), name))
-
-
-def _is_odd(path: Path) -> bool:
-    return bool(_ODD.search(str(path))) or len(os.fsencode(path.name)) > LONGEST_NAME
-
-
-def _files(folder: Path) -> list[Path]:
-    """Files that may belong to a dataset: neither hidden nor a log."""
-    paths = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths += [Path(parent, name) for name in sorted(files) if not name.startswith(".") and name[-4:] != ".log"]
-    return paths
-
-
-def _state(file: Path) -> tuple[int, int]:
-    stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _cache(*key: object) -> Path:
-    return Path(datasets.config.HF_DATASETS_CACHE, "leverplus_trl", json_hash(list(key)))
-
-
-def _links(cache: Path, files: Mapping[str, Path]) -> str:
-    """A folder in the cache with links to these files; several processes may create it at the same time."""
-    links = cache / "links"
-    if not links.exists():
-        unfinished = cache / f"{UNFINISHED}{uuid.uuid4().hex}"
-        for name, file in files.items():
-            link = unfinished / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                link.symlink_to(file.resolve())
-            except OSError:  # Windows allows only administrators to create links
-                shutil.copyfile(file, link)
-        try:
-            os.rename(unfinished, links)
-        except OSError:
-            if not links.exists():
-                raise
-            shutil.rmtree(unfinished)
-    return str(links)
