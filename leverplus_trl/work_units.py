@@ -4,9 +4,8 @@
 """Long work in units that any process may take: resumable, and the same bytes for any number of processes.
 
 A unit is defined by the work, never by the rank that does it. Its result is one parquet file, written under a
-temporary name and renamed, so a file that is there is whole. Whoever starts again goes on with the units that are
-missing. When one process of a launch dies, `accelerate launch` and `torchrun` end all of them, so each process loses
-the unit it has in hand, and no more.
+temporary name and renamed, so every result file is whole. A later launch does the units that are missing. When one
+process of a launch dies, `accelerate launch` and `torchrun` end all of them, so each process loses its current unit.
 """
 
 import logging
@@ -26,7 +25,6 @@ from datasets import Dataset, Features
 from .log import Progress, doing
 from .output_files import UNFINISHED, delete, naming, write_json
 from .run_folder import RunFolder
-from .stage_arguments import Shard
 
 
 logger = logging.getLogger(__name__)
@@ -47,27 +45,17 @@ class Unit(NamedTuple):
 
 
 def units_of(split: str, count: int, size: int) -> dict[str, Unit]:
-    """
-    The units of a split, by name, in order.
-
-    Args:
-        split (`str`):
-            The split.
-        count (`int`):
-            Number of its queries.
-        size (`int`):
-            Queries in a unit; the last one may have fewer.
-    """
+    """The units of a split of `count` queries, by name, in order: `size` queries each, the last unit the rest."""
     starts = range(0, count, size)
     return {f"{split}-{n:06d}": Unit(split, range(start, min(start + size, count))) for n, start in enumerate(starts)}
 
 
 def files_by_split(splits: Iterable[str], files: Iterable[Path]) -> dict[str, list[Path]]:
-    """The results of units named by [`units_of`], by split in query order; of a split without any an empty list."""
-    found: dict[str, list[Path]] = {split: [] for split in splits}
+    """The results of units named by [`units_of`], by split in query order; an empty list for a split without any."""
+    by_split: dict[str, list[Path]] = {split: [] for split in splits}
     for file in files:
-        found[file.stem.rpartition("-")[0]].append(file)
-    return found
+        by_split[file.stem.rpartition("-")[0]].append(file)
+    return by_split
 
 
 @doing("working on {description!r}")
@@ -76,148 +64,96 @@ def run_units(
 ) -> list[Path]:
     """
     Does the units that are missing in `run.units`, or those of them that are this shard's, together with the other
-    processes of this launch.
-
-    Units are taken, not dealt: a process that is done with one claims the next free one, so uneven speeds balance out.
+    processes of this launch. A process that is done with a unit claims the next free one.
 
     Args:
         run ([`RunFolder`]):
-            Where the results of the units are kept, and which of them are this launch's.
+            The folder for the results, and the shard.
         units (`Mapping[str, int]`):
-            Names of all units of the job, in order, and how many items each holds (for the progress).
+            Names of all units of the job, in order, and how many items each holds.
         work (`Callable[[str], pa.Table]`):
-            Does one unit; its result must depend on the unit alone.
-        description (`str`):
-            What is done, for the progress.
-        item (`str`, *optional*, defaults to `"query"`):
-            What an item is, for the progress.
+            Does the unit of this name; its result must depend on the unit alone.
+        description, item (`str`):
+            Names of the work and of an item, for the progress.
 
     Returns:
         `list[Path]`: the result files of all units of the job, in order, once every process is done. Those of other
-        shards need not be there.
+        shards may be missing.
 
     Raises:
         `RuntimeError`: units are missing at the end; starting again does them.
     """
     state = PartialState()
     folder, shard = run.units, run.shard
-    # Everything unfinished is in a folder of this launch, whose name says which shard it is of: nobody touches what is
-    # another's, and a process that outlives its launch can add nothing once the folder is gone.
-    unfinished = folder / f"{UNFINISHED}{shard}-{_launch_id(state)}"
+    launch = [uuid.uuid4().hex]
+    if state.num_processes > 1:
+        broadcast_object_list(launch)
+    # Unfinished files are in a folder of this launch and shard: no launch touches another's, and a process that
+    # outlives its launch can add nothing once the folder is deleted.
+    unfinished = folder / f"{UNFINISHED}{shard}-{launch[0]}"
     with naming(unfinished):
         unfinished.mkdir(parents=True, exist_ok=True)
-    files = {name: folder / f"{name}.parquet" for name in units}
-    own = {name: count for number, (name, count) in enumerate(units.items()) if shard.takes(number)}
+    files = {folder / f"{name}.parquet": count for name, count in units.items()}
+    own = {file: count for number, (file, count) in enumerate(files.items()) if shard.takes(number)}
     try:
         if state.is_main_process:
             write_json(folder / MANIFEST, dict(units))
-            _sweep(folder.glob(f"{UNFINISHED}{shard}-*" if shard.is_part else f"{UNFINISHED}*"), keep=unfinished)
-            _delete_broken(files[name] for name in own)
+            for left in folder.glob(f"{UNFINISHED}{shard}-*" if shard.is_part else f"{UNFINISHED}*"):
+                if left != unfinished:
+                    delete(left)
+            _delete_broken(own)
         state.wait_for_everyone()
-        _take_units(own, files, unfinished, work, description, item, shard)
+        if shard.is_part:
+            logger.info("%s: shard %s has %d of %d units.", description, shard, len(own), len(files))
+        _take_units(own, unfinished, work, description, item)
     finally:
         if state.is_main_process:
             delete(unfinished)
-    return list(files.values())
+    return list(files)
 
 
 def _take_units(
-    own: Mapping[str, int],
-    files: Mapping[str, Path],
-    unfinished: Path,
-    work: Callable[[str], pa.Table],
-    description: str,
-    item: str,
-    shard: Shard,
+    own: Mapping[Path, int], unfinished: Path, work: Callable[[str], pa.Table], description: str, item: str
 ) -> None:
     state = PartialState()
 
     def done() -> int:
-        return sum(count for name, count in own.items() if files[name].exists())
+        return sum(count for file, count in own.items() if file.exists())
 
-    if shard.is_part:
-        logger.info("%s: shard %s has %d of %d units.", description, shard, len(own), len(files))
     before, total = done(), sum(own.values())
     if before:
         logger.info("%s: resuming, %d of %d done.", description, before, total)
     bar = Progress(logger, description, total, item, before, shown=state.is_main_process)
     counted = time.monotonic()
-    for name in own:
-        if files[name].exists() or not _claim(unfinished / name):
+    for file in own:
+        if file.exists() or not _claim(unfinished / file.stem):
             continue
-        result = work(name)
-        with naming(files[name]):
-            pq.write_table(result, unfinished / f"{name}.parquet")
-            os.replace(unfinished / f"{name}.parquet", files[name])
+        result = work(file.stem)
+        with naming(file):
+            pq.write_table(result, unfinished / file.name)
+            os.replace(unfinished / file.name, file)
         if state.is_main_process and time.monotonic() - counted > SECONDS_BETWEEN_COUNTS:
             bar.update(done())
             counted = time.monotonic()
     state.wait_for_everyone()
-    _wait_to_see(files[name] for name in own)
-    state.wait_for_everyone()  # whoever goes on may delete the files once all have looked
+    latest = time.monotonic() + PATIENCE
+    for file in own:
+        while not file.exists():  # another machine wrote it, and this file system does not show it yet
+            if time.monotonic() > latest:
+                raise RuntimeError(f"{file} is missing, though its unit was taken. Run the same command again.")
+            time.sleep(0.5)
+    state.wait_for_everyone()  # a caller may delete the files once all processes have seen them
     if state.is_main_process:
         bar.update(done())
     bar.close()
 
 
-def read_unit(file: Path) -> pa.Table:
-    """
-    The result of a unit.
-
-    Raises:
-        `ValueError`: the file is missing or damaged.
-    """
+def _claim(file: Path) -> bool:
     try:
-        return pq.ParquetFile(file).read()  # not `read_table`, which takes `key=value` in a path for a column
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"The result of a unit of work, {str(file)!r}, can't be read ({reason}): the disk was full, or it was cut "
-            "off by a copy. Delete that file and run the same command again: only what is missing is done."
-        ) from error
-
-
-class UnitRows:
-    """
-    The rows of some units in order, as often as they are asked for; one unit is in memory at a time.
-
-    Args:
-        files (`Sequence[Path]`):
-            Results of the units.
-    """
-
-    def __init__(self, files: Sequence[Path]):
-        self.files = files
-
-    def __iter__(self) -> Iterator[dict]:
-        for file in self.files:
-            yield from read_unit(file).to_pylist()
-
-
-def join_units(
-    files: Sequence[Path], features: Features, joined: Path, rows: Callable[[pa.Table], pa.Table] = lambda unit: unit
-) -> Dataset:
-    """
-    The results of units as one table, which is read from disk as it is needed.
-
-    Args:
-        files (`Sequence[Path]`):
-            Results of the units, in order.
-        features (`Features`):
-            Columns and types of the table; other columns of the units are left out.
-        joined (`Path`):
-            Where the rows are kept, an Arrow file that has to stay while the table is in use.
-        rows (`Callable[[pa.Table], pa.Table]`, *optional*):
-            Makes the rows of the table from those of a unit; by default they are the same.
-
-    Raises:
-        `ValueError`: a file is missing or damaged.
-    """
-    joined.parent.mkdir(parents=True, exist_ok=True)
-    with naming(joined), pa.OSFile(str(joined), "wb") as file, pa.ipc.new_stream(file, features.arrow_schema) as out:
-        for unit in files:
-            out.write_table(rows(read_unit(unit)).select(list(features)).cast(features.arrow_schema))
-    return Dataset.from_file(str(joined))
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _delete_broken(files: Iterable[Path]) -> None:
@@ -232,34 +168,48 @@ def _delete_broken(files: Iterable[Path]) -> None:
             delete(file)
 
 
-def _launch_id(state: PartialState) -> str:
-    """A name that all processes of this launch share and no earlier launch had."""
-    holder = [uuid.uuid4().hex]
-    if state.num_processes > 1:
-        broadcast_object_list(holder)
-    return holder[0]
-
-
-def _claim(file: Path) -> bool:
+def read_unit(file: Path) -> pa.Table:
+    """The result of a unit. Raises `ValueError` if the file is missing or damaged."""
     try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    return True
+        return pq.ParquetFile(file).read()  # not `read_table`, which takes `key=value` in a path for a column
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"The result of a unit of work, {str(file)!r}, can't be read ({reason}): the disk was full, or it was cut "
+            "off by a copy. Delete that file and run the same command again: only what is missing is done."
+        ) from error
 
 
-def _sweep(left: Iterable[Path], keep: Path) -> None:
-    """Deletes what launches that were killed left."""
-    for path in left:
-        if path != keep:
-            delete(path)
+class UnitRows:
+    """The rows of some units in order, any number of times, with one unit in memory at a time."""
+
+    def __init__(self, files: Sequence[Path]):
+        self.files = files
+
+    def __iter__(self) -> Iterator[dict]:
+        for file in self.files:
+            yield from read_unit(file).to_pylist()
 
 
-def _wait_to_see(files: Iterable[Path]) -> None:
-    """All processes are through, so all files are there; but another machine's may take a while to show."""
-    latest = time.monotonic() + PATIENCE
-    for file in files:
-        while not file.exists():
-            if time.monotonic() > latest:
-                raise RuntimeError(f"{file} is missing, though its unit was taken. Run the same command again.")
-            time.sleep(0.5)
+def join_units(
+    files: Sequence[Path], features: Features, joined: Path, rows: Callable[[pa.Table], pa.Table] | None = None
+) -> Dataset:
+    """
+    The results of units as one table, which is read from disk as it is needed.
+
+    Args:
+        files (`Sequence[Path]`):
+            Results of the units, in order.
+        features (`Features`):
+            Columns and types of the table; other columns of the units are left out.
+        joined (`Path`):
+            Arrow file for the rows, to be kept while the table is in use.
+        rows (`Callable[[pa.Table], pa.Table]`, *optional*):
+            Makes the rows of the table from those of a unit; by default they are the same.
+    """
+    joined.parent.mkdir(parents=True, exist_ok=True)
+    with naming(joined), pa.OSFile(str(joined), "wb") as file, pa.ipc.new_stream(file, features.arrow_schema) as out:
+        for unit in map(read_unit, files):
+            table = rows(unit) if rows else unit
+            out.write_table(table.select(list(features)).cast(features.arrow_schema))
+    return Dataset.from_file(str(joined))
