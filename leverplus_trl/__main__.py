@@ -4,19 +4,20 @@
 """
 `python -m leverplus_trl RECIPE.yaml [RECIPE.yaml ...]` runs recipes in order, each in processes of its own.
 
-Under `accelerate launch -m leverplus_trl RECIPE.yaml [--key value ...]` the recipe runs in the processes that are
-there already.
+Under `accelerate launch -m leverplus_trl RECIPE.yaml [--key value ...]` the recipe runs in the processes of that
+launch.
 """
 
+import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from .cli import run_checked
-from .launch import COSTLY, PREPARE, launched_by_accelerate, stage_of
+from .launch import COSTLY, PREPARE, guarded, run_stage_here, stage_of
 from .recipe import UsageError, read_recipe
 from .scripts.parsers import make_parser
-from .stage_process import guarded, run_stage_here
 
 
 USAGE = """\
@@ -34,11 +35,9 @@ SHARED = ("--dry_run", "--accelerate_config", "--quiet", "--verbose", "--traceba
 
 def main(words: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if words is None else words)
-    if launched_by_accelerate():
-        raise SystemExit(run_in_these_processes(words))
-    status = [0]
-    failed = guarded(lambda: status.append(run(words)), "--traceback" in words)
-    raise SystemExit(failed or status[-1])
+    is_launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "LOCAL_RANK" in os.environ
+    work = run_in_these_processes if is_launched else run
+    raise SystemExit(guarded(partial(work, words), "--traceback" in words))
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -59,17 +58,18 @@ def run(words: Sequence[str]) -> int:
     own = [option for option in options if option.startswith("--") and option.partition("=")[0] not in SHARED]
     if own and len(paths) > 1:
         raise UsageError(f"{own[0]} was given to several recipes at once; use `leverplus <stage> --config RECIPE`.")
-    recipes = [read_recipe(path) for path in paths]
-    stages = [stage_of(recipe) for recipe in recipes]
-    for path, stage, recipe in zip(paths, stages, recipes, strict=True):  # all, before the first one runs
+    recipes = {path: read_recipe(path) for path in paths}
+    stages = {path: stage_of(recipe) for path, recipe in recipes.items()}
+    for path, recipe in recipes.items():  # all, before the first one runs
         if not recipe.text("script"):
-            parser = make_parser(stage)
+            parser = make_parser(stages[path])
             parser.check(*parser.read(["--config", path, *options]))
-    for path, stage, recipe in zip(paths, stages, recipes, strict=True):
+    for path in paths:
+        stage = stages[path]
         print(f"── {stage}  {path}", flush=True)
         start = time.monotonic()
         if "--dry_run" in options and stage not in COSTLY:
-            print(f"The recipe is valid; {stage} would write {recipe.text('output_dir')}.", flush=True)
+            print(f"The recipe is valid; {stage} would write {recipes[path].text('output_dir')}.", flush=True)
             continue
         status = run_checked(stage, ["--config", path, *options])
         if status:
@@ -81,17 +81,12 @@ def run(words: Sequence[str]) -> int:
 def run_in_these_processes(words: Sequence[str]) -> int:
     """Runs one recipe in the processes that `accelerate launch` started."""
     paths, options = split_words(words)
-    stage = ""
-
-    def check() -> None:
-        nonlocal stage
-        if len(paths) != 1:
-            raise UsageError(f"{len(paths)} recipes were given; under `accelerate launch` give one.")
-        stage = stage_of(read_recipe(paths[0]))
-        if stage == PREPARE:
-            raise UsageError("`prepare` takes one process: run it without `accelerate launch`.")
-
-    return guarded(check, "--traceback" in options) or run_stage_here(stage, ["--config", paths[0], *options])
+    if len(paths) != 1:
+        raise UsageError(f"{len(paths)} recipes were given; under `accelerate launch` give one.")
+    stage = stage_of(read_recipe(paths[0]))
+    if stage == PREPARE:
+        raise UsageError("`prepare` takes one process: run it without `accelerate launch`.")
+    return run_stage_here(stage, ["--config", paths[0], *options])
 
 
 if __name__ == "__main__":

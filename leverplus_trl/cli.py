@@ -9,15 +9,15 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .launch import MERGE, PREPARE, STAGES, run_stage, stage_of
+from .launch import MERGE, PREPARE, STAGES, guarded, run_stage, stage_of
 from .recipe import UsageError, read_recipe
 from .recipe_parser import is_required, read_words, set_environment
 from .scripts.parsers import make_parser
-from .stage_process import guarded
 from .tasks.arguments import DataArguments
 
 
@@ -44,32 +44,41 @@ Other commands:
 `python -m leverplus_trl RECIPE ...` runs several recipes in order.
 """
 COMMANDS = (PREPARE, *STAGES, MERGE, "env")
+#: The stage after each, and its key that takes the output of the one before.
+FOLLOWING = {
+    PREPARE: ("beams", "dataset"),
+    "beams": ("sft", "beams"),
+    "sft": ("evaluate", "selectors"),
+    "rollouts": ("grpo", "rollouts"),
+    "grpo": ("evaluate", "selectors"),
+    "evaluate": ("report", "evaluation"),
+}
+#: Keys that mean the same in every stage: those of the data.
+_SHARED = tuple(field.name for field in fields(DataArguments))
 
 
 def main(words: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if words is None else words)
-    status = [0]
-    failed = guarded(lambda: status.append(run(words)), "--traceback" in words)
-    raise SystemExit(failed or status[-1])
+    raise SystemExit(guarded(partial(run, words), "--traceback" in words))
 
 
 def run(words: Sequence[str]) -> int:
-    """Does what a command line says and returns the exit status."""
+    """Runs a command line and returns the exit status."""
     if not words or words[0] in ("-h", "--help"):
         print(DESCRIPTION, end="")
         return 0 if words else 2
-    if words[0] == "--version":
+    command, *rest = words
+    if command == "--version":
         print(f"leverplus_trl {__version__}")
         return 0
-    command, *rest = words
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}."
         raise UsageError(f"unknown command {command}: {hint}")
     if command == "env":
-        from .provenance import describe
+        from .provenance import describe_machine
 
-        print(describe())
+        print(describe_machine())
         return 0
     if command == MERGE:
         return run_merge(rest)
@@ -80,8 +89,9 @@ def run_checked(stage: str, words: Sequence[str], say_next: bool = False) -> int
     """Checks the recipe and the command line of a stage, then runs it in processes of its own; on success it can print
     the next command."""
     typed = read_words(words)
-    if typed.keys().isdisjoint(("help", "help_all")) and typed.get("config"):
-        recipe = read_recipe(typed["config"][0])
+    path = (typed.get("config") or [None])[0]
+    if path and typed.keys().isdisjoint(("help", "help_all")):
+        recipe = read_recipe(path)
         if stage_of(recipe) != stage:
             raise UsageError(f"{recipe.place('stage')}: this recipe is for the stage {stage_of(recipe)}, not {stage}.")
         if stage == PREPARE and recipe.text("script"):
@@ -92,12 +102,12 @@ def run_checked(stage: str, words: Sequence[str], say_next: bool = False) -> int
     status = run_stage(stage, words, values.get("accelerate_config"))
     silent = any(values.get(key) for key in ("dry_run", "quiet")) or values.get("num_shards", 1) > 1
     if say_next and not status and not silent:
-        print(f"Next: {next_step(stage, (typed.get('config') or [None])[0], values)}")
+        print(f"Next: {next_step(stage, path, values)}")
     return status
 
 
 def run_merge(words: Sequence[str]) -> int:
-    """Merges what `--output_dir` names, or the recipe of `--config`."""
+    """Merges the shards in `--output_dir`, or of the recipe of `--config`."""
     parser = make_parser(MERGE)
     if "--config" in words:
         place = words.index("--config")
@@ -110,33 +120,13 @@ def run_merge(words: Sequence[str]) -> int:
     return run_stage(MERGE, words)
 
 
-#: The stage after each, and its key that takes the output of the one before.
-FOLLOWING = {
-    PREPARE: ("beams", "dataset"),
-    "beams": ("sft", "beams"),
-    "sft": ("evaluate", "selectors"),
-    "rollouts": ("grpo", "rollouts"),
-    "grpo": ("evaluate", "selectors"),
-    "evaluate": ("report", "evaluation"),
-}
-#: Keys that every stage means alike: those of the data.
-_SHARED = tuple(one.name for one in fields(DataArguments))
-
-
 def next_step(stage: str, recipe: str | None, values: Mapping[str, Any]) -> str:
     """
-    The command that follows a finished stage.
+    The command that follows a finished stage, with words in capitals for what the user has to fill in; after the last
+    stage, the page to open.
 
-    Args:
-        stage (`str`):
-            The stage.
-        recipe (`str`, *optional*):
-            Path of its recipe. If a recipe with a higher number lies beside it, that recipe comes next.
-        values (`Mapping[str, Any]`):
-            What the recipe and the command line set.
-
-    Returns:
-        `str`: a command line, or what to look at after the last stage. What the user has to fill in is in capitals.
+    `recipe` is the path of its recipe: a recipe with a higher number in the same folder comes next. `values` are those
+    of the recipe and the command line.
     """
     output = str(values["output_dir"])
     if stage == "report":
@@ -150,10 +140,14 @@ def next_step(stage: str, recipe: str | None, values: Mapping[str, Any]) -> str:
     if following == "sft" and "validation" not in (values.get("query_splits") or ["train"]):
         chosen["eval_split"] = None
     needed = make_parser(following).fields.items()
-    chosen |= {key: key.upper() for key, one in needed if is_required(one) and key not in chosen}
-    return shlex.join(
-        ["leverplus", following, *(word for key, value in chosen.items() for word in _words(key, value))]
-    )
+    chosen |= {key: key.upper() for key, field in needed if is_required(field) and key not in chosen}
+    words = ["leverplus", following]
+    for key, value in chosen.items():
+        if isinstance(value, dict):
+            value = json.dumps(value, ensure_ascii=False)
+        items = value if isinstance(value, list) else ["null" if value is None else value]
+        words += [f"--{key}", *map(str, items)]
+    return shlex.join(words)
 
 
 def _recipe_after(recipe: Path) -> list[str] | None:
@@ -169,15 +163,6 @@ def _recipe_after(recipe: Path) -> list[str] | None:
     except UsageError:
         return None
     return [stage, "--config", str(following)] if stage in STAGES else None
-
-
-def _words(key: str, value: Any) -> list[str]:
-    """An option as it is typed."""
-    if isinstance(value, list):
-        return [f"--{key}", *map(str, value)]
-    if isinstance(value, dict):
-        return [f"--{key}", json.dumps(value, ensure_ascii=False)]
-    return [f"--{key}", "null" if value is None else str(value)]
 
 
 if __name__ == "__main__":

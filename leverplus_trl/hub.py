@@ -1,10 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-Sharing on the hub: whether a repository can be written to, asked before long work, and one commit that holds
-everything.
-"""
+"""Sharing on the hub: checks before long work that a repository can be written to, and pushes in one commit."""
 
 import logging
 from collections.abc import Mapping
@@ -21,20 +18,13 @@ if TYPE_CHECKING:  # loading it takes longer than everything here
 
 logger = logging.getLogger(__name__)
 
-#: What stands in the snippets of a card until its folder has a name on the hub.
+#: In the snippets of a card, until its folder has a name on the hub.
 PLACEHOLDER = "PATH_OR_HUB_ID"
 CARD = "README.md"
-#: Files of a selector's folder that are worth sharing: no checkpoints, no logs, no locks.
+#: Files of a selector's folder that are pushed: no checkpoints, no logs, no locks.
 SELECTOR_FILES = (
-    CARD,
-    "config.json",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "processor_config.json",
-    "recipe.yaml",
-    "provenance.json",
-    "trainer_state.json",
-    "encoder/*",  # where it was copied
+    *(CARD, "config.json", "*.safetensors", "*.safetensors.index.json", "processor_config.json"),
+    *("recipe.yaml", "provenance.json", "trainer_state.json", "encoder/*"),
 )
 
 
@@ -50,28 +40,28 @@ def check_repo_id(repo_id: str) -> None:
 
 def check_writable(repo_id: str, repo_type: str, private: bool | None = None, token: str | None = None) -> str:
     """
-    Creates a repository if there is none, and makes sure that it can be written to.
+    Creates a repository if there is none, and checks that it can be written to.
 
     Args:
         repo_id (`str`):
-            Its name; without a user, it is one of the user whose token it is.
+            Its name; without a user, the owner is the user of the token.
         repo_type (`str`):
             `"model"` or `"dataset"`.
         private (`bool`, *optional*):
-            Whether it is private when it is created.
-        token (`str`, *optional*, defaults to the one that is logged in):
+            Whether a new repository is private.
+        token (`str`, *optional*, defaults to that of the login):
             Token with write permission.
 
     Returns:
         `str`: the whole name, `user/name`.
 
     Raises:
-        `ValueError`: it can't be written to, with what the hub answered.
+        `ValueError`: it can't be written to, with the answer of the hub.
     """
     api = HfApi(token=token)
     try:
         whole = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
-        # Of a repository that exists already, creating it says nothing about writing.
+        # `create_repo` does not check that an existing repository can be written to.
         api.auth_check(whole, repo_type=repo_type, write=True)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise ValueError(_cannot_push(repo_id, repo_type, error)) from error
@@ -80,8 +70,8 @@ def check_writable(repo_id: str, repo_type: str, private: bool | None = None, to
 
 def _cannot_push(repo_id: str, repo_type: str, error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
-    said = getattr(error, "server_message", None)
-    reason = f"{status} {said}" if said else " ".join(str(error).split())
+    answer = getattr(error, "server_message", None)
+    reason = f"{status} {answer}" if answer else " ".join(str(error).split())
     if status == 401:
         advice = "Log in with a token that may write (`hf auth login`, or set HF_TOKEN)"
     elif status in (403, 404):
@@ -103,27 +93,19 @@ def push_files(
     message: str = "Upload with leverplus_trl",
 ) -> CommitInfo:
     """
-    Pushes files in one commit, so that a repository never holds half of them. Snippets of the card get the name of the
-    repository.
+    Pushes files in one commit, so that a repository never holds half of them; its name goes into the card's snippets.
 
     Args:
         files (`Mapping[str, Path]`):
             `{path in the repository: local file}`.
-        repo_id (`str`):
-            Repository; created if there is none.
-        repo_type (`str`):
-            `"model"` or `"dataset"`.
-        private, token (*optional*):
-            See [`check_writable`].
+        repo_id, repo_type, private, token:
+            See [`check_writable`], which is called first.
         revision (`str`, *optional*, defaults to the main branch):
             Branch to commit to; created if there is none.
         replaces (`tuple[str, ...]`, *optional*):
-            Beginnings of paths: what else in the repository begins so goes away in the same commit.
+            Prefixes of other files in the repository that are deleted in the same commit.
         message (`str`, *optional*):
-            Of the commit.
-
-    Raises:
-        `ValueError`: the repository can't be written to.
+            Message of the commit.
     """
     whole = check_writable(repo_id, repo_type, private, token)
     api, branch = HfApi(token=token), {"repo_type": repo_type, "revision": revision}
@@ -147,18 +129,10 @@ def push_files(
 
 def push_selector(folder: Path, repo_id: str, **kwargs) -> CommitInfo:
     """
-    Pushes the folder of a selector: weights, configs, processor, card and what made it; no checkpoints.
+    Pushes the folder of a selector: weights, configs, processor, card and provenance, but no checkpoints.
 
-    Args:
-        folder (`Path`):
-            The folder.
-        repo_id (`str`):
-            Model repository; created if there is none.
-        **kwargs:
-            `private`, `token`, `revision` and `message` of [`push_files`].
-
-    Raises:
-        `ValueError`: the folder is not whole, or the repository can't be written to.
+    `**kwargs` are `private`, `token`, `revision` and `message` of [`push_files`]. Raises `ValueError` if the folder is
+    not whole, or the repository can't be written to.
     """
     paths = [path for pattern in SELECTOR_FILES for path in sorted(folder.glob(pattern))]
     files = {path.relative_to(folder).as_posix(): path for path in paths}
@@ -168,27 +142,21 @@ def push_selector(folder: Path, repo_id: str, **kwargs) -> CommitInfo:
     return push_files(files, repo_id, "model", **kwargs)
 
 
-def run_repository(args: "TrainingArguments") -> str:
+def _run_repository(args: "TrainingArguments") -> str:
     """The model repository of a training run: `hub_model_id`, or else the name of the output folder."""
     return args.hub_model_id or Path(args.output_dir).absolute().name
 
 
 def check_run_writable(args: "TrainingArguments") -> None:
-    """Raises `ValueError` if what a training run is about to make could not be pushed."""
-    check_writable(run_repository(args), "model", args.hub_private_repo, args.hub_token)
+    """Raises `ValueError` if the selector of a training run could not be pushed."""
+    check_writable(_run_repository(args), "model", args.hub_private_repo, args.hub_token)
 
 
 def push_run(args: "TrainingArguments", **kwargs) -> CommitInfo:
     """
-    Pushes the selector that a training run has left in its output folder, as its `hub_` arguments say.
-
-    A selector that the hub has already makes no new commit.
-
-    Args:
-        args (`TrainingArguments`):
-            Arguments of the run.
-        **kwargs:
-            What to do otherwise than they say: `private`, `token`, `revision` and `message` of [`push_files`].
+    Pushes the selector in the output folder of a training run, as its `hub_` arguments say, or else `**kwargs`
+    (`private`, `token`, `revision` and `message` of [`push_files`]). A selector that the hub has already makes no new
+    commit.
     """
     where = {"private": args.hub_private_repo, "token": args.hub_token, "revision": args.hub_revision}
-    return push_selector(Path(args.output_dir), run_repository(args), **{**where, **kwargs})
+    return push_selector(Path(args.output_dir), _run_repository(args), **{**where, **kwargs})

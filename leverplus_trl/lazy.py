@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Packages whose public names are loaded when they are first asked for (PEP 562), so that importing one is cheap."""
+"""Packages whose public names are loaded when they are first used (PEP 562), so that importing one is cheap."""
 
 import importlib
 import sys
@@ -22,18 +22,7 @@ class LazyPackage(ModuleType):
 def lazy(
     package: str, names: Mapping[str, Sequence[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """
-    What a package needs to load its public names late.
-
-    Args:
-        package (`str`):
-            Its `__name__`.
-        names (`Mapping[str, Sequence[str]]`):
-            For each of its modules, the public names that it defines.
-
-    Returns:
-        Its `__getattr__`, `__dir__` and `__all__`.
-    """
+    """`__getattr__`, `__dir__` and `__all__` of the package of this name, from the public `names` of its modules."""
     module_of = {name: module for module, own in names.items() for name in own}
     here = sys.modules[package]
     here.__class__ = LazyPackage

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-What a process says: this package's own lines on the terminal, those of other libraries in the log files alone.
+Messages of a process: this package's own lines on the terminal, those of other libraries in the log files alone.
 
-On a terminal work has a bar; elsewhere it has a line every half minute.
+On a terminal work has a bar; elsewhere it has a line every half minute. Functions name their activity, for the message
+about an error that another library raises in them.
 """
 
 import functools
@@ -12,15 +13,15 @@ import inspect
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any, TextIO
 
 
 OWN = "leverplus_trl"
-#: Loggers of what befalls one process and not the others, which each tells itself; all else is told by the main one.
+#: Loggers of events that differ between processes. Every process prints them; the main process alone prints the rest.
 OF_ONE_PROCESS = ("leverplus_trl.vlms.segments",)
-#: Seconds between the lines that stand for a bar.
+#: Seconds between the lines that replace a bar.
 BETWEEN_LINES = 30.0
 
 
@@ -63,7 +64,7 @@ class _Logger(logging.Logger):
 
 
 def keep_libraries_quiet() -> None:
-    """Before anything heavy is imported: what libraries say, also while they are imported, is for the logs."""
+    """Sends messages of libraries, also while they are imported, to the logs; to be called before any import."""
     logging.getLogger().addHandler(_TERMINAL)
     logging.setLoggerClass(_Logger)
     logging.captureWarnings(True)
@@ -71,8 +72,8 @@ def keep_libraries_quiet() -> None:
 
 def set_up_log(is_main: bool, rank: int = 0, quiet: bool = False, verbose: bool = False) -> None:
     """
-    The main process of a launch tells what it does, with `quiet` only warnings, with `verbose` those of other
-    libraries, too; the others, with their rank, what befalls them alone.
+    Sets what a process prints: the main process its messages, with `quiet` only warnings, with `verbose` also those of
+    other libraries; every other process, with its rank, the loggers `OF_ONE_PROCESS`.
     """
     logging.getLogger().addHandler(_TERMINAL)  # once, however often
     level = logging.INFO if is_main else logging.ERROR
@@ -90,8 +91,9 @@ def has_bars() -> bool:
 
 class Progress:
     """
-    How far work is: a bar on a terminal, else a line every half minute; the lines go to the log files in any case.
-    `done` of the `total` items were done before; `shown` says whether this process shows it.
+    A bar on a terminal, else a line every half minute; the lines go to the log files in any case.
+
+    `done` of the `total` items were done before; `shown` says whether this process shows its progress.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Progress:
         done: int = 0,
         shown: bool = True,
     ):
-        self.logger, self.description, self.total, self.unit = logger, description, total, unit
+        self.logger, self.description, self.total = logger, description, total
         self.done = self.before = done
         self.shown, self.start = shown, time.monotonic()
         self.last = self.start
@@ -114,7 +116,7 @@ class Progress:
             self.bar = tqdm(total=total, initial=done, desc=description, unit=unit)
 
     def update(self, done: int) -> None:
-        """Says that so many items are done in all."""
+        """Shows that so many items are done in all."""
         if self.bar is not None:
             self.bar.update(done - self.done)
         self.done = done
@@ -132,24 +134,13 @@ class Progress:
             self.bar.close()
 
 
-@contextmanager
-def progress(*args: Any, **kwargs: Any) -> Iterator[Progress]:
-    """A [`Progress`] that is closed in the end."""
-    bar = Progress(*args, **kwargs)
-    try:
-        yield bar
-    finally:
-        bar.close()
+def progress(*args: Any, **kwargs: Any) -> closing[Progress]:
+    """A context with a [`Progress`] that is closed at its end."""
+    return closing(Progress(*args, **kwargs))
 
 
 def doing(what: str) -> Callable[[Callable], Callable]:
-    """
-    Decorates a function with what it does.
-
-    Args:
-        what (`str`):
-            In words, with fields for its arguments: `"loading the VLM {args.vlm!r}"`.
-    """
+    """Decorates a function with its activity, which may name arguments: `"loading the VLM {args.vlm!r}"`."""
 
     def decorate(function: Callable) -> Callable:
         signature = inspect.signature(function)
@@ -159,15 +150,10 @@ def doing(what: str) -> Callable[[Callable], Callable]:
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                if activity_of(error) is None:
+                if not hasattr(error, "activity"):  # the innermost activity counts
                     error.activity = what.format(**signature.bind(*args, **kwargs).arguments)
                 raise
 
         return named
 
     return decorate
-
-
-def activity_of(error: BaseException) -> str | None:
-    """What was being done when an error was raised: the innermost activity that has a name."""
-    return getattr(error, "activity", None)

@@ -1,13 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""What made a table: content hashes, revisions, versions, and the record that stands beside every output."""
+"""Content hashes, revisions and versions: what an output depends on, for its record and for bug reports."""
 
 import difflib
 import hashlib
 import json
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,6 +22,11 @@ from .log import doing
 
 #: Rows that are hashed at a time.
 ROWS = 256
+#: Packages whose versions are recorded.
+PACKAGES = (
+    *("leverplus_trl", "torch", "transformers", "datasets", "accelerate", "trl", "peft", "faiss-cpu", "numpy"),
+    *("bitsandbytes", "open-flamingo"),
+)
 WEIGHT_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".model", ".gguf")
 
 
@@ -32,17 +38,10 @@ def json_hash(value: object) -> str:
 
 def dataset_hash(dataset: Dataset, columns: list[str] | None = None) -> str:
     """
-    Hash of what the rows of a dataset say, independent of where it was loaded from and of how it is stored.
+    Hash of the values of a dataset, or of some columns, independent of its source and of how it is stored.
 
     Images are hashed by their encoded bytes; an image kept by reference only, by its path, size and modification time,
-    since reading a whole COCO folder to name a cache entry would cost more than the entry. `ROWS` rows at a time are
-    hashed, column by column, so memory does not grow with the dataset.
-
-    Args:
-        dataset (`Dataset`):
-            Table to hash.
-        columns (`list[str]`, *optional*, defaults to all columns):
-            Columns that count.
+    which is faster than reading it. `ROWS` rows at a time are hashed, so memory does not grow with the dataset.
     """
     columns = sorted(columns or dataset.column_names)
     hasher = hashlib.sha256(json.dumps(columns).encode())
@@ -90,50 +89,48 @@ def _hash_values(hasher: "hashlib._Hash", values: pa.Array) -> None:
     elif pa.types.is_floating(kind):
         _hash_numbers(hasher, "floats", values.cast(pa.float64()))
     else:
-        values = _large_texts(values)
+        if pa.types.is_fixed_size_binary(kind):
+            values, kind = values.cast(pa.binary()), pa.binary()
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            values = values.cast(pa.large_binary())
+        else:
+            values = _large_strings(values)
         _hash_numbers(hasher, "texts", pc.binary_length(values))
         _, offsets, content = values.buffers()
         start, *_, end = np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1]
         hasher.update(memoryview(content or b"")[start:end])
 
 
-def _large_texts(values: pa.Array) -> pa.Array:
-    """Strings, or bytes, as an array of 64-bit offsets; other values as text."""
-    if pa.types.is_fixed_size_binary(values.type):
-        values = values.cast(pa.binary())
-    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
-        return values.cast(pa.large_binary())
+def _large_strings(values: pa.Array) -> pa.Array:
+    """Values of any other type as text with 64-bit offsets."""
     try:
         return values.cast(pa.large_string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        return pa.array(
-            [json.dumps(value, sort_keys=True, default=str) for value in values.to_pylist()], pa.large_string()
-        )
+        texts = [json.dumps(value, sort_keys=True, default=str) for value in values.to_pylist()]
+        return pa.array(texts, pa.large_string())
 
 
 def _hash_numbers(hasher: "hashlib._Hash", kind: str, numbers: pa.Array) -> None:
     hasher.update(f"{kind}:".encode() + numbers.to_numpy(False).astype(numbers.type.to_pandas_dtype()).tobytes())
 
 
-def overlap_sentence(split: str, found: dict) -> str:
-    """What a provenance says of queries that are in the pool under another id (see [`~tasks.overlap.Overlap`])."""
-    offered = "are" if found["on_overlap"] == "allow" else "are not"
+def overlap_sentence(split: str, overlap: dict) -> str:
+    """The facts on queries that are in the pool under another id (see [`~tasks.overlap.Overlap`]), in words."""
+    offered = "are" if overlap["on_overlap"] == "allow" else "are not"
     return (
-        f"{found['queries']} queries of split {split!r} are in the pool under another id, with the same image, "
-        f"question and answer ({found['pool_examples']} examples); these {offered} among their candidates "
-        f"(on_overlap: {found['on_overlap']})."
+        f"{overlap['queries']} queries of split {split!r} are in the pool under another id, with the same image, "
+        f"question and answer ({overlap['pool_examples']} examples); these {offered} among their candidates "
+        f"(on_overlap: {overlap['on_overlap']})."
     )
 
 
 @doing("looking up the model {name_or_path!r}")
 def model_revision(name_or_path: str, revision: str | None = None) -> str:
     """
-    What pins a model's weights: the hash of the files for a local folder or file, else the commit of the hub
-    repository. Of an adapter, that of its base model stands behind it.
+    Identifies a model's weights: the hash of the files of a local folder or file, else the commit of the hub
+    repository. For an adapter, that of its base model is appended.
 
-    Raises:
-        `ValueError`: a hub id whose commit can't be found, because there is neither a connection nor a cached
-        snapshot.
+    Raises `ValueError` if there is neither a folder, a connection nor a cached snapshot.
     """
     path = Path(name_or_path)
     if path.exists():
@@ -144,17 +141,17 @@ def model_revision(name_or_path: str, revision: str | None = None) -> str:
             with open(file, "rb") as handle:
                 hasher.update(hashlib.file_digest(handle, "sha256").digest())
         adapter = path / "adapter_config.json"
-        alone = adapter.exists() and not (path / "config.json").exists()
-        return hasher.hexdigest()[:16] + (_base_revision(adapter) if alone else "")
+        is_adapter = adapter.exists() and not (path / "config.json").exists()
+        return hasher.hexdigest()[:16] + (_base_revision(adapter) if is_adapter else "")
     refuse_missing_folder(name_or_path)
     from transformers.utils import cached_file
     from transformers.utils.hub import extract_commit_hash
 
-    found = {"revision": revision, "_raise_exceptions_for_gated_repo": False}
+    options = {"revision": revision, "_raise_exceptions_for_gated_repo": False}
     base = ""
-    file = cached_file(name_or_path, "config.json", _raise_exceptions_for_missing_entries=False, **found)
+    file = cached_file(name_or_path, "config.json", _raise_exceptions_for_missing_entries=False, **options)
     if file is None:
-        file = cached_file(name_or_path, "adapter_config.json", **found)
+        file = cached_file(name_or_path, "adapter_config.json", **options)
         base = _base_revision(Path(file))
     commit = extract_commit_hash(file, None)
     if commit is None:
@@ -164,8 +161,14 @@ def model_revision(name_or_path: str, revision: str | None = None) -> str:
     return commit + base
 
 
+def _base_revision(adapter_config: Path) -> str:
+    config = json.loads(adapter_config.read_text(encoding="utf-8"))
+    base = config.get("base_model_name_or_path")
+    return f"+{model_revision(base, config.get('revision'))}" if base else ""
+
+
 def encoder_commit(name_or_path: str, revision: str | None = None) -> str:
-    """The same of an encoder that a recipe, a selector or beams name, which may lie elsewhere by now."""
+    """[`model_revision`] of an encoder that a recipe, a selector or beams name, which may have moved since."""
     try:
         return model_revision(name_or_path, revision)
     except (OSError, TypeError, ValueError) as error:
@@ -176,7 +179,7 @@ def encoder_commit(name_or_path: str, revision: str | None = None) -> str:
 
 
 def refuse_missing_folder(name_or_path: str) -> None:
-    """Raises `ValueError` for a path of a folder that is not there, which can be no hub id."""
+    """Raises `ValueError` for a path that does not exist and can't be a hub id."""
     path = Path(name_or_path)
     is_path = path.is_absolute() or name_or_path.startswith((".", "~")) or name_or_path.count("/") > 1
     if is_path and not path.exists():
@@ -185,35 +188,20 @@ def refuse_missing_folder(name_or_path: str) -> None:
         raise ValueError(f"There is no folder {name_or_path!r}. {hint}")
 
 
-def _base_revision(adapter_config: Path) -> str:
-    config = json.loads(adapter_config.read_text(encoding="utf-8"))
-    base = config.get("base_model_name_or_path")
-    return f"+{model_revision(base, config.get('revision'))}" if base else ""
-
-
-PACKAGES = (
-    *("leverplus_trl", "torch", "transformers", "datasets", "accelerate", "trl", "peft", "faiss-cpu", "numpy"),
-    *("bitsandbytes", "open-flamingo"),
-)
-
-
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages whose numerics or formats an output depends on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            installed[package] = version(package)
+    return installed
 
 
-def describe() -> str:
-    """What a bug report should say of this machine, a line each."""
+def describe_machine() -> str:
+    """Versions and devices, a line each, for a bug report."""
     import torch
 
-    count = torch.cuda.device_count()
-    devices = [torch.cuda.get_device_name(number) for number in range(count)]
+    devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     facts = {
         **versions(),
         "platform": platform.platform(),

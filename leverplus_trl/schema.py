@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Columns and types of every table that passes between stages: the one definition.
+"""
+Columns and types of every table that passes between stages.
 
 Ids are strings and the only way in which tables refer to each other; positions in a candidate pool exist only inside
-tensors.
-`demonstration_ids` always stand in *prompt order*: left to right as on the page, the last one next to the query.
+tensors. `demonstration_ids` are in *prompt order*: left to right, the last demonstration next to the query.
 """
 
 from datasets import Features, Image, List, Value
@@ -40,7 +40,7 @@ BEAMS = Features(
 )
 
 #: One row a scored sequence; the zero-shot prompt is the row with no demonstrations. All scales of InfoScore can be
-#: read off it (`beams/info_score.py`), `metric` only where the search was on that scale.
+#: computed from it (`beams/info_score.py`), `metric` only where the search was on that scale.
 LEDGER = Features(
     {
         "query_id": STRING,

@@ -40,18 +40,8 @@ class Stage:
     """
     A stage that asks a VLM, on this process.
 
-    Args:
-        name (`str`):
-            The stage.
-        stage_args, data_args, task_args, vlm_args:
-            Arguments that all such stages have.
-        own_args (`Sequence`):
-            Those of this stage alone.
-        hub_args ([`HubArguments`], *optional*):
-            Where its tables are pushed.
-
-    Raises:
-        `ValueError`: a recipe of another stage, or shards without a fixed memory budget.
+    `own_args` are the arguments of this stage alone. Raises `ValueError` for a recipe of another stage, and shards
+    without a fixed memory budget.
     """
 
     name: str
@@ -75,13 +65,8 @@ class Stage:
         """
         Loads the pool and the queries and checks them against each other.
 
-        Args:
-            splits (`Sequence[str]`):
-                Splits or slices of the queries.
-            num_queries (`int`, *optional*):
-                Only the first so many of each.
-            key (`str`, *optional*, defaults to `"query_splits"`):
-                Recipe key that names the splits, for messages.
+        `splits` are splits or slices of the queries, which the recipe names under `key`. Only the first `num_queries`
+        of each split are kept, if it is set.
         """
         pool_split, known = self.data_args.pool_split, {}
         self.pool = load_examples(self.data_args, pool_split, self.task)
@@ -110,7 +95,7 @@ class Stage:
         return recipe | (asdict(self.hub_args) if self.hub_args else {})
 
     def find_facts(self) -> dict[str, Any]:
-        """What the output depends on besides the recipe. Before, asks whether tables can be pushed."""
+        """The facts that the output depends on besides the recipe. First checks that tables can be pushed."""
         if self._pushes():
             check_writable(self.hub_args.push_to_hub, "dataset", self.hub_args.hub_private_repo)
         self.processor = load_processor(self.vlm_args)
@@ -137,15 +122,7 @@ class Stage:
         return RunFolder(output_dir, self.name, self.recipe, facts, self.stage_args.shard)
 
     def load_vlm(self, run: RunFolder, num_shots: int, seed: int = 0, max_new_tokens: int = 0) -> TransformersVLM:
-        """
-        Loads the VLM, with the memory budget of the run, and checks it with [`preflight`].
-
-        Args:
-            run ([`RunFolder`]):
-                The claimed folder.
-            num_shots, seed, max_new_tokens (`int`):
-                Those of [`preflight`].
-        """
+        """Loads the VLM, with the memory budget of the run, and checks it with [`preflight`]."""
         vlm = load_vlm(self.vlm_args, self.task, self.processor)
         vlm.set_memory(run.pin("memory_mb", vlm.memory_mb))
         every_query = concatenate_datasets(list(self.queries.values()))

@@ -4,7 +4,7 @@
 """Weights of models are read from safetensors, and from nothing else: a pickle can run any code."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,31 +18,23 @@ if TYPE_CHECKING:
 #: Bytes that torch aligns its own memory to.
 ALIGNMENT = 64
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-#: What transformers itself keeps beside the weights of a checkpoint, and reads as tensors alone (`weights_only`).
+#: Files of a checkpoint that transformers reads as tensors alone (`weights_only`).
 TRAINING_STATE = ("optimizer", "scheduler", "rng_state", "scaler", "training_args")
-
-
-def pickles_of(names: Iterable[str]) -> list[str]:
-    """Those of a model's files that hold pickled weights; none where safetensors are there, too."""
-    names = sorted(names)
-    if any("model" in name and name.endswith(".safetensors") for name in names):
-        return []
-    return [name for name in names if name.endswith(PICKLES) and not name.startswith(TRAINING_STATE)]
 
 
 def refuse_pickles(name_or_path: str, what: str, loader: str = "AutoModel", hub: Mapping[str, Any] | None = None):
     """
-    Raises `ValueError` if the weights of a model are pickles.
+    Raises `ValueError` if the weights of a model are pickles, and there are no safetensors.
 
     Args:
         name_or_path (`str`):
             Folder or hub id.
         what (`str`):
-            What it is, for the message: `"selector"`, say.
+            Noun for the message: `"selector"`, say.
         loader (`str`, *optional*, defaults to `"AutoModel"`):
             Class of transformers that converts it.
         hub (`Mapping[str, Any]`, *optional*):
-            With which keywords (`revision`) the files of a hub id are looked up; not at all if not given.
+            Keywords (`revision`) to list the files of a hub id with; without them a hub id is not looked up.
     """
     names, folder = [], Path(name_or_path)
     if folder.is_dir():
@@ -50,12 +42,12 @@ def refuse_pickles(name_or_path: str, what: str, loader: str = "AutoModel", hub:
     elif hub is not None:
         from huggingface_hub import list_repo_files
 
-        with contextlib.suppress(Exception):  # without a connection, the caller's own error is all there is to say
+        with contextlib.suppress(Exception):  # without a connection the caller raises its own error
             names = list_repo_files(str(name_or_path), **hub)
-    found = pickles_of(names)
-    if found:
+    pickles = [name for name in sorted(names) if name.endswith(PICKLES) and not name.startswith(TRAINING_STATE)]
+    if pickles and not any("model" in name and name.endswith(".safetensors") for name in names):
         raise ValueError(
-            f"The {what} {str(name_or_path)!r} has pickled weights ({', '.join(found[:3])}) and no safetensors; "
+            f"The {what} {str(name_or_path)!r} has pickled weights ({', '.join(pickles[:3])}) and no safetensors; "
             "pickles are refused, since loading them can run code. Where you trust them, convert them once with "
             f"`{loader}.from_pretrained({str(name_or_path)!r}, use_safetensors=False).save_pretrained(FOLDER)`, copy "
             "the other files there, and name that folder."
@@ -86,20 +78,9 @@ def first_line(error: Exception) -> str:
 
 def load_safetensors(loader: Callable[..., Any], name_or_path: str, what: str, **kwargs) -> Any:
     """
-    What `loader(name_or_path, use_safetensors=True, **kwargs)` returns.
+    The result of `loader(name_or_path, use_safetensors=True, **kwargs)`, where `loader` is a `from_pretrained`.
 
-    Args:
-        loader (`Callable`):
-            `from_pretrained` of a model.
-        name_or_path (`str`):
-            Folder or hub id.
-        what (`str`):
-            What it is, for the message: `"selector"`, say.
-        **kwargs:
-            What else the loader takes.
-
-    Raises:
-        `ValueError`: there are no safetensors, or they are damaged or of another architecture.
+    Raises `ValueError` if there are no safetensors, or they are damaged or of another architecture.
     """
     refuse_pickles(name_or_path, what)
     try:
@@ -126,8 +107,8 @@ def align(model: "torch.nn.Module") -> "torch.nn.Module":
     """
     Copies weights that a file was mapped to into memory of torch, and returns the model.
 
-    On the CPU the last bits of a matrix product depend on whether its operands begin at multiples of 64 bytes. Where a
-    mapped file puts them, differs from one launch to another.
+    On the CPU the last bits of a matrix product depend on whether its operands begin at multiples of 64 bytes, and a
+    mapped file begins elsewhere in every launch.
     """
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:

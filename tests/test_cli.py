@@ -18,10 +18,9 @@ from paths import ROOT
 
 from leverplus_trl import __main__ as runner
 from leverplus_trl import __version__, cli
-from leverplus_trl.launch import find_accelerate_config
+from leverplus_trl.launch import find_accelerate_config, guarded, sentence, what_is_saved
 from leverplus_trl.log import Progress, doing, set_up_log
 from leverplus_trl.scripts.parsers import PARSERS, make_parser
-from leverplus_trl.stage_process import guarded, sentence, what_is_saved
 
 
 DEMO = str(ROOT / "recipes" / "demo" / "10_beams.yaml")

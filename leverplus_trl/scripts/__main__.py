@@ -5,7 +5,7 @@
 
 import sys
 
-from ..stage_process import run_stage_here
+from ..launch import run_stage_here
 
 
 if __name__ == "__main__":

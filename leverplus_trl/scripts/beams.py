@@ -14,12 +14,12 @@ from datasets import Dataset
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
 from ..beams.beam_analysis import describe, write_analysis
 from ..beams.info_score import METRIC
+from ..launch import run_stage_here
 from ..provenance import model_revision
 from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
 from ..stage import Stage
 from ..stage_arguments import HubArguments, ShardedStageArguments
-from ..stage_process import run_stage_here
 from ..tasks import DataArguments, Example, TaskArguments
 from ..vlms import VLM, VLMArguments
 from ..vlms.dry_run import Job, dry_run

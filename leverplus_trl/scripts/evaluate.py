@@ -31,6 +31,7 @@ from ..evaluation.methods import (
     method_scope,
     reordered,
 )
+from ..launch import run_stage_here
 from ..output_files import write_json
 from ..provenance import dataset_hash, model_revision, overlap_sentence
 from ..report.tables import findings, terminal_table
@@ -42,7 +43,6 @@ from ..selectors import DemonstrationSelector
 from ..selectors.collapse import measure_collapse
 from ..stage import Stage
 from ..stage_arguments import ShardedStageArguments
-from ..stage_process import run_stage_here
 from ..tables import read_table, table_provenance, table_split, write_tables
 from ..tasks import NO_OVERLAP, DataArguments, Example, Overlap, TaskArguments, load_examples, make_task
 from ..tasks.images import undecoded

@@ -9,12 +9,12 @@ from functools import partial
 
 from transformers import AutoModel, AutoProcessor, set_seed
 
+from ..launch import run_stage_here
 from ..provenance import json_hash, model_revision
 from ..rollouts import compute_rewards
 from ..schema import ROLLOUTS
 from ..selectors import BaseSelectorConfig, read_selector_config
 from ..stage_arguments import StageArguments
-from ..stage_process import run_stage_here
 from ..tasks import DataArguments
 from ..trainer import (
     OfflineGRPOConfig,

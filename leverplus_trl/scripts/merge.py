@@ -25,9 +25,9 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..hub import check_writable
+from ..launch import run_stage_here
 from ..log import set_up_log
 from ..run_folder import RECORD, RunFolder, differences, read_record
-from ..stage_process import run_stage_here
 from ..tables import push_tables, table_split
 from ..work_units import MANIFEST, files_by_split
 from . import beams, evaluate, parsers, rollouts

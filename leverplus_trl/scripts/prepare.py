@@ -32,13 +32,12 @@ from ..data_sources import (
     read_files,
     read_hub,
 )
-from ..launch import start_stage
+from ..launch import run_stage_here, start_stage
 from ..output_files import UNFINISHED, delete, naming, write_atomically
 from ..provenance import dataset_hash
 from ..recipe import UsageError
 from ..run_folder import RunFolder
 from ..stage_arguments import StageArguments
-from ..stage_process import run_stage_here
 from ..tables import write_tables
 from . import parsers
 from .arguments import PrepareArguments

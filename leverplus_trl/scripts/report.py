@@ -19,7 +19,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from ..launch import start_stage
+from ..launch import run_stage_here, start_stage
 from ..output_files import write_atomically
 from ..recipe import named_folder
 from ..report.comparison import comparison_csv, comparison_section, read_published, results_csv
@@ -33,7 +33,6 @@ from ..report.training import STATE, beams_section, read_analysis, training_sect
 from ..run_folder import RunFolder
 from ..schema import BEAMS
 from ..stage_arguments import StageArguments
-from ..stage_process import run_stage_here
 from ..tasks import DataArguments, load_examples
 from . import parsers
 

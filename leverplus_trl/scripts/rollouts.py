@@ -14,6 +14,7 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from ..beams.info_score import METRIC
+from ..launch import run_stage_here
 from ..provenance import dataset_hash, encoder_commit, model_revision
 from ..retrieval import SIMILARITIES, usable_modalities
 from ..rollouts.rollout_arguments import RolloutArguments
@@ -25,7 +26,6 @@ from ..run_folder import RunFolder
 from ..selectors import BaseSelectorConfig, DemonstrationSelector, read_selector_config
 from ..stage import Stage
 from ..stage_arguments import HubArguments, ShardedStageArguments
-from ..stage_process import run_stage_here
 from ..tasks import BaseTask, DataArguments, Example, TaskArguments
 from ..vlms import VLM, VLMArguments
 from ..vlms.dry_run import Job, dry_run

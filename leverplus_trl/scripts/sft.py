@@ -11,13 +11,13 @@ from functools import partial
 from transformers import AutoConfig, AutoModel, set_seed
 
 from ..evaluation.methods import method_label
+from ..launch import run_stage_here
 from ..provenance import encoder_commit, model_revision
 from ..retrieval import usable_modalities
 from ..schema import BEAMS, LEDGER
 from ..selectors import ENCODINGS, PRESETS, BaseSelectorConfig, SelectorProcessor
 from ..selectors.encoder_lora import COPY, copied_encoder
 from ..stage_arguments import StageArguments
-from ..stage_process import run_stage_here
 from ..tasks import DataArguments
 from ..trainer import SelectorDataset, SelectorSFTConfig, SelectorSFTTrainer, scored_prefixes, with_pixels
 from ..trainer.model_card import baseline_regrets, sft_verdict
