@@ -60,7 +60,7 @@ def diagnose(
 
     Returns:
         `dict`: JSON-ready.
-        - `rows`, one a method and number of shots: `selection_entropy` (of the chosen examples over all picks, by the
+        - `rows`, by method and number of shots: `selection_entropy` (of the chosen examples over all picks, by the
           largest it could be: 0 if one example is always chosen, 1 if all are chosen alike), `repeated_share` (queries
           whose selection another query has too), `most_common_share`, `identical_across_seeds`, `hurt_share` and
           `helped_share` (against zero-shot), `oracle_gate_gain` (the gain of a gate that knows for which queries
@@ -254,8 +254,8 @@ def best_threshold(confidences: Sequence[float], gains: Sequence[float]) -> floa
     The threshold of a gate with the largest mean accuracy; of several that are as good, the highest.
 
     `confidences` are those in the zero-shot answers, and `gains` by how much these are better than the answers with
-    demonstrations, one a query. The threshold is halfway between two neighbouring confidences, or 0, which keeps every
-    zero-shot answer, or infinity, which keeps none.
+    demonstrations, both by query. The threshold is halfway between two neighbouring confidences, or 0, which keeps
+    every zero-shot answer, or infinity, which keeps none.
     """
     order = np.lexsort((gains, confidences))[::-1]  # the surest first; the order of the queries can't matter
     sure, gained = np.asarray(confidences)[order], np.asarray(gains)[order]  # [N], [N]

@@ -17,52 +17,31 @@ logger = logging.getLogger(__name__)
 @documented
 @dataclass
 class EvaluationArguments:
-    """Evaluation: what is answered, with whose demonstrations."""
+    """Evaluation: the queries, and the methods and selectors that choose demonstrations."""
 
     output_dir: str = option("Where predictions/ and results.json go.", path="folder")
     eval_split: str = option("Split of the queries.", "test")
     num_queries: list[int] | int | None = option(
-        "Only the first so many queries; several numbers are nested test sets. The most are answered, each "
-        "once, and there are results for each number.",
-        None,
-        min=1,
-        not_empty=True,
+        "The first so many queries; results for each number, if several are given.", None, min=1, not_empty=True
     )
     methods: list[str] | None = option(
-        "Methods to compare; all that data, encoder, selectors and beams allow. Zero-shot is always included.",
-        None,
-        choices=tuple(METHODS),
-        unique=True,
+        "Methods to compare with zero-shot. Default: all that are possible.", None, choices=tuple(METHODS), unique=True
     )
     shots: list[int] = option(
-        "Numbers of demonstrations. The oracle answers at those that the ledger holds.",
-        [1, 2, 4],
-        min=1,
-        not_empty=True,
-        unique=True,
+        "Numbers of demonstrations. The oracle has those of the ledger.", [1, 2, 4], min=1, not_empty=True, unique=True
     )
     method_seeds: list[int] = option(
-        "Seeds of the methods that draw at random. Each of them answers once with each seed.",
-        [0],
-        min=0,
-        not_empty=True,
-        unique=True,
+        "Seeds of the methods that draw at random: answers with each.", [0], min=0, not_empty=True, unique=True
     )
     selectors: list[str] = option(
-        "Selectors as NAME=PATH or PATH; one name may have several (seeds). A path alone is called "
-        "`selector`; the tables show the runs of a name and their average.",
-        [],
-        path="folder",
+        "Selectors: NAME=PATH, or PATH for the name `selector`. Paths of the same name are seeds.", [], path="folder"
     )
     beams: str | None = option(
-        "Beams of the queries: candidates, and the oracle. Without them candidates are sampled and there is "
-        "no oracle.",
-        None,
-        path="folder",
+        "Beams of the queries, for candidates and oracle. Without them candidates are sampled.", None, path="folder"
     )
     order_probes: int = option(
-        "Queries that are also asked with shuffled demonstrations, at the most shots. The demonstrations are "
-        "those of each selector, or of the first method without one; 0 for none.",
+        "Queries that are also answered with shuffled demonstrations, at the most shots. The demonstrations are "
+        "those of each selector, or, without selectors, those of the first method; 0 for none.",
         50,
         min=0,
     )
@@ -88,7 +67,7 @@ class EvaluationArguments:
 
     @property
     def selector_paths(self) -> dict[str, list[str]]:
-        """`{name: paths, one a seed}`, in the order in which they were named."""
+        """`{name: [path of each seed]}`, in the order in which they were named."""
         paths: dict[str, list[str]] = {}
         for name, path in map(named_folder, self.selectors):
             paths.setdefault(name or SELECTOR, []).append(path)

@@ -34,7 +34,7 @@ class Run:
 RunKey = tuple[str, int, int]  # method, shots, seed
 Runs = Mapping[RunKey, Run]
 RunScores = Mapping[RunKey, Mapping[str, float]]  # query id -> score, of each run
-SeedScores = Mapping[tuple[str, int], Mapping[str, list[float]]]  # (method, shots) -> query id -> one a seed
+SeedScores = Mapping[tuple[str, int], Mapping[str, list[float]]]  # (method, shots) -> query id -> of each seed
 
 
 def read_runs(predictions: Dataset) -> Runs:
@@ -123,7 +123,7 @@ def example_rows(examples: Dataset, identifiers: Iterable[str], name: str) -> li
 
 
 def by_method(runs: Mapping[RunKey, object]) -> dict[tuple[str, int], dict[int, object]]:
-    """The runs, or what is known of each, by method and number of shots, then by seed."""
+    """The runs, or values of each run, by method and number of shots, then by seed."""
     grouped: dict[tuple[str, int], dict[int, object]] = {}
     for (method, shots, seed), run in runs.items():
         grouped.setdefault((method, shots), {})[seed] = run

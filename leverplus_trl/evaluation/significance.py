@@ -61,7 +61,7 @@ class Interval:
 
 
 def columns(interval: Interval | None, name: str, ends: str = "ci") -> dict[str, float | None]:
-    """An interval as columns of a table: `{name: mean, "ENDS_low": low, "ENDS_high": high}`, null without one."""
+    """An interval as columns: `{name: mean, "ENDS_low": low, "ENDS_high": high}`, null without an interval."""
     values = vars(interval).values() if interval else (None, None, None)
     return dict(zip((name, f"{ends}_low", f"{ends}_high"), values, strict=True))
 
@@ -92,7 +92,7 @@ def bootstrap_mean(
     seed: int = 0,
 ) -> Interval:
     """
-    Interval of the mean of `values`, `[N]` or `[N, S]`: one a query, or one a query and seed.
+    Interval of the mean of `values`, `[N]` or `[N, S]`: N queries and S seeds.
 
     Only values outside 0..1 are resampled, with `num_resamples` and `seed`.
 
@@ -158,7 +158,7 @@ def paired_p_value(method: Scores, baseline: Scores) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """
     The p-values of a family of tests, corrected for their number (Holm 1979, "A simple sequentially rejective multiple
-    test procedure"): the smallest of m counts m times, the next m - 1 times, and none is smaller than the one before.
+    test procedure"): the smallest of m counts m times, the next m - 1 times, and none is less than the value before.
     """
     corrected = [1.0] * len(p_values)
     largest = 0.0

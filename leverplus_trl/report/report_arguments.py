@@ -19,15 +19,10 @@ class ReportArguments:
     output_dir: str = option("Folder for index.html, report.md, the CSV files and the charts.", path="folder")
     beams: str | None = option("Beams, for their analysis and to show them.", None, path="folder")
     training: list[str] | str | None = option(
-        "Selectors whose training is shown, each FOLDER or LABEL=FOLDER. If not given, those selectors of the"
-        " evaluations that are folders here.",
-        None,
-        path="folder",
+        "Selectors whose training is shown: FOLDER or LABEL=FOLDER. Default: those evaluated.", None, path="folder"
     )
     published: str | None = option(
-        "CSV file of published figures, to be shown beside these. See `recipes/okvqa_*` for its columns.",
-        None,
-        path="file",
+        "CSV file of published figures to show, with the columns of those in `recipes/okvqa_*`.", None, path="file"
     )
     num_gallery_queries: int = option("Queries to browse in the page.", 500, min=0)
     title: str | None = option("Title of the report; default: the evaluation's name.", None)

@@ -38,7 +38,7 @@ class Row:
     """A row of a table."""
 
     cells: Sequence[str]  # the first is the row's name
-    kind: str = ""  # "selector" (a trained one), "published" (not measured here) or nothing
+    kind: str = ""  # "selector" (trained), "published" (not measured here) or nothing
     bold: frozenset[int] = frozenset()  # places of the cells in bold
 
 

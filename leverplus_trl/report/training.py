@@ -129,7 +129,7 @@ def read_history(folder: str | Path) -> list[dict[str, float]]:
     What a trainer logged: the `log_history` of the `trainer_state.json` in an output folder.
 
     Raises:
-        `ValueError`: no such file, an incomplete one, or one with nothing to draw.
+        `ValueError`: no such file, or a file that is not complete or has nothing to draw.
     """
     path = Path(folder) / STATE
     if not path.is_file():
