@@ -250,13 +250,10 @@ def fold_of(query_id: str) -> int:
 
 
 def best_threshold(confidences: Sequence[float], gains: Sequence[float]) -> float:
-    """
-    The threshold of a gate with the largest mean accuracy; of several that are as good, the highest.
-
-    `confidences` are those in the zero-shot answers, and `gains` by how much these are better than the answers with
-    demonstrations, both by query. The threshold is halfway between two neighbouring confidences, or 0, which keeps
-    every zero-shot answer, or infinity, which keeps none.
-    """
+    """The threshold of a gate with the largest mean accuracy; of several that are as good, the highest. `confidences`
+    are those in the zero-shot answers, and `gains` by how much these are better than the answers with demonstrations,
+    both by query. The threshold is halfway between two neighbouring confidences, or 0, which keeps every zero-shot
+    answer, or infinity, which keeps none."""
     order = np.lexsort((gains, confidences))[::-1]  # the surest first; the order of the queries can't matter
     sure, gained = np.asarray(confidences)[order], np.asarray(gains)[order]  # [N], [N]
     # Rounded, since 0.3 - 0.1 - 0.2 is not 0.

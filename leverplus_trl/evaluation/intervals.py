@@ -150,17 +150,9 @@ class Steps:
 
 
 def spread_of_seeds(tables: Sequence[np.ndarray], of_query: np.ndarray, steps: np.ndarray, df: np.ndarray) -> Spread:
-    """
-    The spread of the mean of `of_query`, `[..., N]`: means over seeds, or differences of two such means.
-
-    Args:
-        tables (`Sequence[np.ndarray]`):
-            Values of the one or two methods, each `[..., N, S]`.
-        steps (`np.ndarray`):
-            How many whole steps `of_query` is away from being the same for all queries, `[...]`.
-        df (`np.ndarray`):
-            Degrees of freedom of the variance over queries, `[...]`.
-    """
+    """The spread of the mean of `of_query`, `[..., N]`: means over seeds, or differences of two such means. `tables`
+    are the values of the methods, each `[..., N, S]`, `steps` the whole steps between `of_query` and equal values for
+    all queries, `[...]`, and `df` the degrees of freedom of the variance over queries, `[...]`."""
     num_queries = of_query.shape[-1]
     of_seeds, squares, residual = (np.zeros(of_query.shape[:-1]) for _ in range(3))
     for table in (table for table in tables if table.shape[-1] > 1):

@@ -107,12 +107,8 @@ def choose_oracle(choices: Choices, num_shots: int, seed: int) -> list[list[str]
 
 
 def oracle(ledger: "Dataset", query_ids: Sequence[str], num_shots: int, score: str) -> list[list[str]]:
-    """
-    The sequence of `num_shots` demonstrations with the best InfoScore in the ledger, for each query.
-
-    Raises:
-        `ValueError`: the ledger holds no sequence of that length for a query, or not what the scale `score` needs.
-    """
+    """The sequence of `num_shots` demonstrations with the best InfoScore in the ledger, for each query; raises
+    `ValueError` if there is none for a query, or if the ledger lacks what the scale `score` needs."""
     known, zero_shot, sequences = set(query_ids), {}, {}
     for query_id, ids, prompt in zip(
         ledger["query_id"][:], ledger["demonstration_ids"][:], beams.ledger_prompts(ledger), strict=True

@@ -38,13 +38,9 @@ SeedScores = Mapping[tuple[str, int], Mapping[str, list[float]]]  # (method, sho
 
 
 def read_runs(predictions: Dataset) -> Runs:
-    """
-    The table as runs in the order of every table, each with its queries in the order of the predictions.
-
-    Raises:
-        `ValueError`: an empty table, a missing column, several splits, a duplicate row, accuracies or confidences out
-        of range, methods answered on different queries, or no zero-shot.
-    """
+    """The table as runs in the order of every table, each with its queries in the order of the predictions. Raises
+    `ValueError` for an empty table, a missing column, several splits, a duplicate row, accuracies or confidences out
+    of range, methods answered on different queries, or no zero-shot."""
     if len(predictions) == 0:
         raise ValueError("The predictions table is empty: there is nothing to evaluate.")
     runs = _group(predictions)

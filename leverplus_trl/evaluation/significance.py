@@ -91,14 +91,9 @@ def bootstrap_mean(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """
-    Interval of the mean of `values`, `[N]` or `[N, S]`: N queries and S seeds.
-
-    Only values outside 0..1 are resampled, with `num_resamples` and `seed`.
-
-    Raises:
-        `ValueError`: no values, values that are not finite, or settings out of range.
-    """
+    """Interval of the mean of `values`, `[N]` or `[N, S]`: N queries and S seeds. Only values outside 0..1 are
+    resampled, with `num_resamples` and `seed`. Raises `ValueError` without values, for values that are not finite, and
+    for settings out of range."""
     values = _table(values)  # [N, S]
     _check_confidence(confidence)
     if num_resamples < 1:
@@ -124,15 +119,9 @@ def bootstrap_mean(
 
 
 def paired_difference(method: Scores, baseline: Scores, confidence: float = CONFIDENCE) -> Interval:
-    """
-    Score interval of the mean of `method - baseline` on the same queries.
-
-    Each query keeps its own difference, so what makes a query easy or hard for both cancels. Seeds of the two methods
-    are taken to be independent; their numbers may differ.
-
-    Raises:
-        `ValueError`: the two do not hold the same queries, a value is not finite, or the confidence is out of range.
-    """
+    """Score interval of the mean of `method - baseline`, paired by query. Seeds of the two methods are taken to be
+    independent; their numbers may differ. Raises `ValueError` for different queries, for values that are not finite,
+    and for a confidence out of range."""
     _check_confidence(confidence)
     first, second = _paired(method, baseline)
     mean = fmean((first.mean(axis=-1) - second.mean(axis=-1)).tolist())
@@ -140,12 +129,8 @@ def paired_difference(method: Scores, baseline: Scores, confidence: float = CONF
 
 
 def paired_p_value(method: Scores, baseline: Scores) -> float:
-    """
-    Two-sided p-value of the mean difference between two methods on the same queries.
-
-    Raises:
-        `ValueError`: the two do not hold the same queries, or a value is not finite.
-    """
+    """Two-sided p-value of the mean difference between two methods, paired by query; raises `ValueError` for different
+    queries and for values that are not finite."""
     first, second = _paired(method, baseline)
     steps = Steps(first, second)
     p_value = sign_flip_p_value(steps.differences)
@@ -156,10 +141,8 @@ def paired_p_value(method: Scores, baseline: Scores) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """
-    The p-values of a family of tests, corrected for their number (Holm 1979, "A simple sequentially rejective multiple
-    test procedure"): the smallest of m counts m times, the next m - 1 times, and none is less than the value before.
-    """
+    """The p-values of a family of tests, corrected for their number (Holm 1979, "A simple sequentially rejective
+    multiple test procedure"): the smallest of m counts m times, the next m - 1 times, none less than the last."""
     corrected = [1.0] * len(p_values)
     largest = 0.0
     for rank, position in enumerate(np.argsort(p_values, kind="stable")):

@@ -52,13 +52,8 @@ class PublishedFigures:
 
 
 def read_published(path: str | Path) -> PublishedFigures:
-    """
-    Reads published figures from a CSV file with a row a cell and the columns [`COLUMNS`], accuracies in percent. Lines
-    at the beginning that start with `#` name the source.
-
-    Raises:
-        `ValueError`: no such file, no source, a missing column, or shots or accuracies that are not numbers.
-    """
+    """Reads published figures from a CSV file with a row a cell and the columns [`COLUMNS`], accuracies in percent.
+    The first lines start with `#` and name the source. Raises `ValueError` for any other file."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -83,12 +78,8 @@ def read_published(path: str | Path) -> PublishedFigures:
 
 
 def comparison_lines(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> list[Line]:
-    """
-    The lines of the evaluations, and after them the published lines.
-
-    A line that several evaluations share (zero-shot, the whole pool) is listed once; lines that only their evaluation
-    tells apart are named by it.
-    """
+    """The lines of the evaluations, and after them the published lines. A line that several evaluations share
+    (zero-shot, the whole pool) is listed once; lines that only their evaluation tells apart are named by it."""
     own: dict[tuple, list[tuple[Evaluation, Line]]] = {}
     for evaluation in evaluations:
         for size, results in prefixes_of(evaluation.results):

@@ -48,14 +48,9 @@ class Evaluation:
 
 @doing("reading the evaluations {entries}")
 def read_evaluations(entries: Sequence[str]) -> list[Evaluation]:
-    """
-    Reads folders of the evaluate stage, or their `results.json`, for one report; `LABEL=FOLDER` sets a label.
-
-    Raises:
-        `FileNotFoundError`: there is no `results.json`.
-        `ValueError`: it is not complete, is by an unknown metric, holds zero-shot alone, was made from other
-            predictions, or the evaluations are of different test sets or measured differently.
-    """
+    """Reads folders of the evaluate stage, or their `results.json`, for one report; `LABEL=FOLDER` sets a label.
+    Raises `FileNotFoundError` or `ValueError` for results that are missing, not complete, by an unknown metric, of
+    zero-shot alone, made from other predictions, or of different test sets or metrics."""
     evaluations = [_read(entry) for entry in entries]
     check_same_test_set({str(evaluation.folder): evaluation.results for evaluation in evaluations})
     if len(evaluations) == 1:

@@ -138,11 +138,8 @@ def gallery_methods(results: Mapping, shots: int) -> list[str]:
 
 
 def image_data_uri(image: Image.Image | None) -> str | None:
-    """
-    A thumbnail of an image of any mode as a data URI: PNG or JPEG, whichever is smaller. Transparency becomes white.
-
-    The pixels are drawn onto a new image, so nothing else of the source file (metadata, profiles) reaches the page.
-    """
+    """A thumbnail of an image of any mode as a data URI: PNG or JPEG, whichever is smaller. The pixels are drawn onto
+    a new white image, so nothing else of the source file (metadata, profiles) reaches the page."""
     if image is None:
         return None
     upright = ImageOps.exif_transpose(image).convert("RGBA")
@@ -163,6 +160,7 @@ def build_gallery(
 ) -> dict[str, object]:
     """
     Collects the queries to show with each method's demonstrations and answers, and their beams if these are given.
+    Raises `ValueError` for a query or a demonstration that is not among the examples.
 
     Returns:
         `dict`: ready for JSON.
@@ -175,9 +173,6 @@ def build_gallery(
           first) and `answers`: `{"METHOD/SHOTS": [demonstrations in prompt order, prediction, accuracy]}`;
         - `images`: data URIs, each once.
         Images, demonstrations and methods are named by their place in these lists.
-
-    Raises:
-        `ValueError`: a query or a demonstration is not among the examples.
     """
     results = evaluations[0].results
     query_ids = set(evaluations[0].predictions["query_id"])

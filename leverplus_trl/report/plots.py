@@ -44,12 +44,9 @@ RC = {
 
 
 def plot_accuracy_by_shots(results: Mapping) -> bytes:
-    """
-    The accuracies of `results.json` with their intervals by number of shots, a line a method, as a PNG.
-
-    Left the methods that choose from the same sampled candidates; right, where there are any, those that choose from
-    the whole pool, with selectors and oracle. Zero-shot is the dotted line with its interval as a band.
-    """
+    """The accuracies of `results.json` with their intervals by number of shots, a line a method, as a PNG: left the
+    methods that choose from the same candidates; right, if there are any, those that choose from the whole pool, with
+    selectors and oracle. Zero-shot is the dotted line with its interval as a band."""
     methods = sorted({method for method, shots in average_rows(results) if shots > 0}, key=method_rank)
     pool = [method for method in methods if method_scope(method) == "pool"]
     panels = {"the same candidates for every method": [method for method in methods if method not in pool]}

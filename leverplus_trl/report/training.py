@@ -44,12 +44,8 @@ PANELS = {
 
 
 def read_analysis(path_or_id: str, beams: Dataset) -> dict[str, object]:
-    """
-    The analysis of a search: `analysis.json` of its folder, or, for beams that come without it, made from the tables.
-
-    Raises:
-        `ValueError`: `analysis.json` is not complete.
-    """
+    """The analysis of a search: `analysis.json` of its folder, which raises `ValueError` if it is not complete, or,
+    for beams that come without it, made from the tables."""
     path = Path(path_or_id) / ANALYSIS
     if path.is_file():
         try:
@@ -125,12 +121,8 @@ def _hubs(splits: Mapping) -> Table:
 
 
 def read_history(folder: str | Path) -> list[dict[str, float]]:
-    """
-    What a trainer logged: the `log_history` of the `trainer_state.json` in an output folder.
-
-    Raises:
-        `ValueError`: no such file, or a file that is not complete or has nothing to draw.
-    """
+    """The `log_history` of the `trainer_state.json` in an output folder; raises `ValueError` if there is no such file,
+    or if it is not complete or has nothing to draw."""
     path = Path(folder) / STATE
     if not path.is_file():
         raise ValueError(f"{str(folder)!r} has no {STATE}: name a folder that the stage sft or grpo wrote.")
