@@ -38,7 +38,7 @@
     return node;
   }
 
-  // Zero-shot has no shots: it stands beside any number of them.
+  // Zero-shot has no shots: its answer is compared at any number of shots.
   function answerOf(query, method, shots) {
     const at = data.methods[method].name === "zero_shot" ? 0 : shots;
     return query.answers[method + "/" + at] || null;
@@ -50,7 +50,7 @@
     if (!data.metric.in_percent) return make("span", "mark between", data.metric.title + " " + percent(accuracy));
     if (accuracy >= 1) return make("span", "mark right", "✓ right");
     if (accuracy <= 0) return make("span", "mark wrong", "✗ wrong");
-    // Not "partly right": a reply that a metric can't read may score what a guess is worth.
+    // Not "partly right": a reply that a metric can't read may score like a guess.
     return make("span", "mark between", "◐ scored " + percent(accuracy) + "%");
   }
 
@@ -66,9 +66,9 @@
   }
 
   function choice(query, method, shots, chosen) {
-    const found = answerOf(query, method, shots);
-    if (!found) return null;
-    const [places, prediction, accuracy] = found;
+    const answered = answerOf(query, method, shots);
+    if (!answered) return null;
+    const [places, prediction, accuracy] = answered;
     const said = make("div", "answer", make("span", "small", "VLM: "), make("span", "said", prediction || "(nothing)"), make("br"), mark(accuracy));
     return make("div", chosen ? "choice chosen" : "choice", who(method), demonstrations(places), said);
   }
@@ -132,7 +132,7 @@
   }
 
   function matches(state) {
-    const found = [];
+    const matched = [];
     for (const query of data.queries) {
       const answer = answerOf(query, state.method, state.shots);
       if (!answer) continue;
@@ -144,29 +144,29 @@
       const sign = gain === null ? "none" : gain > 0 ? "better" : gain < 0 ? "worse" : "same";
       if (state.gain !== "all" && state.gain !== sign) continue;
       if (!state.words.every((word) => text(query).includes(word))) continue;
-      found.push([gain === null ? 0 : gain, query]);
+      matched.push([gain === null ? 0 : gain, query]);
     }
     // Sorting is stable: equal gains keep the order of the hashes.
-    if (state.order === "gain") found.sort((one, other) => other[0] - one[0]);
-    if (state.order === "loss") found.sort((one, other) => one[0] - other[0]);
-    return found.map((one) => one[1]);
+    if (state.order === "gain") matched.sort((one, other) => other[0] - one[0]);
+    if (state.order === "loss") matched.sort((one, other) => one[0] - other[0]);
+    return matched.map((one) => one[1]);
   }
 
-  let state, found, shown;
+  let state, matched, shown;
   function more() {
-    const next = found.slice(shown, shown + PAGE);
+    const next = matched.slice(shown, shown + PAGE);
     results.append(...next.map((query) => card(query, state)));
     shown += next.length;
-    find("gallery-more").hidden = shown >= found.length;
+    find("gallery-more").hidden = shown >= matched.length;
   }
 
   function update() {
     state = read();
-    found = matches(state);
+    matched = matches(state);
     shown = 0;
     results.replaceChildren();
-    const share = data.queries.length ? percent(found.length / data.queries.length) : "0.0";
-    find("gallery-count").textContent = found.length.toLocaleString("en") + " of " + data.queries.length.toLocaleString("en") + " queries (" + share + "%)";
+    const share = data.queries.length ? percent(matched.length / data.queries.length) : "0.0";
+    find("gallery-count").textContent = matched.length.toLocaleString("en") + " of " + data.queries.length.toLocaleString("en") + " queries (" + share + "%)";
     more();
   }
 
@@ -185,7 +185,7 @@
   for (const node of Object.values(controls)) node.addEventListener(node.type === "search" ? "input" : "change", update);
   find("gallery-more").addEventListener("click", more);
   if ("IntersectionObserver" in window) {
-    const seen = (entries) => { if (entries.some((entry) => entry.isIntersecting) && shown < found.length) more(); };
+    const seen = (entries) => { if (entries.some((entry) => entry.isIntersecting) && shown < matched.length) more(); };
     new IntersectionObserver(seen, { rootMargin: "600px" }).observe(find("gallery-more"));
   }
   update();
