@@ -12,7 +12,7 @@ The way of the data, a stage an arrow, a table that anyone can load at every ste
 
 - `tasks` bring any dataset to the columns of `schema.EXAMPLES` and say how an example is shown and scored.
 - `retrieval` embeds examples and samples the candidates of each query.
-- `vlms` put a frozen model behind two promises: `answer_logprobs` and `generate`.
+- `vlms` wrap a frozen model in two methods: `answer_logprobs` and `generate`.
 - `beams` search the sequences that help the VLM most, and keep everything that was scored.
 - `selectors` are `PreTrainedModel`s that choose; `trainer` teaches them what the ledger says.
 - `rollouts` answer with many sequences a query and measure each once; rewards are computed from the measures.

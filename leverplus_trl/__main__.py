@@ -60,7 +60,7 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"{own[0]} was given to several recipes at once; use `leverplus <stage> --config RECIPE`.")
     recipes = {path: read_recipe(path) for path in paths}
     stages = {path: stage_of(recipe) for path, recipe in recipes.items()}
-    for path, recipe in recipes.items():  # all, before the first one runs
+    for path, recipe in recipes.items():  # all of them, before the first runs
         if not recipe.text("script"):
             parser = make_parser(stages[path])
             parser.check(*parser.read(["--config", path, *options]))

@@ -40,23 +40,10 @@ def check_repo_id(repo_id: str) -> None:
 
 def check_writable(repo_id: str, repo_type: str, private: bool | None = None, token: str | None = None) -> str:
     """
-    Creates a repository if there is none, and checks that it can be written to.
+    Creates a repository of a type, `"model"` or `"dataset"`, if there is none, and checks that it can be written to.
 
-    Args:
-        repo_id (`str`):
-            Its name; without a user, the owner is the user of the token.
-        repo_type (`str`):
-            `"model"` or `"dataset"`.
-        private (`bool`, *optional*):
-            Whether a new repository is private.
-        token (`str`, *optional*, defaults to that of the login):
-            Token with write permission.
-
-    Returns:
-        `str`: the whole name, `user/name`.
-
-    Raises:
-        `ValueError`: it can't be written to, with the answer of the hub.
+    Returns the whole name, `user/name`; without a user in `repo_id`, the owner is the user of the token, by default
+    that of the login. Raises `ValueError` with the answer of the hub if it can't be written to.
     """
     api = HfApi(token=token)
     try:
@@ -95,17 +82,8 @@ def push_files(
     """
     Pushes files in one commit, so that a repository never holds half of them; its name goes into the card's snippets.
 
-    Args:
-        files (`Mapping[str, Path]`):
-            `{path in the repository: local file}`.
-        repo_id, repo_type, private, token:
-            See [`check_writable`], which is called first.
-        revision (`str`, *optional*, defaults to the main branch):
-            Branch to commit to; created if there is none.
-        replaces (`tuple[str, ...]`, *optional*):
-            Prefixes of other files in the repository that are deleted in the same commit.
-        message (`str`, *optional*):
-            Message of the commit.
+    `files` is `{path in the repository: local file}`. The branch `revision` is created if there is none. Other files
+    whose paths begin with one of `replaces` are deleted in the same commit. For the rest, see [`check_writable`].
     """
     whole = check_writable(repo_id, repo_type, private, token)
     api, branch = HfApi(token=token), {"repo_type": repo_type, "revision": revision}

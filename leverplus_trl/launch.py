@@ -195,12 +195,7 @@ def _interrupt_once(number: int, frame: object) -> None:
 
 
 def start_stage(stage_args, stage: str):
-    """
-    Refuses another stage's recipe, joins the other processes, and sets up the log.
-
-    Returns:
-        `accelerate.PartialState`: this process among the others.
-    """
+    """Refuses another stage's recipe, joins the other processes, sets up the log, and returns `PartialState()`."""
     import datasets
     import torch
     import transformers

@@ -47,19 +47,13 @@ class _Terminal(logging.StreamHandler):
 _TERMINAL = _Terminal()
 
 
-class _ToRoot(logging.Handler):
-    """Hands records on to the handlers of the root logger."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        logging.getLogger().callHandlers(record)
-
-
 class _Logger(logging.Logger):
     """A logger whose library can't write to the terminal past the root logger; deepspeed and transformers would."""
 
     def addHandler(self, handler: logging.Handler) -> None:
         if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
-            self.propagate, handler = False, _ToRoot()
+            self.propagate, handler = False, logging.Handler()
+            handler.emit = logging.getLogger().callHandlers
         super().addHandler(handler)
 
 

@@ -50,17 +50,9 @@ class RecipeParser:
     """
     Reads the arguments of a stage.
 
-    Args:
-        dataclass_types (`Iterable[type]`):
-            Argument dataclasses and [`TrainingArgumentsClass`]es, in the order in which they are returned.
-        stage (`str`, *optional*):
-            The stage; recipes of other stages are refused.
-        description (`str`, *optional*):
-            Its purpose, for the help.
-        elsewhere (`Callable[[str], str | None]`, *optional*):
-            Names the other stages that have a key.
-        together (`Callable[[Mapping[str, Any]], None]`, *optional*):
-            Raises `ValueError` for values that exclude each other; takes all arguments by name.
+    `dataclass_types` are argument dataclasses and [`TrainingArgumentsClass`]es, in the order in which they are
+    returned. With a `stage`, recipes of others are refused. `elsewhere(key)` names the other stages that have a key.
+    `together` raises `ValueError` for values that exclude each other; it takes all arguments by name.
     """
 
     def __init__(
@@ -193,7 +185,7 @@ class RecipeParser:
             for field in fields:
                 lines += _help_of(field, self.kinds[field.name], self.limits[field.name], everything)
         more = "" if everything else " --help_all says more."
-        lines += ["", f"Each key of the recipe is an option here. Defaults stand in [ ]; null is nothing.{more}"]
+        lines += ["", f"Each key of the recipe is an option here. Defaults are in [ ]; null is nothing.{more}"]
         return "\n".join(lines)
 
     def _groups(self, everything: bool) -> list[tuple[str, list[dataclasses.Field]]]:

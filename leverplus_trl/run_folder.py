@@ -60,28 +60,16 @@ class RunFolder:
     """
     Claims an output folder for one recipe, before anything expensive is loaded.
 
-    Writes `recipe.yaml` and `provenance.json`, and sends everything that is logged to `run.log` (`run-3-of-8.log` for
-    a shard) as well: all of the main process, and with their rank what the other processes log in leverplus_trl.
-    Shards of one job may work in one folder at the same time; every other launch has it to itself.
+    Writes `recipe.yaml` (all arguments in `recipe`) and `provenance.json` (with `facts`, such as hashes, that are
+    compared like the recipe), and sends everything that is logged to `run.log` (`run-3-of-8.log` for a shard) as well.
+    With `overwrite` in the recipe, earlier output is deleted first. Shards of one job may work in one folder at the
+    same time; every other launch has it to itself.
 
     A claim holds as long as this object lives. It lasts longer only once there is a result (a unit, a checkpoint, a
     table): a folder that a failed or killed run left without any is free for another recipe.
 
-    Args:
-        output_dir (`str`):
-            The folder.
-        stage (`str`):
-            Stage that writes into it.
-        recipe (`dict`):
-            All its arguments, by name. With `overwrite`, earlier output in the folder is deleted first.
-        facts (`dict`, *optional*):
-            Other inputs of the output (hashes, revisions); compared like the recipe.
-        shard ([`Shard`], *optional*, defaults to the whole job):
-            Part of the job that this launch does.
-
-    Raises:
-        `ValueError`: the folder can't be written to, holds the output of another recipe or files that no stage wrote
-            (they would be mixed or lost), or another launch is writing into it.
+    Raises `ValueError` if the folder can't be written to, holds the output of another recipe or files that no stage
+    wrote (they would be mixed or lost), or another launch is writing into it.
     """
 
     def __init__(
@@ -181,7 +169,7 @@ class RunFolder:
         self.state.wait_for_everyone()
         log = self.path / (f"run-{shard}.log" if shard.is_part else "run.log")
         new_log = None if log.exists() else log
-        handler = _log_to_file(log, self.state.is_main_process, self.state.process_index)
+        handler = _LogFile(log, self.state.is_main_process, self.state.process_index)
         weakref.finalize(self, _leave, os.getpid(), self.path, provenance["stage"], locks, handler, new, new_log)
 
     def _claim(self, locks: list[FileLock], overwrite: bool) -> None:
@@ -234,7 +222,16 @@ class RunFolder:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file; a run does not fail if it can't be written (disk full, folder deleted)."""
+    """Logs everything of the main process, and with their rank what other processes log in leverplus_trl; a run does
+    not fail if the file can't be written (disk full, folder deleted)."""
+
+    def __init__(self, file: Path, is_main: bool, rank: int):
+        super().__init__(file, delay=not is_main, encoding="utf-8")
+        prefix = "" if is_main else f"[rank {rank}] "
+        self.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s %(name)s: {prefix}%(message)s"))
+        logging.getLogger(None if is_main else "leverplus_trl").addHandler(self)
+        if is_main:
+            logging.getLogger("leverplus_trl").setLevel(logging.INFO)
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):
@@ -242,16 +239,6 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
-
-
-def _log_to_file(file: Path, main: bool, rank: int) -> _LogFile:
-    handler = _LogFile(file, delay=not main, encoding="utf-8")
-    prefix = "" if main else f"[rank {rank}] "
-    handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s %(name)s: {prefix}%(message)s"))
-    logging.getLogger(None if main else "leverplus_trl").addHandler(handler)
-    if main:
-        logging.getLogger("leverplus_trl").setLevel(logging.INFO)
-    return handler
 
 
 def read_record(folder: Path) -> dict[str, Any]:

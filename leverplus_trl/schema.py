@@ -14,6 +14,7 @@ from datasets import Features, Image, List, Value
 STRING = Value("string")
 FLOAT = Value("float64")
 SEQUENCE_OF_IDS = List(STRING)
+_QUERY = {"query_id": STRING, "split": STRING}
 
 #: The columns every examples table has; a task may need more (`choices`, `context`, ...).
 EXAMPLES = Features(
@@ -29,8 +30,7 @@ EXAMPLES = Features(
 #: One row a query: the best `B` sequences of a beam search, best first.
 BEAMS = Features(
     {
-        "query_id": STRING,
-        "split": STRING,
+        **_QUERY,
         "candidate_ids": SEQUENCE_OF_IDS,  # K, in sampler order
         "demonstration_ids": List(SEQUENCE_OF_IDS),  # B x S
         "scores": List(FLOAT),  # B, InfoScore on the scale `score` (of the whole sequence if `objective: cumulative`)
@@ -43,8 +43,7 @@ BEAMS = Features(
 #: computed from it (`beams/info_score.py`), `metric` only where the search was on that scale.
 LEDGER = Features(
     {
-        "query_id": STRING,
-        "split": STRING,
+        **_QUERY,
         "demonstration_ids": SEQUENCE_OF_IDS,
         "answer_logprob": FLOAT,  # sum over the answer's tokens
         "num_answer_tokens": Value("int32"),
@@ -55,8 +54,7 @@ LEDGER = Features(
 #: One row a query: a group of G sequences of 0 to S demonstrations, each answered once and measured.
 ROLLOUTS = Features(
     {
-        "query_id": STRING,
-        "split": STRING,
+        **_QUERY,
         "candidate_ids": SEQUENCE_OF_IDS,  # K
         "zero_shot_score": FLOAT,  # the term that InfoScore subtracts
         "demonstration_ids": List(SEQUENCE_OF_IDS),  # G x 0..S
@@ -75,8 +73,7 @@ ROLLOUTS = Features(
 #: One row an answered prompt.
 PREDICTIONS = Features(
     {
-        "query_id": STRING,
-        "split": STRING,
+        **_QUERY,
         "method": STRING,
         "shots": Value("int32"),
         "seed": Value("int64"),

@@ -41,19 +41,8 @@ def write_tables(
     folder: Path, tables: Mapping[str, Mapping[str, Dataset]], title: str, text: str, provenance: dict
 ) -> None:
     """
-    Writes a dataset folder.
-
-    Existing files are replaced, the card last; older files of these tables are deleted.
-
-    Args:
-        folder (`Path`):
-            The folder.
-        tables (`Mapping[str, Mapping[str, Dataset]]`):
-            `{config: {split: table}}`.
-        title, text (`str`):
-            Heading and description of the card, in Markdown.
-        provenance (`dict`):
-            Provenance, for the card's metadata.
+    Writes a dataset folder: `tables` as `{config: {split: table}}`, and a card with a title, a text in Markdown and
+    the provenance in its metadata. Existing files are replaced, the card last; older files of the tables are deleted.
     """
     overlap = provenance.get("facts", {}).get("overlap", {})
     text = "\n\n".join([text, *(overlap_sentence(split, facts) for split, facts in overlap.items())])

@@ -24,17 +24,10 @@ TRAINING_STATE = ("optimizer", "scheduler", "rng_state", "scaler", "training_arg
 
 def refuse_pickles(name_or_path: str, what: str, loader: str = "AutoModel", hub: Mapping[str, Any] | None = None):
     """
-    Raises `ValueError` if the weights of a model are pickles, and there are no safetensors.
+    Raises `ValueError` if the weights of a folder or hub id are pickles, and there are no safetensors.
 
-    Args:
-        name_or_path (`str`):
-            Folder or hub id.
-        what (`str`):
-            Noun for the message: `"selector"`, say.
-        loader (`str`, *optional*, defaults to `"AutoModel"`):
-            Class of transformers that converts it.
-        hub (`Mapping[str, Any]`, *optional*):
-            Keywords (`revision`) to list the files of a hub id with; without them a hub id is not looked up.
+    `what` is a noun for the message (`"selector"`), `loader` the class of transformers that converts pickles, and
+    `hub` the keywords (`revision`) to list the files of a hub id with; without them a hub id is not looked up.
     """
     names, folder = [], Path(name_or_path)
     if folder.is_dir():

@@ -66,22 +66,11 @@ def run_units(
     Does the units that are missing in `run.units`, or those of them that are this shard's, together with the other
     processes of this launch. A process that is done with a unit claims the next free one.
 
-    Args:
-        run ([`RunFolder`]):
-            The folder for the results, and the shard.
-        units (`Mapping[str, int]`):
-            Names of all units of the job, in order, and how many items each holds.
-        work (`Callable[[str], pa.Table]`):
-            Does the unit of this name; its result must depend on the unit alone.
-        description, item (`str`):
-            Names of the work and of an item, for the progress.
+    `units` holds the names of all units of the job, in order, and how many items each has. `work` does the unit of a
+    name; its result must depend on the unit alone. `description` and `item` name the work and an item in the progress.
 
-    Returns:
-        `list[Path]`: the result files of all units of the job, in order, once every process is done. Those of other
-        shards may be missing.
-
-    Raises:
-        `RuntimeError`: units are missing at the end; starting again does them.
+    Returns the result files of all units of the job, in order, once every process is done; those of other shards may
+    be missing. Raises `RuntimeError` if own units are missing at the end; starting again does them.
     """
     state = PartialState()
     folder, shard = run.units, run.shard
@@ -195,17 +184,10 @@ def join_units(
     files: Sequence[Path], features: Features, joined: Path, rows: Callable[[pa.Table], pa.Table] | None = None
 ) -> Dataset:
     """
-    The results of units as one table, which is read from disk as it is needed.
+    The results of units, in order, as one table, which is read from disk as it is needed.
 
-    Args:
-        files (`Sequence[Path]`):
-            Results of the units, in order.
-        features (`Features`):
-            Columns and types of the table; other columns of the units are left out.
-        joined (`Path`):
-            Arrow file for the rows, to be kept while the table is in use.
-        rows (`Callable[[pa.Table], pa.Table]`, *optional*):
-            Makes the rows of the table from those of a unit; by default they are the same.
+    It has the columns and types of `features`, and the rows that `rows` makes from those of a unit (by default the
+    same). The Arrow file `joined` must be kept while the table is in use.
     """
     joined.parent.mkdir(parents=True, exist_ok=True)
     with naming(joined), pa.OSFile(str(joined), "wb") as file, pa.ipc.new_stream(file, features.arrow_schema) as out:
