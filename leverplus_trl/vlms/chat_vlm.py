@@ -45,7 +45,7 @@ class ChatFamily(VLMFamily):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.num_images_encoded = self.num_copies_encoded = 0
+        self.num_images_encoded = 0
         self._waiting: dict[tuple[str, ...], dict[str, torch.Tensor]] = {}  # preprocessed images, not encoded yet
 
     @staticmethod
@@ -108,12 +108,11 @@ class ChatFamily(VLMFamily):
         size = _batch_size(self._waiting[key])
         keys = [key, *(other for other in self._alike(key) if other != key)][:size]
         rows = [self._waiting.pop(name) for name in keys]
-        copies = size - len(rows)
-        encoded = dict(zip(keys, run_or_halve(self._run_tower, rows + rows[:1] * copies), strict=False))
+        rows += rows[:1] * (size - len(rows))
+        encoded = dict(zip(keys, run_or_halve(self._run_tower, rows), strict=False))
         for name, features in encoded.items():
             self.features.put(name, features, sum(tensor.nbytes for tensor in features))
         self.num_images_encoded += sum(len(name) for name in keys)
-        self.num_copies_encoded += copies * len(key)
         return encoded[key]
 
     def _run_tower(self, rows: Sequence[dict[str, torch.Tensor]]) -> list[list[torch.Tensor]]:

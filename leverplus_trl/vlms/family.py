@@ -62,7 +62,7 @@ class VLMFamily(ABC):
         self.set_memory(0)
 
     def set_memory(self, memory_bytes: int) -> None:
-        """Sets the memory beside the model; a quarter of it is for image features, which are forgotten."""
+        """Sets the memory beside the model; a quarter of it is for image features, which are dropped."""
         self.memory_bytes = memory_bytes
         self.features = ByteCache(memory_bytes // 4)
 

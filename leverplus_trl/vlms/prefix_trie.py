@@ -81,10 +81,6 @@ class Plan:
     levels: list[list[Span]]
     stored: list[tuple[Node, list[LogprobIndex]]]
 
-    @property
-    def num_tokens(self) -> int:
-        return sum(span.num_tokens for level in self.levels for span in level)
-
 
 def plan_spans(requests: Iterable[ScoreRequest]) -> Plan:
     """The spans that score `requests` with every distinct prefix run once, in as few pieces as possible: a prefix with
@@ -105,13 +101,11 @@ def plan_spans(requests: Iterable[ScoreRequest]) -> Plan:
         for answer, owners in answers.items():
             if answer:
                 firsts.setdefault(answer[0], []).extend(owners)
-        end = None if prompt.slots is not None else builder.end_of(prompt)
-        offset = end.num_tokens - 1 if end else 0
-        indices = [LogprobIndex(offset, token, tuple(owners)) for token, owners in firsts.items()]
-        if end is None:
-            stored.append((prompt, indices))
+        if prompt.slots is not None:
+            stored.append((prompt, [LogprobIndex(0, token, tuple(owners)) for token, owners in firsts.items()]))
         else:
-            end.indices = indices
+            end = builder.end_of(prompt)
+            end.indices = [LogprobIndex(end.num_tokens - 1, token, tuple(owners)) for token, owners in firsts.items()]
         for answer, owners in answers.items():
             if len(answer) > 1:
                 builder.add(Span(prompt, [], answer[:-1], _indices(answer[1:], owners, 0)))

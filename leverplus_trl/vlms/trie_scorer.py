@@ -36,7 +36,7 @@ class TrieScorer:
         self.pool = KVPool(capacity, *shape, dtype=model.dtype, device=model.device)
         #: Tokens that a prompt with its answer may have: there is room for it twice, once kept and once running.
         self.max_prompt_tokens = (capacity - 1) // 2
-        self.num_tokens = self.num_batches = 0  # that went through the decoder
+        self.num_tokens = 0  # that went through the decoder
         self.forget()
 
     @property
@@ -115,7 +115,11 @@ class TrieScorer:
         prompts = list(dict.fromkeys(request.prompt for request in requests))
         if sum(node.size for node in pins) > room and len(prompts) > 1:
             # In the tree's own order, so that prompts with a common prefix stay together.
-            order = {node: i for i, node in enumerate(self._walk())}
+            order, pending = {}, [self.root]
+            while pending:
+                node = pending.pop()
+                order[node] = len(order)
+                pending.extend(reversed(node.children.values()))
             prompts.sort(key=order.__getitem__)
             first = set(prompts[: len(prompts) // 2])
             self._answer([request for request in requests if request.prompt in first], sums)
@@ -133,13 +137,6 @@ class TrieScorer:
         for level in plan.levels:
             for batch in plan_batches(level, self.costs.of_batch, self.max_batch_tokens, self.batch_bytes):
                 run_or_halve(run, batch)
-
-    def _walk(self) -> Iterator[Node]:
-        pending = [self.root]
-        while pending:
-            node = pending.pop()
-            yield node
-            pending.extend(reversed(node.children.values()))
 
     def _make_room(self, count: int, pins: set[Node]) -> None:
         """Drops the least recently used prefixes, longer ones first, until `count` slots are free."""
@@ -181,7 +178,6 @@ class TrieScorer:
                 self.batch_bytes //= 2
             raise
         self.num_tokens += count
-        self.num_batches += 1
         self._keep(spans, slots, hidden)
 
     def _forward(self, spans: list[Span], lengths: list[int], slots: np.ndarray) -> torch.Tensor:
