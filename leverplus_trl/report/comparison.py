@@ -162,41 +162,35 @@ def _text(cell: Mapping | float | None) -> str:
 
 def comparison_csv(evaluations: Sequence[Evaluation], published: PublishedFigures | None = None) -> str:
     """The lines as CSV, a row a cell; `source` tells measured numbers from published ones."""
-    score, rows = _score_name(evaluations), []
+    rows = []
     for line in comparison_lines(evaluations, published):
         row = {"source": line.source, "vlm": line.vlm, "test_samples": line.test_samples, "method": line.method}
         row["sampler"] = "" if line.sampler == ABSENT else line.sampler
         for at, cell in line.cells.items():
             if isinstance(cell, float):
-                rows.append(row | {"shots": at, score: f"{cell / 100:.4f}"})
+                rows.append(row | {"shots": at, "accuracy": f"{cell / 100:.4f}"})
             else:
-                ends = {"ci_low": cell["ci_low"], "ci_high": cell["ci_high"]}
-                measured = {"shots": at, score: cell["accuracy"], **ends, "best": at in line.bold}
-                rows.append(row | measured | {"collapsed": cell["collapsed"]})
-    return _csv(rows)
+                measured = {"shots": at} | {name: cell[name] for name in ("accuracy", "ci_low", "ci_high")}
+                rows.append(row | measured | {"best": at in line.bold, "collapsed": cell["collapsed"]})
+    return _csv(evaluations, rows)
 
 
 def results_csv(evaluations: Sequence[Evaluation]) -> str:
     """Every row of every `results.json` as CSV, seeds and prefixes included."""
-    score, rows = _score_name(evaluations), []
+    rows = []
     for evaluation in evaluations:
+        name = evaluation.label or evaluation.results["name"]
         for _, results in prefixes_of(evaluation.results):
-            for row in results["rows"]:
-                renamed = {score if name == "accuracy" else name: value for name, value in row.items()}
-                rows.append({"evaluation": evaluation.label or evaluation.results["name"], **renamed})
-    return _csv(rows)
+            rows += [{"evaluation": name, **row} for row in results["rows"]]
+    return _csv(evaluations, rows)
 
 
-def _score_name(evaluations: Sequence[Evaluation]) -> str:
-    """Column of the scores in a CSV, which are not times 100: accuracy, or the name of the metric."""
-    results = evaluations[0].results
-    return "accuracy" if metric_of(results).in_percent else results["metric"]
-
-
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
+def _csv(evaluations: Sequence[Evaluation], rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as CSV. Scores are not times 100; their column is called `accuracy`, or like the metric."""
+    results, names = evaluations[0].results, list(dict.fromkeys(name for row in rows for name in row))
+    score = "accuracy" if metric_of(results).in_percent else results["metric"]
     out = io.StringIO()
-    names = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(out, fieldnames=list(names), lineterminator="\n")
-    writer.writeheader()
+    writer = csv.DictWriter(out, fieldnames=names, lineterminator="\n")
+    writer.writerow({name: score if name == "accuracy" else name for name in names})
     writer.writerows(rows)
     return out.getvalue()
