@@ -290,24 +290,18 @@ def _report(message: str, error: BaseException, with_traceback: bool, status: in
             return status
     text = "".join(traceback.format_exception(error))
     if status == FAILED:
-        logs = _write_to_logs(f"{message}\n{text}")
+        record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "%s", (f"{message}\n{text}",), None)
+        logs = []
+        for handler in (*logging.getLogger().handlers, *logging.getLogger("leverplus_trl").handlers):
+            if isinstance(handler, logging.FileHandler) and handler.baseFilename != os.devnull:
+                handler.handle(record)
+                logs.append(handler.baseFilename.removeprefix(f"{Path.cwd()}/"))
         if not _is_own(error) and not with_traceback:
             message += f" The traceback is in {logs[0]}." if logs else " --traceback shows where."
     if with_traceback:
         print(text, end="", file=sys.stderr)
     print(message, file=sys.stderr, flush=True)
     return status
-
-
-def _write_to_logs(text: str) -> list[str]:
-    """Writes to the log files that are open and returns their names."""
-    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, "%s", (text,), None)
-    names = []
-    for handler in (*logging.getLogger().handlers, *logging.getLogger("leverplus_trl").handlers):
-        if isinstance(handler, logging.FileHandler) and handler.baseFilename != os.devnull:
-            handler.handle(record)
-            names.append(handler.baseFilename.removeprefix(f"{Path.cwd()}/"))
-    return names
 
 
 if __name__ == "__main__":

@@ -154,10 +154,7 @@ def make_folder(path: Path) -> list[Path]:
     """
     new: list[Path] = []
     try:
-        for folder in (path, *path.parents):
-            if folder.exists():
-                break
-            new.append(folder)
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f"{UNFINISHED}probe"
         probe.touch()

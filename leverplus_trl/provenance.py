@@ -91,23 +91,16 @@ def _hash_values(hasher: "hashlib._Hash", values: pa.Array) -> None:
     else:
         if pa.types.is_fixed_size_binary(kind):
             values, kind = values.cast(pa.binary()), pa.binary()
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            values = values.cast(pa.large_binary())
-        else:
-            values = _large_strings(values)
+        is_binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+        try:
+            values = values.cast(pa.large_binary() if is_binary else pa.large_string())
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+            texts = [json.dumps(value, sort_keys=True, default=str) for value in values.to_pylist()]
+            values = pa.array(texts, pa.large_string())
         _hash_numbers(hasher, "texts", pc.binary_length(values))
         _, offsets, content = values.buffers()
         start, *_, end = np.frombuffer(offsets, np.int64)[values.offset : values.offset + len(values) + 1]
         hasher.update(memoryview(content or b"")[start:end])
-
-
-def _large_strings(values: pa.Array) -> pa.Array:
-    """Values of any other type as text with 64-bit offsets."""
-    try:
-        return values.cast(pa.large_string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        texts = [json.dumps(value, sort_keys=True, default=str) for value in values.to_pylist()]
-        return pa.array(texts, pa.large_string())
 
 
 def _hash_numbers(hasher: "hashlib._Hash", kind: str, numbers: pa.Array) -> None:
