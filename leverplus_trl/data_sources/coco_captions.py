@@ -1,16 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-COCO captions: the splits of 2014 and 2017, and Karpathy's splits. One example is an image with all its captions.
-
-Rows of hub datasets have a list `answer` (lmms-lab) or `captions`.
-"""
+"""COCO captions: the splits of 2014 and 2017, and Karpathy's splits. One example is an image with all its captions."""
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from ..tasks.columns import TEXT
 from .data_source import DataSource, Row, example, expect, file_name, first_text, image_file
@@ -29,20 +26,18 @@ KARPATHY_COUNTS = {"train": 113287, "validation": 5000, "test": 5000}
 
 def _caption_example(image_id: object, captions: list[str | None], **columns: object) -> Row:
     captions = [(expect(str, "a caption", caption) or "").strip() for caption in captions]
-    first = first_text(captions)
-    columns.setdefault("problem", "" if first else "the image has no captions")
-    return example(image_id, QUESTION, captions, answer=first, image_id=str(image_id), **columns)
+    columns = {"problem": "" if any(captions) else "the image has no captions", **columns}
+    return example(image_id, QUESTION, captions, answer=first_text(captions), image_id=str(image_id), **columns)
 
 
 def _read(year: str, counts: dict[str, int], raw: RawFiles, split: str) -> Iterator[Row]:
-    coco_split = {"train": f"train{year}", "validation": f"val{year}"}[split]
+    coco_split = f"{'train' if split == 'train' else 'val'}{year}"
     file = raw.find(f"captions_{coco_split}.json")
     images, annotations = raw.records(file, "images", counts[split], "images"), raw.records(file, "annotations")
     folder = raw.image_folder(coco_split)
-    captions: dict[int, list[str | None]] = {}
+    captions: dict[int, list[str | None]] = defaultdict(list)
     for annotation in raw.each(file, annotations):
-        caption = expect(str, "caption", annotation["caption"])
-        captions.setdefault(annotation["image_id"], []).append(caption)
+        captions[annotation["image_id"]].append(expect(str, "caption", annotation["caption"]))
     for image_id, image in raw.by_id(file, images, "id"):
         own = captions.pop(image_id, [])
         yield _caption_example(image_id, own, image=image_file(folder, image["file_name"]))
@@ -52,25 +47,26 @@ def _read(year: str, counts: dict[str, int], raw: RawFiles, split: str) -> Itera
 
 def _read_karpathy(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find("dataset_coco.json")
-    records, wanted = raw.records(file, "images"), KARPATHY_SPLITS[split]
-    known = {name for names in KARPATHY_SPLITS.values() for name in names}
+    records, own = raw.records(file, "images"), KARPATHY_SPLITS[split]
+    known = [name for names in KARPATHY_SPLITS.values() for name in names]
     counts = Counter(image["split"] for image in raw.each(file, records))
+    message = "%s: %d images are skipped: their split is %r, which is none of Karpathy's."
     for name, count in counts.items():
         if name not in known:
-            logger.warning(
-                "%s: %d images are skipped: their split is %r, which is none of Karpathy's.", file, count, name
-            )
-    raw.check_count(file, sum(counts[name] for name in wanted), KARPATHY_COUNTS[split], f"images of the split {split}")
-    names = {file_name(image["filepath"]) for image in raw.each(file, records) if image["split"] in wanted}
-    folders = {name: raw.image_folder(name) for name in sorted(names)}
+            logger.warning(message, file, count, name)
+    raw.check_count(file, sum(counts[name] for name in own), KARPATHY_COUNTS[split], f"images of the split {split}")
+    folders: dict[str, Path] = {}
     for image in raw.each(file, records):
-        if image["split"] in wanted:
+        if image["split"] in own:
+            name = file_name(image["filepath"])
+            folders[name] = folders.get(name) or raw.image_folder(name)
             captions = [sentence["raw"] for sentence in image["sentences"]]
-            path = image_file(folders[image["filepath"]], image["filename"])
+            path = image_file(folders[name], image["filename"])
             yield _caption_example(image["cocoid"], captions, image=path)
 
 
 def _read_hub(row: Row, split: str, position: int) -> Row:
+    # Called `answer` in the datasets of lmms-lab.
     captions = expect(list, "its list of captions", row["captions"] if "captions" in row else row["answer"])
     image_id = next((row[name] for name in ("image_id", "cocoid", "id", "question_id") if name in row), position)
     return _caption_example(image_id, captions or [])
