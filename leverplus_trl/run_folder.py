@@ -162,7 +162,14 @@ class RunFolder:
             new = make_folder(self.path)
             try:
                 with recording(self.path):  # shards that start together must agree on one recipe
-                    self._claim(locks, overwrite)
+                    own = f"{WHOLE}-{shard}" if shard.is_part else WHOLE
+                    locks.append(take_lock(self.path, own))
+                    others = other_shards(self.path, own)
+                    for excluded in [WHOLE] if shard.is_part else others:
+                        take_lock(self.path, excluded).release()
+                    self._record(overwrite, bool(others))
+                    if not shard.is_part:
+                        delete_unfinished(self.path, provenance["stage"])
             except BaseException:
                 _release(locks, new)
                 raise
@@ -171,16 +178,6 @@ class RunFolder:
         new_log = None if log.exists() else log
         handler = _LogFile(log, self.state.is_main_process, self.state.process_index)
         weakref.finalize(self, _leave, os.getpid(), self.path, provenance["stage"], locks, handler, new, new_log)
-
-    def _claim(self, locks: list[FileLock], overwrite: bool) -> None:
-        own = f"{WHOLE}-{self.shard}" if self.shard.is_part else WHOLE
-        locks.append(take_lock(self.path, own))
-        others = other_shards(self.path, own)
-        for excluded in [WHOLE] if self.shard.is_part else others:
-            take_lock(self.path, excluded).release()
-        self._record(overwrite, bool(others))
-        if not self.shard.is_part:
-            delete_unfinished(self.path, self.provenance["stage"])
 
     def _record(self, overwrite: bool, others: bool) -> None:
         """Checks the record of earlier output, deletes that output if it may go, and writes the own record."""

@@ -62,12 +62,8 @@ class Stage:
         self.overlaps: dict[str, Overlap] = {}
 
     def load_data(self, splits: Sequence[str], num_queries: int | None, key: str = "query_splits") -> None:
-        """
-        Loads the pool and the queries and checks them against each other.
-
-        `splits` are splits or slices of the queries, which the recipe names under `key`. Only the first `num_queries`
-        of each split are kept, if it is set.
-        """
+        """Loads the pool and the first `num_queries` of each split that the recipe names under `key`, and checks them
+        against each other."""
         pool_split, known = self.data_args.pool_split, {}
         self.pool = load_examples(self.data_args, pool_split, self.task)
         self.task.check_examples(self.pool, pool_split)
@@ -146,5 +142,5 @@ class Stage:
             push_tables(run.path, self.hub_args.push_to_hub, self.hub_args.hub_private_repo)
 
     def _pushes(self) -> bool:
-        named = self.hub_args is not None and self.hub_args.push_to_hub
-        return bool(named and self.state.is_main_process and not self.stage_args.shard.is_part)
+        is_named = self.hub_args is not None and self.hub_args.push_to_hub is not None
+        return is_named and self.state.is_main_process and not self.stage_args.shard.is_part
