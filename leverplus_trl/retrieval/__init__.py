@@ -10,8 +10,7 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "candidate_sampler": ("CandidateSampler", "sample_candidates"),
-        "embeddings": ("embed_examples", "usable_modalities"),
-        "example_embeddings": ("ExampleEmbeddings",),
+        "embeddings": ("ExampleEmbeddings", "embed_examples", "usable_modalities"),
         "sampler_arguments": ("SAMPLERS", "SIMILARITIES", "SamplerArguments"),
         "similarity_index": ("SimilarityIndex", "rank_candidates", "rank_pool"),
     },

@@ -11,14 +11,14 @@ similarity.
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from datasets import Dataset
 
 from .embeddings import ExampleEmbeddings, embed_examples
-from .sampler_arguments import RANDOM, SAMPLERS, SIMILARITIES, SamplerArguments, check_sampler, sampler_modalities
-from .similarity_index import SimilarityIndex, check_same_widths, excluded_positions, similarity_vectors
+from .sampler_arguments import RANDOM, SAMPLERS, SIMILARITIES, SamplerArguments, sampler_modalities
+from .similarity_index import SimilarityIndex, excluded_positions, query_vectors
 
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ class CandidateSampler:
         pool ([`ExampleEmbeddings`] or `Sequence[str]`):
             The examples to draw from. Ids are enough for `random`.
         sampler (`str`):
-            One of `SAMPLERS`. Each source gives its share of K, rounded down, and the first source the rest. What an
-            earlier source gave is skipped, so that there are always K different candidates.
+            One of `SAMPLERS`. Each source gives its share of K, rounded down, and the first source the rest. Examples
+            of an earlier source are skipped, so that the K candidates differ.
         num_candidates (`int`):
             Candidates of each query (K).
         seed (`int`, *optional*, defaults to `0`):
@@ -47,7 +47,8 @@ class CandidateSampler:
     def __init__(
         self, pool: ExampleEmbeddings | Sequence[str], sampler: str, num_candidates: int, seed: int = 0
     ) -> None:
-        check_sampler(sampler, num_candidates)
+        if isinstance(num_candidates, bool) or not isinstance(num_candidates, int) or num_candidates < 1:
+            raise ValueError(f"num_candidates is {num_candidates!r}; expected a whole number of at least 1.")
         self.pool = pool if isinstance(pool, ExampleEmbeddings) else ExampleEmbeddings(list(pool))
         self.sampler, self.num_candidates, self.seed = sampler, num_candidates, seed
         self._check_modalities(self.pool, "pool")
@@ -65,7 +66,7 @@ class CandidateSampler:
         excluded: Mapping[str, Sequence[str]] | None = None,
     ) -> list[list[str]]:
         """
-        Draws the candidates of each query.
+        Draws K different candidates for each query, or fewer if the pool without the excluded ids is smaller.
 
         Args:
             query_ids (`Sequence[str]`):
@@ -74,10 +75,6 @@ class CandidateSampler:
                 Embeddings of the queries by the encoder of the pool. Not needed for `random`.
             excluded (`Mapping[str, Sequence[str]]`, *optional*):
                 Ids of the pool that must not be candidates, by the id of the query.
-
-        Returns:
-            `list[list[str]]`: K different ids for each query, or fewer if the pool without the excluded ids is
-            smaller.
 
         Raises:
             `ValueError`: a query has no candidates, or its embedding is missing.
@@ -95,7 +92,7 @@ class CandidateSampler:
                 if name == RANDOM:
                     chosen += self._draw(query_id, sorted({*positions, *chosen}), own)
                 else:
-                    chosen += _first_new(ranked[name][row], chosen, own)
+                    chosen += [int(place) for place in ranked[name][row] if place not in chosen][:own]
             candidates.append([self.pool.ids[place] for place in chosen])
         return candidates
 
@@ -106,23 +103,22 @@ class CandidateSampler:
         forbidden: list[list[int]],
         counts: list[int],
     ) -> dict[str, list[np.ndarray]]:
-        """The nearest positions by each similarity asked for, as many as each query gets candidates."""
+        """The nearest positions by each similarity of the sampler, as many as each query gets candidates."""
         if not self.indexes:
             return {}
         if queries is None:
             raise ValueError(f"The sampler {self.sampler!r} needs embeddings of the queries.")
         self._check_modalities(queries, "queries")
-        rows, found = queries.rows(query_ids), {kind: [np.empty(0)] * len(query_ids) for kind in self.indexes}
+        ranked = {kind: [np.empty(0)] * len(query_ids) for kind in self.indexes}
         for kind, index in self.indexes.items():
-            check_same_widths(queries, self.pool, kind)
-            vectors = similarity_vectors(queries, kind, rows, weighted=True)  # [Q, D]
+            vectors = query_vectors(queries, query_ids, self.pool, kind)  # [Q, D]
             for count in sorted(set(counts)):
-                some = [row for row, own in enumerate(counts) if own == count]
-                names, excluded = [query_ids[row] for row in some], [forbidden[row] for row in some]
-                nearest = index.search(vectors[some], count, excluded, names)[0]  # [Q', count]
-                for row, positions in zip(some, nearest, strict=True):
-                    found[kind][row] = positions
-        return found
+                rows = [row for row, own in enumerate(counts) if own == count]
+                names, excluded = [query_ids[row] for row in rows], [forbidden[row] for row in rows]
+                nearest = index.search(vectors[rows], count, excluded, names)[0]  # [Q', count]
+                for row, positions in zip(rows, nearest, strict=True):
+                    ranked[kind][row] = positions
+        return ranked
 
     def _draw(self, query_id: str, forbidden: list[int], count: int) -> list[int]:
         """Different positions, uniformly from all but the forbidden ones."""
@@ -143,43 +139,37 @@ class CandidateSampler:
                 )
 
     def _check_available(self, query_ids: Sequence[str], counts: Sequence[int]) -> None:
-        none = [query_id for query_id, count in zip(query_ids, counts, strict=True) if count == 0]
-        if none:
-            raise ValueError(
-                f"The query {none[0]!r} has no candidates: the pool holds nothing but the query itself, or copies."
-            )
-        fewer = [query_id for query_id, count in zip(query_ids, counts, strict=True) if count < self.num_candidates]
+        fewer = {name: count for name, count in zip(query_ids, counts, strict=True) if count < self.num_candidates}
+        for query_id, count in fewer.items():
+            if count == 0:
+                raise ValueError(
+                    f"The query {query_id!r} has no candidates: the pool holds only the query itself, or copies of it."
+                )
         if fewer:
+            first = next(iter(fewer))
             logger.warning(
-                "num_candidates is %d, but %d of %d queries have fewer candidates, e.g. %r has %d: the pool of %d "
-                "holds the query itself, or copies of it. Such a query gets all others.",
-                *(self.num_candidates, len(fewer), len(counts), fewer[0], counts[list(query_ids).index(fewer[0])]),
-                len(self.pool.ids),
+                f"num_candidates is {self.num_candidates}, but {len(fewer)} of {len(counts)} queries have fewer "
+                f"candidates, e.g. {first!r} has {fewer[first]}: the pool of {len(self.pool.ids)} holds the query "
+                "itself, or copies of it. Such a query gets all others."
             )
-
-
-def _first_new(ranked: Iterable[int], chosen: list[int], count: int) -> list[int]:
-    taken = set(chosen)
-    return [int(place) for place in ranked if place not in taken][:count]
 
 
 def sample_candidates(
     args: SamplerArguments, pool: Dataset, queries: Dataset, excluded: Mapping[str, Sequence[str]] | None = None
 ) -> list[list[str]]:
     """Embeds the pool and the queries, if the sampler needs it, and returns [`CandidateSampler.sample`]."""
-    if not args.modalities:
-        sampler = CandidateSampler(pool["id"], args.sampler, args.num_candidates, args.sampler_seed)
-        return sampler.sample(queries["id"], excluded=excluded)
-    pool_embeddings, query_embeddings = (
-        embed_examples(
-            examples,
-            args.encoder,
-            revision=args.encoder_revision,
-            modalities=args.modalities,
-            batch_size=args.encoder_batch_size,
-            embeddings_dir=args.embeddings_dir,
-        )
-        for examples in (pool, queries)
-    )
-    sampler = CandidateSampler(pool_embeddings, args.sampler, args.num_candidates, args.sampler_seed)
-    return sampler.sample(queries["id"], query_embeddings, excluded)
+    embeddings = [None, None]
+    if args.modalities:
+        embeddings = [
+            embed_examples(
+                examples,
+                args.encoder,
+                revision=args.encoder_revision,
+                modalities=args.modalities,
+                batch_size=args.encoder_batch_size,
+                embeddings_dir=args.embeddings_dir,
+            )
+            for examples in (pool, queries)
+        ]
+    sampler = CandidateSampler(embeddings[0] or pool["id"], args.sampler, args.num_candidates, args.sampler_seed)
+    return sampler.sample(queries["id"], embeddings[1], excluded)

@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Embeddings of examples: a CLIP model or a sentence encoder computes them once, later calls read a memory-mapped table.
-
-A table holds the embeddings of one modality. Its name is a hash of everything that affects them: the dataset, model,
-revision and preprocessing.
+Embeddings of examples: a CLIP model or a sentence encoder computes them once, later calls read a memory-mapped table
+of each modality. Its name is a hash of everything that affects them: the dataset, model, revision and preprocessing.
 """
 
 import json
@@ -13,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,22 +21,17 @@ from datasets import Dataset, Features, List, Value
 from filelock import FileLock
 from huggingface_hub.constants import HF_HOME
 from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, BatchEncoding, CLIPModel
 
 from ..log import doing, progress
 from ..output_files import UNFINISHED, delete, naming
-from ..provenance import dataset_hash, json_hash, model_revision, versions
-from ..tasks.images import DECODING, decode_image, have_images
-from ..weights import load_safetensors
-from .example_embeddings import COLUMNS, MODALITIES, ExampleEmbeddings, check_finite
-from .sentence_encoder import SentenceEncoderFiles, TextSettings
+from ..provenance import dataset_hash, json_hash, versions
+from ..tasks.images import DECODING, have_images
+from .encoder import COLUMNS, MODALITIES, Encoder
 
 
 logger = logging.getLogger(__name__)
 
-SENTENCE_ENCODERS = ("albert", "bert", "deberta-v2", "distilbert", "modernbert", "mpnet", "roberta", "xlm-roberta")
-# Position ids of these models start after the padding id, which reduces the maximum number of tokens.
-OFFSET_POSITIONS = ("mpnet", "roberta", "xlm-roberta")
+ROWS_AT_ONCE = 65536  # that are checked at a time
 TABLE_FILE = "embeddings.arrow"
 CARD = f"""---
 configs:
@@ -49,131 +42,67 @@ Unit-length embeddings of examples. provenance.json has their provenance.
 """
 
 
-class Encoder:
-    """
-    Encodes images and texts as unit vectors with a CLIP model (projected features of both towers), or texts with a
-    sentence encoder (mean of the last hidden states without padding, the default of sentence-transformers). Long texts
-    are truncated.
+@dataclass
+class ExampleEmbeddings:
+    """Embeddings of a dataset's examples: finite float32 rows of unit length; raises `ValueError` for others."""
 
-    Weights are loaded as float32 from safetensors, without remote code.
+    ids: list[str]  #: The N unique ids.
+    image: np.ndarray | None = None  #: `[N, D_image]`.
+    text: np.ndarray | None = None  #: `[N, D_text]`, of the questions.
+    answer: np.ndarray | None = None  #: `[N, D_text]`, of the answers.
+    positions: dict[str, int] = field(init=False, repr=False)
 
-    Args:
-        name_or_path (`str`):
-            Hub id or folder.
-        revision (`str`, *optional*):
-            Branch, tag or commit on the hub.
-        device (`str`, *optional*, defaults to `"cuda"` if it is available, else `"cpu"`):
-            Device of the model.
+    def __post_init__(self) -> None:
+        self.ids = list(self.ids)
+        self.positions = {}
+        for position, example_id in enumerate(self.ids):
+            if self.positions.setdefault(example_id, position) != position:
+                raise ValueError(f"The id {example_id!r} comes more than once; ids must be unique.")
+        for modality in MODALITIES:
+            rows = getattr(self, modality)
+            if rows is None:
+                continue
+            if not isinstance(rows, np.ndarray):
+                kind = type(rows).__name__
+                raise ValueError(f"The {modality} embeddings are a {kind}; expected a float32 np.ndarray.")
+            if rows.ndim != 2 or len(rows) != len(self.ids):
+                raise ValueError(f"Got {modality} embeddings of shape {rows.shape} for {len(self.ids)} ids.")
+            check_finite(rows, self.ids, modality)
 
-    Raises:
-        `ValueError`: the model is neither a CLIP model nor a supported sentence encoder, see
-            [`SentenceEncoderFiles`].
-    """
-
-    def __init__(self, name_or_path: str, revision: str | None = None, device: str | None = None) -> None:
-        self.name_or_path = name_or_path
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._source = {"revision": revision, "trust_remote_code": False}
-        try:
-            self.config = AutoConfig.from_pretrained(name_or_path, **self._source)
-        except (OSError, ValueError) as error:
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """Row numbers of the examples with these ids; raises `ValueError` for an unknown id."""
+        missing = [example_id for example_id in ids if example_id not in self.positions]
+        if missing:
             raise ValueError(
-                f"The encoder {name_or_path!r} can't be read ({str(error).strip().splitlines()[0]}). Expected a "
-                "folder or hub id of a CLIP model or of a sentence encoder, with its config.json."
-            ) from error
-        self.model_type = self.config.model_type
-        if self.model_type != "clip" and self.model_type not in SENTENCE_ENCODERS:
-            raise ValueError(
-                f"The encoder {name_or_path!r} has the model type {self.model_type!r}; expected 'clip' for images and "
-                f"texts, or a sentence encoder for texts only ({', '.join(SENTENCE_ENCODERS)})."
+                f"No embedding of the example {missing[0]!r} ({len(missing)} such ids): these are the embeddings of "
+                f"{len(self.ids)} other examples. Embed the split that the id comes from."
             )
-        files, self.text_settings = SentenceEncoderFiles(name_or_path, revision), TextSettings()
-        if self.model_type == "clip":
-            files.check_clip()
-        else:
-            self.text_settings = files.text_settings()
+        return np.array([self.positions[example_id] for example_id in ids], dtype=np.int64)
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The modalities that can be encoded, of `"image"`, `"text"` and `"answer"`."""
-        return MODALITIES if self.model_type == "clip" else ("text", "answer")
 
-    def check_modality(self, modality: str) -> None:
-        """Raises `ValueError` if the encoder can't encode this modality."""
-        if modality not in self.modalities:
-            raise ValueError(
-                f"The encoder {self.name_or_path!r} ({self.model_type}) has no {modality} embeddings, only "
-                f"{', '.join(self.modalities)}; use a CLIP model, or compare only texts."
-            )
+def refuse_repeated(candidate_ids: Sequence[str], owner: str) -> None:
+    """Raises `ValueError` if the candidates of `owner` hold an id more than once, which could be selected twice."""
+    if len(set(candidate_ids)) < len(candidate_ids):
+        twice = next(name for name in candidate_ids if list(candidate_ids).count(name) > 1)
+        raise ValueError(f"{owner} has the candidate {twice!r} more than once; expected different candidates.")
 
-    @cached_property
-    def model(self) -> torch.nn.Module:
-        model_class = CLIPModel if self.model_type == "clip" else AutoModel
-        options = {"dtype": torch.float32, **self._source}
-        model = load_safetensors(model_class.from_pretrained, self.name_or_path, "encoder", **options)
-        return model.eval().to(self.device)
 
-    @cached_property
-    def tokenizer(self):
-        return AutoTokenizer.from_pretrained(self.name_or_path, **self._source)
-
-    @cached_property
-    def image_processor(self):
-        # AutoProcessor returns only a tokenizer for an unknown folder. With Pillow, the pixels are the same with and
-        # without torchvision.
-        return AutoImageProcessor.from_pretrained(self.name_or_path, backend="pil", **self._source)
-
-    @property
-    def max_text_length(self) -> int:
-        """Maximum number of tokens of a text."""
-        config = self.config.text_config if self.model_type == "clip" else self.config
-        offset = config.pad_token_id + 1 if self.model_type in OFFSET_POSITIONS else 0
-        limit = self.text_settings.max_seq_length or self.tokenizer.model_max_length
-        return min(config.max_position_embeddings - offset, limit)
-
-    @torch.inference_mode()
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Encodes B images of any mode and size as `[B, D_image]` float32 rows of unit length; raises `ValueError` if
-        the encoder has no image tower."""
-        pixel_values = self.preprocess(images).to(self.device)  # [B, 3, H, W]
-        return _unit_rows(self.model.get_image_features(pixel_values=pixel_values).pooler_output)
-
-    @torch.inference_mode()
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Encodes B texts as `[B, D_text]` float32 rows of unit length."""
-        inputs = self.tokenize(texts).to(self.device)
-        if self.model_type == "clip":
-            mask = inputs["attention_mask"]
-            features = self.model.get_text_features(input_ids=inputs["input_ids"], attention_mask=mask).pooler_output
-            return _unit_rows(features)
-        hidden = self.model(**inputs).last_hidden_state  # [B, T, D]
-        mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)  # [B, T, 1]
-        return _unit_rows((hidden * mask).sum(dim=1) / mask.sum(dim=1))  # [B, D]
-
-    def preprocess(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """The input of the image tower, `[B, 3, H, W]`, of B images of any mode and size."""
-        self.check_modality("image")
-        inputs = self.image_processor(images=[decode_image(image) for image in images], return_tensors="pt")
-        self._check_inputs(inputs, "pixel_values")
-        return inputs["pixel_values"]
-
-    def tokenize(self, texts: Sequence[str]) -> BatchEncoding:
-        """The input of the text encoder: `input_ids` and `attention_mask`, `[B, T]`, padded to the longest text."""
-        texts = [text.lower() if self.text_settings.do_lower_case else text for text in texts]
-        inputs = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_text_length, return_tensors="pt"
+def check_finite(rows: np.ndarray, ids: Sequence[str], modality: str) -> None:
+    """Raises `ValueError` if `rows` `[N, D]` are not float32, or one is NaN or infinite."""
+    if rows.dtype != np.float32:
+        raise ValueError(
+            f"The {modality} embeddings are {rows.dtype}; expected float32. Convert them with `.astype(np.float32)`, "
+            "if their values have not overflowed."
         )
-        self._check_inputs(inputs, "input_ids")
-        return inputs
-
-    @property
-    def weights_revision(self) -> str:
-        """The exact revision of the weights."""
-        return model_revision(self.name_or_path, self._source["revision"])
-
-    def _check_inputs(self, inputs: dict, name: str) -> None:
-        if name not in inputs:
-            raise ValueError(f"The processor of {self.name_or_path!r} returned {sorted(inputs)}, but no {name!r}.")
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        broken = np.argwhere(~np.isfinite(rows[start : start + ROWS_AT_ONCE]))  # [*, 2]
+        if len(broken):
+            row, column = broken[0]
+            raise ValueError(
+                f"The {modality} embedding of the example {ids[start + row]!r} holds {rows[start + row, column]} "
+                f"(column {column}); expected finite numbers. The encoder overflows on this example, or its weights "
+                "are damaged: check the example, or use another encoder."
+            )
 
 
 @doing("embedding examples")
@@ -187,16 +116,15 @@ def embed_examples(
     device: str | None = None,
 ) -> ExampleEmbeddings:
     """
-    Embeds the examples of a dataset, or reads the embeddings from a memory-mapped table if one exists. If several
-    processes request the same embeddings, one computes them and the others wait.
+    Embeds the examples of a dataset, or reads the embeddings from a memory-mapped table if it exists. If several
+    processes request the same embeddings, one process computes them and the others wait. Modalities that are not
+    requested are `None`.
 
     Args:
         examples (`Dataset`):
             Examples with the columns `id` and, by modality, `image`, `question` and `answer`.
         encoder (`str` or [`Encoder`]):
-            A CLIP model, or a sentence encoder for texts: hub id, folder, or the loaded encoder.
-        revision (`str`, *optional*):
-            Branch, tag or commit on the hub.
+            A CLIP model, or a sentence encoder for texts: hub id (at `revision`), folder, or the loaded encoder.
         modalities (`Sequence[str]`, *optional*, defaults to `("image", "text")`):
             Modalities to embed.
         batch_size (`int`, *optional*, defaults to `64`):
@@ -206,14 +134,19 @@ def embed_examples(
         device (`str`, *optional*, defaults to `"cuda"` if it is available, else `"cpu"`):
             Device of the encoder.
 
-    Returns:
-        [`ExampleEmbeddings`], with `None` for the modalities that are not requested.
-
     Raises:
         `ValueError`: no examples, a missing column, a repeated id, an example without image or question, an image that
             can't be read, or a modality that the encoder does not support.
     """
-    _check_request(examples, modalities, batch_size)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
+    if not modalities or not set(modalities) <= set(MODALITIES):
+        raise ValueError(f"modalities is {modalities}; expected some of {MODALITIES}.")
+    if len(examples) == 0:
+        raise ValueError("There are no examples to embed.")
+    for name in ("id", *(COLUMNS[modality] for modality in modalities)):
+        if name not in examples.column_names:
+            raise ValueError(f"The examples lack the column {name!r}; they have {', '.join(examples.column_names)}.")
     model = encoder if isinstance(encoder, Encoder) else Encoder(encoder, revision, device)
     for modality in modalities:
         model.check_modality(modality)
@@ -250,18 +183,6 @@ def _claimed(table: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _check_request(examples: Dataset, modalities: Sequence[str], batch_size: int) -> None:
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected at least 1.")
-    if not modalities or not set(modalities) <= set(MODALITIES):
-        raise ValueError(f"modalities is {modalities}; expected some of {MODALITIES}.")
-    if len(examples) == 0:
-        raise ValueError("There are no examples to embed.")
-    for name in ("id", *(COLUMNS[modality] for modality in modalities)):
-        if name not in examples.column_names:
-            raise ValueError(f"The examples lack the column {name!r}; they have {', '.join(examples.column_names)}.")
 
 
 def _provenance(examples: Dataset, model: Encoder, weights: str, modality: str, batch_size: int) -> dict:
@@ -362,14 +283,9 @@ def _read_table(table: Path, ids: list[str]) -> np.ndarray:
     return rows
 
 
-def _unit_rows(features: torch.Tensor) -> np.ndarray:
-    return torch.nn.functional.normalize(features, dim=-1).cpu().numpy()  # [B, D]
-
-
 def usable_modalities(encoder: str, revision: str | None, *tables: Dataset) -> tuple[str, ...]:
     """The modalities, of `"image"`, `"text"` and `"answer"`, that an encoder supports and all examples of the tables
     have. Only the config of the encoder is loaded."""
     modalities = Encoder(encoder, revision).modalities
-    if all(have_images(table) for table in tables):
-        return modalities
-    return tuple(modality for modality in modalities if modality != "image")
+    with_images = all(have_images(table) for table in tables)
+    return tuple(modality for modality in modalities if modality != "image" or with_images)

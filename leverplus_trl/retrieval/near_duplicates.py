@@ -15,14 +15,8 @@ The mean colours of 8 x 8 cells may differ by `MAX_COLOUR` (they are not compare
 
 Limits: two blank images of the same colour are near duplicates. The rule misses cropped, rotated and mirrored copies,
 photos that were reduced to a palette, and pairs that differ only in the colour of small marks. It takes some pages
-that differ in a digit for copies: none of 45 pairs if the text is 14 pixels high on 600 x 800 or 20 pixels on
-1240 x 1754, but 2 and 10 pairs if it is 10 pixels high.
-
-Most pairs differ at 8 x 8 pixels: 895,000 pairs take 5.7 seconds on one core, so all pairs of 5,000 and 9,000 images
-take about 5 minutes. A pair of pages of at least 256 x 256 pixels that differ in one digit takes 1.2 ms.
-
-A hash of the whole picture does not separate copies from changes: with `phash` of `imagehash` 4.3 and 32 x 32 bits,
-copies of photo-like pictures differ by up to 168 bits, and some pages with a changed digit or word by 0 bits.
+that differ in a digit of 10 pixels for copies. A hash of the whole picture separates copies from changes less well:
+with `phash` of 32 x 32 bits, copies of photos differ by up to 168 bits, and some pages with a changed word by none.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +27,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 
-#: Sides in pixels at which images are compared, or less if an image is small. A pair that differs at a side is not
+#: Sides in pixels at which images are compared, or less for small images. Only pairs that are equal at a side are
 #: compared at the next.
 SIDES = (8, 32, 362)
 CELLS = 8
@@ -81,10 +75,7 @@ class ImageSignatures:
 
 
 def image_signatures(images: Iterable[Image.Image]) -> ImageSignatures:
-    """
-    Signatures of images in mode RGB (see [`~leverplus_trl.tasks.images.decode_image`]), which are read one at a time.
-    A signature has 133 kB for an image of 724 x 724 pixels or more, 18 kB for 256 x 256 pixels.
-    """
+    """Signatures of images in mode RGB, which are read one at a time. A signature has up to 133 kB."""
     brightness, colours = [], []
     for image in images:
         brightness.append(_grey_levels(image))
@@ -94,18 +85,9 @@ def image_signatures(images: Iterable[Image.Image]) -> ImageSignatures:
 
 
 def near_duplicates(left: ImageSignatures, right: ImageSignatures, pairs: np.ndarray) -> np.ndarray:
-    """
-    Returns the pairs that are near duplicates, in their order.
-
-    Args:
-        left, right ([`ImageSignatures`]):
-            Signatures of the two sets of images.
-        pairs (`np.ndarray` of `int64`, `[P, 2]`):
-            Positions in `left` and in `right` of the images to compare.
-    """
-    left_sides, right_sides = (
-        np.array([max(levels) for levels in signatures.brightness], dtype=int) for signatures in (left, right)
-    )
+    """The near duplicates among `pairs` `[P, 2]` (int64) of positions in `left` and `right`, in their order."""
+    left_sides = np.array([max(levels) for levels in left.brightness], dtype=int)
+    right_sides = np.array([max(levels) for levels in right.brightness], dtype=int)
     for largest in SIDES:
         sides = np.minimum(np.minimum(left_sides[pairs[:, 0]], right_sides[pairs[:, 1]]), largest)  # [P]
         alike = np.zeros(len(pairs), dtype=bool)

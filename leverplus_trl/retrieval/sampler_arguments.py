@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""The recipe keys of candidate sampling, and the samplers that there are."""
+"""The recipe keys of candidate sampling, and the names of samplers and similarities."""
 
 from dataclasses import dataclass
 
@@ -24,12 +24,6 @@ SAMPLERS = {
 }
 
 
-def describe_sampler(sampler: str) -> str:
-    """The name of a sampler, with its shares where it has several sources: `mix (50% random, 50% text_sim)`."""
-    shares = ", ".join(f"{share:.0%} {source}" for source, share in SAMPLERS[sampler].items())
-    return f"{sampler} ({shares})" if len(SAMPLERS[sampler]) > 1 else sampler
-
-
 @documented
 @dataclass
 class SamplerArguments:
@@ -40,8 +34,8 @@ class SamplerArguments:
     )
     encoder_revision: str | None = option("Branch, tag or commit of the encoder on the hub.", None)
     sampler: str = option(
-        f"{' | '.join(SAMPLERS)}: how K are drawn. `image_text_sim` sums both similarities; "
-        f"{describe_sampler('mix')}.",
+        f"{' | '.join(SAMPLERS)}: how K are drawn. `image_text_sim` sums both similarities; mix ("
+        f"{', '.join(f'{share:.0%} {source}' for source, share in SAMPLERS['mix'].items())}).",
         RANDOM,
         choices=tuple(SAMPLERS),
     )
@@ -64,13 +58,8 @@ class SamplerArguments:
 
 
 def sampler_modalities(sampler: str) -> tuple[str, ...]:
-    """The embeddings that a sampler compares, of `"image"` and `"text"`; none for `random`."""
-    return tuple(sorted({modality for source in SAMPLERS[sampler] for modality in SIMILARITIES.get(source, ())}))
-
-
-def check_sampler(sampler: str, num_candidates: int) -> None:
-    """Raises `ValueError` for an unknown sampler or fewer than one candidate."""
+    """The embeddings that a sampler compares, of `"image"` and `"text"`, none for `random`; raises `ValueError` for an
+    unknown sampler."""
     if sampler not in SAMPLERS:
         raise ValueError(f"Unknown sampler {sampler!r}; expected one of {', '.join(SAMPLERS)}.")
-    if isinstance(num_candidates, bool) or not isinstance(num_candidates, int) or num_candidates < 1:
-        raise ValueError(f"num_candidates is {num_candidates!r}; expected a whole number of at least 1.")
+    return tuple(sorted({modality for source in SAMPLERS[sampler] for modality in SIMILARITIES.get(source, ())}))

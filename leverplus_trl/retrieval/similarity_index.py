@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import faiss
 import numpy as np
 
-from .example_embeddings import ROWS_AT_ONCE, ExampleEmbeddings
+from .embeddings import ROWS_AT_ONCE, ExampleEmbeddings, refuse_repeated
 from .sampler_arguments import SIMILARITIES
 
 
@@ -26,13 +26,7 @@ LENGTH_ERROR = 1e-3  # of a unit vector
 
 class SimilarityIndex:
     """
-    Exact nearest neighbours in a pool, by faiss.
-
-    Args:
-        pool ([`ExampleEmbeddings`]):
-            The N examples to search.
-        kind (`str`):
-            One of `SIMILARITIES`.
+    Exact nearest neighbours in a pool, by faiss. `kind` is one of `SIMILARITIES`.
 
     Raises:
         `ValueError`: the kind is unknown, the pool lacks the embeddings it compares, or they are not of unit length.
@@ -71,7 +65,8 @@ class SimilarityIndex:
             `ValueError`: vectors that are not float32, finite, of unit length and as wide as the pool's, different
                 numbers of queries and vectors, or a pool of fewer than k examples.
         """
-        excluded = [_positions(own) for own in ([None] * len(vectors) if excluded is None else excluded)]
+        excluded = [None] * len(vectors) if excluded is None else excluded
+        excluded = [np.atleast_1d([] if own is None else own).astype(int) for own in excluded]
         size = len(self.vectors)
         self._check_search(vectors, k, excluded, query_ids)
         vectors = np.ascontiguousarray(vectors)
@@ -94,10 +89,10 @@ class SimilarityIndex:
         return positions, scores
 
     def _check_search(
-        self, vectors: np.ndarray, k: int, excluded: Sequence[tuple[int, ...]], query_ids: Sequence[str] | None
+        self, vectors: np.ndarray, k: int, excluded: Sequence[np.ndarray], query_ids: Sequence[str] | None
     ) -> None:
         size = len(self.vectors)
-        available = size - max((len(set(positions)) for positions in excluded), default=0)
+        available = size - max((len(np.unique(positions)) for positions in excluded), default=0)
         if not isinstance(k, int) or not 1 <= k <= available:
             raise ValueError(
                 f"Can't find {k} examples other than the query itself in a pool of {size}; expected 1 to {available}."
@@ -111,7 +106,7 @@ class SimilarityIndex:
                 f"Got {len(vectors)} query vectors, {len(excluded)} excluded positions and {len(names)} query ids; "
                 "expected as many of each."
             )
-        outside = [position for positions in excluded for position in positions if not 0 <= position < size]
+        outside = [place for positions in excluded for place in positions.tolist() if not 0 <= place < size]
         if outside:
             raise ValueError(f"The excluded positions are {outside}; expected positions in a pool of {size}.")
         if vectors.dtype != np.float32:
@@ -119,18 +114,10 @@ class SimilarityIndex:
         check_lengths(vectors, names, self.kind, math.hypot(*SIMILARITIES[self.kind].values()))
 
 
-def _positions(excluded: int | Sequence[int] | None) -> tuple[int, ...]:
-    if excluded is None:
-        return ()
-    return tuple(excluded) if isinstance(excluded, Sequence) else (excluded,)
-
-
 def tie_order(query_id: str, size: int) -> np.ndarray:
     """
-    A rank for each of `size` examples, which orders equal scores of a query.
-
-    Many examples may have the same question. In the order of the pool every query would get the same few of them, and
-    the result of a baseline would depend on these few.
+    A rank for each of `size` examples, which orders equal scores of a query: many examples may have the same question,
+    and in the order of the pool every query would get the same few of them.
     """
     seed = hashlib.sha256(query_id.encode()).digest()
     return np.random.default_rng(int.from_bytes(seed, "big")).permutation(size)
@@ -140,23 +127,11 @@ def similarity_vectors(
     embeddings: ExampleEmbeddings, kind: str, rows: np.ndarray | None = None, weighted: bool = False
 ) -> np.ndarray:
     """
-    Vectors whose inner product is the similarity: those of a query, weighted, and those of an example.
-
-    Args:
-        embeddings ([`ExampleEmbeddings`]):
-            Embeddings of N examples.
-        kind (`str`):
-            One of `SIMILARITIES`.
-        rows (`np.ndarray`, *optional*, defaults to all N):
-            Row numbers `[R]` of the examples.
-        weighted (`bool`, *optional*, defaults to `False`):
-            Whether to multiply each modality by its weight.
-
-    Returns:
-        `np.ndarray`: `[R, D]` float32.
+    The float32 vectors `[R, D]` of the examples in `rows` `[R]` (all by default), whose inner product with the
+    `weighted` vector of a query is the similarity.
 
     Raises:
-        `ValueError`: the kind is unknown, the embeddings it compares are not there, or a row is not of unit length.
+        `ValueError`: the kind is unknown, the embeddings it compares are missing, or a row is not of unit length.
     """
     if kind not in SIMILARITIES:
         raise ValueError(f"Unknown similarity {kind!r}; expected one of {', '.join(SIMILARITIES)}.")
@@ -176,7 +151,7 @@ def similarity_vectors(
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)  # [R, D_image + D_text]
 
 
-def check_lengths(vectors: np.ndarray, names: Sequence[str], what: str, length: float) -> None:
+def check_lengths(vectors: np.ndarray, names: Sequence[str], kind: str, length: float) -> None:
     """Raises `ValueError` for a vector of `[N, D]` that has another length, or NaN."""
     for start in range(0, len(vectors), ROWS_AT_ONCE):
         part = vectors[start : start + ROWS_AT_ONCE]
@@ -184,9 +159,9 @@ def check_lengths(vectors: np.ndarray, names: Sequence[str], what: str, length: 
         broken = np.flatnonzero(~(np.abs(lengths - length) <= LENGTH_ERROR))
         if broken.size:
             raise ValueError(
-                f"The {what} vector of {names[start + broken[0]]!r} has the length {lengths[broken[0]]:.6g}; expected "
-                f"{length:.6g}, since similarity is the cosine of unit vectors. Normalise the embeddings; one that is "
-                "NaN, infinite or zero has no cosine."
+                f"The {kind} vector of {names[start + broken[0]]!r} has the length {lengths[broken[0]]:.6g}; expected "
+                f"{length:.6g}, since similarity is the cosine of unit vectors. Normalise the embeddings; a vector "
+                "that is NaN, infinite or zero has no cosine."
             )
 
 
@@ -204,10 +179,15 @@ def check_width(queries: np.ndarray, pool: np.ndarray) -> None:
         )
 
 
-def check_same_widths(queries: ExampleEmbeddings, pool: ExampleEmbeddings, kind: str) -> None:
-    """Raises `ValueError` if the widths of a compared modality differ; the sums of the widths may be equal."""
-    for modality in SIMILARITIES[kind]:
+def query_vectors(
+    queries: ExampleEmbeddings, query_ids: Sequence[str], pool: ExampleEmbeddings, kind: str
+) -> np.ndarray:
+    """The weighted [`similarity_vectors`] `[Q, D]` of queries; raises `ValueError` if the pool has other widths."""
+    vectors = similarity_vectors(queries, kind, queries.rows(query_ids), weighted=True)
+    similarity_vectors(pool, kind, pool.rows([]))  # refuses a pool without these embeddings
+    for modality in SIMILARITIES[kind]:  # the sums of the widths may be equal
         check_width(getattr(queries, modality), getattr(pool, modality))
+    return vectors
 
 
 def similarity(
@@ -218,32 +198,15 @@ def similarity(
     kind: str,
 ) -> list[np.ndarray]:
     """
-    Similarity of each query to its own candidates.
-
-    Args:
-        queries ([`ExampleEmbeddings`]):
-            Embeddings of the queries.
-        query_ids (`Sequence[str]`):
-            The Q queries.
-        pool ([`ExampleEmbeddings`]):
-            Embeddings of the examples that candidates come from.
-        candidate_ids (`Sequence[Sequence[str]]`):
-            The candidates of each query, of any number.
-        kind (`str`):
-            One of `SIMILARITIES`.
-
-    Returns:
-        `list[np.ndarray]`: Q arrays of scores (float64), in the order of the candidates.
+    The float64 similarities of each query to its own candidates, in their order. `kind` is one of `SIMILARITIES`.
 
     Raises:
         `ValueError`: an id or the kind is unknown, or embeddings are missing, not of unit length or of two encoders.
     """
-    query_vectors = similarity_vectors(queries, kind, queries.rows(query_ids), weighted=True)  # [Q, D]
-    similarity_vectors(pool, kind, pool.rows([]))  # refuses a pool without these embeddings
-    check_same_widths(queries, pool, kind)
+    vectors = query_vectors(queries, query_ids, pool, kind)  # [Q, D]
     return [
         inner_products(vector, similarity_vectors(pool, kind, pool.rows(candidates)))
-        for vector, candidates in zip(query_vectors, candidate_ids, strict=True)
+        for vector, candidates in zip(vectors, candidate_ids, strict=True)
     ]
 
 
@@ -255,18 +218,13 @@ def rank_candidates(
     kind: str,
 ) -> list[list[str]]:
     """
-    The candidates of each query, the most similar first; [`tie_order`] orders equal scores. The arguments are those of
-    [`similarity`].
-
-    Raises:
-        `ValueError`: as [`similarity`], or a candidate is repeated.
+    The candidates of each query by [`similarity`], the most similar first; [`tie_order`] orders equal scores. Raises
+    `ValueError` as [`similarity`], and for a repeated candidate.
     """
     ranked = []
     scores = similarity(queries, query_ids, pool, candidate_ids, kind)
     for query_id, candidates, candidate_scores in zip(query_ids, candidate_ids, scores, strict=True):
-        if len(set(candidates)) < len(candidates):
-            twice = next(name for name in candidates if list(candidates).count(name) > 1)
-            raise ValueError(f"The query {query_id!r} has the candidate {twice!r} more than once; expected each once.")
+        refuse_repeated(candidates, f"The query {query_id!r}")
         ties = tie_order(query_id, len(pool.ids))[pool.rows(candidates)]
         order = np.lexsort((ties, -candidate_scores))
         ranked.append([candidates[position] for position in order])
@@ -283,16 +241,12 @@ def rank_pool(
 ) -> list[list[str]]:
     """
     The k examples of the pool that are most similar to each query, the most similar first; [`tie_order`] orders equal
-    scores. The query itself and the ids that `excluded` names for it are left out.
-
-    Raises:
-        `ValueError`: as [`similarity`], or the pool is smaller than k.
+    scores. The query itself and the ids that `excluded` names for it are left out. Raises `ValueError` as
+    [`similarity`], and for a pool that is smaller than k.
     """
-    vectors = similarity_vectors(queries, kind, queries.rows(query_ids), weighted=True)  # [Q, D]
-    index = SimilarityIndex(pool, kind)
-    check_same_widths(queries, pool, kind)
+    vectors = query_vectors(queries, query_ids, pool, kind)  # [Q, D]
     own = [excluded_positions(query_id, pool, excluded) for query_id in query_ids]
-    positions, _ = index.search(vectors, k, own, query_ids)
+    positions, _ = SimilarityIndex(pool, kind).search(vectors, k, own, query_ids)
     return [[pool.ids[position] for position in row] for row in positions]
 
 

@@ -28,7 +28,7 @@ from ..trainer.model_card import grpo_verdict
 from ..trainer.offline_grpo_losses import has_spread
 from . import parsers
 from .arguments import GRPOArguments
-from .inputs import selector_encoder
+from .inputs import find_encoder
 from .training import TrainingStage, step_size
 
 
@@ -42,7 +42,9 @@ def main(
 ) -> None:
     stage = TrainingStage("grpo", "rollouts", ROLLOUTS, stage_args, data_args, grpo_args, training_args)
     config = read_selector_config(grpo_args.selector, grpo_args.selector_revision)
-    encoder = selector_encoder(grpo_args, config, grpo_args.encoder_batch_size)
+    encoder = find_encoder(grpo_args, config, {}, grpo_args.encoder_batch_size)
+    if encoder is None:
+        raise ValueError(f"The config of the selector {grpo_args.selector!r} names no encoder; set `encoder`.")
     commit = model_revision(grpo_args.selector, grpo_args.selector_revision)
     check_fit(grpo_args, config, stage.made_by["facts"], commit)
     stage.load_data()

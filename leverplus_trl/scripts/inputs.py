@@ -17,7 +17,7 @@ from ..selectors import BaseSelectorConfig
 from ..selectors.encoder_lora import copied_encoder
 from ..tables import holding_split, read_table, splits_of, table_split
 from ..tasks import Overlap
-from .arguments import GRPOArguments
+from .arguments import GRPOArguments, SFTArguments
 
 
 class NamedEncoder(NamedTuple):
@@ -35,29 +35,32 @@ class NamedEncoder(NamedTuple):
         return embed_examples(examples, self.name, self.revision, modalities, **where)
 
 
-def selector_encoder(
-    args: GRPOArguments | RolloutArguments, config: BaseSelectorConfig, batch_size: int
-) -> NamedEncoder:
+def find_encoder(
+    args: SFTArguments | GRPOArguments | RolloutArguments,
+    config: BaseSelectorConfig | None,
+    search: Mapping,
+    batch_size: int,
+) -> NamedEncoder | None:
     """
-    The encoder of the selector that `args` name: theirs, which also replaces that of the config, else the copy in the
-    selector's folder, else that of the config.
+    The encoder that a recipe names, which also replaces that of the selector's config, else that of its selector (the
+    copy in its folder, if there is one), else that of the search; `None` if none of them names an encoder.
 
     Raises:
         `ValueError`: it does not exist, or is not the encoder that the selector was trained with.
     """
-    trained_with, copied = config.encoder, None
+    copied = None
     if args.encoder:
-        config.encoder, config.encoder_revision = args.encoder, args.encoder_revision
-    else:
+        name, revision = args.encoder, args.encoder_revision
+        if config is not None:
+            config.encoder, config.encoder_revision = name, revision
+    elif config is not None and config.encoder:
         copied = copied_encoder(args.selector, getattr(args, "selector_revision", None))
-    name, revision = (copied, None) if copied else (config.encoder, config.encoder_revision)
-    commit = encoder_commit(name, revision)
-    if config.encoder_commit not in (None, commit):
-        raise ValueError(
-            f"The selector {args.selector!r} was trained on embeddings by {trained_with!r} ({config.encoder_commit}), "
-            f"but the encoder is {name!r} ({commit}), whose embeddings it can't read. Set `encoder` to where the "
-            "encoder of the training is, or take a selector that was trained with this one."
-        )
+        name, revision = (copied, None) if copied else (config.encoder, config.encoder_revision)
+    else:
+        name, revision = search.get("encoder"), search.get("encoder_revision")
+    if name is None:
+        return None
+    commit = encoder_commit(name, revision) if config is None else config.check_encoder(name, revision)
     return NamedEncoder(name, revision, commit, batch_size, args.embeddings_dir, copied is not None)
 
 

@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from ..beams.info_score import METRIC
 from ..launch import run_stage_here
-from ..provenance import dataset_hash, encoder_commit, model_revision
+from ..provenance import dataset_hash, model_revision
 from ..retrieval import SIMILARITIES, usable_modalities
 from ..rollouts.rollout_arguments import RolloutArguments
 from ..rollouts.rollout_generation import answer_unit, answer_weights, generate_rollouts
@@ -30,7 +30,7 @@ from ..tasks import BaseTask, DataArguments, Example, TaskArguments
 from ..vlms import VLM, VLMArguments
 from ..vlms.dry_run import Job, dry_run
 from . import parsers
-from .inputs import NamedEncoder, read_searched, selector_encoder, stored_split
+from .inputs import NamedEncoder, find_encoder, read_searched, stored_split
 
 
 logger = logging.getLogger(__name__)
@@ -138,29 +138,19 @@ def encoder_of(
     rollout_args: RolloutArguments, config: BaseSelectorConfig | None, search: Mapping
 ) -> NamedEncoder | None:
     """
-    The encoder of the embeddings that selector and similarities compare: the recipe's, else the selector's, else that
-    of the search; `None` if nothing is compared.
-
-    Raises:
-        `ValueError`: none is named, it does not exist, or the selector was trained with another.
+    The encoder of the embeddings that selector and similarities compare; `None` if nothing is compared. Raises
+    `ValueError` if they need an encoder, and neither recipe nor selector nor search names it.
     """
-    batch_size = search.get("encoder_batch_size") or 64
-    if config is not None and (rollout_args.encoder or config.encoder):
-        return selector_encoder(rollout_args, config, batch_size)
     if config is None and (rollout_args.similarities == [] or not rollout_args.num_similar):
         return None
-    name, revision = rollout_args.encoder, rollout_args.encoder_revision
-    if name is None:
-        name, revision = search.get("encoder"), search.get("encoder_revision")
-    if name is not None:
-        return NamedEncoder(name, revision, encoder_commit(name, revision), batch_size, rollout_args.embeddings_dir)
-    if config is None and rollout_args.similarities is None:
-        return None
-    raise ValueError(
-        f"similarities is {rollout_args.similarities} and selector {rollout_args.selector!r}; these compare "
-        "embeddings, and neither the recipe nor selector nor beams name an encoder. Set `encoder`, or take "
-        "`num_similar: 0` and no selector."
-    )
+    encoder = find_encoder(rollout_args, config, search, search.get("encoder_batch_size") or 64)
+    if encoder is None and (config is not None or rollout_args.similarities is not None):
+        raise ValueError(
+            f"similarities is {rollout_args.similarities} and selector {rollout_args.selector!r}; these compare "
+            "embeddings, and neither the recipe nor selector nor beams name an encoder. Set `encoder`, or take "
+            "`num_similar: 0` and no selector."
+        )
+    return encoder
 
 
 def num_prompts(

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, set_seed
 
 from ..evaluation.methods import method_label
 from ..launch import run_stage_here
-from ..provenance import encoder_commit, model_revision
+from ..provenance import model_revision
 from ..retrieval import usable_modalities
 from ..schema import BEAMS, LEDGER
 from ..selectors import ENCODINGS, PRESETS, BaseSelectorConfig, SelectorProcessor
@@ -23,7 +23,7 @@ from ..trainer import SelectorDataset, SelectorSFTConfig, SelectorSFTTrainer, sc
 from ..trainer.model_card import baseline_regrets, sft_verdict
 from . import parsers
 from .arguments import CONFIG_FIELDS, LORA_FIELDS, SFTArguments
-from .inputs import NamedEncoder
+from .inputs import find_encoder
 from .training import TrainingStage
 
 
@@ -41,14 +41,20 @@ def main(
     stage = TrainingStage("sft", "beams", BEAMS, stage_args, data_args, sft_args, training_args)
     stage.load_data()
     searched = stage.made_by["recipe"]
-    name, revision = encoder_of(sft_args, searched)
+    encoder = find_encoder(sft_args, None, searched, searched["encoder_batch_size"])
+    if encoder is None:
+        raise ValueError(
+            f"The beams {sft_args.beams!r} were made without an encoder (sampler {searched['sampler']!r}), but a "
+            "selector reads embeddings: set `encoder` to a CLIP model, or to a sentence encoder with "
+            "`query_features: [text]` and `candidate_features: [text]`."
+        )
+    name, revision = encoder.name, encoder.revision
     fill_features(sft_args, usable_modalities(name, revision, stage.pool, *stage.queries.values()))
     sizes = ", ".join(f"{len(table)} queries of {split}" for split, table in stage.rows.items())
     logger.info("%s; a pool of %d.", sizes, len(stage.pool))
     if stage_args.dry_run:
         return
-    commit = encoder_commit(name, revision)
-    run = stage.claim({"encoder_commit": commit})
+    run = stage.claim({"encoder_commit": encoder.commit})
     if run is None:
         return
     config = make_config(
@@ -56,14 +62,13 @@ def main(
         **{key: searched[key] for key in FROM_THE_BEAMS},
         encoder=name,
         encoder_revision=revision,
-        encoder_commit=commit,
+        encoder_commit=encoder.commit,
         trained_on={"beams": sft_args.beams, **stage.made_by},
     )
     config.remember_pool(stage.pool)
     if sft_args.copy_encoder:
         stage.copy_encoder(name, revision, run)
         config.encoder_commit = model_revision(str(run.path / COPY))
-    encoder = NamedEncoder(name, revision, commit, searched["encoder_batch_size"], sft_args.embeddings_dir)
     processor = SelectorProcessor(config.query_features, config.candidate_features)
     scored = {}
     for split, rows in stage.rows.items():
@@ -84,19 +89,6 @@ def main(
         return sft_verdict(metrics, regrets, split, num_queries)
 
     stage.train(SelectorSFTTrainer, model, datasets, verdict)
-
-
-def encoder_of(sft_args: SFTArguments, searched: Mapping) -> tuple[str, str | None]:
-    """The encoder and its revision: those of the recipe, else those of the beams' recipe."""
-    if sft_args.encoder:
-        return sft_args.encoder, sft_args.encoder_revision
-    if searched["encoder"]:
-        return searched["encoder"], searched["encoder_revision"]
-    raise ValueError(
-        f"The beams {sft_args.beams!r} were made without an encoder (sampler {searched['sampler']!r}), but a selector "
-        "reads embeddings: set `encoder` to a CLIP model, or to a sentence encoder with `query_features: [text]` and "
-        "`candidate_features: [text]`."
-    )
 
 
 def fill_features(sft_args: SFTArguments, usable: Sequence[str]) -> None:

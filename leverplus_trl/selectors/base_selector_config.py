@@ -6,23 +6,25 @@
 
 import html
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
+from datasets import Dataset
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ..fields import check_fields, documented, option
 from ..hub import PLACEHOLDER
+from ..provenance import encoder_commit
 from ..weights import check_folder, first_line
 from .selector_fields import ARCHITECTURES, FEATURES, SelectorFields, TrainingFields
 
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+logger = logging.getLogger(__name__)
 
 
 @documented
@@ -61,10 +63,25 @@ class BaseSelectorConfig(SelectorFields, TrainingFields, PreTrainedConfig):
                 "hidden_size or num_heads."
             )
 
-    def remember_pool(self, pool: "Dataset") -> None:
+    def check_encoder(self, name_or_path: str, revision: str | None = None, strict: bool = True) -> str:
+        """The commit of an encoder; raises `ValueError` if it is missing, and raises or warns (without `strict`) if it
+        is not the encoder of the training."""
+        commit = encoder_commit(name_or_path, revision)
+        if self.encoder_commit in (None, commit):
+            return commit
+        problem = (
+            f"The encoder {name_or_path!r} ({commit}) is not the encoder that the selector was trained with "
+            f"({self.encoder_commit}), so the selector can't read its embeddings."
+        )
+        if strict:
+            raise ValueError(f"{problem} Name that encoder: `encoder: PATH` in a recipe, encoder=PATH in Python.")
+        logger.warning(problem)
+        return commit
+
+    def remember_pool(self, pool: Dataset) -> None:
         """Records the pool of the training, for a selector that supports no other pool."""
 
-    def check_pool(self, pool: "Dataset") -> None:
+    def check_pool(self, pool: Dataset) -> None:
         """Raises `ValueError` for a pool that the selector can't choose from."""
 
     @property

@@ -4,17 +4,13 @@
 
 """Configuration of the GPT-2 selector (v0), which selects from one fixed pool."""
 
-from typing import TYPE_CHECKING
-
+from datasets import Dataset
 from huggingface_hub.dataclasses import strict
 
 from ..fields import documented, option
+from ..provenance import dataset_hash
 from .base_selector_config import BaseSelectorConfig
 from .selector_fields import GPT2SelectorFields
-
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @documented
@@ -40,14 +36,10 @@ class GPT2SelectorConfig(GPT2SelectorFields, BaseSelectorConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
         self.check_heads()
 
-    def remember_pool(self, pool: "Dataset") -> None:
-        from ..provenance import dataset_hash
-
+    def remember_pool(self, pool: Dataset) -> None:
         self.pool_size, self.pool_hash = len(pool), dataset_hash(pool)
 
-    def check_pool(self, pool: "Dataset") -> None:
-        from ..provenance import dataset_hash
-
+    def check_pool(self, pool: Dataset) -> None:
         if self.pool_hash is not None and self.pool_hash != (other := dataset_hash(pool)):
             raise ValueError(
                 f"This selector (v0) can select only from the pool of its training ({self.pool_size} examples, hash "

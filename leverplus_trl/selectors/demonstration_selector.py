@@ -1,67 +1,58 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-Choosing demonstrations in one line: from a question and an image to examples of a pool, in the order of the prompt.
-"""
+"""Selects demonstrations in one line: from a question and an image to examples of a pool, in prompt order."""
 
+import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from huggingface_hub import CommitInfo
+from PIL import Image
 from transformers import AutoModel, AutoProcessor
 from transformers.utils import cached_file
 
 from ..hub import PLACEHOLDER, push_selector
 from ..log import doing
+from ..provenance import json_hash
 from ..retrieval.candidate_sampler import CandidateSampler
-from ..retrieval.embeddings import MODALITIES, Encoder, ExampleEmbeddings, embed_examples
-from ..retrieval.sampler_arguments import check_sampler, sampler_modalities
+from ..retrieval.embeddings import (
+    COLUMNS,
+    MODALITIES,
+    Encoder,
+    ExampleEmbeddings,
+    embed_examples,
+    refuse_repeated,
+)
+from ..retrieval.sampler_arguments import sampler_modalities
+from ..tasks.images import decode_image, image_source
 from ..weights import align
 from .base_selector import BaseSelectorModel
 from .base_selector_config import read_selector_config, selector_card
 from .encoder_lora import SelectorEncoder, copied_encoder, copy_encoder
 from .processing_selector import SelectorProcessor
-from .selection_inputs import check_candidates, check_examples, check_trained_encoder, make_query
 
 
 @dataclass
 class DemonstrationSelection:
-    """
-    What was chosen for one query.
+    """The demonstrations of a query. A selector with `stop` may choose fewer than `num_shots`, or none."""
 
-    Args:
-        query (`dict`):
-            The query as an example.
-        demonstration_ids (`list[str]`):
-            Ids of the chosen examples in prompt order: the last one stands next to the query.
-        demonstrations (`list[dict]`):
-            Their rows of the pool, in the same order.
-        candidate_ids (`list[str]`):
-            What they were chosen from.
-        demonstration_positions (`list[int]`):
-            Where they stand among the candidates, in selection order. A selector with `stop` may choose fewer than
-            were asked for, or none.
-        logprob (`float`):
-            Log-probability of this sequence under the selector.
-    """
-
-    query: dict[str, Any]
-    demonstration_ids: list[str]
-    demonstrations: list[dict[str, Any]]
-    candidate_ids: list[str]
-    demonstration_positions: list[int]
-    logprob: float
+    query: dict[str, Any]  #: The query as an example.
+    demonstration_ids: list[str]  #: Ids of the chosen examples in prompt order: the last is next to the query.
+    demonstrations: list[dict[str, Any]]  #: Their rows of the pool, in the same order.
+    candidate_ids: list[str]  #: The candidates.
+    demonstration_positions: list[int]  #: Positions of the chosen candidates, in selection order.
+    logprob: float  #: Log-probability of this sequence under the selector.
 
     @property
     def request(self) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
-        """What a VLM is asked: `Request(*selection.request)`."""
+        """The arguments of a VLM's request: `Request(*selection.request)`."""
         return tuple(self.demonstrations), self.query
 
 
@@ -73,23 +64,21 @@ class DemonstrationSelector:
         model ([`BaseSelectorModel`]):
             The selector.
         processor ([`SelectorProcessor`]):
-            Puts its inputs together.
+            Assembles its inputs.
         pool (`Dataset`):
-            Examples to choose from, with the columns `id`, `question`, and `image` if one is read.
-        encoder (`str`, *optional*, defaults to the one in the config):
-            Where the frozen encoder lies, if not where it lay in training. (Only samplers do without its adapters.)
-        encoder_revision (`str`, *optional*, defaults to the one in the config):
-            Its revision.
+            Examples to choose from, with the columns `id`, `question`, and `image` if images are read.
+        encoder, encoder_revision (`str`, *optional*, default to those in the config):
+            The frozen encoder, if it is not where it was in training. (Only samplers use it without its adapters.)
         sampler, num_candidates, sampler_seed (*optional*, default to those in the config):
             How candidates are drawn.
         batch_size (`int`, *optional*, defaults to 64):
-            Examples embedded, and queries answered, at once.
+            Examples per batch of the encoder, and queries per batch of the selector.
         embeddings_dir (`str`, *optional*):
-            Where embeddings are kept, see [`embed_examples`].
+            Folder of the embeddings, see [`embed_examples`].
 
     Raises:
-        `ValueError`: no encoder is named anywhere, the pool does not have what the selector reads, or the selector
-            knows the examples of another pool by heart (v0).
+        `ValueError`: no encoder is named, the pool lacks a column that the selector reads, or the selector supports
+            another pool alone (v0).
 
     Example:
 
@@ -123,17 +112,16 @@ class DemonstrationSelector:
         self.encoder = encoder or config.encoder
         if self.encoder is None:
             raise ValueError(
-                "The selector's config names no encoder; say which one embedded its training data: encoder=..."
+                "The selector's config names no encoder; say which encoder embedded its training data: encoder=..."
             )
-        # A revision belongs to the model it was given for.
+        # A revision belongs to the model that it was given for.
         self.encoder_revision = encoder_revision if encoder or encoder_revision else config.encoder_revision
         self.sampler = sampler or config.sampler
         self.num_candidates = config.num_candidates if num_candidates is None else num_candidates
-        check_sampler(self.sampler, self.num_candidates)
         self.sampler_seed = config.sampler_seed if sampler_seed is None else sampler_seed
         self.batch_size, self.embeddings_dir = batch_size, embeddings_dir
         config.check_pool(pool)
-        check_trained_encoder(config, self.encoder, self.encoder_revision, asked_for=encoder is not None)
+        config.check_encoder(self.encoder, self.encoder_revision, strict=encoder is None)
         self._adapted = model.encoder and SelectorEncoder(model.encoder, str(model.device))
         self.pool_embeddings, self._compared_pool = self._embed(pool, config.candidate_features, self.sampler)
         self._samplers: dict[tuple, CandidateSampler] = {}
@@ -149,15 +137,13 @@ class DemonstrationSelector:
 
         Args:
             name_or_path (`str`):
-                Folder or hub id of a selector.
+                Folder or hub id of a selector, at the hub revision `revision`.
             pool (`Dataset`):
                 Examples to choose from.
-            revision (`str`, *optional*):
-                Hub revision of the selector.
-            device (`str`, *optional*, defaults to `"cuda"` where there is one, else `"cpu"`):
-                Where it runs.
+            device (`str`, *optional*, defaults to `"cuda"` if it is available, else `"cpu"`):
+                Device of the selector.
             **kwargs:
-                What else [`DemonstrationSelector`] takes.
+                Further arguments of [`DemonstrationSelector`].
 
         Raises:
             `ValueError`: no selector, or weights that are pickled, damaged or not finite.
@@ -166,114 +152,92 @@ class DemonstrationSelector:
         name_or_path = str(name_or_path)
         config = read_selector_config(name_or_path, revision)
         kwargs["encoder"] = encoder = kwargs.get("encoder") or copied_encoder(name_or_path, revision)
-        if encoder is not None and config.lora is not None:  # the model brings it along
+        if encoder is not None and config.lora is not None:  # the model loads it
             config.encoder, config.encoder_revision = encoder, kwargs.get("encoder_revision")
         model = align(AutoModel.from_pretrained(name_or_path, config=config, revision=revision)).to(device)
         processor = AutoProcessor.from_pretrained(name_or_path, revision=revision)
-        found = (processor.query_features, processor.candidate_features)
-        if found != (config.query_features, config.candidate_features):
+        features = (processor.query_features, processor.candidate_features)
+        if features != (config.query_features, config.candidate_features):
             raise ValueError(
                 f"The selector {name_or_path!r} was trained on {config.query_features} of a query and "
-                f"{config.candidate_features} of a candidate, but its processor_config.json names {found[0]} and "
-                f"{found[1]}, or is missing; take it from the folder of the training."
+                f"{config.candidate_features} of a candidate, but its processor_config.json names {features[0]} and "
+                f"{features[1]}, or is missing; take it from the folder of the training."
             )
         return cls(model, processor, pool, **kwargs)
 
     def push_to_hub(self, repo_id: str, **kwargs) -> CommitInfo:
         """
-        Pushes the selector to the hub, in one commit: model, processor and card, and the encoder if it lies in the
-        selector's folder. Else pool and encoder stay where they are.
-
-        Args:
-            repo_id (`str`):
-                Model repository, `user/name`; created if there is none.
-            **kwargs:
-                `private`, `token`, `revision` and `message` of [`~leverplus_trl.hub.push_files`].
-
-        Raises:
-            `ValueError`: the repository can't be written to.
+        Pushes the selector to the model repository `repo_id` in one commit: model, processor, card, and the encoder's
+        copy in the selector's folder, if it exists. `kwargs` are `private`, `token`, `revision` and `message` of
+        [`~leverplus_trl.hub.push_files`].
         """
+        origin = self.model.name_or_path  # empty for a model that was not loaded
+        commit = getattr(self.model.config, "_commit_hash", None)
         with tempfile.TemporaryDirectory() as folder:
             self.model.save_pretrained(folder)
             self.processor.save_pretrained(folder)
-            origin = self.model.name_or_path
-            if origin and self.encoder == copied_encoder(origin, getattr(self.model.config, "_commit_hash", None)):
+            if origin and self.encoder == copied_encoder(origin, commit):
                 copy_encoder(self.encoder, None, Path(folder))
-            (Path(folder) / "README.md").write_text(self._card(), encoding="utf-8")
+            where = {"revision": commit, "_raise_exceptions_for_missing_entries": False}
+            card = origin and cached_file(origin, "README.md", **where)
+            if card:
+                text = Path(card).read_text(encoding="utf-8").replace(f'"{origin}"', f'"{PLACEHOLDER}"')
+            else:
+                text = selector_card(self.model.config)
+            (Path(folder) / "README.md").write_text(text, encoding="utf-8")
             return push_selector(Path(folder), repo_id, **kwargs)
-
-    def _card(self) -> str:
-        """The card it came with, or else one of what its config knows."""
-        origin = self.model.name_or_path  # empty for a model that was not loaded
-        commit = getattr(self.model.config, "_commit_hash", None)
-        where = {"revision": commit, "_raise_exceptions_for_missing_entries": False}
-        card = origin and cached_file(origin, "README.md", **where)
-        if not card:
-            return selector_card(self.model.config)
-        return Path(card).read_text(encoding="utf-8").replace(f'"{origin}"', f'"{PLACEHOLDER}"')
 
     def select(
         self, question: str, image: Any = None, num_shots: int = 2, id: str | None = None, **kwargs
     ) -> DemonstrationSelection:
         """
-        Chooses demonstrations for one query.
+        Selects demonstrations for a query.
 
         Args:
             question (`str`):
-                What is asked.
+                The question.
             image (`Image.Image`, `str`, `Path`, `bytes`, `np.ndarray` or `dict`, *optional*):
-                The picture it is asked about: a PIL image, a file or its bytes, a uint8 array `[H, W]`, `[H, W, 3]`
-                or `[H, W, 4]`, or `{"bytes", "path"}` as `datasets` stores it.
+                Its image: a PIL image, a file or its bytes, a uint8 array `[H, W]`, `[H, W, 3]` or `[H, W, 4]`, or
+                `{"bytes", "path"}` as `datasets` stores it.
             num_shots (`int`, *optional*, defaults to 2):
                 Number of demonstrations.
             id (`str`, *optional*, defaults to a hash of question and image):
-                The query's id: the seed of its random candidates, and what keeps it from being its own demonstration.
+                The query's id: the seed of its random candidates. An example of the pool with this id is no candidate.
             **kwargs:
-                What else [`~DemonstrationSelector.select_batch`] takes; `candidate_ids` may be the list of this query.
-
-        Returns:
-            [`DemonstrationSelection`]
+                Further arguments of [`~DemonstrationSelector.select_batch`]; `candidate_ids` may be one list.
 
         Raises:
             `ValueError`: an argument of another type, an image that can't be decoded, more shots than candidates, or
-                candidates that are not in the pool or come twice.
+                candidates that are unknown or repeated.
         """
         query = make_query(question, image, id)
         candidate_ids = kwargs.get("candidate_ids")
-        if isinstance(candidate_ids, (list, tuple)) and all(isinstance(one, str) for one in candidate_ids):
+        if isinstance(candidate_ids, (list, tuple)) and all(isinstance(name, str) for name in candidate_ids):
             kwargs["candidate_ids"] = [candidate_ids]
-        embeddings = self._embed_query(query, self._sampler_name(kwargs))
-        return self._select([query], *embeddings, num_shots, **kwargs)[0]
+        return self._select([query], num_shots, **kwargs)[0]
 
     def select_batch(self, queries: Dataset, num_shots: int = 2, **kwargs) -> list[DemonstrationSelection]:
         """
-        Chooses demonstrations for every row of a dataset.
+        Selects demonstrations for every row of a dataset, in its order.
 
         Args:
             queries (`Dataset`):
-                Examples to ask, with the columns `id`, `question`, and `image` if one is read.
+                Queries with the columns `id`, `question`, and `image` if images are read.
             num_shots (`int`, *optional*, defaults to 2):
                 Number of demonstrations.
             candidate_ids (`list[list[str]]`, *optional*):
                 Candidates of each query; drawn by the sampler if not given.
             sampler, num_candidates, sampler_seed (*optional*):
-                How candidates are drawn this time.
+                How candidates are drawn in this call.
             strategy, num_beams, temperature, generator (*optional*):
                 See [`BaseSelectorModel.select`].
 
-        Returns:
-            `list[DemonstrationSelection]`, in the order of the queries.
-
         Raises:
             `ValueError`: no `Dataset`, a missing column, an image that can't be decoded, more shots than candidates,
-                or candidates that are not in the pool or come twice.
+                or candidates that are unknown or repeated.
         """
-        features = self.model.config.query_features
-        queries = check_examples(queries, features, "queries")
-        if not len(queries):
-            return []
-        embeddings = self._embed(queries, features, self._sampler_name(kwargs))
-        return self._select(queries, *embeddings, num_shots, **kwargs)
+        queries = check_examples(queries, self.model.config.query_features, "queries")
+        return self._select(queries, num_shots, **kwargs) if len(queries) else []
 
     def embed_queries(self, queries: Dataset) -> ExampleEmbeddings:
         """The embeddings of queries that this selector reads."""
@@ -282,8 +246,6 @@ class DemonstrationSelector:
     def _select(
         self,
         queries: Dataset | list[dict],
-        embeddings: ExampleEmbeddings,
-        compared: ExampleEmbeddings,
         num_shots: int,
         candidate_ids: Sequence[Sequence[str]] | None = None,
         sampler: str | None = None,
@@ -291,13 +253,12 @@ class DemonstrationSelector:
         sampler_seed: int | None = None,
         **strategy,
     ) -> list[DemonstrationSelection]:
+        sampler = sampler or self.sampler
+        embeddings, compared = self._embed(queries, self.model.config.query_features, sampler)
         if candidate_ids is None:
-            arguments = (
-                sampler or self.sampler,
-                self.num_candidates if num_candidates is None else num_candidates,
-                self.sampler_seed if sampler_seed is None else sampler_seed,
-            )
-            candidate_ids = self._sampler_of(*arguments).sample(embeddings.ids, compared)
+            num_candidates = self.num_candidates if num_candidates is None else num_candidates
+            sampler_seed = self.sampler_seed if sampler_seed is None else sampler_seed
+            candidate_ids = self._sampler_of(sampler, num_candidates, sampler_seed).sample(embeddings.ids, compared)
         else:
             candidate_ids = check_candidates(candidate_ids, embeddings.ids, self.pool_embeddings.positions)
         selections = []
@@ -305,63 +266,40 @@ class DemonstrationSelector:
             candidates = candidate_ids[start : start + self.batch_size]
             ids = embeddings.ids[start : start + self.batch_size]
             inputs = self.processor(embeddings, ids, self.pool_embeddings, candidates).to(self.model.device)
-            found = self.model.select(**inputs, num_shots=num_shots, **strategy)
-            for row, (positions, logprob) in enumerate(
-                zip(found.demonstration_positions.tolist(), found.logprobs.tolist(), strict=True)
-            ):
-                selections.append(self._selection(queries[start + row], candidates[row], positions, logprob))
+            selected = self.model.select(**inputs, num_shots=num_shots, **strategy)
+            rows = zip(selected.demonstration_positions.tolist(), selected.logprobs.tolist(), strict=True)
+            for row, (positions, logprob) in enumerate(rows):
+                positions = [position for position in positions if position >= 0]
+                chosen = [candidates[row][position] for position in positions]
+                if self.model.config.insertion == "left":  # the first pick is next to the query
+                    chosen.reverse()
+                demonstrations = [self.pool[int(place)] for place in self.pool_embeddings.rows(chosen)]
+                of_query = (queries[start + row], chosen, demonstrations, candidates[row], positions, logprob)
+                selections.append(DemonstrationSelection(*of_query))
         return selections
-
-    def _selection(self, query: dict, candidates: list[str], positions: list[int], logprob: float):
-        positions = [position for position in positions if position >= 0]
-        chosen = [candidates[position] for position in positions]
-        if self.model.config.insertion == "left":  # the first choice stands next to the query
-            chosen.reverse()
-        demonstrations = [self.pool[int(row)] for row in self.pool_embeddings.rows(chosen)]
-        return DemonstrationSelection(query, chosen, demonstrations, candidates, positions, logprob)
-
-    def _sampler_name(self, arguments: dict[str, Any]) -> str:
-        """The sampler that a call asks for; raises `ValueError` if there is none of that name."""
-        name = arguments.get("sampler") or self.sampler
-        check_sampler(name, self.num_candidates)
-        return name
 
     def _sampler_of(self, *arguments) -> CandidateSampler:
         if arguments not in self._samplers:
             self._samplers[arguments] = CandidateSampler(self._compared_pool, *arguments)
         return self._samplers[arguments]
 
-    def _embed(
-        self, examples: Dataset, features: Sequence[str], sampler: str
-    ) -> tuple[ExampleEmbeddings, ExampleEmbeddings]:
-        """What the selector reads, and what the sampler compares; of an encoder without adapters that is the same."""
-
-        def embed(encoder: str | Encoder, needed: set[str]) -> ExampleEmbeddings:
-            if not needed:  # v0 may know the pool by its names alone
-                return ExampleEmbeddings(list(examples["id"]))
-            return embed_examples(
-                examples,
-                encoder,
-                self.encoder_revision,
-                modalities=tuple(name for name in MODALITIES if name in needed),
-                batch_size=self.batch_size,
-                embeddings_dir=self.embeddings_dir,
-            )
-
-        own, compared = set(features), set(sampler_modalities(sampler))
-        if self._adapted is None:
-            return (embed(self.encoder, own | compared),) * 2
-        return embed(self._adapted, own), embed(self.encoder, compared)
-
     @cached_property
-    def _query_encoder(self) -> Encoder:
+    def _frozen(self) -> Encoder:
         return Encoder(self.encoder, self.encoder_revision)
 
-    def _embed_query(self, query: dict, sampler: str) -> tuple[ExampleEmbeddings, ExampleEmbeddings]:
-        """The same of a single query, which is not worth a table on disk."""
+    def _embed(
+        self, examples: Dataset | list[dict], features: Sequence[str], sampler: str
+    ) -> tuple[ExampleEmbeddings, ExampleEmbeddings]:
+        """The embeddings that the selector reads, and those that the sampler compares, which differ with adapters."""
+        own, compared = set(features), set(sampler_modalities(sampler))
+        if self._adapted is None:
+            return (self._embed_by(self._frozen, examples, own | compared),) * 2
+        return self._embed_by(self._adapted, examples, own), self._embed_by(self._frozen, examples, compared)
 
-        def embed(encoder: Encoder, needed: set[str]) -> ExampleEmbeddings:
-            image = text = None
+    def _embed_by(self, encoder: Encoder, examples: Dataset | list[dict], needed: set[str]) -> ExampleEmbeddings:
+        """The embeddings of a dataset from a table on disk, or of a list with a single query."""
+        if isinstance(examples, list):
+            (query,), image, text = examples, None, None
             if "image" in needed:
                 if query["image"] is None:
                     raise ValueError("This selector looks at the query's image: select(image=..., question=...).")
@@ -369,8 +307,93 @@ class DemonstrationSelector:
             if "text" in needed:
                 text = encoder.encode_texts([query["question"]])  # [1, D_text]
             return ExampleEmbeddings([query["id"]], image, text)
+        if not needed:  # v0 may read the ids of the pool alone
+            return ExampleEmbeddings(list(examples["id"]))
+        return embed_examples(
+            examples,
+            encoder,
+            modalities=tuple(name for name in MODALITIES if name in needed),
+            batch_size=self.batch_size,
+            embeddings_dir=self.embeddings_dir,
+        )
 
-        own, compared = set(self.model.config.query_features), set(sampler_modalities(sampler))
-        if self._adapted is None:
-            return (embed(self._query_encoder, own | compared),) * 2
-        return embed(self._adapted, own), embed(self._query_encoder, compared)
+
+def check_examples(examples: Any, features: Iterable[str], name: str) -> Dataset:
+    """
+    The argument `name` with plain Python values as rows.
+
+    Raises:
+        `ValueError`: no `Dataset`, no column of one of the `features`, or an id that is not a string.
+    """
+    if not isinstance(examples, Dataset):
+        advice = "`Dataset.from_list(rows)` makes one"
+        if isinstance(examples, DatasetDict):
+            advice = f"it has the splits {', '.join(map(repr, examples))}: name one of them"
+        raise ValueError(f"{name} is a {type(examples).__name__}; expected a datasets.Dataset: {advice}.")
+    for column in dict.fromkeys(("id", "question", *(COLUMNS[feature] for feature in features))):
+        if column not in examples.column_names:
+            raise ValueError(
+                f"{name} has no column {column!r}, only {', '.join(examples.column_names)}; this selector reads "
+                f"{', '.join(features) or 'ids'}. Rename the column that holds it: `{name}.rename_column(old, new)`."
+            )
+    examples = examples.with_format(None)
+    for row, example_id in enumerate(examples["id"]):
+        if not isinstance(example_id, str) or not example_id:
+            raise ValueError(
+                f"The id of row {row} of {name} is {example_id!r}; expected a string that is not empty: "
+                f"`{name}.cast_column('id', Value('string'))` converts numbers."
+            )
+    return examples
+
+
+def make_query(question: Any, image: Any, example_id: Any) -> dict[str, Any]:
+    """
+    A query as an example, with decoded pixels. Without an id it gets a hash of question and pixels, so that the same
+    query has the same candidates. `image` is a value of [`~leverplus_trl.tasks.images.image_source`] or `None`.
+
+    Raises:
+        `ValueError`: a question or id that is no string, or an image that can't be decoded.
+    """
+    if not isinstance(question, str):
+        raise ValueError(f"question is {question!r}; expected a string.")
+    if example_id is not None and (not isinstance(example_id, str) or not example_id):
+        raise ValueError(f"id is {example_id!r}; expected a string that is not empty, or none.")
+    decoded = pixels = None
+    if image is not None:
+        try:
+            decoded = decode_image(image_source(image))
+        except ValueError as error:
+            raise ValueError(f"The query's image {error}") from error
+        pixels = [decoded.mode, decoded.size, hashlib.sha256(decoded.tobytes()).hexdigest()]
+    return {
+        "id": f"query-{json_hash([question, pixels])}" if example_id is None else example_id,
+        "image": image if isinstance(image, Image.Image) else decoded,
+        "question": question,
+        "answer": "",
+        "answers": [],
+    }
+
+
+def check_candidates(
+    candidate_ids: Any, query_ids: Sequence[str], pool_positions: Mapping[str, int]
+) -> list[list[str]]:
+    """
+    The candidates that a user gave, as lists.
+
+    Raises:
+        `ValueError`: not a list for each query, or an id that is not in the pool or repeated.
+    """
+    lists = list(candidate_ids) if isinstance(candidate_ids, Sequence) else None
+    if lists is None or any(isinstance(ids, str) or not isinstance(ids, Sequence) for ids in lists):
+        raise ValueError(f"candidate_ids is {str(candidate_ids)[:100]}; expected a list of ids for each query.")
+    if len(lists) != len(query_ids):
+        raise ValueError(f"Got the candidates of {len(lists)} queries for {len(query_ids)} queries.")
+    for query_id, ids in zip(query_ids, lists, strict=True):
+        unknown = [name for name in ids if name not in pool_positions]
+        if unknown:
+            raise ValueError(
+                f"The candidate {unknown[0]!r} of the query {query_id!r} is not in the pool of {len(pool_positions)} "
+                f"examples ({len(unknown)} are not); name ids of the pool that the selector was given."
+            )
+        refuse_repeated(ids, f"The query {query_id!r}")
+    return [list(ids) for ids in lists]

@@ -3,15 +3,12 @@
 
 
 """
-The encoder of a selector that trains it, too: a CLIP model with low-rank adapters (LoRA, Hu et al., 2021), by peft.
-
-Its own weights stay as they are and are not saved with the selector: they are read from where the encoder lies, or
-from a copy of it in the selector's folder.
+The encoder of a selector: where it is, its copy in the selector's folder, and a CLIP model with low-rank adapters
+(LoRA, Hu et al., 2021) by peft for a selector that trains it. Its frozen weights are not saved with the selector.
 """
 
 import copy
 import hashlib
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -21,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from huggingface_hub import snapshot_download
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, CLIPConfig, CLIPModel
 from transformers.utils import cached_file
 
@@ -33,11 +30,9 @@ from .configuration_pointer_selector import PointerSelectorConfig
 from .selector_fields import EncoderLoraConfig
 
 
-logger = logging.getLogger(__name__)
-
-#: What `forward` of a selector with adapters takes instead of embeddings.
+#: Inputs of `forward` of a selector with adapters, instead of embeddings.
 ENCODER_INPUTS = ("query_feature_rows", "candidate_feature_rows", "pixel_values", "input_ids", "attention_mask")
-#: Modules of a CLIP model behind each feature. An answer is embedded as a question is.
+#: Modules of a CLIP model by feature. An answer is embedded as a question is.
 TOWERS = {
     "image": ("vision_model", "visual_projection"),
     "text": ("text_model", "text_projection"),
@@ -50,9 +45,8 @@ class AdaptedEncoder(nn.Module):
     """
     A CLIP model with adapters: distinct images and texts in, features of queries and candidates out.
 
-    Args:
-        config ([`PointerSelectorConfig`]):
-            Config of the selector, with `lora`. Its `encoder_config` is filled in if it is not there.
+    It is built from a selector's config with `lora`; `encoder_config` is filled in if it is missing. `trained_names`
+    are the parameters that are trained and saved, `source` is where the base weights were read from.
 
     Raises:
         `ValueError`: the encoder is no CLIP model, or has no such layers.
@@ -63,9 +57,7 @@ class AdaptedEncoder(nn.Module):
         self.query_features, self.candidate_features = config.query_features, config.candidate_features
         self.clip = CLIPModel(_clip_config(config))
         _inject(self.clip, EncoderLoraConfig.from_dict(config.lora), config.features)
-        #: What is trained and saved; whoever freezes it later does not change that.
         self.trained_names = frozenset(name for name, value in self.clip.named_parameters() if value.requires_grad)
-        #: Where the base weights came from; without them nothing is encoded.
         self.source: tuple[str, str | None] | None = None
         if self.clip.logit_scale.device.type != "meta":
             for module in self.clip.modules():  # adapters must begin as zero, and not as transformers initialises
@@ -78,24 +70,22 @@ class AdaptedEncoder(nn.Module):
 
     def forward(
         self,
-        query_feature_rows: torch.Tensor,
-        candidate_feature_rows: torch.Tensor,
-        pixel_values: torch.Tensor | None = None,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        query_feature_rows: Tensor,
+        candidate_feature_rows: Tensor,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """
         Args:
             query_feature_rows (`torch.LongTensor` of shape `[B, F]`):
-                For each of a query's features, in the order of the config, its row among the images or the texts.
+                For each feature of a query, in the order of the config, its row among the images or the texts.
             candidate_feature_rows (`torch.LongTensor` of shape `[B, K, F]`):
                 The same of the candidates.
             pixel_values (`torch.FloatTensor` of shape `[U, 3, H, W]`, *optional*):
                 Distinct images.
-            input_ids (`torch.LongTensor` of shape `[V, T]`, *optional*):
-                Distinct texts: questions, and answers where these are features.
-            attention_mask (`torch.LongTensor` of shape `[V, T]`, *optional*):
-                0 for padding of the texts.
+            input_ids, attention_mask (`torch.LongTensor` of shape `[V, T]`, *optional*):
+                Distinct texts: questions, and answers if these are features.
 
         Returns:
             `query_embeds` `[B, D]` and `candidate_embeds` `[B, K, D]`.
@@ -120,34 +110,24 @@ class AdaptedEncoder(nn.Module):
     @torch.no_grad()
     def load_base(self, name_or_path: str, revision: str | None, keep_trained: bool = False) -> None:
         """
-        Reads the encoder's own weights, as float32 from safetensors.
-
-        Args:
-            name_or_path (`str`):
-                Hub id or folder.
-            revision (`str`, *optional*):
-                Its revision.
-            keep_trained (`bool`, *optional*, defaults to `False`):
-                Whether trained biases stay as they are.
-
-        Raises:
-            `ValueError`: another architecture than the selector was built for.
+        Reads the encoder's own weights, as float32 from safetensors; `keep_trained` keeps trained biases. Raises
+        `ValueError` for another architecture than the selector was built for.
         """
         where = {"revision": revision, "dtype": torch.float32}
         base = load_safetensors(CLIPModel.from_pretrained, name_or_path, "encoder", **where).state_dict()
         own = {name: value for name, value in self.clip.state_dict().items() if ".lora_" not in name}
         plain = {name: name.replace(".base_layer.", ".") for name in own}
         shapes = {plain[name]: value.shape for name, value in own.items()}
-        different = sorted(base.keys() ^ shapes.keys()) or [n for n in base if base[n].shape != shapes[n]]
+        different = sorted(base.keys() ^ shapes.keys()) or [name for name in base if base[name].shape != shapes[name]]
         if different:
             raise ValueError(
-                f"The encoder {name_or_path!r} is not built as the one that the selector's adapters belong to "
-                f"({different[0]} and {len(different) - 1} more differ); name the encoder it was trained with."
+                f"The encoder {name_or_path!r} has another architecture than that of the selector's adapters "
+                f"({different[0]} and {len(different) - 1} more weights differ); name the encoder of its training."
             )
         for name, value in own.items():
             if not (keep_trained and name in self.trained_names):
                 value.copy_(base[plain[name]])
-        for name, parameter in self.clip.named_parameters():  # loading may have put other tensors in their place
+        for name, parameter in self.clip.named_parameters():  # loading may have replaced the tensors
             parameter.requires_grad_(name in self.trained_names)
         self.source = (name_or_path, revision)
 
@@ -161,7 +141,7 @@ class AdaptedEncoder(nn.Module):
         return hasher.hexdigest()[:16]
 
     def merged(self) -> CLIPModel:
-        """A plain CLIP model that has taken in the adapters."""
+        """A plain CLIP model with the adapters merged into its weights."""
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         clip = copy.deepcopy(self.clip)
@@ -175,15 +155,7 @@ class AdaptedEncoder(nn.Module):
 
 
 class SelectorEncoder(Encoder):
-    """
-    The encoder that a selector has adapted, as one that embeds examples.
-
-    Args:
-        adapted ([`AdaptedEncoder`]):
-            Of the selector.
-        device (`str`):
-            Where it is.
-    """
+    """Embeds examples with the encoder that a selector has adapted."""
 
     def __init__(self, adapted: AdaptedEncoder, device: str) -> None:
         super().__init__(*adapted.source, device)
@@ -198,34 +170,10 @@ class SelectorEncoder(Encoder):
         return json_hash([super().weights_revision, self._adapted.trained_hash()])
 
 
-def check_encoder(config: PointerSelectorConfig, name_or_path: str, revision: str | None) -> None:
-    """Raises `ValueError` if this is not the encoder that the adapters were trained on."""
-    elsewhere = "If it lies elsewhere now, say where: from_pretrained(..., encoder=PATH)."
-    try:
-        found = model_revision(name_or_path, revision)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"The selector's adapters need the encoder {name_or_path!r} (revision {revision!r}), and it is not to be "
-            f"found ({error}). {elsewhere}"
-        ) from error
-    if config.encoder_commit not in (None, found):
-        raise ValueError(
-            f"The encoder {name_or_path!r} (revision {revision!r}) is {found}, but the selector's adapters were "
-            f"trained on {config.encoder_commit}, and fit no other weights. {elsewhere}"
-        )
-
-
 def copied_encoder(name_or_path: str, revision: str | None = None, **hub) -> str | None:
     """
-    The folder with the copy of its encoder that comes with a selector; `None` if there is none.
-
-    Args:
-        name_or_path (`str`):
-            Folder or hub id of the selector.
-        revision (`str`, *optional*):
-            Its hub revision.
-        **hub:
-            `token`, `cache_dir` and `local_files_only`.
+    The folder with the encoder's copy of a selector in a folder or on the hub, `None` if there is none. `hub` may hold
+    `token`, `cache_dir` and `local_files_only`.
     """
     if Path(name_or_path).is_dir():
         folder = Path(name_or_path) / COPY
@@ -237,20 +185,7 @@ def copied_encoder(name_or_path: str, revision: str | None = None, **hub) -> str
 
 
 def copy_encoder(name_or_path: str, revision: str | None, folder: Path) -> str:
-    """
-    Puts the files of an encoder into the folder of a selector, which uses them from there.
-
-    Args:
-        name_or_path (`str`):
-            Hub id or folder of the encoder.
-        revision (`str`, *optional*):
-            Its revision.
-        folder (`Path`):
-            Folder of the selector.
-
-    Returns:
-        `str`: the hash of what is there now.
-    """
+    """Copies the files of an encoder into the folder of a selector, and returns the hash of the copy."""
     source = Path(name_or_path)
     if not source.is_dir():
         patterns = {"allow_patterns": [f"*{suffix}" for suffix in WEIGHT_SUFFIXES], "ignore_patterns": "*/*"}
@@ -271,13 +206,14 @@ def _clip_config(config: PointerSelectorConfig) -> CLIPConfig:
     if config.encoder_config is None:
         if config.encoder is None:
             raise ValueError("lora adapts the encoder, but the selector's config names none: set `encoder`.")
-        found = AutoConfig.from_pretrained(config.encoder, revision=config.encoder_revision, trust_remote_code=False)
-        if not isinstance(found, CLIPConfig):
+        where = {"revision": config.encoder_revision, "trust_remote_code": False}
+        encoder_config = AutoConfig.from_pretrained(config.encoder, **where)
+        if not isinstance(encoder_config, CLIPConfig):
             raise ValueError(
-                f"lora adapts CLIP models, but the encoder {config.encoder!r} is of the type {found.model_type!r}; "
-                "name a CLIP model, or train a selector without lora (v2)."
+                f"lora adapts CLIP models, but the encoder {config.encoder!r} is of the type "
+                f"{encoder_config.model_type!r}; name a CLIP model, or train a selector without lora (v2)."
             )
-        config.encoder_config = found.to_diff_dict()
+        config.encoder_config = encoder_config.to_diff_dict()
     return CLIPConfig.from_dict(config.encoder_config)
 
 
@@ -288,20 +224,21 @@ def _inject(clip: CLIPModel, lora: EncoderLoraConfig, features: Sequence[str]) -
     used = {module for feature in features for module in TOWERS[feature]}
     layers = [name for name, module in clip.named_modules() if isinstance(module, nn.Linear)]
     layers = [name for name in layers if name.split(".")[0] in used]
-    targets = {target: [n for n in layers if f".{n}".endswith(f".{target}")] for target in lora.target_modules}
-    missing = [target for target, found in targets.items() if not found]
-    if missing:
-        known = sorted({name.split(".")[-1] for name in layers})
-        raise ValueError(f"The encoder has no linear layer {missing[0]!r} to adapt; there are {', '.join(known)}.")
-    names = sorted({name for found in targets.values() for name in found})
+    names = set()
+    for target in lora.target_modules:
+        matches = {name for name in layers if f".{name}".endswith(f".{target}")}
+        if not matches:
+            known = sorted({name.split(".")[-1] for name in layers})
+            raise ValueError(f"The encoder has no linear layer {target!r} to adapt; there are {', '.join(known)}.")
+        names |= matches
     options = {"r": lora.r, "lora_alpha": lora.lora_alpha, "lora_dropout": lora.lora_dropout, "bias": lora.bias}
-    inject_adapter_in_model(LoraConfig(target_modules=names, **options), clip)
+    inject_adapter_in_model(LoraConfig(target_modules=sorted(names), **options), clip)
     for name, parameter in clip.named_parameters():
-        if name.split(".")[0] not in used:  # what no loss reaches would make distributed training wait for it
+        if name.split(".")[0] not in used:  # distributed training would wait for gradients of unused parameters
             parameter.requires_grad_(False)
 
 
-def _gather(tables: dict[str, torch.Tensor], features: Sequence[str], rows: torch.Tensor) -> torch.Tensor:
+def _gather(tables: dict[str, Tensor], features: Sequence[str], rows: Tensor) -> Tensor:
     """Rows `[..., F]` of the images and texts `[U, D]` -> features side by side `[..., D]`."""
     missing = [name for name in features if name not in tables]
     if missing:

@@ -20,7 +20,7 @@ from transformers import initialization as init
 from ..provenance import model_revision
 from .base_selector import BaseSelectorModel, SelectorOutput, Tensors, fit_statistics
 from .configuration_pointer_selector import PointerSelectorConfig
-from .encoder_lora import AdaptedEncoder, check_encoder, copied_encoder, copy_encoder
+from .encoder_lora import AdaptedEncoder, copied_encoder, copy_encoder
 from .processing_selector import SelectorProcessor
 
 
@@ -216,7 +216,7 @@ class PointerSelectorModel(BaseSelectorModel):
         if self.encoder is None:
             return
         source = (copied, None) if copied else (self.config.encoder, self.config.encoder_revision)
-        check_encoder(self.config, *source)
+        self.config.check_encoder(*source)
         self.encoder.load_base(*source, keep_trained)
 
     def merge_and_unload(self, save_directory: str | None = None) -> tuple[CLIPModel, "PointerSelectorModel"]:

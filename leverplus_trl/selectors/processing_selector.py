@@ -1,9 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-From stored embeddings of examples to the tensors a selector reads: the one place where features are put together.
-"""
+"""From stored embeddings of examples to the tensors that a selector reads."""
 
 from collections.abc import Sequence
 
@@ -11,18 +9,13 @@ import numpy as np
 import torch
 from transformers import BatchFeature, ProcessorMixin
 
-from ..retrieval.embeddings import ExampleEmbeddings
+from ..retrieval.embeddings import ExampleEmbeddings, refuse_repeated
 
 
 class SelectorProcessor(ProcessorMixin):
     """
-    Gathers, concatenates and pads the embeddings of queries and candidates.
-
-    Args:
-        query_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
-            Embeddings that describe the query, in the order in which they are concatenated.
-        candidate_features (`list[str]`, *optional*, defaults to `["image", "text"]`):
-            Embeddings that describe a candidate, of `"image"`, `"text"` and `"answer"`; may be empty.
+    Gathers, concatenates and pads the embeddings of queries and candidates. Features are `"image"`, `"text"` and, for
+    candidates, `"answer"`; they are concatenated in the given order.
     """
 
     def __init__(
@@ -40,22 +33,14 @@ class SelectorProcessor(ProcessorMixin):
         candidate_ids: Sequence[Sequence[str]],
     ) -> BatchFeature:
         """
-        Args:
-            queries ([`ExampleEmbeddings`]):
-                Embeddings that hold the queries.
-            query_ids (`Sequence[str]`):
-                The B queries.
-            pool ([`ExampleEmbeddings`]):
-                Embeddings that hold the candidates.
-            candidate_ids (`Sequence[Sequence[str]]`):
-                Candidates of each query; may differ in number.
+        The inputs of B queries with their candidates, which may differ in number.
 
         Returns:
             `BatchFeature`: `query_embeds` `[B, D]`, `candidate_embeds` `[B, K, D]`, `candidate_mask` `[B, K]` and
             `candidate_rows` `[B, K]`, -1 for padding.
 
         Raises:
-            `ValueError`: an id is unknown, or embeddings that are features are missing.
+            `ValueError`: an unknown id, a repeated candidate, or no embeddings of a feature.
         """
         return self.assemble(queries, queries.rows(query_ids), pool, pad_rows(pool, candidate_ids))
 
@@ -63,12 +48,11 @@ class SelectorProcessor(ProcessorMixin):
         self, queries: ExampleEmbeddings, query_rows: np.ndarray, pool: ExampleEmbeddings, candidate_rows: np.ndarray
     ) -> BatchFeature:
         """The same for row numbers: of queries `[B]`, of candidates `[B, K]` with -1 for padding."""
+        candidate_embeds = self.fuse(pool, self.candidate_features, np.maximum(candidate_rows, 0))
         return BatchFeature(
             {
                 "query_embeds": self.fuse(queries, self.query_features, query_rows),  # [B, D]
-                "candidate_embeds": self.fuse(
-                    pool, self.candidate_features, np.maximum(candidate_rows, 0)
-                ),  # [B, K, D]
+                "candidate_embeds": candidate_embeds,  # [B, K, D]
                 "candidate_mask": torch.from_numpy(candidate_rows >= 0),  # [B, K]
                 "candidate_rows": torch.from_numpy(candidate_rows),  # [B, K]
             }
@@ -77,20 +61,7 @@ class SelectorProcessor(ProcessorMixin):
     def fuse(
         self, embeddings: ExampleEmbeddings, features: Sequence[str], rows: np.ndarray | slice = slice(None)
     ) -> torch.Tensor:
-        """
-        Features of some examples, concatenated.
-
-        Args:
-            embeddings ([`ExampleEmbeddings`]):
-                Where they stand.
-            features (`Sequence[str]`):
-                Which, of `"image"`, `"text"` and `"answer"`.
-            rows (`np.ndarray`, *optional*, defaults to all):
-                Row numbers of any shape `[...]`.
-
-        Returns:
-            `torch.FloatTensor` of shape `[..., D]`.
-        """
+        """The concatenated features `[..., D]` of the examples in `rows` `[...]`, all by default."""
         if not features:
             return torch.zeros((*np.arange(len(embeddings.ids))[rows].shape, 0))  # [..., 0]
         parts = []
@@ -106,17 +77,10 @@ class SelectorProcessor(ProcessorMixin):
 
 
 def pad_rows(pool: ExampleEmbeddings, ids: Sequence[Sequence[str]]) -> np.ndarray:
-    """
-    Row numbers `[B, K]` of ragged lists of ids, padded with -1 on the right.
-
-    Raises:
-        `ValueError`: an id is unknown, or comes twice in a list: a selector could choose it twice.
-    """
-    for names in ids:
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if list(names).count(name) > 1)
-            raise ValueError(f"The candidate {twice!r} comes more than once in a list; expected different candidates.")
+    """Row numbers `[B, K]` of lists of ids, padded with -1 on the right; raises `ValueError` for unknown and repeated
+    ids."""
     rows = np.full((len(ids), max(map(len, ids), default=0)), -1, dtype=np.int64)
     for row, names in zip(rows, ids, strict=True):
+        refuse_repeated(names, "A list")
         row[: len(names)] = pool.rows(names)
     return rows

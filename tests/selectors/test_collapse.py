@@ -10,7 +10,6 @@ from leverplus_trl.selectors.collapse import (
     is_collapsed,
     measure_collapse,
     most_common_share,
-    swap_change_share,
 )
 
 
@@ -23,9 +22,11 @@ def test_entropy_of_hand_made_cases():
 
 def test_shares_of_hand_made_cases():
     assert most_common_share([("a", "b"), ("a", "b"), ("b", "a"), ("c", "a")]) == 0.5  # order counts
-    assert swap_change_share([("a", "b"), ("c", "d")], [("a", "b"), ("d", "c")]) == 0.5
-    with pytest.raises(ValueError, match="2 selections, but 1"):
-        swap_change_share([("a",), ("b",)], [("a",)])
+    positions = [(0, 1), (0, 1)]
+    measures = measure_collapse([("a", "b"), ("c", "d")], positions, [("a", "b"), ("d", "c")])
+    assert measures.swap_change_share == 0.5
+    with pytest.raises(ValueError, match="2 selections, the positions of 2 and 1 with swapped"):
+        measure_collapse([("a",), ("b",)], positions, [("a",)])
 
 
 def test_the_rule():

@@ -17,7 +17,7 @@ from saved_selector import CLIP, WORLD, save_selector
 from leverplus_trl.retrieval.candidate_sampler import CandidateSampler
 from leverplus_trl.retrieval.embeddings import embed_examples
 from leverplus_trl.selectors import DemonstrationSelector
-from leverplus_trl.selectors.selection_inputs import query_id
+from leverplus_trl.selectors.demonstration_selector import make_query
 from leverplus_trl.tasks import DataArguments, load_examples
 from leverplus_trl.weights import ALIGNMENT
 
@@ -107,6 +107,9 @@ def test_a_query_of_the_pool_never_meets_itself(tmp_path, pool, embedded, embedd
 
 
 def test_the_id_of_a_raw_query_follows_from_its_content(queries):
+    def query_id(question, image):
+        return make_query(question, image, None)["id"]
+
     first, second = queries[0], queries[1]
     assert query_id(first["question"], first["image"]) == query_id(first["question"], first["image"].copy())
     ids = {query_id(q, i) for q in ("what ?", "where ?") for i in (first["image"], second["image"], None)}
@@ -130,11 +133,13 @@ def test_what_is_missing_or_other_is_said(tmp_path, pool, embedded, embeddings_d
     with pytest.raises(ValueError, match="names no encoder"):
         DemonstrationSelector.from_pretrained(path, pool=pool)
     path = save_selector(tmp_path / "c", embedded, encoder_commit="0123456789abcdef")
-    with pytest.raises(ValueError, match=r"is not the one the selector was trained with \(0123456789abcdef\)"):
+    with pytest.raises(
+        ValueError, match=r"is not the encoder that the selector was trained with \(0123456789abcdef\)"
+    ):
         DemonstrationSelector.from_pretrained(path, pool=pool, embeddings_dir=embeddings_dir)
     with caplog.at_level(logging.WARNING):  # who names one knows
         DemonstrationSelector.from_pretrained(path, pool=pool, embeddings_dir=embeddings_dir, encoder=CLIP)
-    assert "is not the one the selector was trained with" in caplog.text
+    assert "is not the encoder that the selector was trained with" in caplog.text
     path = save_selector(tmp_path / "d", embedded, encoder=str(tmp_path / "gone"))
     with pytest.raises(ValueError, match=r"is not to be found.*encoder=PATH"):
         DemonstrationSelector.from_pretrained(path, pool=pool)
