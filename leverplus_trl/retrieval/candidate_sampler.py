@@ -47,11 +47,11 @@ class CandidateSampler:
     def __init__(
         self, pool: ExampleEmbeddings | Sequence[str], sampler: str, num_candidates: int, seed: int = 0
     ) -> None:
+        sampler_modalities(sampler)  # refuses an unknown sampler
         if isinstance(num_candidates, bool) or not isinstance(num_candidates, int) or num_candidates < 1:
             raise ValueError(f"num_candidates is {num_candidates!r}; expected a whole number of at least 1.")
         self.pool = pool if isinstance(pool, ExampleEmbeddings) else ExampleEmbeddings(list(pool))
         self.sampler, self.num_candidates, self.seed = sampler, num_candidates, seed
-        self._check_modalities(self.pool, "pool")
         if num_candidates > len(self.pool.ids):
             raise ValueError(
                 f"num_candidates is {num_candidates}, but the pool holds {len(self.pool.ids)} examples; lower "
@@ -108,7 +108,6 @@ class CandidateSampler:
             return {}
         if queries is None:
             raise ValueError(f"The sampler {self.sampler!r} needs embeddings of the queries.")
-        self._check_modalities(queries, "queries")
         ranked = {kind: [np.empty(0)] * len(query_ids) for kind in self.indexes}
         for kind, index in self.indexes.items():
             vectors = query_vectors(queries, query_ids, self.pool, kind)  # [Q, D]
@@ -128,15 +127,6 @@ class CandidateSampler:
         for position in forbidden:
             drawn = drawn + (drawn >= position)
         return drawn.tolist()
-
-    def _check_modalities(self, embeddings: ExampleEmbeddings, name: str) -> None:
-        for modality in sampler_modalities(self.sampler):
-            if getattr(embeddings, modality) is None:
-                other = {"image": "text_sim", "text": "image_sim"}[modality]
-                raise ValueError(
-                    f"The sampler {self.sampler!r} compares {modality} embeddings, but the {name} has none; embed the "
-                    f"{modality}s, or take {other!r} or 'random' for a dataset without any."
-                )
 
     def _check_available(self, query_ids: Sequence[str], counts: Sequence[int]) -> None:
         fewer = {name: count for name, count in zip(query_ids, counts, strict=True) if count < self.num_candidates}

@@ -65,24 +65,32 @@ class SentenceEncoderFiles:
     def __init__(self, name_or_path: str, revision: str | None = None) -> None:
         self.name_or_path, self.revision = name_or_path, revision
 
-    def check_clip(self) -> None:
-        """Refuses a CLIP model with modules after its projections."""
-        modules = self._modules()
-        if modules and modules[0][0] == "Transformer":  # the name of every model in newer releases
+    def text_settings(self, is_clip: bool) -> TextSettings:
+        """The preprocessing of texts, after a check of all that may change embeddings."""
+        modules, known = self._modules(), CLIP_MODULES if is_clip else SENTENCE_MODULES
+        if is_clip and modules and modules[0][0] == "Transformer":  # the name of every model in newer releases
             modules[0] = ("CLIPModel", modules[0][1])
-        self._check_modules(modules, CLIP_MODULES)
-
-    def text_settings(self) -> TextSettings:
-        """The preprocessing of a sentence encoder."""
-        modules = self._modules()
-        self._check_modules(modules, SENTENCE_MODULES)
+        names = tuple(name for name, _ in modules)
+        if names and names not in (known, known[:-1]):
+            foreign = [name for name in names if name not in known]
+            self._refuse(f"the module {foreign[0]}" if foreign else f"the modules {', '.join(names)}", "modules.json")
+        if modules and modules[0][1]:
+            self._refuse(f"its weights in the subfolder {modules[0][1]!r}", "modules.json")
+        if is_clip:
+            return TextSettings()
         self._check_pooling(dict(modules).get("Pooling", "1_Pooling"))
-        self._check_similarity(normalized="Normalize" in dict(modules))
+        self._check_similarity(normalized="Normalize" in names)
         for file in SETTINGS_FILES:
-            settings = self._read(file, dict)
+            settings = self._read(file, dict) or {}
             if settings:
-                return self._settings(settings, file)
-        return TextSettings()
+                break
+        limit = settings.get("max_seq_length")
+        for name, value in settings.items():
+            if value and name not in ("max_seq_length", "do_lower_case") and value != NEUTRAL_SETTINGS.get(name):
+                self._refuse(f"the setting {name}: {value!r}", file)
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            self._refuse(f"max_seq_length {limit!r}", file)
+        return TextSettings(limit, bool(settings.get("do_lower_case")))
 
     def _modules(self) -> list[tuple[str, str]]:
         """Class and folder of each module; empty without a list of modules."""
@@ -90,14 +98,6 @@ class SentenceEncoderFiles:
         if not all(isinstance(module, dict) and {"type", "path"} <= module.keys() for module in modules):
             self._refuse(f"the modules {modules}", "modules.json")
         return [(str(module["type"]).rsplit(".", 1)[-1], str(module["path"])) for module in modules]
-
-    def _check_modules(self, modules: list[tuple[str, str]], known: tuple[str, ...]) -> None:
-        names = tuple(name for name, _ in modules)
-        if names and names not in (known, known[:-1]):
-            foreign = [name for name in names if name not in known]
-            self._refuse(f"the module {foreign[0]}" if foreign else f"the modules {', '.join(names)}", "modules.json")
-        if modules and modules[0][1]:
-            self._refuse(f"its weights in the subfolder {modules[0][1]!r}", "modules.json")
 
     def _check_pooling(self, folder: str) -> None:
         """Only the mean is supported. Older releases write a flag for each pooling, newer releases a name."""
@@ -118,15 +118,6 @@ class SentenceEncoderFiles:
         similarity = settings.get("similarity_fn_name") or "cosine"
         if similarity != "cosine" and not normalized:
             self._refuse(f"the similarity {similarity!r} of vectors of any length", file)
-
-    def _settings(self, settings: dict[str, Any], file: str) -> TextSettings:
-        limit, lower_case = settings.get("max_seq_length"), settings.get("do_lower_case")
-        for name, value in settings.items():
-            if value and name not in ("max_seq_length", "do_lower_case") and value != NEUTRAL_SETTINGS.get(name):
-                self._refuse(f"the setting {name}: {value!r}", file)
-        if limit is not None and (not isinstance(limit, int) or limit < 1):
-            self._refuse(f"max_seq_length {limit!r}", file)
-        return TextSettings(limit, bool(lower_case))
 
     def _read(self, file: str, kind: type) -> Any:
         """Content of a JSON file, `None` if the file does not exist."""
@@ -155,13 +146,7 @@ class Encoder:
     sentence encoder (mean of the last hidden states without padding, the default of sentence-transformers). Long texts
     are truncated. Weights are loaded as float32 from safetensors, without remote code, when they are first needed.
 
-    Args:
-        name_or_path (`str`):
-            Hub id or folder.
-        revision (`str`, *optional*):
-            Branch, tag or commit on the hub.
-        device (`str`, *optional*, defaults to `"cuda"` if it is available, else `"cpu"`):
-            Device of the model.
+    It is read from a hub id (at `revision`) or a folder, and runs on `device`, by default `"cuda"` if it is available.
 
     Raises:
         `ValueError`: the model is neither a CLIP model nor a sentence encoder that [`SentenceEncoderFiles`] supports.
@@ -184,11 +169,7 @@ class Encoder:
                 f"The encoder {name_or_path!r} has the model type {self.model_type!r}; expected 'clip' for images and "
                 f"texts, or a sentence encoder for texts only ({', '.join(SENTENCE_ENCODERS)})."
             )
-        files, self.text_settings = SentenceEncoderFiles(name_or_path, revision), TextSettings()
-        if self.model_type == "clip":
-            files.check_clip()
-        else:
-            self.text_settings = files.text_settings()
+        self.text_settings = SentenceEncoderFiles(name_or_path, revision).text_settings(self.model_type == "clip")
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -41,24 +41,24 @@ _PIXELS = 2**22  # compared at once
 
 @dataclass(frozen=True)
 class Rates:
-    """The detection rates of [`near_duplicates`] on a reference set."""
+    """Detection rates of [`near_duplicates`] for copies and for pairs of different pictures."""
 
-    copies: int  #: Copies of pictures.
-    found: int  #: Copies that are detected.
-    pairs: int  #: Pairs of different pictures of the same kind.
-    false_alarms: int  #: Pairs of different pictures that are taken for copies.
+    copies: int
+    detected: int
+    pairs: int
+    false_alarms: int
 
     def __str__(self) -> str:
         return (
-            f"finds {self.found:,} of {self.copies:,} copies that were compressed as JPEG (quality 90, 75) or resized "
-            f"(0.5 to 2 times), and takes {self.false_alarms:,} of {self.pairs:,} pairs of different pictures for "
-            "copies (charts, photo-like pictures, pages of text, short words on large canvases, charts that differ in "
-            "one bar and pages that differ in one figure)"
+            f"finds {self.detected:,} of {self.copies:,} copies that were compressed as JPEG (quality 90, 75) or "
+            f"resized (0.5 to 2 times), and takes {self.false_alarms:,} of {self.pairs:,} pairs of different pictures "
+            "for copies (charts, photo-like pictures, pages of text, short words on large canvases, charts that differ "
+            "in one bar and pages that differ in one figure)"
         )
 
 
 #: On 100 pictures of each kind; a test checks it.
-MEASURED = Rates(copies=3600, found=3600, pairs=29700, false_alarms=0)
+MEASURED = Rates(copies=3600, detected=3600, pairs=29700, false_alarms=0)
 
 
 @dataclass(frozen=True)

@@ -46,20 +46,16 @@ class SimilarityIndex:
         query_ids: Sequence[str] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """
-        The k most similar examples of each query, the most similar first.
+        The k most similar examples of each query, the most similar first: positions in the pool `[Q, k]`, and float64
+        scores `[Q, k]`.
 
         Args:
             vectors (`np.ndarray`):
                 `[Q, D]` float32 vectors of [`similarity_vectors`].
-            k (`int`):
-                Number of examples.
             excluded (`Sequence[int | Sequence[int] | None]`, *optional*):
                 Position, or positions, in the pool that are excluded for each query, or `None`.
             query_ids (`Sequence[str]`, *optional*):
                 Seeds of the order of equal scores, see [`tie_order`]; defaults to the order of the pool.
-
-        Returns:
-            `tuple[np.ndarray, np.ndarray]`: positions in the pool `[Q, k]` and scores `[Q, k]` (float64).
 
         Raises:
             `ValueError`: vectors that are not float32, finite, of unit length and as wide as the pool's, different
@@ -141,8 +137,9 @@ def similarity_vectors(
         table = getattr(embeddings, modality)
         if table is None:
             other = {"image": "text_sim", "text": "image_sim"}[modality]
+            owner = "the queries have" if weighted else "the pool has"
             raise ValueError(
-                f"{kind} compares {modality} embeddings, but there are none; embed the {modality}s, or use {other} or "
+                f"{kind} compares {modality} embeddings, but {owner} none; embed the {modality}s, or use {other} or "
                 "random for a dataset without any."
             )
         part = table if rows is None else table[rows]

@@ -123,11 +123,11 @@ class BaseSelectorModel(PreTrainedModel):
         candidate_rows: Tensor | None = None,
     ) -> SelectorOutput:
         """
+        Scores the actions at each step of given sequences.
+
         Args:
-            query_embeds (`torch.FloatTensor` of shape `[B, D]`):
-                Features of the queries.
-            candidate_embeds (`torch.FloatTensor` of shape `[B, K, D]`):
-                Features of their candidates.
+            query_embeds (`torch.FloatTensor` of shape `[B, D]`), candidate_embeds (`[B, K, D]`):
+                Features of the queries and of their candidates.
             candidate_mask (`torch.BoolTensor` of shape `[B, K]`, *optional*, defaults to all true):
                 False for padding, which may be anywhere.
             demonstration_positions (`torch.LongTensor` of shape `[B, S]` or `[B, G, S]`, *optional*):
@@ -136,9 +136,8 @@ class BaseSelectorModel(PreTrainedModel):
             candidate_rows (`torch.LongTensor` of shape `[B, K]`, *optional*):
                 Rows of the candidates in the pool, for selectors that have an embedding of each.
 
-        Returns:
-            [`SelectorOutput`]: the logits of step t are conditioned on the first t picks (so the last pick is never
-            read), and earlier picks are masked. Logits after the end of a sequence have no meaning.
+        The logits of step t are conditioned on the first t picks (so the last pick is never read), and earlier picks
+        are masked. Logits after the end of a sequence have no meaning.
 
         Raises:
             `ValueError`: the inputs have other shapes than in the config.
@@ -260,11 +259,7 @@ class BaseSelectorModel(PreTrainedModel):
         return state | self.advance(context, state, picks) | after
 
     def _start(
-        self,
-        query_embeds: Tensor,
-        candidate_embeds: Tensor,
-        candidate_mask: Tensor | None,
-        candidate_rows: Tensor | None,
+        self, query_embeds: Tensor, candidate_embeds: Tensor, mask: Tensor | None, candidate_rows: Tensor | None
     ) -> tuple[Tensors, Tensors]:
         """Context and first state of inputs, whose shapes are checked."""
         config, shape = self.config, candidate_embeds.shape
@@ -276,11 +271,11 @@ class BaseSelectorModel(PreTrainedModel):
                 f"[B, {expected[0]}] ({' + '.join(config.query_features)}) and [B, K, {expected[1]}] "
                 f"({' + '.join(config.candidate_features)}), from the encoder {config.encoder!r}."
             )
-        if candidate_mask is None:
-            candidate_mask = torch.ones(shape[:2], dtype=torch.bool, device=candidate_embeds.device)
-        if candidate_mask.shape != shape[:2]:
-            raise ValueError(f"Got a candidate_mask {list(candidate_mask.shape)} for candidates {list(shape[:2])}.")
-        allowed = candidate_mask.bool()
+        if mask is None:
+            mask = torch.ones(shape[:2], dtype=torch.bool, device=candidate_embeds.device)
+        if mask.shape != shape[:2]:
+            raise ValueError(f"Got a candidate_mask {list(mask.shape)} for candidates {list(shape[:2])}.")
+        allowed = mask.bool()
         # Padding may hold anything, NaN included, without a trace in values or gradients.
         candidate_embeds = candidate_embeds.masked_fill(~allowed[..., None], 0.0)
         context, state = self.encode(query_embeds, candidate_embeds, allowed, candidate_rows)

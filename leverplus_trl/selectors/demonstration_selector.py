@@ -61,10 +61,8 @@ class DemonstrationSelector:
     A trained selector together with a pool of examples.
 
     Args:
-        model ([`BaseSelectorModel`]):
+        model ([`BaseSelectorModel`]), processor ([`SelectorProcessor`]):
             The selector.
-        processor ([`SelectorProcessor`]):
-            Assembles its inputs.
         pool (`Dataset`):
             Examples to choose from, with the columns `id`, `question`, and `image` if images are read.
         encoder, encoder_revision (`str`, *optional*, default to those in the config):
@@ -133,17 +131,8 @@ class DemonstrationSelector:
         cls, name_or_path: str, pool: Dataset, revision: str | None = None, device: str | None = None, **kwargs
     ) -> "DemonstrationSelector":
         """
-        Loads a selector from a folder or from the hub.
-
-        Args:
-            name_or_path (`str`):
-                Folder or hub id of a selector, at the hub revision `revision`.
-            pool (`Dataset`):
-                Examples to choose from.
-            device (`str`, *optional*, defaults to `"cuda"` if it is available, else `"cpu"`):
-                Device of the selector.
-            **kwargs:
-                Further arguments of [`DemonstrationSelector`].
+        Loads a selector from a folder, or from the hub at `revision`, and runs it on `device`, by default `"cuda"` if
+        it is available. `kwargs` are further arguments of [`DemonstrationSelector`].
 
         Raises:
             `ValueError`: no selector, or weights that are pickled, damaged or not finite.
@@ -191,7 +180,7 @@ class DemonstrationSelector:
         self, question: str, image: Any = None, num_shots: int = 2, id: str | None = None, **kwargs
     ) -> DemonstrationSelection:
         """
-        Selects demonstrations for a query.
+        Selects `num_shots` demonstrations for a query.
 
         Args:
             question (`str`):
@@ -199,16 +188,13 @@ class DemonstrationSelector:
             image (`Image.Image`, `str`, `Path`, `bytes`, `np.ndarray` or `dict`, *optional*):
                 Its image: a PIL image, a file or its bytes, a uint8 array `[H, W]`, `[H, W, 3]` or `[H, W, 4]`, or
                 `{"bytes", "path"}` as `datasets` stores it.
-            num_shots (`int`, *optional*, defaults to 2):
-                Number of demonstrations.
             id (`str`, *optional*, defaults to a hash of question and image):
                 The query's id: the seed of its random candidates. An example of the pool with this id is no candidate.
             **kwargs:
                 Further arguments of [`~DemonstrationSelector.select_batch`]; `candidate_ids` may be one list.
 
         Raises:
-            `ValueError`: an argument of another type, an image that can't be decoded, more shots than candidates, or
-                candidates that are unknown or repeated.
+            `ValueError`: as [`~DemonstrationSelector.select_batch`], or an argument of another type.
         """
         query = make_query(question, image, id)
         candidate_ids = kwargs.get("candidate_ids")
@@ -218,13 +204,11 @@ class DemonstrationSelector:
 
     def select_batch(self, queries: Dataset, num_shots: int = 2, **kwargs) -> list[DemonstrationSelection]:
         """
-        Selects demonstrations for every row of a dataset, in its order.
+        Selects `num_shots` demonstrations for every row of a dataset, in its order.
 
         Args:
             queries (`Dataset`):
                 Queries with the columns `id`, `question`, and `image` if images are read.
-            num_shots (`int`, *optional*, defaults to 2):
-                Number of demonstrations.
             candidate_ids (`list[list[str]]`, *optional*):
                 Candidates of each query; drawn by the sampler if not given.
             sampler, num_candidates, sampler_seed (*optional*):
@@ -319,12 +303,8 @@ class DemonstrationSelector:
 
 
 def check_examples(examples: Any, features: Iterable[str], name: str) -> Dataset:
-    """
-    The argument `name` with plain Python values as rows.
-
-    Raises:
-        `ValueError`: no `Dataset`, no column of one of the `features`, or an id that is not a string.
-    """
+    """The argument `name` with plain Python values as rows; raises `ValueError` if it is no `Dataset`, lacks a
+    column, or has an id that is not a string."""
     if not isinstance(examples, Dataset):
         advice = "`Dataset.from_list(rows)` makes one"
         if isinstance(examples, DatasetDict):
@@ -349,10 +329,7 @@ def check_examples(examples: Any, features: Iterable[str], name: str) -> Dataset
 def make_query(question: Any, image: Any, example_id: Any) -> dict[str, Any]:
     """
     A query as an example, with decoded pixels. Without an id it gets a hash of question and pixels, so that the same
-    query has the same candidates. `image` is a value of [`~leverplus_trl.tasks.images.image_source`] or `None`.
-
-    Raises:
-        `ValueError`: a question or id that is no string, or an image that can't be decoded.
+    query has the same candidates. Raises `ValueError` for an argument of another type or an image that can't be read.
     """
     if not isinstance(question, str):
         raise ValueError(f"question is {question!r}; expected a string.")
@@ -377,12 +354,7 @@ def make_query(question: Any, image: Any, example_id: Any) -> dict[str, Any]:
 def check_candidates(
     candidate_ids: Any, query_ids: Sequence[str], pool_positions: Mapping[str, int]
 ) -> list[list[str]]:
-    """
-    The candidates that a user gave, as lists.
-
-    Raises:
-        `ValueError`: not a list for each query, or an id that is not in the pool or repeated.
-    """
+    """The candidates that a user gave, as lists of different ids of the pool; raises `ValueError` for others."""
     lists = list(candidate_ids) if isinstance(candidate_ids, Sequence) else None
     if lists is None or any(isinstance(ids, str) or not isinstance(ids, Sequence) for ids in lists):
         raise ValueError(f"candidate_ids is {str(candidate_ids)[:100]}; expected a list of ids for each query.")

@@ -63,11 +63,6 @@ class AdaptedEncoder(nn.Module):
             for module in self.clip.modules():  # adapters must begin as zero, and not as transformers initialises
                 module._is_hf_initialized = True
 
-    @property
-    def frozen_names(self) -> list[str]:
-        """Names of the parameters that are neither trained nor saved."""
-        return [name for name, _ in self.clip.named_parameters() if name not in self.trained_names]
-
     def forward(
         self,
         query_feature_rows: Tensor,
@@ -109,10 +104,8 @@ class AdaptedEncoder(nn.Module):
 
     @torch.no_grad()
     def load_base(self, name_or_path: str, revision: str | None, keep_trained: bool = False) -> None:
-        """
-        Reads the encoder's own weights, as float32 from safetensors; `keep_trained` keeps trained biases. Raises
-        `ValueError` for another architecture than the selector was built for.
-        """
+        """Reads the encoder's own weights as float32; `keep_trained` keeps trained biases. Raises `ValueError` for
+        another architecture than the selector was built for."""
         where = {"revision": revision, "dtype": torch.float32}
         base = load_safetensors(CLIPModel.from_pretrained, name_or_path, "encoder", **where).state_dict()
         own = {name: value for name, value in self.clip.state_dict().items() if ".lora_" not in name}

@@ -186,7 +186,8 @@ class PointerSelectorModel(BaseSelectorModel):
             self.encoder = AdaptedEncoder(config)
         self.post_init()
         if self.encoder is not None:
-            frozen = {f"encoder.clip.{name}" for name in self.encoder.frozen_names}
+            names = {name for name, _ in self.encoder.clip.named_parameters()}
+            frozen = {f"encoder.clip.{name}" for name in names - self.encoder.trained_names}
             self._keys_to_ignore_on_save = frozen
             self._keys_to_ignore_on_load_missing = {f"^{re.escape(name)}$" for name in frozen}
 
@@ -199,10 +200,10 @@ class PointerSelectorModel(BaseSelectorModel):
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if model.encoder is not None:
-            hub = ("revision", "token", "cache_dir", "local_files_only")
-            where = {name: kwargs[name] for name in hub if name in kwargs}
-            named = pretrained_model_name_or_path  # nothing, if a state dict is given
-            model.load_encoder(copied_encoder(str(named), **where) if named else None, keep_trained=True)
+            hub = {"revision", "token", "cache_dir", "local_files_only"} & kwargs.keys()
+            name = pretrained_model_name_or_path  # `None` if a state dict is given
+            copied = name and copied_encoder(str(name), **{key: kwargs[key] for key in hub})
+            model.load_encoder(copied, keep_trained=True)
         return loaded
 
     def load_encoder(self, copied: str | None = None, keep_trained: bool = False) -> None:
@@ -213,11 +214,10 @@ class PointerSelectorModel(BaseSelectorModel):
         Raises:
             `ValueError`: the encoder is missing, or is not the encoder that the adapters were trained on.
         """
-        if self.encoder is None:
-            return
-        source = (copied, None) if copied else (self.config.encoder, self.config.encoder_revision)
-        self.config.check_encoder(*source)
-        self.encoder.load_base(*source, keep_trained)
+        if self.encoder is not None:
+            source = (copied, None) if copied else (self.config.encoder, self.config.encoder_revision)
+            self.config.check_encoder(*source)
+            self.encoder.load_base(*source, keep_trained)
 
     def merge_and_unload(self, save_directory: str | None = None) -> tuple[CLIPModel, "PointerSelectorModel"]:
         """
@@ -237,17 +237,15 @@ class PointerSelectorModel(BaseSelectorModel):
         clip, config = self.encoder.merged(), self.config_class.from_dict(self.config.to_dict())
         config.lora = config.encoder_config = config.encoder = config.encoder_revision = config.encoder_commit = None
         if save_directory is not None:
-            folder = Path(save_directory)
-            copy_encoder(*self.encoder.source, folder)  # its tokenizer and its image processor
-            config.encoder = str(folder / "encoder")
+            config.encoder = str(Path(save_directory) / "encoder")
+            copy_encoder(*self.encoder.source, Path(save_directory))  # its tokenizer and its image processor
             for weights in Path(config.encoder).glob("*.safetensors*"):
                 weights.unlink()
             clip.save_pretrained(config.encoder)
             config.encoder_commit = model_revision(config.encoder)
-        selector = type(self)(config)
+        selector = type(self)(config).to(self.device).eval()
         own = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
         selector.load_state_dict(own)
-        selector = selector.to(self.device).eval()
         if save_directory is not None:
             selector.save_pretrained(save_directory)
             SelectorProcessor(config.query_features, config.candidate_features).save_pretrained(save_directory)
@@ -288,8 +286,9 @@ class PointerSelectorModel(BaseSelectorModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, nn.GRUCell):
+            bound = 1.0 / math.sqrt(module.hidden_size)
             for weight in module.parameters():
-                init.uniform_(weight, -1.0 / math.sqrt(module.hidden_size), 1.0 / math.sqrt(module.hidden_size))
+                init.uniform_(weight, -bound, bound)
         elif isinstance(module, PointerTower):
             init.zeros_(module.feature_mean)
             init.ones_(module.feature_std)
