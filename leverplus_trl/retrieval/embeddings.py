@@ -88,7 +88,7 @@ def refuse_repeated(candidate_ids: Sequence[str], owner: str) -> None:
 
 
 def check_finite(rows: np.ndarray, ids: Sequence[str], modality: str) -> None:
-    """Raises `ValueError` if `rows` `[N, D]` are not float32, or one is NaN or infinite."""
+    """Raises `ValueError` if `rows` `[N, D]` are not float32 or hold NaN or infinite values."""
     if rows.dtype != np.float32:
         raise ValueError(
             f"The {modality} embeddings are {rows.dtype}; expected float32. Convert them with `.astype(np.float32)`, "

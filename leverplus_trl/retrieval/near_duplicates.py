@@ -52,8 +52,8 @@ class Rates:
         return (
             f"finds {self.detected:,} of {self.copies:,} copies that were compressed as JPEG (quality 90, 75) or "
             f"resized (0.5 to 2 times), and takes {self.false_alarms:,} of {self.pairs:,} pairs of different pictures "
-            "for copies (charts, photo-like pictures, pages of text, short words on large canvases, charts that differ "
-            "in one bar and pages that differ in one figure)"
+            "for copies (charts, photo-like pictures, pages of text, short words on large canvases, charts that "
+            "differ in one bar and pages that differ in one figure)"
         )
 
 
