@@ -1,12 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-Which K examples of the pool a query may choose its demonstrations from.
-
-Candidates come in the order of the sampler's sources: a random one for `random`, the most similar first for a
-similarity.
-"""
+"""The K candidates of each query, in the order of the sampler's sources: random, or the most similar first."""
 
 import hashlib
 import json
@@ -26,19 +21,11 @@ logger = logging.getLogger(__name__)
 
 class CandidateSampler:
     """
-    Draws the candidates of queries from a pool. They depend only on the pool, the sampler, K, the seed and the query,
-    not on the other queries or on the process.
+    Draws `num_candidates` (K) candidates of each query from a pool; for `random`, the ids of the pool are enough. They
+    depend only on the pool, the sampler, K, the seed and the query, not on the other queries or on the process.
 
-    Args:
-        pool ([`ExampleEmbeddings`] or `Sequence[str]`):
-            The examples to draw from. Ids are enough for `random`.
-        sampler (`str`):
-            One of `SAMPLERS`. Each source gives its share of K, rounded down, and the first source the rest. Examples
-            of an earlier source are skipped, so that the K candidates differ.
-        num_candidates (`int`):
-            Candidates of each query (K).
-        seed (`int`, *optional*, defaults to `0`):
-            Seed of the random part.
+    Each source of a sampler (one of `SAMPLERS`) gives its share of K, rounded down, and the first source the rest.
+    Examples of an earlier source are skipped, so that the K candidates differ.
 
     Raises:
         `ValueError`: an unknown sampler, a repeated id, fewer examples than K, or missing embeddings.

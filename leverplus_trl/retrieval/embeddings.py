@@ -135,8 +135,7 @@ def embed_examples(
             Device of the encoder.
 
     Raises:
-        `ValueError`: no examples, a missing column, a repeated id, an example without image or question, an image that
-            can't be read, or a modality that the encoder does not support.
+        `ValueError`: an example that can't be read or encoded, a repeated id, or a modality without column or encoder.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1.")

@@ -130,17 +130,8 @@ def read_selector_config(name_or_path: str, revision: str | None = None) -> Base
 def selector_card(
     config: BaseSelectorConfig, made_with: Mapping[str, Any] | None = None, sections: Mapping[str, str] | None = None
 ) -> str:
-    """
-    The README.md of a selector.
-
-    Args:
-        config ([`BaseSelectorConfig`]):
-            Config of the selector.
-        made_with (`Mapping[str, Any]`, *optional*):
-            Further rows of the table on its training; null values are left out.
-        sections (`Mapping[str, str]`, *optional*):
-            Further sections, `{heading: Markdown}`.
-    """
+    """The README.md of a selector. `made_with` are further rows of the table on its training (null values are left
+    out), `sections` further sections, `{heading: Markdown}`."""
     made_by = config.trained_on or {}
     recipe = made_by.get("recipe", {})
     rows = {

@@ -1,10 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""
-Has a selector collapsed to a constant? Accuracy hides it: demonstrations that are good for every query score like a
-fair heuristic.
-"""
+"""Has a selector collapsed to a constant? Accuracy does not show it, if its demonstrations suit many queries."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence

@@ -221,16 +221,9 @@ class PointerSelectorModel(BaseSelectorModel):
 
     def merge_and_unload(self, save_directory: str | None = None) -> tuple[CLIPModel, "PointerSelectorModel"]:
         """
-        Merges the adapters into the encoder, and returns a CLIP model and a selector without `lora` that selects as
-        this one does, which stays as it is. (A sampler by similarity draws other candidates: it compares embeddings
-        of the encoder, which has changed.)
-
-        Args:
-            save_directory (`str`, *optional*):
-                Where to save both: a selector's folder with a copy of its encoder.
-
-        Raises:
-            `ValueError`: a selector without `lora`.
+        Merges the adapters into the encoder. Returns a CLIP model and a selector without `lora` that selects in the
+        same way, and saves both in the folder `save_directory`; this selector does not change. (A sampler by
+        similarity draws other candidates, since the encoder has changed.) Raises `ValueError` without `lora`.
         """
         if self.encoder is None:
             raise ValueError("This selector has no adapters (lora), so there is nothing to merge.")

@@ -33,14 +33,9 @@ class SelectorProcessor(ProcessorMixin):
         candidate_ids: Sequence[Sequence[str]],
     ) -> BatchFeature:
         """
-        The inputs of B queries with their candidates, which may differ in number.
-
-        Returns:
-            `BatchFeature`: `query_embeds` `[B, D]`, `candidate_embeds` `[B, K, D]`, `candidate_mask` `[B, K]` and
-            `candidate_rows` `[B, K]`, -1 for padding.
-
-        Raises:
-            `ValueError`: an unknown id, a repeated candidate, or no embeddings of a feature.
+        The inputs of B queries with their candidates, which may differ in number: `query_embeds` `[B, D]`,
+        `candidate_embeds` `[B, K, D]`, `candidate_mask` `[B, K]` and `candidate_rows` `[B, K]`, -1 for padding. Raises
+        `ValueError` for an unknown id, a repeated candidate, or a feature without embeddings.
         """
         return self.assemble(queries, queries.rows(query_ids), pool, pad_rows(pool, candidate_ids))
 
