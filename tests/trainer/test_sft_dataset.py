@@ -151,7 +151,7 @@ def test_candidates_that_come_twice_are_refused():
     with pytest.raises(ValueError, match="query 'q' has the candidate 'a' more than once"):
         scored_prefixes(beams, ledger, "left", "prob")
     pool = ExampleEmbeddings(["a", "b", "c"], np.eye(3, dtype=np.float32))
-    with pytest.raises(ValueError, match="candidate 'a' comes more than once"):
+    with pytest.raises(ValueError, match="has the candidate 'a' more than once"):
         SelectorProcessor(["image"], ["image"])(pool, ["b"], pool, [["a", "c", "a"]])
 
 
