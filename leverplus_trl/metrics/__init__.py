@@ -2,14 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-The metrics: a file of plain functions each, and one table of them.
+The metrics: a file of plain functions each, and the table `METRICS` of them, to which a new metric adds a row.
 
-A metric is a function of a prediction (a string), the right answers (a list of strings; for a multiple-choice question
-the letter of the right option) and, for a multiple-choice question, the text of every option, to a score. It raises
-`ValueError` without an answer or with a letter that no option has, and `TypeError` for an argument of another type.
-
-A new metric is its function and a row of `METRICS`, whose names also load it for `evaluate`:
-`evaluate.load("leverplus_trl/metrics", NAME)` (elsewhere `evaluate.load(leverplus_trl.metrics.__path__[0], NAME)`).
+A metric is a function of a prediction, the list of right answers and, for a multiple-choice question (whose answer is
+a letter), the list of options, to a score. It raises `ValueError` without an answer or with a letter that no option
+has, and `TypeError` for another type. `evaluate.load(leverplus_trl.metrics.__path__[0], NAME)` loads a metric.
 """
 
 from ..lazy import lazy

@@ -2,12 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-ANLS, average normalised Levenshtein similarity, as the Robust Reading Competition scores DocVQA, InfographicVQA and
-ST-VQA.
+ANLS, average normalised Levenshtein similarity, as the Robust Reading Competition scores DocVQA and others.
 
-The similarity to an answer is 1 - edit distance / length of the longer text. The nearest answer counts; a similarity
-below 0.5 is 0. Texts are compared in lower case, with runs of white space as one space and none at the ends, but the
-distance is divided by the length of the texts *before* this. Two empty texts are equal.
+The similarity to an answer is 1 - edit distance / length of the longer text. Texts are compared in lower case, with
+runs of white space as one space and none at the ends, but the distance is divided by the length *before* this.
 
 Source: Biten et al., "Scene Text Visual Question Answering", ICCV 2019, https://rrc.cvc.uab.es/?ch=17&com=tasks
 """
@@ -28,7 +26,7 @@ def anls(prediction: str, answers: list[str], threshold: float = 0.5) -> float:
 
 
 def edit_distance(first: str, second: str) -> int:
-    """Levenshtein distance: the fewest letters to insert, delete or replace to make one text the other."""
+    """Levenshtein distance of two texts."""
     row = list(range(len(second) + 1))
     for count, letter in enumerate(first, 1):
         diagonal, row[0] = row[0], count

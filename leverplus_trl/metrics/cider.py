@@ -7,11 +7,9 @@ CIDEr of captions, as the evaluation code of COCO captions computes it (CIDEr-D 
 A caption and each of its references are vectors of n-gram counts (n = 1..4), each count times log(number of examples
 / number of examples whose references contain the n-gram). Their similarity is the cosine, with the caption's counts
 clipped to the reference's, times exp(-d^2 / 72), where d is the difference of their lengths in bigrams. CIDEr is 10
-times the mean over references and n: up to 10 for a caption that repeats its references. Papers report CIDEr times
-100, and a good captioner is near 1.2.
+times the mean over references and n, so it is in 0..10. Papers report CIDEr times 100.
 
-Document frequencies are those of the scored references: *the same caption scores differently in another test set*, so
-means are comparable on the same examples only, and an example alone scores 0.
+Document frequencies are those of the scored references, so only means on the same examples are comparable.
 
 Source: Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation", CVPR 2015,
 https://github.com/tylin/coco-caption

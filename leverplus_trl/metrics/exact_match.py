@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Exact match, cover exact match and the accuracy of labels: 1 for a right prediction, else 0.
-
-The first two compare texts in Unicode's form NFC, in which both spellings of "café" (one or two code points for its
-last letter) are equal. NFKC would fold more: "m²" would equal "m2".
+Exact match, cover exact match and the accuracy of labels: 1 for a right prediction, else 0. The first two compare
+texts in Unicode's form NFC.
 """
 
 import unicodedata
@@ -23,11 +21,8 @@ def exact_match(prediction: str, answers: list[str], strict: bool = False) -> fl
 
 def cover_exact_match(prediction: str, answers: list[str]) -> float:
     """
-    Whether a prediction contains the words of an answer, in a row: 1.0 or 0.0. Open-domain question answering calls
-    this measure cover EM, or "has answer"; it has no official code.
-
-    The words are those of [`token_f1`], so "category" does not contain "cat", and "A red bus." contains "the red bus".
-    No prediction contains an answer without words.
+    Whether a prediction contains the words of an answer (those of [`token_f1`]) in a row: 1.0 or 0.0. Open-domain
+    question answering calls this cover EM, or "has answer"; it has no official code.
     """
     check_texts(prediction, answers)
     texts = (unicodedata.normalize("NFC", text) for text in (prediction, *answers))

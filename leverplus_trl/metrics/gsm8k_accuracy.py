@@ -7,8 +7,7 @@ Accuracy on GSM8K, as lm-evaluation-harness computes it (task `gsm8k`, version 3
 
 The reply's number is compared, as text, with the number after the last "#### " of the solution, or with the whole
 answer if it has none. Commas, dollar signs and one full stop at the end are dropped on both sides, and nothing else:
-"72.0" is not "72". Two full stops or commas are a number to the flexible pattern, so a reply that ends in "..." or in
-"72..." is wrong by it.
+"72.0" is not "72". The flexible pattern takes ".." for a number, so a reply that ends in "..." is wrong.
 
 Source: Cobbe et al., "Training Verifiers to Solve Math Word Problems", arXiv:2110.14168,
 https://github.com/EleutherAI/lm-evaluation-harness/tree/main/lm_eval/tasks/gsm8k

@@ -43,14 +43,12 @@ class Metric:
         frequencies: DocumentFrequencies | None = None,
         **options: Any,
     ) -> float:
-        """Score of a prediction; `frequencies` are read if the metric `needs_corpus`, its function takes `options`."""
+        """Score of a prediction. The function takes `frequencies` if the metric `needs_corpus`, and the `options`."""
         arguments = [example[name] for name in self.columns]
         if self.needs_corpus:
             if frequencies is None:
-                raise ValueError(
-                    f"{self.function.__name__} needs the document frequencies of a whole test set's answers; give "
-                    "them to the task with `use_references(examples)`."
-                )
+                message = f"{self.function.__name__} needs the document frequencies of a whole test set's answers"
+                raise ValueError(f"{message}; give them to the task with `use_references(examples)`.")
             arguments.append(frequencies)
         return self.function(prediction, *arguments, **options)
 
@@ -85,10 +83,7 @@ def all_metrics(
     predictions: Sequence[str],
     examples: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, list[float]]:
-    """
-    The scores of all predictions by each metric of `names` that applies to all examples of `query_ids`, which has the
-    id of each prediction's example. Document frequencies are counted over these examples, each once.
-    """
+    """The scores of predictions by each metric of `names` that applies to all their examples, `query_ids`."""
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise ValueError(f"Unknown metric {unknown[0]!r}; expected some of {', '.join(METRICS)}.")
@@ -96,10 +91,8 @@ def all_metrics(
         raise ValueError("There are no predictions to score.")
     strangers = sorted({query_id for query_id in query_ids if query_id not in examples})
     if strangers:
-        raise ValueError(
-            f"{len(strangers)} of the ids that were answered are not among the {len(examples)} examples, e.g. "
-            f"{strangers[:3]}. Name the dataset and split that the predictions were made on."
-        )
+        message = f"{len(strangers)} of the ids that were answered are not among the {len(examples)} examples, e.g. "
+        raise ValueError(f"{message}{strangers[:3]}. Name the dataset and split that the predictions were made on.")
     answered = {query_id: examples[query_id] for query_id in query_ids}
     metrics = {name: METRICS[name] for name in names if all(map(METRICS[name].applies, answered.values()))}
     frequencies = None

@@ -22,24 +22,15 @@ class TableMetric(evaluate.Metric):
     """
     The metric of [`~leverplus_trl.metrics.METRICS`] that `config_name` names.
 
-    Args:
-        predictions (`list[str]`):
-            The prediction for each example.
-        references (`list[list[str]]` or `list[dict]`):
-            The right answers of each example; for multiple-choice questions their `answers` and `choices`.
-        options:
-            Further arguments of the metric's function.
-
-    Returns:
-        The mean, by the metric's name (that of `vqa_accuracy` is `accuracy`), and `per_example`, the list of scores.
+    `predictions` has a text for each example, `references` the list of its right answers (for multiple choice a dict
+    of `answers` and `choices`); further options go to the metric's function. Returns the mean, by the metric's name
+    (that of `vqa_accuracy` is `accuracy`), and `per_example`, the list of scores.
     """
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in METRICS:
-            raise ValueError(
-                f"There is no metric {self.config_name!r}; load one with evaluate.load(PATH, NAME), where NAME is one "
-                f"of {', '.join(METRICS)}."
-            )
+            message = f"There is no metric {self.config_name!r}; load one with evaluate.load(PATH, NAME), where NAME"
+            raise ValueError(f"{message} is one of {', '.join(METRICS)}.")
         metric = METRICS[self.config_name]
         texts = datasets.Sequence(datasets.Value("string"))
         references = texts if len(metric.columns) == 1 else dict.fromkeys(metric.columns, texts)

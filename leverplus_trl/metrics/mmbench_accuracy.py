@@ -3,10 +3,7 @@
 
 """
 Accuracy on MMBench, as VLMEvalKit computes it without a language model as judge (policy `exact_matching`): the first
-stage of the official evaluation. The official figure is lower, since it asks a question with rotated options
-("circular") and needs all replies to be right.
-
-The option that a reply names, by the official rules with their quirks:
+stage of the official evaluation, without rotated options ("circular"). The option that a reply names:
 
 1. A reply that declines to answer, in one of four phrases, names none.
 2. The marks .()[],:;!*#{} become spaces. If the reply then has exactly one of the options' capital letters as a word
@@ -17,8 +14,7 @@ The option that a reply names, by the official rules with their quirks:
 4. Else, if the reply contains the text of exactly one option, in lower case and even inside a word, it names that
    option, unless the reply is more than twice as long as all the options' texts together.
 
-A reply that names no option is wrong. The official evaluation would then ask a language model, so its figures can be
-higher for a model that answers in sentences.
+A reply that names no option is wrong. The official evaluation would then use a language model.
 
 Source: Liu et al., "MMBench: Is Your Multi-modal Model an All-around Player?", ECCV 2024,
 https://github.com/open-compass/VLMEvalKit

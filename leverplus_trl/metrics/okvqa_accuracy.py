@@ -5,13 +5,11 @@
 VQA accuracy of stemmed words, for OK-VQA.
 
 OK-VQA's annotations hold each answer as it was typed (`raw_answer`) and stemmed (`answer`); published accuracies are
-computed on the stemmed answers of five annotators, each counted twice. The dataset has no code for its stemmer: many
-words of version 1.1 are Porter's stems ("buildings" is "build"), others are not ("tennis").
+computed on the stemmed answers of five annotators, each counted twice. The dataset has no code for its stemmer.
 
 This metric normalises prediction and answers as [`vqa_accuracy`] does, stems the words of *both* with Porter's
-algorithm until they no longer change, and computes VQA accuracy. A stemmed answer and its raw form then have the same
-stem, with few exceptions ("leaves" is "leav", "leaf" stays), so both columns give nearly the same accuracy. If all
-annotators gave the same text, words are only stemmed, and lose case and a possessive "'s".
+algorithm until they no longer change, and computes VQA accuracy. If all annotators gave the same text, words are only
+stemmed, and lose case and a possessive "'s".
 
 Source: Marino et al., "OK-VQA: A Visual Question Answering Benchmark Requiring External Knowledge", CVPR 2019,
 https://okvqa.allenai.org/; Porter, "An algorithm for suffix stripping", Program 14(3), 1980
@@ -35,17 +33,16 @@ def okvqa_accuracy(prediction: str, answers: list[str]) -> float:
 
 def stem_words(answer: str) -> str:
     """The stems of an answer's words."""
-    words = (word.removesuffix("'s").removesuffix("'") or word for word in answer.lower().split())
-    return " ".join(map(_innermost_stem, words))
+    stems = []
+    for word in answer.lower().split():
+        word = word.removesuffix("'s").removesuffix("'") or word
+        while (shorter := stem(word)) != word:
+            word = shorter
+        stems.append(word)
+    return " ".join(stems)
 
 
 @lru_cache(maxsize=100_000)
-def _innermost_stem(word: str) -> str:
-    while (shorter := stem(word)) != word:
-        word = shorter
-    return word
-
-
 def stem(word: str) -> str:
     """Porter's stem of a lower-case word; as in his program, words of one or two letters stay as they are."""
     import snowballstemmer  # loads the stemmers of thirty languages

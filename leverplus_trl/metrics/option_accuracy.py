@@ -16,8 +16,7 @@ Accuracy of multiple-choice answers, however a reply names its option: by the fi
 
 Rules 3 to 6 read the reply without marks of emphasis in Markdown, LaTeX and HTML: "**B**", "`B`", "$B$", "\text{B}",
 "<b>B</b>". A reply that names no option, or a letter that no option has, is wrong. No benchmark uses exactly these
-rules: 3 to 5 are a more lenient form of LLaVA's evaluation of ScienceQA (a bare letter, "B. ", "The answer is B.").
-`scienceqa_accuracy` and `mmbench_accuracy` follow the code of a benchmark.
+rules: `scienceqa_accuracy` and `mmbench_accuracy` follow the code of a benchmark.
 """
 
 import re

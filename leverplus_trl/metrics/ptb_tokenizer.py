@@ -210,10 +210,8 @@ _PLAIN = re.compile(r"(?!(?i:cannot|gonna|gotta|wanna|lemme|gimme)\b)([A-Za-z]+)
 
 
 def tokenize(caption: str) -> list[str]:
-    """
-    The words of a caption that is alone in its file. (The official code writes all captions into one file, and its
-    lexer reads on: "section b." has the word "b" if the next caption begins with "A ", else "b.".)
-    """
+    """The words of a caption that is alone in its file. The official lexer reads on in the next caption, where a full
+    stop after an initial depends on it."""
     text = caption.replace("\n", " ") + "\n"
     words: list[str] = []
     place = 0

@@ -9,8 +9,7 @@ the pattern: *any* character may replace the full stop, but there must be one, s
 B" fails, and "The answer is Apple" says A.
 
 If that fails, or no option has the letter, the official code guesses at random. This metric gives such a reply the
-guess's mean score, 1 / number of choices: let the demonstrations say "The answer is B." (`answer_template` of the
-task), or use `option_accuracy`.
+guess's mean score, 1 / number of choices: set the task's `answer_template` to "The answer is {answer}.".
 
 Source: Lu et al., "Learn to Explain: Multimodal Reasoning via Thought Chains for Science Question Answering",
 NeurIPS 2022, https://github.com/lupantech/ScienceQA

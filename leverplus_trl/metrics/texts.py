@@ -27,10 +27,8 @@ def check_options(prediction: str, answers: Sequence[str], choices: Sequence[str
         raise ValueError(f"There are {len(choices)} choices; expected 1 to {len(LETTERS)}.")
     for answer in answers:
         if len(answer) != 1 or answer not in LETTERS[: len(choices)]:
-            raise ValueError(
-                f"The right answer is {answer!r}; expected the letter of one of the {len(choices)} choices, "
-                f"{', '.join(LETTERS[: len(choices)])}."
-            )
+            letters = ", ".join(LETTERS[: len(choices)])
+            raise ValueError(f"The right answer is {answer!r}; expected the letter of one of the choices, {letters}.")
 
 
 def fold(text: str) -> str:

@@ -9,8 +9,8 @@ VQA accuracy, as the evaluation code of the VQA dataset computes it. Published n
 - Otherwise prediction and answers lose punctuation, case and articles, number words become digits ("none" is 0, too),
   and the apostrophes of contractions are put back ("dont" becomes "don't").
 - The prediction is compared with every set of annotators that leaves one out. It scores min(1, matches / 3) there, and
-  the accuracy is the mean: with ten annotators 1, 2, 3 and 4 matches give 0.3, 0.6, 0.9 and 1. A single annotator
-  gives 0, and two or three give at most 1/3 or 2/3: use `exact_match` for a dataset with so few.
+  the accuracy is the mean: with ten annotators 1, 2, 3 and 4 matches give 0.3, 0.6, 0.9 and 1. With fewer than four
+  annotators no answer reaches 1: use `exact_match`.
 - An empty answer, or one that becomes empty ("the"), is an answer like any other: an empty prediction matches it.
 
 The official code is written for Python 2. On Python 3, as here, digits and white space are those of Unicode.
@@ -52,28 +52,19 @@ _APOSTROPHES["somebody'd"] = "somebodyd"  # the official table has this pair the
 
 
 def vqa_accuracy(prediction: str, answers: list[str], always_normalize: bool = False) -> float:
-    """
-    Accuracy of one answer by the answers of all annotators, with repetitions: 0..1. With `always_normalize` texts are
-    normalised even if all annotators gave the same text, which the official code does not do.
-    """
+    """Accuracy of one answer by the answers of all annotators, with repetitions: 0..1."""
     return leave_one_out(*normalized(prediction, answers, always_normalize))
 
 
 def vqa_accuracy_normalized(prediction: str, answers: list[str]) -> float:
-    """
-    VQA accuracy of answers that are always normalised: 0..1.
-
-    Many reimplementations report this number as VQA accuracy. It is never lower, and higher wherever "A dog" meets ten
-    times "dog". Evaluations with another normalisation (MMF's for TextVQA) may still differ from it.
-    """
+    """VQA accuracy of answers that are always normalised, as many reimplementations compute it: 0..1."""
     return vqa_accuracy(prediction, answers, always_normalize=True)
 
 
 def normalized(prediction: str, answers: list[str], always_normalize: bool = False) -> tuple[str, list[str]]:
     """Prediction and answers as they are compared, see [`vqa_accuracy`]."""
     check_texts(prediction, answers)
-    texts = (text.replace("\n", " ").replace("\t", " ").strip() for text in (prediction, *answers))
-    prediction, *answers = texts
+    prediction, *answers = (text.replace("\n", " ").replace("\t", " ").strip() for text in (prediction, *answers))
     if always_normalize or len(set(answers)) > 1:
         prediction, answers = normalize_answer(prediction), [normalize_answer(answer) for answer in answers]
     return prediction, answers
