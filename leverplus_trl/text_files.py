@@ -44,6 +44,7 @@ HEADER_SIZE = 2**16
 EXACT = decimal.Context(decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 MOST_PLACES = 40
 LONGEST_CELL = 2**31 - 1
+EXPECTED_JSON = "Expected an object on each line, or one list of objects"
 #: Part of the cache key: after a change of this file, files are read again.
 _CODE = json_hash(Path(__file__).read_text(encoding="utf-8"))
 
@@ -61,16 +62,11 @@ class TextFile(NamedTuple):
 
 def read_text_split(builder: DatasetBuilder, split: str, cache_dir: str | None = None) -> Dataset | None:
     """
-    Loads a split that consists of CSV, TSV or JSON files, or of an image folder with a metadata file in these formats,
-    from the result of `datasets.load_dataset_builder`.
+    Loads a split of CSV, TSV or JSON files, or of an image folder with a metadata file in these formats, from the
+    result of `datasets.load_dataset_builder`; returns `None` for another format.
 
-    Returns:
-        `Dataset`: columns of strings, of lists of strings (if a JSON file has lists), or of `Json` (if it has objects
-        or mixed types). Empty cells of a CSV file, and `null` and `NaN` of a JSON file, are missing values.
-        `None` for a dataset in another format.
-
-    Raises:
-        `ValueError`: a file can't be read. The message names the file and the line.
+    Columns hold strings, lists of strings (if a JSON file has lists), or `Json` (for objects or mixed types). Empty
+    cells of a CSV file, and `null` and `NaN` of a JSON file, are missing. Raises `ValueError` with the file and line.
     """
     files = _files_of(builder, split)
     if not files:
@@ -79,10 +75,9 @@ def read_text_split(builder: DatasetBuilder, split: str, cache_dir: str | None =
     for file in files:
         own = _columns_of(file)
         if columns and file.kind == "csv" and set(own) != set(columns):
-            raise ValueError(
-                f"{files[0].name!r} has the columns {list(columns)} and {file.name!r} has {list(own)}; files of one "
-                "split need the same columns. Use the same header in all of them, or assign them to different splits."
-            )
+            message = f"{files[0].name!r} has the columns {list(columns)} and {file.name!r} has {list(own)}"
+            remedy = "Use the same header in all of them, or assign them to different splits."
+            raise ValueError(f"{message}; files of one split need the same columns. {remedy}")
         columns |= {name: _joint_kind(columns.get(name), kind) for name, kind in own.items()}
     options = {"files": tuple(map(tuple, files)), "columns": tuple(columns), "code": _CODE}
     if next(_rows(**options), None) is None:
@@ -130,7 +125,7 @@ def _files_of(builder: DatasetBuilder, split: str) -> list[TextFile]:
 
 @lru_cache(maxsize=64)
 def _columns_of(file: TextFile) -> dict[str, str | None]:
-    """The columns of a file and their kinds: `"text"`, `"texts"`, `"nested"`, or `None` if all values are missing."""
+    """The columns of a file and their kinds, see `FEATURES`; `None` if all values are missing."""
     if file.kind == "csv":
         return dict.fromkeys(next(_csv_rows(file)), "text")
     columns: dict[str, str | None] = {}
@@ -168,10 +163,8 @@ def _opened(file: TextFile) -> Iterator[TextIO]:
         with open(file.path, encoding="utf-16" if is_utf_16 else "utf-8-sig", newline="") as handle:
             yield handle
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file.name!r} is not text in UTF-8: it holds the byte 0x{error.object[error.start]:02x}. Save it as "
-            "UTF-8, e.g. with `iconv -f latin1 -t utf-8`."
-        ) from error
+        message = f"{file.name!r} is not text in UTF-8: it holds the byte 0x{error.object[error.start]:02x}"
+        raise ValueError(f"{message}. Save it as UTF-8, e.g. with `iconv -f latin1 -t utf-8`.") from error
 
 
 def _csv_rows(file: TextFile) -> Iterator[dict[str, Any]]:
@@ -195,17 +188,13 @@ def _csv_rows(file: TextFile) -> Iterator[dict[str, Any]]:
             yield _with_image(file, dict.fromkeys(names, ""))
             for cells in rows:
                 if len(cells) != len(names):
-                    raise ValueError(
-                        f"Line {reader.line_num} of {file.name!r} has {len(cells)} cells and the header has "
-                        f"{len(names)} ({', '.join(names)}). Put a text that holds the separator in quotes, and leave "
-                        "no cell out."
-                    )
+                    message = f"Line {reader.line_num} of {file.name!r} has {len(cells)} cells and the header has "
+                    message += f"{len(names)} ({', '.join(names)})"
+                    raise ValueError(f"{message}. Put a text with the separator in quotes, and leave no cell out.")
                 yield _with_image(file, {name: cell or None for name, cell in zip(names, cells, strict=True)})
         except csv.Error as error:
-            raise ValueError(
-                f"Line {reader.line_num} of {file.name!r} is not CSV: {error}. Put a text that holds quotes or "
-                'separators in quotes, and write each quote in it twice ("").'
-            ) from error
+            remedy = 'Put a text that holds quotes or separators in quotes, and write each quote in it twice ("").'
+            raise ValueError(f"Line {reader.line_num} of {file.name!r} is not CSV: {error}. {remedy}") from error
 
 
 def _with_image(file: TextFile, row: dict[str, Any]) -> dict[str, Any]:
@@ -220,10 +209,8 @@ def _json_rows(file: TextFile) -> Iterator[dict[str, Any]]:
     for where, record in _json_records(file):
         if not isinstance(record, dict):
             kind = "a list" if isinstance(record, list) else repr(record)[:40]
-            raise ValueError(
-                f"{where} of {file.name!r} is {kind}. Expected an object on each line, or one list of objects, with "
-                "the names of the columns as keys."
-            )
+            message = f"{where} of {file.name!r} is {kind}. {EXPECTED_JSON}"
+            raise ValueError(f"{message}, with the names of the columns as keys.")
         try:
             yield _with_image(file, {name: _as_text(value) for name, value in record.items()})
         except (ValueError, RecursionError) as error:
@@ -235,7 +222,7 @@ def _json_records(file: TextFile) -> Iterator[tuple[str, Any]]:
     with _opened(file) as handle:
         first = next((line for line in handle if line.strip()), None)
         if first is None:
-            raise ValueError(f"{file.name!r} is empty. Expected an object on each line, or one list of objects.")
+            raise ValueError(f"{file.name!r} is empty. {EXPECTED_JSON}.")
         whole = file.option is not None or first.lstrip().startswith("[")
         if not whole:
             try:
@@ -255,9 +242,7 @@ def _json_records(file: TextFile) -> Iterator[tuple[str, Any]]:
     try:
         content = _parsed(text)
     except ValueError as error:
-        raise ValueError(
-            f"{file.name!r} can't be read as JSON: {error}. Expected an object on each line, or one list of objects."
-        ) from error
+        raise ValueError(f"{file.name!r} can't be read as JSON: {error}. {EXPECTED_JSON}.") from error
     if file.option is not None:
         content = content.get(file.option) if isinstance(content, dict) else None
     for place, record in enumerate(content if isinstance(content, list) else [content]):
@@ -287,10 +272,8 @@ def _first_repeated(names: list[str]) -> str | None:
 
 
 def number_text(number: Any) -> str:
-    """
-    The canonical text of a finite number, or of a text of a number: 3 for 3.0, 3.5 for 3.50, 1000 for 1e3. A number
-    with more than 40 zeros or decimal places has an exponent.
-    """
+    """The canonical text of a finite number, or of its text: 3 for 3.0, 3.5 for 3.50, 1000 for 1e3. A number with more
+    than 40 zeros or decimal places has an exponent."""
     try:
         value = EXACT.create_decimal(str(number)).normalize(EXACT)
     except ArithmeticError as error:

@@ -70,26 +70,22 @@ class DataArguments:
     def __post_init__(self):
         if isinstance(self.dataset, str) and os.path.isfile(os.path.expanduser(self.dataset)):
             kind = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}.get(Path(self.dataset).suffix, "csv")
-            raise ValueError(
-                f"dataset is {self.dataset!r}, which is a file; name the kind of file, and the file as data_files: "
-                f"`dataset: {kind}` and `data_files: {self.dataset}`."
+            message = (
+                f"dataset is {self.dataset!r}, which is a file; name the kind of file, and the file as data_files"
             )
+            raise ValueError(f"{message}: `dataset: {kind}` and `data_files: {self.dataset}`.")
         check_fields(self)
         columns = self.columns or {}
         for name in ("answer", "answers"):
             if name in columns and columns[name] == columns.get("question"):
-                raise ValueError(
-                    f"columns maps both question and {name} to {columns[name]!r}: the VLM would be shown what it is "
-                    f"asked for. Map question, or {name}, to another column."
-                )
-        if self.split is None:
-            return
-        for name, fraction in self.split.items():
+                message = f"columns maps both question and {name} to {columns[name]!r}: the VLM would be shown what it"
+                raise ValueError(f"{message} is asked for. Map question, or {name}, to another column.")
+        for name, fraction in (self.split or {}).items():
             if not re.fullmatch(r"\w+", name):
                 raise ValueError(f"split names the part {name!r}; a name has letters, digits and underscores alone.")
             if not 0 < fraction <= 1:
                 raise ValueError(f"split gives the part {name!r} the fraction {fraction!r}; expected 0 to 1.")
-        if not math.isclose(sum(self.split.values()), 1.0):
+        if self.split is not None and not math.isclose(sum(self.split.values()), 1.0):
             raise ValueError(f"The fractions of split add up to {sum(self.split.values()):g}; expected 1.")
 
 
@@ -129,18 +125,15 @@ class TaskArguments:
             raise ValueError(f"question_template {self.question_template!r} does not contain {{question}}.")
         for name in ("answer", "answers"):
             if name in fields:
-                raise ValueError(
-                    f"question_template {self.question_template!r} contains {{{name}}}: the VLM would be shown what "
-                    "it is asked for. Leave it out; the answer of a demonstration follows its question."
-                )
-        others = template_fields(self.answer_template or "{answer}")
-        if "answer" not in others:
-            raise ValueError(f"answer_template {self.answer_template!r} does not contain {{answer}}.")
-        others.remove("answer")
-        if others:
-            raise ValueError(
-                f"answer_template {self.answer_template!r} contains {{{others[0]}}}; expected no field but {{answer}}."
-            )
+                message = f"question_template {self.question_template!r} contains {{{name}}}: the VLM would be shown"
+                raise ValueError(f"{message} what it is asked for. Leave it out; an answer follows its question.")
+        fields = template_fields(self.answer_template or "{answer}")
+        message = f"answer_template {self.answer_template!r}"
+        if "answer" not in fields:
+            raise ValueError(f"{message} does not contain {{answer}}.")
+        for name in fields:
+            if name != "answer":
+                raise ValueError(f"{message} contains {{{name}}}; expected no field but {{answer}}.")
         if self.labels is None and self.task == "text_classification":
             raise ValueError("task is text_classification, which needs labels: the list of the classes' names.")
         names: dict[str, str] = {}

@@ -27,6 +27,12 @@ def text_before(text: str, stop_strings: Iterable[str]) -> str:
     return text[: min((text.index(stop) for stop in stop_strings if stop in text), default=len(text))]
 
 
+def refuse(ids: list[str], total: int, problem: str, remedy: str) -> None:
+    """Raises `ValueError` if any of the `total` examples has a problem; `ids` are those of the examples that do."""
+    if ids:
+        raise ValueError(f"{len(ids)} of {total} {problem}, e.g. {ids[:3]}. {remedy}")
+
+
 class BaseTask(ABC):
     """A task turns examples into prompts and generations into scores. It is independent of the model."""
 
@@ -48,8 +54,7 @@ class BaseTask(ABC):
         self.document_frequencies: DocumentFrequencies | None = None
 
     def content(self, example: Example) -> list[dict[str, Any]]:
-        """The content of the user's turn: a list of `{"type": "image", "image": image}`, decoded or not (see
-        `tasks/images.py`), and `{"type": "text", "text": str}`."""
+        """The content of the user's turn: `{"type": "image", "image": image}` and `{"type": "text", "text": str}`."""
         return [{"type": "text", "text": self.question_text(example)}]
 
     def target(self, example: Example) -> str:
@@ -73,10 +78,8 @@ class BaseTask(ABC):
         """The metric of a prediction in 0..1 (CIDEr: 0..10); raises `ValueError` if it is NaN or infinite."""
         score = METRICS[self.metric].score(prediction, example, self.document_frequencies)
         if not math.isfinite(score):
-            raise ValueError(
-                f"{self.metric} of {prediction!r} for example {example['id']!r} is {score}; expected a finite number. "
-                "Check the example's `answers`."
-            )
+            message = f"{self.metric} of {prediction!r} for example {example['id']!r} is {score}"
+            raise ValueError(f"{message}; expected a finite number. Check the example's `answers`.")
         return score
 
     def use_references(self, *splits: Dataset) -> None:
@@ -86,8 +89,7 @@ class BaseTask(ABC):
             self.document_frequencies = document_frequencies(references)
 
     def check_metric(self, examples: Dataset, split: str) -> None:
-        """Raises `ValueError` if the metric gives 0 to the right answer of every example; logs a warning if it does
-        so for some."""
+        """Raises `ValueError` if the metric gives 0 to every right answer; logs a warning if it does so to some."""
         if METRICS[self.metric].needs_corpus:  # the score of a caption depends on the other captions
             return
         lost = []
@@ -97,11 +99,10 @@ class BaseTask(ABC):
                 lost.append(row)
         if not lost:
             return
-        message = (
-            f"metric {self.metric} gives 0 to the right answer of {len(lost)} of {len(examples)} examples of split "
-            f"{split!r}, e.g. to {self.target(lost[0])!r} for {lost[0]['id']!r}, whose answers are "
-            f"{lost[0]['answers']}"
-        )
+        message = f"metric {self.metric} gives 0 to the right answer of {len(lost)} of {len(examples)} examples of "
+        first = lost[0]
+        message += f"split {split!r}, e.g. to {self.target(first)!r} for {first['id']!r}, whose answers are "
+        message += str(first["answers"])
         remedy = "Compare `answer`, `answers`, `answer_template` and `stop_strings`, or set another `metric`."
         if METRICS[self.metric].min_answers > 1 and all(len(row["answers"]) == 1 for row in lost):
             remedy = "It compares the answers of several annotators; for one answer set `metric: exact_match`."
@@ -110,8 +111,7 @@ class BaseTask(ABC):
         logger.warning("%s. %s", message, remedy)
 
     def question_text(self, example: Example) -> str:
-        """The question template filled with the example's columns; raises `ValueError` if a column is missing, empty
-        or no text."""
+        """The filled question template; raises `ValueError` if a column is missing, empty or no text."""
         values = {}
         for name in template_fields(self.template):
             where = f"question_template {self.template!r} names {name!r}, which"
@@ -120,23 +120,17 @@ class BaseTask(ABC):
             where += f" in example {example['id']!r}"
             values[name] = value_text(example[name], where)
             if values[name] is None:
-                raise ValueError(
-                    f"{where} is empty. Fill it, leave the example out (`on_bad_example: skip`), or use another "
-                    "template."
-                )
+                raise ValueError(f"{where} is empty. Fill it, set `on_bad_example: skip`, or use another template.")
         return fill_template(self.template, values)
 
     def template_columns(self, examples: Dataset, split: str) -> list[str]:
-        """The columns that the template names, except `question`; raises `ValueError` if a column is missing or no
-        text."""
+        """The template's columns, except `question`; raises `ValueError` if a column is missing or no text."""
         names = [name for name in template_fields(self.template) if name not in ("question", *self.derived_fields)]
         for name in names:
             message = f"question_template {self.template!r} names {name!r}, which"
             if name not in examples.column_names or name in ("image", "answers"):
-                raise ValueError(
-                    f"{message} is no column of split {split!r} that can be shown; its columns are "
-                    f"{examples.column_names}."
-                )
+                message += f" is no column of split {split!r} that can be shown; its columns are"
+                raise ValueError(f"{message} {examples.column_names}.")
             if not isinstance(examples.features[name], Value):
                 raise ValueError(f"{message} holds {examples.features[name]} in split {split!r}; expected text.")
         return names
@@ -146,9 +140,6 @@ class BaseTask(ABC):
         for name in self.template_columns(examples, split):
             column = zip(examples["id"], examples.select_columns(name)[:][name], strict=True)
             gaps = [identifier for identifier, value in column if value is None]
-            if gaps:
-                raise ValueError(
-                    f"{len(gaps)} of {len(examples)} examples of split {split!r} have an empty column {name!r}, "
-                    f"which question_template {self.template!r} names, e.g. {gaps[:3]}. Fill it, set "
-                    "`on_bad_example: skip` to leave them out, or use another template."
-                )
+            problem = f"examples of split {split!r} have an empty column {name!r}, which question_template "
+            remedy = "Fill it, set `on_bad_example: skip` to leave them out, or use another template."
+            refuse(gaps, len(examples), f"{problem}{self.template!r} names", remedy)

@@ -7,8 +7,7 @@ from .vqa import VQATask
 
 
 class CaptioningTask(VQATask):
-    """The question is an instruction, and `answers` holds all reference captions. CIDEr (0..10) weighs words by their
-    rarity in the references of the scored examples: call `use_references(examples)` before `accuracy`."""
+    """The question is an instruction, `answers` all reference captions. Call `use_references` before `accuracy`."""
 
     default_metric = "cider"
     metrics = ("cider",)

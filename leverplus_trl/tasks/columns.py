@@ -38,24 +38,12 @@ _CODE = json_hash(Path(__file__).read_text(encoding="utf-8"))
 
 def convert_columns(dataset: Dataset, image_dir: str | None, split: str, rows: range | None = None) -> Dataset:
     """
-    Converts the columns of an examples table to text, lists of text and images.
+    Converts the columns of an examples table to text, lists of text and images; raises `ValueError` if it can't.
 
     A number has the same spelling in every type (see [`~text_files.number_text`]), and a boolean is `true` or `false`.
     Dates and times are in ISO 8601; a column of time stamps that are all at midnight holds dates. A class label
-    becomes its name. The label -1 (a hidden class), NaN and null are missing. A list of one image is the image.
-
-    Args:
-        dataset (`Dataset`):
-            A table with the column names of `schema.EXAMPLES`.
-        image_dir (`str`, *optional*):
-            Folder that image paths are relative to.
-        split (`str`):
-            Name of the split, for messages.
-        rows (`range`, *optional*):
-            Rows to convert and return. All rows decide whether a column holds dates.
-
-    Raises:
-        `ValueError`: a column or a cell can't be converted.
+    becomes its name. The label -1 (a hidden class), NaN and null are missing. A list of one image is the image. Image
+    paths are relative to `image_dir`. Only `rows` are returned, but all rows decide whether a column holds dates.
     """
     only_dates = [name for name in dataset.column_names if _only_dates(dataset, name)]
     dataset = dataset if rows in (None, range(len(dataset))) else dataset.select(rows)
@@ -82,8 +70,7 @@ def convert_columns(dataset: Dataset, image_dir: str | None, split: str, rows: r
 
 
 def joined(tables: list[Dataset], axis: int) -> Dataset:
-    """`concatenate_datasets` with a hash that is the same in every process. The hash of `datasets`
-    depends on how a table was loaded, so a second process would not use the cache of the first."""
+    """`concatenate_datasets` with a hash that is the same in every process, so that each uses the cache of another."""
     if len(tables) == 1:
         return tables[0]
     table = concatenate_datasets(tables, axis=axis)
@@ -108,7 +95,6 @@ def _converted(
 
 
 def _has_several_spellings(feature: Any) -> bool:
-    """Whether a value of this type can be written as text in more than one way: 1990.0 or 1990, 1 or "red"."""
     if not isinstance(feature, Value):
         return isinstance(feature, ClassLabel)
     kinds = (types.is_floating, types.is_decimal, types.is_date, types.is_time, types.is_timestamp, _is_text)
@@ -124,7 +110,7 @@ def _is_list(type: pa.DataType) -> bool:
 
 
 def _lacks_bytes(dataset: Dataset, image_dir: str | None) -> bool:
-    """Whether `image_dir` applies to an image, which is then a path without bytes."""
+    """Whether a table has an image without bytes, to whose path `image_dir` applies."""
     return image_dir is not None and any(
         pc.any(pc.and_(pc.is_null(pc.struct_field(images, "bytes")), pc.is_valid(images))).as_py()
         for images in image_batches(dataset)
@@ -142,7 +128,6 @@ def _only_dates(dataset: Dataset, name: str) -> bool:
 
 
 def _text_array(array: pa.Array, feature: Any, where: str, only_dates: bool) -> pa.Array:
-    """Converts an array of a column with this feature to text; with `only_dates`, time stamps become dates."""
     type = array.type
     what, hint = f"values of the type {type}", ", or map a column of lists to `answers`" if _is_list(type) else ""
     if isinstance(feature, ClassLabel):
@@ -173,12 +158,8 @@ def _text_array(array: pa.Array, feature: Any, where: str, only_dates: bool) -> 
 
 
 def value_text(value: Any, where: str = "a value") -> str | None:
-    """
-    A value of an example as text, with the spelling of [`convert_columns`]; `None` for NaN.
-
-    Raises:
-        `ValueError`: the value is no text, number, boolean, date or time. The message begins with `where`.
-    """
+    """A value as text, spelled as by [`convert_columns`]; `None` for NaN. Raises `ValueError` with `where` if it is no
+    text, number, boolean, date or time."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool | np.bool_):
@@ -186,18 +167,16 @@ def value_text(value: Any, where: str = "a value") -> str | None:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if not isinstance(value, float | np.floating | int | np.integer | decimal.Decimal):
-        raise ValueError(
-            f"{where} holds {str(value)[:60]} of the type {type(value).__name__}; expected text or a number."
-        )
-    if isinstance(value, float | np.floating) and math.isnan(value):
-        return None
-    if isinstance(value, float | np.floating) and math.isinf(value):
+        kind = type(value).__name__
+        raise ValueError(f"{where} holds {str(value)[:60]} of the type {kind}; expected text or a number.")
+    if isinstance(value, float | np.floating) and not math.isfinite(value):
+        if math.isnan(value):
+            return None
         raise ValueError(f"{where} holds an infinite number. Fix it, or leave the row out.")
     return number_text(value)
 
 
 def _lists_of_text(array: pa.Array, feature: Any, where: str, only_dates: bool) -> list[list[str | None] | None]:
-    """Converts lists of values, lists of objects with the key "answer", or cells that hold a list as text."""
     type = array.type
     if isinstance(feature, Json):
         return [_list_of_cell(read_json_cell(cell), where) for cell in array.storage.to_pylist()]
@@ -221,10 +200,8 @@ def _answers(array: pa.Array, where: str) -> pa.Array:
     """The values of the key "answer" of annotators' objects, as in VQAv2."""
     names = [field.name for field in array.type]
     if "answer" not in names:
-        raise ValueError(
-            f"{where} holds objects with the keys {', '.join(names)}, which has no key 'answer'. Expected lists of "
-            "text, or of objects with the key 'answer'."
-        )
+        message = f"{where} holds objects with the keys {', '.join(names)}, which has no key 'answer'. Expected lists"
+        raise ValueError(f"{message} of text, or of objects with the key 'answer'.")
     return pc.struct_field(array, "answer")
 
 
@@ -247,17 +224,15 @@ def _list_of_cell(cell: Any, where: str) -> list[str | None] | None:
 
 
 def parse_list(text: str, where: str) -> list[str | None]:
-    """Parses a list in JSON or Python notation; raises `ValueError` for other text, such as NumPy's lists without
-    commas."""
+    """Parses a list in JSON or Python notation; raises `ValueError` for other text, as NumPy's ['red' 'blue']."""
     try:
         cell = read_json_cell(text)
     except ValueError:
         cell = _python_list(text, where)
     if not isinstance(cell, list):
         hint = " Map a column with one answer in each cell to `answer`." if "'answers'" in where else ""
-        raise ValueError(
-            f'{where} holds the text {text[:60]!r}; expected a list, written such as ["red", "blue"].{hint}'
-        )
+        message = f"{where} holds the text {text[:60]!r}; expected a list"
+        raise ValueError(f'{message}, written such as ["red", "blue"].{hint}')
     return _list_of_cell(cell, where)
 
 
@@ -274,7 +249,6 @@ def _python_list(text: str, where: str) -> list | None:
 
 
 def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | None) -> pa.Array:
-    """Converts images to the storage of `datasets`: `{"bytes", "path"}`."""
     if isinstance(feature, Json):
         cells = [_image_of_cell(read_json_cell(cell), where) for cell in array.storage.to_pylist()]
         array = pa.array(cells, pa.string())
@@ -297,9 +271,8 @@ def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | Non
     elif types.is_null(type) or {"bytes", "path"} & names:
         contents, paths = (pc.struct_field(array, name) if name in names else none for name in ("bytes", "path"))
     else:
-        raise ValueError(
-            f"{where} holds values of the type {type}; expected images: paths, bytes, or objects with bytes and path."
-        )
+        expected = "expected images: paths, bytes, or objects with bytes and path"
+        raise ValueError(f"{where} holds values of the type {type}; {expected}.")
     contents, resolved = contents.cast(pa.binary()), []
     for path, has_bytes in zip(paths.cast(pa.string()).to_pylist(), pc.is_valid(contents).to_pylist(), strict=True):
         if not has_bytes:

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 
@@ -37,24 +37,16 @@ def load_examples(
     data_args: DataArguments, split: str, task: BaseTask | None = None, key: str = "the split"
 ) -> Dataset:
     """
-    Loads one split, or slices such as `"validation[:200]"`, as an examples table.
+    Loads a split, or slices such as `"validation[:200]"`, as an examples table; `key` is its recipe key for messages.
 
-    Args:
-        task ([`BaseTask`], *optional*):
-            An example can't be used if a column that the task's template names is empty.
-        key (`str`, *optional*):
-            The recipe key that names the split, for messages.
-
-    Returns:
-        `datasets.Dataset`: columns `id`, `image`, `question`, `answer`, `answers`, then the source's other columns.
-        Without an id column ids are `"<split>-<row>"`, where the row is counted in the whole split, not in the slice.
-        Without an image column images are null. A missing `answer` is the most frequent of `answers`; missing
-        `answers` are `[answer]`.
+    The columns are `id`, `image`, `question`, `answer`, `answers`, then the source's other columns. Without an id
+    column ids are `"<split>-<row>"`, where the row is counted in the whole split, not in the slice. Without an image
+    column images are null. A missing `answer` is the most frequent of `answers`; missing `answers` are `[answer]`.
 
     Raises:
         `ValueError`: a missing column or split, a column that can't be converted (see
             [`~columns.convert_columns`]), duplicate ids, no examples, or (with `on_bad_example: raise`) examples that
-            can't be used. Rows outside the slice are not checked.
+            can't be used; a column of the template of `task` must not be empty. Only the slice is checked.
     """
     key = "pool_split" if split == data_args.pool_split else key
     with PartialState().main_process_first():
@@ -71,10 +63,8 @@ def load_examples(
         ids = examples["id"][:]
         duplicates = [identifier for identifier, count in Counter(ids).items() if identifier and count > 1]
         if duplicates:
-            raise ValueError(
-                f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}. Tables refer to each "
-                "other by ids: make them unique, or map another column with `columns: {id: THEIR_NAME}`."
-            )
+            message = f"Split {split!r} has {len(duplicates)} duplicate ids, e.g. {duplicates[:3]}"
+            raise ValueError(f"{message}. Make them unique, or map another column: `columns: {{id: THEIR_NAME}}`.")
         needed = task.template_columns(examples, split) if task is not None else []
         examples = _handle_bad_examples(examples, data_args, split, needed)
     # For `check_disjoint`; derived tables lack the attribute.
@@ -92,10 +82,10 @@ def _joined(tables: list[Dataset], split: str, key: str) -> Dataset:
             for name, feature in table.features.items():
                 types[name].add(str(feature))
         name = next((name for name, own in types.items() if len(own) > 1), "")
-        raise ValueError(
-            f"{key} is {split!r}, and the column {name!r} of its splits holds {' and '.join(sorted(types[name]))}; "
-            "expected one type. Convert it, or name one split."
-        ) from error
+        message = (
+            f"{key} is {split!r}, and the column {name!r} of its splits holds {' and '.join(sorted(types[name]))}"
+        )
+        raise ValueError(f"{message}; expected a single type. Convert it, or name a single split.") from error
 
 
 def _parts(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:
@@ -105,40 +95,28 @@ def _parts(data_args: DataArguments, names: list[str], split: str, key: str) -> 
         refuse_split(key, split, unknown, data_args.split, "the mapping `split` makes no part")
     sources = source_split_names(data_args)
     if len(sources) != 1:
-        raise ValueError(
-            f"split cuts a dataset of one split, and {data_args.dataset!r} has {', '.join(sources)}: name these, or "
-            "slices of them such as train[:60%], in place of the parts."
-        )
-    table = read_splits(data_args, sources, split, key)[sources[0]]
-    source = to_examples(table, data_args, sources[0])
-    parts = _parts_of(source, data_args.split)
-    return {name: source.select(parts[name]) for name in names}
-
-
-def _parts_of(examples: Dataset, fractions: Mapping[str, float]) -> dict[str, list[int]]:
-    """
-    The rows of each part, in ascending order. A hash of an example's image bytes, question and answer, scaled to 0..1,
-    decides on its part, so equal examples are in the same part, and ids, the order and other examples don't matter.
-    """
+        message = f"split cuts a dataset of one split, and {data_args.dataset!r} has {', '.join(sources)}"
+        raise ValueError(f"{message}: name these, or slices of them such as train[:60%], in place of the parts.")
+    source = to_examples(read_splits(data_args, sources, split, key)[sources[0]], data_args, sources[0])
     columns = ["image", "question", "answer"]
-    stored = undecoded(examples.select_columns(columns))
+    stored = undecoded(source.select_columns(columns))
     options = {"files": file_states(stored), "code": _CODE}
     shares = stored.map(_share, fn_kwargs=options, remove_columns=columns, desc="Cutting into parts")["share"][:]
-    ends = list(accumulate(fractions.values()))[:-1]
-    rows: dict[str, list[int]] = {name: [] for name in fractions}
-    names = list(fractions)
+    ends = list(accumulate(data_args.split.values()))[:-1]
+    rows: dict[str, list[int]] = {name: [] for name in data_args.split}
+    parts = list(rows)
     for row, share in enumerate(shares):
-        rows[names[sum(share >= end for end in ends)]].append(row)
-    empty = [name for name, own in rows.items() if not own]
-    if empty:
-        raise ValueError(
-            f"split gives the part {empty[0]!r} none of the {len(examples)} examples, of which {len(set(shares))} are "
-            "different. Give it a larger fraction, or cut the dataset by slices such as train[:60%]."
-        )
-    return rows
+        rows[parts[sum(share >= end for end in ends)]].append(row)
+    for name, own in rows.items():
+        if not own:
+            message = f"split gives the part {name!r} none of the {len(source)} examples, of which {len(set(shares))}"
+            remedy = "Give it a larger fraction, or cut the dataset by slices such as train[:60%]."
+            raise ValueError(f"{message} are different. {remedy}")
+    return {name: source.select(rows[name]) for name in names}
 
 
 def _share(row: dict, files: str, code: str) -> dict[str, float]:
+    """A hash of an example, scaled to 0..1, that decides on its part: equal examples are in the same part."""
     texts = [(row[name] or "").strip() for name in ("question", "answer")]
     content = json.dumps([content_hash(row["image"]), *texts]).encode()
     return {"share": int.from_bytes(hashlib.sha256(content).digest()[:8], "big") / 2**64}
@@ -150,10 +128,8 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str, rows: ra
     dataset = _rename_columns(dataset, data_args.columns or {}, split)
     present = set(dataset.column_names)
     if "question" not in present or not present & {"answer", "answers"}:
-        raise ValueError(
-            f"Split {split!r} has the columns {sorted(present)}; an examples table needs `question` and `answer` (or "
-            "`answers`). Map other names in the recipe: `columns: {question: THEIR_NAME, answer: THEIR_NAME}`."
-        )
+        message = f"Split {split!r} has the columns {sorted(present)}; expected `question` and `answer` (or `answers`)"
+        raise ValueError(f"{message}. Map them: `columns: {{question: THEIR_NAME, answer: THEIR_NAME}}`.")
     dataset = convert_columns(dataset, data_args.image_dir and os.path.expanduser(data_args.image_dir), split, rows)
     if "id" not in present:
         logger.info("No id column in split %r: ids are '%s-<row>'.", split, split)
@@ -181,10 +157,9 @@ def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Da
     mapped = []
     for ours, theirs in columns.items():
         if theirs not in dataset.column_names:
-            raise ValueError(
-                f"columns says {{{ours}: {theirs}}}, and split {split!r} has no column {theirs!r}, only "
-                f"{', '.join(dataset.column_names)}.{did_you_mean(theirs, dataset.column_names)}"
-            )
+            message = f"columns says {{{ours}: {theirs}}}, and split {split!r} has no column {theirs!r}, only "
+            hint = did_you_mean(theirs, dataset.column_names)
+            raise ValueError(f"{message}{', '.join(dataset.column_names)}.{hint}")
         column = dataset.select_columns([theirs])
         mapped.append(column.rename_columns({theirs: ours} if theirs != ours else {}))
     rest = dataset.remove_columns(list({*columns.values(), *columns} & set(dataset.column_names)))
@@ -219,14 +194,12 @@ def _problem(row: dict, needed: list[str], files: str, code: str) -> dict:
     return {"problem": problem}
 
 
-def _handle_bad_examples(
-    examples: Dataset, data_args: DataArguments, split: str, needed: Sequence[str] = ()
-) -> Dataset:
+def _handle_bad_examples(examples: Dataset, data_args: DataArguments, split: str, needed: list[str]) -> Dataset:
     logger.info("Checking the %d examples of split %r.", len(examples), split)
     columns = [*EXAMPLES, *(name for name in needed if name not in EXAMPLES)]
     stored = undecoded(examples.select_columns(columns))
     # An image file may change while the table that names it stays the same.
-    options = {"needed": list(needed), "files": file_states(stored), "code": _CODE}
+    options = {"needed": needed, "files": file_states(stored), "code": _CODE}
     checked = stored.map(_problem, fn_kwargs=options, remove_columns=columns, desc=f"Checking {split}")
     problems = {row: problem for row, problem in enumerate(checked["problem"][:]) if problem}
     if not problems:
@@ -244,29 +217,23 @@ def _handle_bad_examples(
         remedy = "Fix them, or set `on_bad_example: skip` to leave them out."
         if re.fullmatch(rf"{re.escape(source)}-\d+", ids[min(problems)]):
             remedy += f" {source}-0 is the first row."
+    total = f"{len(examples)} examples of split {split!r}"
     if data_args.on_bad_example == "raise":
-        raise ValueError(
-            f"{len(problems)} of {len(examples)} examples of split {split!r} can't be used: {named}. {remedy}"
-        )
+        raise ValueError(f"{len(problems)} of {total} can't be used: {named}. {remedy}")
     if len(problems) == len(examples):
-        raise ValueError(f"None of the {len(examples)} examples of split {split!r} can be used: {named}. {remedy}")
-    logger.warning("Skipping %d of %d examples of split %r: %s", len(problems), len(examples), split, named)
+        raise ValueError(f"None of the {total} can be used: {named}. {remedy}")
+    logger.warning("Skipping %d of %s: %s", len(problems), total, named)
     return examples.select([row for row in range(len(examples)) if row not in problems])
 
 
 def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split: str) -> None:
-    """
-    Raises `ValueError` if an id names different rows of the source in `examples` and in `queries`, two tables of
-    [`load_examples`]. A row may be in both, as in overlapping slices of a split.
-    """
+    """Raises `ValueError` if an id names different rows of the source in two tables of [`load_examples`]; a row may be
+    in both, as in overlapping slices of a split."""
     shared = sorted(set(examples["id"][:]) & set(queries["id"][:]))
     odd = [identifier for identifier in shared if examples.source_of[identifier] != queries.source_of[identifier]]
     if odd:
-        raise ValueError(
-            f"{len(odd)} ids are in both {split!r} and {query_split!r} for different rows, e.g. {odd[:3]}. Leave "
-            "these rows out of one split, make the ids unique, or map another column with `columns: {id: "
-            "THEIR_NAME}`."
-        )
+        message = f"{len(odd)} ids are in both {split!r} and {query_split!r} for different rows, e.g. {odd[:3]}. Leave"
+        raise ValueError(f"{message} the rows out, make ids unique, or map others: `columns: {{id: THEIR_NAME}}`.")
 
 
 def check_distinct(known: Mapping[str, Dataset], queries: Dataset, split: str) -> None:
@@ -274,10 +241,8 @@ def check_distinct(known: Mapping[str, Dataset], queries: Dataset, split: str) -
     for name, others in known.items():
         shared = sorted(set(others["id"][:]) & set(queries["id"][:]))
         if shared:
-            raise ValueError(
-                f"{len(shared)} queries are in both {name!r} and {split!r}, e.g. {shared[:3]}. Name splits or slices "
-                "that share no example."
-            )
+            message = f"{len(shared)} queries are in both {name!r} and {split!r}, e.g. {shared[:3]}"
+            raise ValueError(f"{message}. Name splits or slices that share no example.")
 
 
 def first_queries(examples: Dataset, num_queries: int | None) -> Dataset:

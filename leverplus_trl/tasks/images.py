@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Images of examples. They stay undecoded until a model needs them; decoding gives RGB pixels for every file format.
+Images of examples. They stay undecoded until a model needs them.
 
 Decoding rotates an image by its EXIF orientation; uses the first of several frames, or the current frame of a
-`PIL.Image.Image`; composes transparent pixels on white, since the colour below them is arbitrary; scales 16-bit grey
-to 8 bits (Pillow would clip it); and converts all other modes to RGB by Pillow, without colour profiles.
+`PIL.Image.Image`; composes transparent pixels on white; scales 16-bit grey to 8 bits (Pillow would clip it); and
+converts all other modes to RGB by Pillow, without colour profiles.
 """
 
 import functools
@@ -29,10 +29,8 @@ from PIL.ExifTags import Base
 
 #: Maximum ratio of the sides; image processors of Qwen-VL refuse a larger ratio.
 MAX_ASPECT_RATIO = 200
-
 #: The decoding steps, for the provenance of tables that depend on them.
 DECODING = "upright, first frame, on white, 8 bits, RGB"
-
 #: A decoded image, or `{"bytes", "path"}` as `datasets` stores an image.
 Source = PIL.Image.Image | dict[str, Any]
 
@@ -76,8 +74,7 @@ def have_images(examples: Dataset) -> bool:
 
 
 def file_states(examples: Dataset) -> str:
-    """A hash of the size and modification time of every image file that a table refers to. It makes the cache of
-    `datasets` depend on changes of these files."""
+    """A hash of the size and modification time of every image file of a table, for the cache keys of `datasets`."""
     hasher = hashlib.sha256()
     for images in image_batches(examples):
         has_no_bytes = pc.is_null(pc.struct_field(images, "bytes"))
@@ -119,11 +116,7 @@ def image_source(value: Any) -> Source:
     """
     Converts a user's image to a [`Source`]: a `PIL.Image.Image`, the path of a file, the bytes of a file, `{"bytes",
     "path"}` as `datasets` stores it, or an array of `uint8` and shape `[H, W]`, `[H, W, 1]`, `[H, W, 3]` (RGB) or
-    `[H, W, 4]` (RGBA).
-
-    Raises:
-        `ValueError`: any other value, such as a URL, or a path without a file. The message is a predicate: the caller
-            puts the name of the image before it.
+    `[H, W, 4]` (RGBA). Raises `ValueError` for another value; the caller puts the image's name before the message.
     """
     if isinstance(value, PIL.Image.Image):
         return value
@@ -143,10 +136,8 @@ def image_source(value: Any) -> Source:
     if isinstance(content, (bytes, bytearray)):
         return {"bytes": bytes(content), "path": path}
     if not isinstance(path, str):
-        raise ValueError(
-            f"{problem}; expected a PIL image, the path of a file, its bytes, a dict with `bytes` or `path` as "
-            "datasets stores it, or a uint8 array of shape [H, W], [H, W, 3] (RGB) or [H, W, 4]."
-        )
+        expected = "a PIL image, the path of a file, its bytes, a dict with `bytes` or `path` as datasets stores it"
+        raise ValueError(f"{problem}; expected {expected}, or a uint8 array of shape [H, W], [H, W, 3] or [H, W, 4].")
     short = repr(path if len(path) <= 100 else f"{path[:100]}...")
     if "://" in path or path.startswith("data:"):
         raise ValueError(f"is the URL {short}, and URLs are not fetched; expected a file: fetch it and give its path.")
@@ -157,11 +148,8 @@ def image_source(value: Any) -> Source:
 
 def decode_image(image: Source) -> PIL.Image.Image:
     """
-    Decodes an image to mode RGB, as described at the top of this module.
-
-    Raises:
-        `ValueError`: Pillow can't decode the image, it has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million),
-            or a side is more than 200 times the other. The message is a predicate, as in [`image_source`].
+    Decodes an image to mode RGB, as the top of this module describes. Raises `ValueError`, as [`image_source`] does,
+    if Pillow can't decode it, it has over `PIL.Image.MAX_IMAGE_PIXELS`, or a side is over 200 times the other.
     """
     try:
         with warnings.catch_warnings():
@@ -173,19 +161,16 @@ def decode_image(image: Source) -> PIL.Image.Image:
                 decoded = ImageOps.exif_transpose(decoded)
             decoded = _to_rgb(decoded)
     except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-        raise ValueError(
-            f"has too many pixels, more than {PIL.Image.MAX_IMAGE_PIXELS:,} ({error}). Make it smaller."
-        ) from error
+        most = f"{PIL.Image.MAX_IMAGE_PIXELS:,}"
+        raise ValueError(f"has too many pixels, more than {most} ({error}). Make it smaller.") from error
     except Exception as error:  # Pillow's decoders raise errors of many types
         # Pillow's own message ends in a memory address.
         reason = "Pillow knows no such image" if isinstance(error, PIL.UnidentifiedImageError) else str(error)[:300]
         raise ValueError(f"can't be decoded ({type(error).__name__}: {reason})") from error
     short, long = sorted(decoded.size)
     if long > MAX_ASPECT_RATIO * short:
-        raise ValueError(
-            f"has {decoded.width} x {decoded.height} pixels: one side is more than {MAX_ASPECT_RATIO} times the "
-            "other. Crop or pad it."
-        )
+        size = f"{decoded.width} x {decoded.height} pixels"
+        raise ValueError(f"has {size}: one side is more than {MAX_ASPECT_RATIO} times the other. Crop or pad it.")
     return decoded
 
 
@@ -203,10 +188,8 @@ def _to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def image_key(image: Source) -> str:
-    """
-    A hash of an image: of its bytes, of the path, size and modification time of its file, or of the pixels of a
-    `PIL.Image.Image`. Equal keys mean equal pixels, unless a file changed and kept its size and time.
-    """
+    """A hash of an image: of its bytes, of the path, size and modification time of its file, or of the pixels of a
+    `PIL.Image.Image`."""
     if isinstance(image, PIL.Image.Image):
         shown = decode_image(image)
         kind, content = f"pixels {shown.width} {shown.height}", shown.tobytes()

@@ -8,19 +8,18 @@ from typing import Any
 from datasets import Dataset
 
 from ..metrics.texts import LETTERS
-from .base_task import BaseTask, Example
+from .base_task import BaseTask, Example, refuse
 from .columns import value_text
 
 
 class MultipleChoiceTask(BaseTask):
     """
-    The image, if the example has an image, precedes the question. The column `choices` holds the texts of the options,
-    `answer` the letter of the right option, and the optional column `context` a text that belongs to the question.
+    `choices` holds the texts of the options, `answer` the letter of the right option, and the optional `context` a
+    text that belongs to the question. The prediction is the first paragraph of the reply.
 
     The template may name columns and these fields: `{options}`, "(A) cat (B) dog", and `{context}`, "N/A" if it is
     empty, as in ScienceQA's prompts; `{option_lines}`, a line "A. cat" per option, and `{hint_line}`, a line
-    "Hint: ..." if there is a context, as in MMBench's prompts. The prediction is the first paragraph of the reply; the
-    metric extracts the option from it.
+    "Hint: ..." if there is a context, as in MMBench's prompts.
     """
 
     default_template = (
@@ -48,10 +47,8 @@ class MultipleChoiceTask(BaseTask):
     def check_examples(self, examples: Dataset, split: str) -> None:
         super().check_examples(examples, split)
         if "choices" not in examples.column_names:
-            raise ValueError(
-                f"Split {split!r} has no column `choices`, and the task is multiple_choice; its columns are "
-                f"{examples.column_names}. Map another with `columns: {{choices: THEIR_NAME}}`."
-            )
+            message = f"Split {split!r} has no column `choices`, which multiple_choice needs; its columns are "
+            raise ValueError(f"{message}{examples.column_names}. Map another: `columns: {{choices: THEIR_NAME}}`.")
         odd, wrong = [], []
         columns = [examples.select_columns(name)[:][name] for name in ("id", "answer", "choices")]
         for identifier, answer, choices in zip(*columns, strict=True):
@@ -60,16 +57,12 @@ class MultipleChoiceTask(BaseTask):
                 odd.append(identifier)
             if answer not in list(LETTERS[: len(choices)]):
                 wrong.append(f"{identifier!r} ({answer!r} of {len(choices)})")
-        if odd:
-            raise ValueError(
-                f"{len(odd)} of {len(examples)} examples of split {split!r} have an empty choice, or more than "
-                f"{len(LETTERS)}, e.g. {odd[:3]}. Fix them, or leave them out."
-            )
+        problem = f"examples of split {split!r} have an empty choice, or more than {len(LETTERS)}"
+        refuse(odd, len(examples), problem, "Fix them, or leave them out.")
         if wrong:
-            raise ValueError(
-                f"{len(wrong)} of {len(examples)} answers of split {split!r} are not the letter of one of their "
-                f"choices: {', '.join(wrong[:5])}. `answer` must be A for the first choice, B for the second, ..."
-            )
+            message = f"{len(wrong)} of {len(examples)} answers of split {split!r} are not the letter of one of their"
+            named = ", ".join(wrong[:5])
+            raise ValueError(f"{message} choices: {named}. Use A for the first choice, B for the second, ...")
 
     def postprocess(self, generation: str) -> str:
         return generation.strip().split("\n\n")[0].strip()

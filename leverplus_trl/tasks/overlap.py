@@ -35,9 +35,11 @@ class Overlap:
         for query_id, candidates in candidate_ids.items():
             wrong = {query_id, *self.excluded.get(query_id, ())} & set(candidates)
             if wrong:
+                message = (
+                    f"{beams!r} offers the query {query_id!r} the candidate {min(wrong)!r}, which has its content"
+                )
                 raise ValueError(
-                    f"{beams!r} offers the query {query_id!r} the candidate {min(wrong)!r}, which has its content. "
-                    "Search the beams again with this on_overlap, or set `on_overlap: allow` here, too."
+                    f"{message}. Search the beams again with this on_overlap, or set it to allow here, too."
                 )
 
 
@@ -45,22 +47,17 @@ NO_OVERLAP = Overlap()
 
 
 def check_overlap(pool: Dataset, queries: Dataset, task: BaseTask, data_args: DataArguments, split: str) -> Overlap:
-    """Returns the queries of a split that are also in the pool under another id; raises `ValueError` if there are any
-    and `on_overlap` is `raise`."""
+    """The queries that are in the pool under another id; raises `ValueError` for them if `on_overlap` is raise."""
     overlap = Overlap(data_args.on_overlap, find_copies(pool, queries, task))
     if not overlap.copies:
         return overlap
     query_id, copies = next(iter(overlap.copies.items()))
-    message = (
-        f"{len(overlap.copies)} of {len(queries)} queries of split {split!r} are in the pool (split "
-        f"{data_args.pool_split!r}) under another id, with the same image, question and answer, e.g. {query_id!r} as "
-        f"{copies[0]!r}"
-    )
+    message = f"{len(overlap.copies)} of {len(queries)} queries of split {split!r} are in the pool (split "
+    message += f"{data_args.pool_split!r}) under another id, with the same image, question and answer, "
+    message += f"e.g. {query_id!r} as {copies[0]!r}"
     if overlap.on_overlap == "raise":
-        raise ValueError(
-            f"{message}. Set `on_overlap: exclude` to exclude the copies of a query from its candidates, or "
-            "`on_overlap: allow` to keep them, as some published settings do."
-        )
+        remedy = "Set `on_overlap: exclude` to exclude the copies of a query from its candidates, or `allow` to keep"
+        raise ValueError(f"{message}. {remedy} them.")
     logger.warning("%s; on_overlap is %s.", message, overlap.on_overlap)
     return overlap
 
@@ -77,10 +74,8 @@ def overlap_facts(overlaps: Mapping[str, Overlap]) -> dict[str, dict]:
 
 
 def find_copies(pool: Dataset, queries: Dataset, task: BaseTask) -> dict[str, list[str]]:
-    """
-    Ids of the pool's examples with the same image bytes, question text and answer as a query, and another id, by the
-    id of the query. An image is read only if its size and the texts are the same.
-    """
+    """Ids of the pool's examples with the same image bytes, question text and answer as a query, and another id, by
+    the id of the query. An image is read only if its size and the texts are the same."""
     query_keys, pool_keys = _keys(queries, task), _keys(pool, task)
     common = set(query_keys) & set(pool_keys)
     by_content: dict[tuple, list[str]] = defaultdict(list)

@@ -22,23 +22,20 @@ def read_splits(data_args: DataArguments, names: list[str], split: str, key: str
     """Loads whole splits of the dataset, by name; raises `ValueError`, which names the recipe key `key` and its value
     `split`, if the dataset, a file or a split does not exist or can't be read."""
     _check_files(data_args)
-    return {name: _read_split(data_args, name, split, key) for name in names}
-
-
-def _read_split(data_args: DataArguments, name: str, split: str, key: str) -> Dataset:
-    try:
-        on_disk = _on_disk(data_args)
-        return on_disk[name] if on_disk else load_split(split=name, **_source(data_args))
-    except Exception as error:
-        known = source_split_names(data_args)
-        if known and name not in known:
-            folder = os.path.join(os.path.expanduser(data_args.dataset), name)
-            is_folder = name and os.path.isdir(folder)
-            hint = f" Set `data_files: {{{name}: {name}/**}}` to read that folder." if is_folder else ""
-            refuse_split(key, split, name, known, f"the dataset {data_args.dataset!r} has no split", hint)
-        raise ValueError(
-            f"Can't load split {name!r} of the dataset {data_args.dataset!r}: {reading_error(error)}"
-        ) from error
+    dataset, tables = data_args.dataset, {}
+    for name in names:
+        try:
+            on_disk = _on_disk(data_args)
+            tables[name] = on_disk[name] if on_disk else load_split(split=name, **_source(data_args))
+        except Exception as error:
+            known = source_split_names(data_args)
+            if known and name not in known:
+                is_folder = name and os.path.isdir(os.path.join(os.path.expanduser(dataset), name))
+                hint = f" Set `data_files: {{{name}: {name}/**}}` to read that folder." if is_folder else ""
+                refuse_split(key, split, name, known, f"the dataset {dataset!r} has no split", hint)
+            reason = reading_error(error)
+            raise ValueError(f"Can't load split {name!r} of the dataset {dataset!r}: {reason}") from error
+    return tables
 
 
 def source_split_names(data_args: DataArguments) -> list[str]:
@@ -66,11 +63,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def rows_of(split: str, sizes: Mapping[str, int], key: str) -> list[tuple[str, range]]:
     """
-    Resolves a split, a slice, or several of them, joined by `+`, such as `"train[:100]+validation[20%:]"`, to rows.
-    `sizes` has the number of rows of each split in it, and `key` is the recipe key of `split`, for messages.
-
-    Raises:
-        `ValueError`: the syntax is wrong, or a slice is empty.
+    Resolves splits and slices joined by `+`, such as `"train[:100]+validation[20%:]"`, to rows. `sizes` has the number
+    of rows of each split. Raises `ValueError`, with the recipe key of `split`, for a wrong syntax or an empty slice.
     """
     first, lengths = next(iter(sizes)), ", ".join(f"{name!r} has {size} rows" for name, size in sizes.items())
     remedy = f"Write e.g. {first}[:100] or {first}[20%:80%], the start before the end; {lengths}."
@@ -95,7 +89,6 @@ def _on_disk(data_args: DataArguments) -> dict[str, Dataset] | None:
 
 
 def _source(data_args: DataArguments) -> dict[str, Any]:
-    """The arguments of [`load_split`] that name the dataset."""
     return {
         "path_or_id": data_args.dataset,
         "config": data_args.dataset_config,
@@ -108,23 +101,19 @@ def _check_files(data_args: DataArguments) -> None:
     """Raises `ValueError` for a local folder or local files that do not exist."""
     dataset, files = data_args.dataset, data_args.data_files
     if dataset.startswith(("/", "~", ".")) and not os.path.exists(os.path.expanduser(dataset)):
-        raise ValueError(
-            f"dataset is {dataset!r}, and there is no such folder. Set it to a folder, or to a dataset of the hub."
-        )
+        remedy = "Set it to a folder, or to a dataset of the hub."
+        raise ValueError(f"dataset is {dataset!r}, and there is no such folder. {remedy}")
     if dataset not in BUILDERS or os.path.isdir(dataset):
         return
     if not files:
-        raise ValueError(
-            f"dataset is {dataset!r}, a kind of file, and no data_files are given. Set the files of each split: "
-            "`data_files: {train: FILE, test: FILE}`."
-        )
+        remedy = "Set the files of each split: `data_files: {train: FILE, test: FILE}`."
+        raise ValueError(f"dataset is {dataset!r}, a kind of file, and no data_files are given. {remedy}")
     for group in files.values() if isinstance(files, Mapping) else [files]:
         for name in [group] if isinstance(group, str) else group:
             path = os.path.expanduser(name)
             if "://" not in name and not os.path.exists(path) and not glob.glob(path, recursive=True):
                 folder = os.path.dirname(path) or "."
                 near = did_you_mean(os.path.basename(path), os.listdir(folder) if os.path.isdir(folder) else [])
-                raise ValueError(
-                    f"data_files names {name!r}, and there is no such file in {os.path.abspath(folder)!r}."
-                    f"{near or ' Set it to a file that exists.'}"
-                )
+                hint = near or " Set it to a file that exists."
+                message = f"data_files names {name!r}, and there is no such file in {os.path.abspath(folder)!r}."
+                raise ValueError(message + hint)

@@ -12,10 +12,8 @@ from .base_task import BaseTask
 
 
 class TextClassificationTask(BaseTask):
-    """
-    A generation that begins with the name of a class, in upper or lower case, predicts this class. If several names
-    match, the longest is used ("symbols other" before "symbols").
-    """
+    """A generation that begins with the name of a class, in upper or lower case, predicts this class; if several names
+    match, the longest."""
 
     default_metric = "exact_match"
     metrics = ("accuracy", "exact_match", "cover_exact_match", "token_f1")
@@ -28,10 +26,8 @@ class TextClassificationTask(BaseTask):
         super().check_examples(examples, split)
         unknown = sorted(set(examples["answer"]) - set(self.labels))
         if unknown:
-            raise ValueError(
-                f"Split {split!r} has answers that are not among `labels`: {', '.join(map(repr, unknown[:5]))}. Add "
-                "them, or map another column to `answer`."
-            )
+            message = f"Split {split!r} has answers that are not among `labels`: {', '.join(map(repr, unknown[:5]))}"
+            raise ValueError(f"{message}. Add them, or map another column to `answer`.")
 
     def postprocess(self, generation: str) -> str:
         line = generation.strip().split("\n")[0].strip()

@@ -7,13 +7,13 @@ from typing import Any
 
 from datasets import Dataset
 
-from .base_task import BaseTask, Example
+from .base_task import BaseTask, Example, refuse
 from .images import undecoded
 
 
 NO_IMAGE = (
-    "which vqa and captioning need. Map the column of images with `columns: {image: THEIR_NAME}`, or set `task` to "
-    "one without images: text_classification, multiple_choice or math_word_problem."
+    "Map the column of images with `columns: {image: THEIR_NAME}`, or set `task` to one without images: "
+    "text_classification, multiple_choice or math_word_problem."
 )
 
 
@@ -33,18 +33,14 @@ class VQATask(BaseTask):
 
     def content(self, example: Example) -> list[dict[str, Any]]:
         if example["image"] is None:
-            raise ValueError(f"Example {example['id']!r} has no image, {NO_IMAGE}")
+            raise ValueError(f"Example {example['id']!r} has no image, which vqa and captioning need. {NO_IMAGE}")
         return [{"type": "image", "image": example["image"]}, *super().content(example)]
 
     def check_examples(self, examples: Dataset, split: str) -> None:
         super().check_examples(examples, split)
         images = undecoded(examples.select_columns(["id", "image"]))
         missing = [row["id"] for row in images if row["image"] is None]
-        if missing:
-            raise ValueError(
-                f"{len(missing)} of {len(examples)} examples of split {split!r} have no image, e.g. {missing[:3]}, "
-                f"{NO_IMAGE}"
-            )
+        refuse(missing, len(examples), f"examples of split {split!r} have no image", NO_IMAGE)
 
     def postprocess(self, generation: str) -> str:
         return generation.strip().split("\n")[0].strip()

@@ -164,7 +164,7 @@ def test_a_missing_file_is_named(tmp_path):
     table = Dataset.from_dict({"question": ["q"], "answer": ["a"], "image": ["nowhere.png"]})
     table = examples.to_examples(table, DataArguments(dataset="memory", image_dir=str(tmp_path)), "train")
     with pytest.raises(ValueError, match=r"'train-0': its image can't be decoded \(FileNotFoundError"):
-        examples._handle_bad_examples(table, DataArguments("memory"), "train")
+        examples._handle_bad_examples(table, DataArguments("memory"), "train", [])
 
 
 def test_images_are_decoded_when_they_are_taken_out(monkeypatch):
