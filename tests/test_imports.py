@@ -14,8 +14,7 @@ from paths import ROOT
 
 import leverplus_trl
 from leverplus_trl.answering.answerer import PROTOCOLS
-from leverplus_trl.data_sources import DATA_SOURCES
-from leverplus_trl.data_sources.names import DATASETS
+from leverplus_trl.data_sources import DATA_SOURCES, DATASETS
 from leverplus_trl.metrics import METRICS
 from leverplus_trl.rollouts import REWARDS
 from leverplus_trl.selectors import PointerSelectorConfig, PointerSelectorModel, SelectorProcessor

@@ -65,20 +65,11 @@ def example(
     **extras: object,
 ) -> Row:
     """
-    Returns a row of an examples table. Numbers become text.
+    Returns a row of an examples table. Numbers become text; an answer or text that is `None` becomes empty.
 
-    Args:
-        answers (`Sequence[str]`):
-            All annotators' answers. `None`, an annotator without an answer, becomes an empty answer.
-        answer (`str`, *optional*):
-            The scoring target; defaults to the most frequent of `answers`, the first of them if several tie.
-        problem (`str`, *optional*, defaults to `""`):
-            Why the row can't be used. An empty question or empty answers set it, too.
-        **extras:
-            The other columns of the dataset: texts, or lists of texts.
-
-    Raises:
-        `ValueError`: the id is empty, or a value can't be converted to text.
+    `answer`, the scoring target, defaults to the most frequent of `answers`, the first of them if several tie.
+    `problem` is why the row can't be used; an empty question or empty answers set it, too. `extras` are texts or lists
+    of texts. Raises `ValueError` if the id is empty, or a value can't be converted to text.
     """
     identifier = (value_text(identifier, "its id") or "").strip()
     if not identifier:

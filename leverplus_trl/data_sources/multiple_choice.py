@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-Questions with options: ScienceQA, its questions with an image (`problems.json` and `images/<split>/<id>/image.png`;
-the hub dataset has no ids), and MMBench (a TSV file with images in base64; the test split has no answers).
+Questions with options: ScienceQA, its questions with an image (the hub dataset has no ids), and MMBench (a TSV file
+with images in base64; the test split has no answers).
 
-MMBench's file repeats each question with its choices rotated ("circular" evaluation: a rotation adds 1,000,000 to the
-index); only the first is kept.
+MMBench's file repeats each question with its choices rotated; a rotation adds 1,000,000 to the index. Only the first
+is kept.
 """
 
 import base64

@@ -51,28 +51,16 @@ def find_problems(
     source: DataSource, tables: Mapping[str, Dataset], on_bad_example: str, open_files: bool = False
 ) -> dict[str, PreparedSplit]:
     """
-    Leaves out the examples that can't be used.
-
-    Args:
-        tables (`Mapping[str, Dataset]`):
-            The rows that [`read_files`] or [`read_hub`] returned, by split.
-        on_bad_example (`str`):
-            `"skip"` leaves bad examples out and counts them, `"raise"` refuses the first split that has any.
-        open_files (`bool`, *optional*, defaults to `False`):
-            Whether to open the image files that examples refer to.
-
-    Raises:
-        `ValueError`: an id appears twice, a split has no usable example, or has a bad one and `on_bad_example` is
-            `"raise"`.
+    Leaves out and counts the examples that can't be used, from the rows of [`read_files`] or [`read_hub`] by split.
+    `open_files` also opens the image files that examples refer to. Raises `ValueError` if an id appears twice, a split
+    has no usable example, or has a bad example and `on_bad_example` is `"raise"`.
     """
     split_of: dict[str, str] = {}
     for split, table in tables.items():
         for identifier, problem in zip(table["id"][:], table["problem"][:], strict=True):
             if not problem and identifier in split_of:
-                raise ValueError(
-                    f"The id {identifier!r} appears twice, in {split_of[identifier]!r} and in {split!r}. Are two "
-                    "versions of the dataset mixed?"
-                )
+                message = f"The id {identifier!r} appears twice, in {split_of[identifier]!r} and in {split!r}"
+                raise ValueError(f"{message}. Are two versions of the dataset mixed?")
             if not problem:
                 split_of[identifier] = split
     splits = {}
@@ -82,27 +70,21 @@ def find_problems(
         for reason, ids in prepared.problems.items():
             named = "id " + ", ".join(map(repr, ids[:3])) + ", ..." * (len(ids) > 3)
             reasons.append(f"{len(ids)} because {reason} ({named})")
-            logger.warning(
-                "%s: %d of %d examples are left out: %s (%s).", split, len(ids), prepared.total, reason, named
-            )
+            message = "%s: %d of %d examples are left out: %s (%s)."
+            logger.warning(message, split, len(ids), prepared.total, reason, named)
         number = len(prepared.missing_images)
         if number:
             files = list(dict.fromkeys(path for _, path in prepared.missing_images))
             reasons.append(f"{number} because their image is missing, e.g. {files[0]!r}")
-            logger.warning(
-                "%s: %d of %d examples are left out because their image is missing. Missing files (%d): %s",
-                *(split, number, prepared.total, len(files)),
-                ", ".join(files[:5]) + (", ..." if len(files) > 5 else ""),
-            )
+            message = "%s: %d of %d examples are left out because their image is missing. Missing files (%d): %s"
+            named = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
+            logger.warning(message, split, number, prepared.total, len(files), named)
+        total, why = f"{prepared.total} examples of split {split!r}", "; ".join(reasons)
         if prepared.left_out and on_bad_example == "raise":
-            raise ValueError(
-                f"{prepared.left_out} of {prepared.total} examples of split {split!r} can't be used: "
-                f"{'; '.join(reasons)}. Fix them, or set `on_bad_example: skip` to leave them out."
-            )
+            remedy = "Fix them, or set `on_bad_example: skip` to leave them out."
+            raise ValueError(f"{prepared.left_out} of {total} can't be used: {why}. {remedy}")
         if not len(prepared.table):
-            raise ValueError(
-                f"None of the {prepared.total} examples of split {split!r} can be used: {'; '.join(reasons)}."
-            )
+            raise ValueError(f"None of the {total} can be used: {why}.")
     return splits
 
 
@@ -118,9 +100,15 @@ def _usable(source: DataSource, table: Dataset, open_files: bool) -> PreparedSpl
         elif image["bytes"] is not None or path is None:
             problem = "" if _is_image(io.BytesIO(image["bytes"])) else NO_IMAGE
         else:
-            if path not in faults:
-                faults[path] = _fault(path, open_files)
-            problem = faults[path]
+            if path in faults:
+                problem = faults[path]
+            elif not os.path.isfile(path):
+                problem = MISSING
+            elif not os.path.getsize(path):
+                problem = "its image file is empty"
+            elif open_files and not _is_image(path):
+                problem = NO_IMAGE
+            faults[path] = problem
             if problem:
                 images = prepared.missing_images if problem == MISSING else prepared.broken_images
                 images.append((identifier, path))
@@ -143,15 +131,6 @@ def _rows(table: Dataset, columns: list[str]) -> Iterator[tuple]:
         yield from zip(*(batch[name] for name in columns), strict=True)
 
 
-def _fault(path: str, open_file: bool) -> str:
-    """The problem of an image file, or an empty string."""
-    if not os.path.isfile(path):
-        return MISSING
-    if not os.path.getsize(path):
-        return "its image file is empty"
-    return NO_IMAGE if open_file and not _is_image(path) else ""
-
-
 def _is_image(file: str | io.BytesIO) -> bool:
     """Whether PIL recognises the format; it reads only the header."""
     try:
@@ -168,19 +147,9 @@ def cut_splits(
     Shuffles every split and takes its first rows. The order depends only on the seed and the ids, so a smaller subset
     is the beginning of a larger subset.
 
-    Args:
-        tables (`Mapping[str, Dataset]`):
-            Usable examples by split.
-        seed (`int`):
-            Seed of the order.
-        holdout (`int`, *optional*):
-            Moves at least this number of examples from the first split to a new split `holdout`. Examples with the
-            same image (by its bytes) stay together.
-        num (`int` or `Mapping[str, int]`, *optional*):
-            Maximum number of examples of every split, or exact numbers for the splits that it names.
-
-    Raises:
-        `ValueError`: a split has fewer examples than `holdout` or `num` names.
+    `holdout` moves at least this number of examples from the first split to a new split `holdout`; examples with the
+    same image (by its bytes) stay together. `num` is the maximum number of examples of every split, or exact numbers
+    for the splits that it names. Raises `ValueError` if a split has fewer examples than `holdout` or `num` names.
     """
     cut = dict(tables)
     if holdout:
@@ -226,10 +195,8 @@ def _order(names: Sequence[str], seed: int) -> list[int]:
 
 
 def finish(table: Dataset, scratch: Path, embed_images: bool) -> Dataset:
-    """
-    Returns a split of [`cut_splits`] with an `Image` column. With `embed_images` the table holds the images' bytes,
-    else their absolute paths; `scratch` is a temporary file for the bytes.
-    """
+    """Returns a split of [`cut_splits`] with an `Image` column. With `embed_images` the table holds the images' bytes,
+    else their absolute paths; `scratch` is a temporary file for the bytes."""
     table = table.cast_column("image", EXAMPLES["image"])
     if not embed_images:
         return table

@@ -26,18 +26,9 @@ Record = TypeVar("Record")
 
 class RawFiles:
     """
-    Finds files by their official names, in the folder where they were unpacked or up to two levels below it.
-
-    Args:
-        root (`str` or `Path`):
-            Folder with the questions, annotations, and so on.
-        image_root (`str` or `Path`, *optional*, defaults to `root`):
-            Folder with the folders of images.
-        allow_other_counts (`bool`, *optional*, defaults to `False`):
-            Whether a number of records that differs from the official number is logged, not refused.
-
-    Raises:
-        `ValueError`: a folder does not exist.
+    Finds files by their official names, in the folder `root` where they were unpacked (folders of images in
+    `image_root`) or up to two levels below it; raises `ValueError` if a folder does not exist. With
+    `allow_other_counts`, a number of records that differs from the official number is logged, not refused.
     """
 
     def __init__(self, root: str | Path, image_root: str | Path | None = None, allow_other_counts: bool = False):
@@ -72,30 +63,26 @@ class RawFiles:
                 raise ValueError(f"{name!r} is in several places: {places}. Point `{argument}` at the right folder.")
             if paths:
                 return paths[0]
-        content = " with images" if kind else ""
-        raise ValueError(
-            f"There is no {kind}{' or '.join(names)}{content} in {str(root)!r} or up to two levels below it. Point "
-            f"`{argument}` at the folder of the unpacked official files, or name in `splits` only the splits that you "
-            "have."
+        what = f"{kind}{' or '.join(names)}{' with images' if kind else ''}"
+        remedy = (
+            f"Point `{argument}` at the folder of the unpacked official files, or name in `splits` only the splits"
         )
+        raise ValueError(f"There is no {what} in {str(root)!r} or up to two levels below it. {remedy} that you have.")
 
     def read_text(self, file: Path) -> str:
-        """The text of a file without a byte order mark; raises `ValueError` if it is not UTF-8."""
+        """The text of a UTF-8 file, without a byte order mark."""
         try:
             return file.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ValueError(f"{str(file)!r} is not text in UTF-8: {error}. Fetch it again.") from error
 
     def read_json(self, file: Path) -> Any:
-        """The content of a JSON file; raises `ValueError` if it is not JSON, or truncated."""
         text = self.read_text(file)
         try:
             return json.loads(text)
         except ValueError as error:
-            raise ValueError(
-                f"{str(file)!r} ({file.stat().st_size:,} bytes) is not whole JSON: {error}. It looks truncated: fetch "
-                "it again."
-            ) from error
+            message = f"{str(file)!r} ({file.stat().st_size:,} bytes) is not whole JSON: {error}"
+            raise ValueError(f"{message}. It looks truncated: fetch it again.") from error
 
     def read_tsv(self, file: Path, quoting: int) -> tuple[list[str], list[dict[str, str]]]:
         """The columns and rows of a TSV file; `quoting` is a constant of `csv`."""
@@ -104,8 +91,7 @@ class RawFiles:
         return list(reader.fieldnames or ()), list(reader)
 
     def records(self, file: Path, key: str, official: int | None = None, what: str = "") -> list[dict[str, Any]]:
-        """The list that a JSON file holds under a key; raises `ValueError` if there is no such list, or its length is
-        not `official`, see [`RawFiles.check_count`]."""
+        """The list that a JSON file holds under a key; raises `ValueError` if its length is not `official`."""
         content = self.read_json(file)
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{str(file)!r} holds no list {key!r}: it is not the official file of that name.")
@@ -121,7 +107,7 @@ class RawFiles:
         self.at = None
 
     def by_id(self, file: Path, records: Iterable[dict[str, Any]], key: str) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Like [`RawFiles.each`], yields ids, under `key`, and records; raises `ValueError` for a repeated id."""
+        """Like [`RawFiles.each`], yields ids, of the column `key`, and records; ids must not repeat."""
         known = set()
         for record in self.each(file, records):
             if record[key] in known:

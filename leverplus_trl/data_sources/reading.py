@@ -19,8 +19,8 @@ from datasets import Dataset, DatasetInfo, Features, Image, concatenate_datasets
 
 from ..log import doing
 from ..tables import load_split
+from . import MODULES
 from .data_source import DataSource, Row, shown
-from .names import MODULES
 from .raw_files import RawFiles
 
 
@@ -42,8 +42,7 @@ MISREAD = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 @doing("reading the official files of {source.title}")
 def read_files(source: DataSource, raw: RawFiles, splits: Sequence[str]) -> dict[str, Dataset]:
-    """The rows of the official files by split, bad rows included; raises `ValueError` if a file is missing, truncated,
-    or not in the official format."""
+    """The rows of the official files by split, bad rows included; raises `ValueError` for a missing or bad file."""
     return {split: _table(_file_rows(source, raw, split), source.features) for split in splits}
 
 
@@ -62,10 +61,8 @@ def _misread(source: DataSource, where: str, record: object, split: str, error: 
         reason = f"it has no {error}"
     elif isinstance(error, ValueError):
         reason = str(error).rstrip(".")
-    return (
-        f"{where}, read for split {split!r}, is not in the official format of {source.title}: {reason}. It is "
-        f"{shown(record)}."
-    )
+    place = f"{where}, read for split {split!r},"
+    return f"{place} is not in the official format of {source.title}: {reason}. It is {shown(record)}."
 
 
 def _table(rows: Iterable[Row], features: Features) -> Dataset:
@@ -85,13 +82,8 @@ def read_hub(
     splits: Sequence[str],
     allow_other_counts: bool = False,
 ) -> dict[str, Dataset]:
-    """
-    The rows of a hub dataset, or of a local dataset folder, in the format of [`read_files`].
-
-    Raises:
-        `ValueError`: the dataset or a split does not exist, a row has another format, or the number of examples is
-            not the official number.
-    """
+    """The rows of a hub dataset, or a local dataset folder, as those of [`read_files`]; raises `ValueError` if there
+    is no such dataset or split, a row has another format, or the number of examples is not official."""
     config = config or source.hub_ids.get(hub_id)
     try:
         available = datasets.get_dataset_split_names(hub_id, config, revision=revision)
@@ -124,11 +116,9 @@ def _hub_rows(source: DataSource, hub_id: str, table: Dataset, split: str) -> Da
         try:
             return read(row, *args)
         except MISREAD as error:
-            where = f"Row {place} (counted from 0) of {hub_id!r}"
-            raise ValueError(
-                f"{_misread(source, where, row, split, error)} Its columns are {columns}. Supported datasets: "
-                f"{', '.join(source.hub_ids) or 'none'}."
-            ) from error
+            message = _misread(source, f"Row {place} (counted from 0) of {hub_id!r}", row, split, error)
+            supported = ", ".join(source.hub_ids) or "none"
+            raise ValueError(f"{message} Its columns are {columns}. Supported datasets: {supported}.") from error
 
     if source.keep is not None:
         positions = [place for place, row in enumerate(table) if read_row(place, row, source.keep)]

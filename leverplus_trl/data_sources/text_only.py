@@ -29,9 +29,8 @@ def _read_gsm8k(raw: RawFiles, split: str) -> Iterator[Row]:
             if line.strip():
                 records.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(
-                f"Line {number} of {str(file)!r} is not JSON ({error}): it looks truncated, fetch it again."
-            ) from error
+            message = f"Line {number} of {str(file)!r} is not JSON ({error})"
+            raise ValueError(f"{message}: it looks truncated, fetch it again.") from error
     raw.check_count(file, len(records), GSM8K_COUNTS[split], "problems")
     for position, record in enumerate(raw.each(file, records)):
         yield _gsm8k_row(record, split, position)
@@ -49,10 +48,8 @@ def _read_sst2(raw: RawFiles, split: str) -> Iterator[Row]:
     file = raw.find("train.tsv" if split == "train" else "dev.tsv")
     names, rows = raw.read_tsv(file, csv.QUOTE_NONE)  # quotation marks are part of the sentences
     if names != ["sentence", "label"]:
-        raise ValueError(
-            f"{str(file)!r} has the columns {names}; SST-2's file has 'sentence' and 'label'. Point `root` at the "
-            "folder SST-2 itself."
-        )
+        message = f"{str(file)!r} has the columns {names}; SST-2's file has 'sentence' and 'label'"
+        raise ValueError(f"{message}. Point `root` at the folder SST-2 itself.")
     raw.check_count(file, len(rows), SST2_COUNTS[split], "sentences")
     for position, row in enumerate(raw.each(file, rows)):
         yield _sst2_row(row, split, position)

@@ -2,17 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 
 """
-OK-VQA and VQAv2: a file of questions and a file of annotations per split, and the images of COCO 2014.
+OK-VQA and VQAv2 (per split a file of questions and a file of annotations; images of COCO 2014), TextVQA and DocVQA's
+task 1, questions about a single page (a file per split). The test splits have no answers.
 
-Hub datasets have a row per question, where `answers` are strings or `{"answer", ...}`. Those of lmms-lab have no train
-split. Read HuggingFaceM4/VQAv2 at its revision `refs/convert/parquet`, since `datasets` no longer runs scripts.
+On the hub, those of lmms-lab have no train split, and `answers` are strings or `{"answer", ...}`. Read
+HuggingFaceM4/VQAv2 at its revision `refs/convert/parquet`, since `datasets` no longer runs scripts.
 """
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import PurePosixPath
 
 from ..tasks.columns import TEXT, TEXTS
-from .data_source import DataSource, Row, example, expect, image_file
+from .data_source import DataSource, Row, example, expect, first_text, image_file
 from .raw_files import RawFiles
 
 
@@ -20,6 +22,9 @@ COCO_SPLITS = {"train": "train2014", "validation": "val2014"}
 VQA_EXTRAS = dict.fromkeys(("image_id", "question_type", "answer_type"), TEXT)
 OKVQA_COUNTS = {"train": 9009, "validation": 5046}
 VQAV2_COUNTS = {"train": 443757, "validation": 214354}
+FILE_SPLITS = {"train": "train", "validation": "val"}
+TEXTVQA_COUNTS = {"train": 34602, "validation": 5000}
+DOCVQA_COUNTS = {"train": 39463, "validation": 5349}
 
 
 def _read(prefix: str, counts: dict[str, int], has_raw_answers: bool, raw: RawFiles, split: str) -> Iterator[Row]:
@@ -50,7 +55,6 @@ def _read(prefix: str, counts: dict[str, int], has_raw_answers: bool, raw: RawFi
 
 
 def _answers(annotation: Row, has_raw_answers: bool) -> Row:
-    """The columns that an annotation fills, as arguments of [`example`]."""
     answers = expect(list, "answers", annotation.get("answers")) or []
     objects = [answer if isinstance(answer, dict) else {"answer": answer} for answer in answers]
     columns = {
@@ -69,13 +73,48 @@ def _read_hub(has_raw_answers: bool, row: Row, split: str, position: int) -> Row
     return example(row["question_id"], row["question"], **columns, image_id=row.get("image_id"))
 
 
-_source = partial(
-    DataSource,
-    licence="annotations: CC BY 4.0; images: the terms of use of Flickr, as COCO says",
-    task="vqa",
-    num_annotators=10,
+def _read_textvqa(raw: RawFiles, split: str) -> Iterator[Row]:
+    file = raw.find(f"TextVQA_0.5.1_{FILE_SPLITS[split]}.json")
+    records = raw.records(file, "data", TEXTVQA_COUNTS[split], "questions")
+    folder = raw.image_folder("train_images")  # of both splits
+    for position, record in enumerate(raw.each(file, records)):
+        image = image_file(folder, f"{record['image_id']}.jpg")
+        yield _textvqa_row(record, split, position) | {"image": image}
+
+
+def _textvqa_row(row: Row, split: str, position: int) -> Row:
+    columns = {"image_id": row["image_id"], "image_classes": row.get("image_classes") or []}
+    return example(row["question_id"], row["question"], **_accepted(row), **columns)
+
+
+def _read_docvqa(raw: RawFiles, split: str) -> Iterator[Row]:
+    name = f"{FILE_SPLITS[split]}_v1.0"
+    file = raw.find(f"{name}_withQT.json", f"{name}.json")  # the later release adds the types of the questions
+    records = raw.records(file, "data", DOCVQA_COUNTS[split], "questions")
+    beside = file.parent / "documents"  # in the first release; later in a separate folder
+    folder = beside if beside.is_dir() else raw.image_folder("spdocvqa_images", "documents")
+    for position, record in enumerate(raw.each(file, records)):
+        name = PurePosixPath(record["image"] or "").name
+        yield _docvqa_row(record, split, position) | {"image": image_file(folder, name) if name else None}
+
+
+def _docvqa_row(row: Row, split: str, position: int) -> Row:
+    columns = {"document_id": row.get("ucsf_document_id"), "page": row.get("ucsf_document_page_no")}
+    columns["question_types"] = row.get("question_types") or []
+    answers = _accepted(row)
+    return example(row["questionId"], row["question"], **answers, answer=first_text(answers["answers"]), **columns)
+
+
+def _accepted(row: Row) -> Row:
+    answers = expect(list, "answers", row.get("answers")) or []
+    return {"answers": answers, "problem": "" if answers else "the question has no answers"}
+
+
+_vqa = partial(DataSource, task="vqa")
+_coco = partial(
+    _vqa, licence="annotations: CC BY 4.0; images: the terms of use of Flickr, as COCO says", num_annotators=10
 )
-OKVQA = _source(
+OKVQA = _coco(
     title="OK-VQA",
     homepage="https://okvqa.allenai.org (images: https://cocodataset.org)",
     citation="marino2019okvqa",
@@ -89,7 +128,7 @@ OKVQA = _source(
     note="`answers` are the stemmed answers of the annotation files, which the official metric compares with; "
     "`raw_answers` is what the annotators wrote. Papers on demonstrations test on `validation`.",
 )
-VQAV2 = _source(
+VQAV2 = _coco(
     title="VQAv2",
     homepage="https://visualqa.org/download.html (images: https://cocodataset.org)",
     citation="goyal2017making",
@@ -103,4 +142,32 @@ VQAV2 = _source(
     extras=VQA_EXTRAS,
     note="`answer` is the annotation files' `multiple_choice_answer`. The official test splits have no answers; "
     "papers on demonstrations test on `validation`.",
+)
+TEXTVQA = _vqa(
+    title="TextVQA 0.5.1",
+    homepage="https://textvqa.org/dataset",
+    licence="CC BY 4.0; images: as Open Images says of each",
+    citation="singh2019towards",
+    reference="Singh et al., Towards VQA Models That Can Read, CVPR 2019",
+    metric="vqa_accuracy",
+    counts=TEXTVQA_COUNTS,
+    read=_read_textvqa,
+    read_hub=_textvqa_row,
+    hub_ids={"lmms-lab/textvqa": None},
+    extras={"image_id": TEXT, "image_classes": TEXTS},
+    num_annotators=10,
+)
+DOCVQA = _vqa(
+    title="DocVQA",
+    homepage="https://rrc.cvc.uab.es/?ch=17 (registration needed)",
+    licence="not stated with the files; for research, see the homepage",
+    citation="mathew2021docvqa",
+    reference="Mathew et al., DocVQA: A Dataset for VQA on Document Images, WACV 2021",
+    metric="anls",
+    counts=DOCVQA_COUNTS,
+    read=_read_docvqa,
+    read_hub=_docvqa_row,
+    hub_ids={"lmms-lab/DocVQA": "DocVQA"},
+    extras={"document_id": TEXT, "page": TEXT, "question_types": TEXTS},
+    note="`answer` is the first of the accepted answers that is not empty, as the publishers suggest.",
 )

@@ -6,11 +6,9 @@ Accuracy on MMBench, as VLMEvalKit computes it without a language model as judge
 stage of the official evaluation, without rotated options ("circular"). The option that a reply names:
 
 1. A reply that declines to answer, in one of four phrases, names none.
-2. The marks .()[],:;!*#{} become spaces. If the reply then has exactly one of the options' capital letters as a word
-   of its own, and as one of its last four words, it names that option. "A dog" names A, "A or B" names nothing yet. If
-   it has none of them but the letter Z, it names none.
-3. Else "answer is X" names the option A, B, C or D, in any case, with or without stars before X, and even if X is the
-   first letter of a word: "the answer is clear" names C.
+2. If exactly one of the options' capital letters is a word of the reply without marks, and one of its last four
+   words, it names that option ("A dog" names A). If there is none but the letter Z, the reply names none.
+3. Else "answer is X" names the option A, B, C or D, even if a word begins with X: "the answer is clear" names C.
 4. Else, if the reply contains the text of exactly one option, in lower case and even inside a word, it names that
    option, unless the reply is more than twice as long as all the options' texts together.
 

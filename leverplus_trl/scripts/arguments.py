@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from ..data_sources.names import DATASETS
+from ..data_sources import DATASETS
 from ..fields import check_fields, documented, option
 from ..selectors.selector_fields import (
     ARCHITECTURES,

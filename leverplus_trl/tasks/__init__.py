@@ -11,13 +11,11 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "arguments": ("DataArguments", "TaskArguments"),
         "base_task": ("BaseTask", "Example"),
-        "captioning": ("CaptioningTask",),
-        "examples": ("check_disjoint", "check_distinct", "first_queries", "load_examples"),
-        "math_word_problem": ("MathWordProblemTask",),
-        "multiple_choice": ("MultipleChoiceTask",),
-        "overlap": ("NO_OVERLAP", "Overlap", "check_overlap", "overlap_facts"),
-        "text_classification": ("TextClassificationTask",),
-        "task_classes": ("TASKS", "make_task", "task_of_recipe"),
-        "vqa": ("VQATask",),
+        "examples": ("first_queries", "load_examples"),
+        "overlap": ("NO_OVERLAP", "Overlap", "check_disjoint", "check_distinct", "check_overlap", "overlap_facts"),
+        "task_classes": (
+            *("CaptioningTask", "MathWordProblemTask", "MultipleChoiceTask", "TextClassificationTask", "VQATask"),
+            *("TASKS", "make_task", "task_of_recipe"),
+        ),
     },
 )

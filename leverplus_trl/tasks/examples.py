@@ -3,27 +3,32 @@
 
 """Loads a local or hub dataset with the columns of `schema.EXAMPLES`, by the column mapping of the recipe."""
 
+import difflib
+import glob
 import hashlib
 import json
 import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
+from typing import Any, NoReturn
 
+import datasets
 from accelerate import PartialState
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS
 
 from ..log import doing
 from ..provenance import json_hash
 from ..schema import EXAMPLES
+from ..tables import load_split, reading_error, split_names
 from .arguments import DataArguments
 from .base_task import BaseTask
 from .columns import convert_columns, joined
 from .images import content_hash, decode_image, file_states, undecoded
-from .source_splits import did_you_mean, read_splits, refuse_split, rows_of, source_split_names
 
 
 logger = logging.getLogger(__name__)
@@ -52,12 +57,12 @@ def load_examples(
     with PartialState().main_process_first():
         names = list(dict.fromkeys(part.split("[")[0].strip() for part in split.split("+")))
         if data_args.split is None:
-            whole = read_splits(data_args, names, split, key)
-            rows = rows_of(split, {name: len(table) for name, table in whole.items()}, key)
+            whole = _read_splits(data_args, names, split, key)
+            rows = _rows_of(split, {name: len(table) for name, table in whole.items()}, key)
             tables = [to_examples(whole[name], data_args, name, own) for name, own in rows]
         else:
             parts = _parts(data_args, names, split, key)
-            rows = rows_of(split, {name: len(part) for name, part in parts.items()}, key)
+            rows = _rows_of(split, {name: len(part) for name, part in parts.items()}, key)
             tables = [parts[name].select(own) for name, own in rows]
         examples = _joined(tables, split, key)
         ids = examples["id"][:]
@@ -92,12 +97,12 @@ def _parts(data_args: DataArguments, names: list[str], split: str, key: str) -> 
     """The named parts of the dataset, as the recipe's `split` defines them."""
     unknown = next((name for name in names if name not in data_args.split), None)
     if unknown is not None:
-        refuse_split(key, split, unknown, data_args.split, "the mapping `split` makes no part")
-    sources = source_split_names(data_args)
+        _refuse_split(key, split, unknown, data_args.split, "the mapping `split` makes no part")
+    sources = _source_split_names(data_args)
     if len(sources) != 1:
         message = f"split cuts a dataset of one split, and {data_args.dataset!r} has {', '.join(sources)}"
         raise ValueError(f"{message}: name these, or slices of them such as train[:60%], in place of the parts.")
-    source = to_examples(read_splits(data_args, sources, split, key)[sources[0]], data_args, sources[0])
+    source = to_examples(_read_splits(data_args, sources, split, key)[sources[0]], data_args, sources[0])
     columns = ["image", "question", "answer"]
     stored = undecoded(source.select_columns(columns))
     options = {"files": file_states(stored), "code": _CODE}
@@ -158,7 +163,7 @@ def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Da
     for ours, theirs in columns.items():
         if theirs not in dataset.column_names:
             message = f"columns says {{{ours}: {theirs}}}, and split {split!r} has no column {theirs!r}, only "
-            hint = did_you_mean(theirs, dataset.column_names)
+            hint = _did_you_mean(theirs, dataset.column_names)
             raise ValueError(f"{message}{', '.join(dataset.column_names)}.{hint}")
         column = dataset.select_columns([theirs])
         mapped.append(column.rename_columns({theirs: ours} if theirs != ours else {}))
@@ -226,25 +231,107 @@ def _handle_bad_examples(examples: Dataset, data_args: DataArguments, split: str
     return examples.select([row for row in range(len(examples)) if row not in problems])
 
 
-def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split: str) -> None:
-    """Raises `ValueError` if an id names different rows of the source in two tables of [`load_examples`]; a row may be
-    in both, as in overlapping slices of a split."""
-    shared = sorted(set(examples["id"][:]) & set(queries["id"][:]))
-    odd = [identifier for identifier in shared if examples.source_of[identifier] != queries.source_of[identifier]]
-    if odd:
-        message = f"{len(odd)} ids are in both {split!r} and {query_split!r} for different rows, e.g. {odd[:3]}. Leave"
-        raise ValueError(f"{message} the rows out, make ids unique, or map others: `columns: {{id: THEIR_NAME}}`.")
-
-
-def check_distinct(known: Mapping[str, Dataset], queries: Dataset, split: str) -> None:
-    """Raises `ValueError` if queries of a split are also in another split, or slice, of queries."""
-    for name, others in known.items():
-        shared = sorted(set(others["id"][:]) & set(queries["id"][:]))
-        if shared:
-            message = f"{len(shared)} queries are in both {name!r} and {split!r}, e.g. {shared[:3]}"
-            raise ValueError(f"{message}. Name splits or slices that share no example.")
-
-
 def first_queries(examples: Dataset, num_queries: int | None) -> Dataset:
     """The first `num_queries` examples, or all."""
     return examples.select(range(min(num_queries or len(examples), len(examples))))
+
+
+def _read_splits(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:
+    """Loads whole splits of the dataset, by name; raises `ValueError`, which names the recipe key `key` and its value
+    `split`, if the dataset, a file or a split does not exist or can't be read."""
+    _check_files(data_args)
+    dataset, tables = data_args.dataset, {}
+    for name in names:
+        try:
+            on_disk = _on_disk(data_args)
+            tables[name] = on_disk[name] if on_disk else load_split(split=name, **_source(data_args))
+        except Exception as error:
+            known = _source_split_names(data_args)
+            if known and name not in known:
+                is_folder = name and os.path.isdir(os.path.join(os.path.expanduser(dataset), name))
+                hint = f" Set `data_files: {{{name}: {name}/**}}` to read that folder." if is_folder else ""
+                _refuse_split(key, split, name, known, f"the dataset {dataset!r} has no split", hint)
+            reason = reading_error(error)
+            raise ValueError(f"Can't load split {name!r} of the dataset {dataset!r}: {reason}") from error
+    return tables
+
+
+def _source_split_names(data_args: DataArguments) -> list[str]:
+    """The names of the dataset's splits."""
+    _check_files(data_args)
+    try:
+        return [str(name) for name in _on_disk(data_args) or split_names(**_source(data_args))]
+    except Exception as error:
+        hint = "" if "/" in data_args.dataset else _did_you_mean(data_args.dataset, BUILDERS)
+        raise ValueError(f"Can't load the dataset {data_args.dataset!r}: {reading_error(error)}.{hint}") from error
+
+
+def _refuse_split(key: str, split: str, name: str, known: Iterable[str], lacks: str, hint: str = "") -> NoReturn:
+    """Raises `ValueError` for an unknown split `name`."""
+    known = list(known)
+    remedy = hint or _did_you_mean(name, known) or f" Use one of these, or a slice such as {known[0]}[:60%]."
+    raise ValueError(f"{key} is {split!r}, but {lacks} {name!r}, only {', '.join(known)}.{remedy}") from None
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence that suggests the known name most similar to `name`, or an empty string."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _rows_of(split: str, sizes: Mapping[str, int], key: str) -> list[tuple[str, range]]:
+    """
+    Resolves splits and slices joined by `+`, such as `"train[:100]+validation[20%:]"`, to rows. `sizes` has the number
+    of rows of each split. Raises `ValueError`, with the recipe key of `split`, for a wrong syntax or an empty slice.
+    """
+    first, lengths = next(iter(sizes)), ", ".join(f"{name!r} has {size} rows" for name, size in sizes.items())
+    remedy = f"Write e.g. {first}[:100] or {first}[20%:80%], the start before the end; {lengths}."
+    try:
+        spans = datasets.ReadInstruction.from_spec(split).to_absolute(sizes)
+    except (AssertionError, ValueError) as error:
+        raise ValueError(f"{key} is {split!r}, which is no split or slice of rows. {remedy}") from error
+    rows_of_splits = [(span.splitname, range(span.from_, min(span.to, sizes[span.splitname]))) for span in spans]
+    for name, rows in rows_of_splits:
+        if not rows:
+            raise ValueError(f"{key} is {split!r}, which names no row of {name!r}. {remedy}")
+    return rows_of_splits
+
+
+def _on_disk(data_args: DataArguments) -> dict[str, Dataset] | None:
+    """The splits of a dataset that `save_to_disk` wrote, `None` for another dataset."""
+    path = Path(data_args.dataset).expanduser()
+    if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
+        return None
+    loaded = datasets.load_from_disk(str(path))
+    return dict(loaded) if isinstance(loaded, DatasetDict) else {str(loaded.split or "train"): loaded}
+
+
+def _source(data_args: DataArguments) -> dict[str, Any]:
+    return {
+        "path_or_id": data_args.dataset,
+        "config": data_args.dataset_config,
+        "revision": data_args.dataset_revision,
+        "data_files": data_args.data_files,
+    }
+
+
+def _check_files(data_args: DataArguments) -> None:
+    """Raises `ValueError` for a local folder or local files that do not exist."""
+    dataset, files = data_args.dataset, data_args.data_files
+    if dataset.startswith(("/", "~", ".")) and not os.path.exists(os.path.expanduser(dataset)):
+        remedy = "Set it to a folder, or to a dataset of the hub."
+        raise ValueError(f"dataset is {dataset!r}, and there is no such folder. {remedy}")
+    if dataset not in BUILDERS or os.path.isdir(dataset):
+        return
+    if not files:
+        remedy = "Set the files of each split: `data_files: {train: FILE, test: FILE}`."
+        raise ValueError(f"dataset is {dataset!r}, a kind of file, and no data_files are given. {remedy}")
+    for group in files.values() if isinstance(files, Mapping) else [files]:
+        for name in [group] if isinstance(group, str) else group:
+            path = os.path.expanduser(name)
+            if "://" not in name and not os.path.exists(path) and not glob.glob(path, recursive=True):
+                folder = os.path.dirname(path) or "."
+                near = _did_you_mean(os.path.basename(path), os.listdir(folder) if os.path.isdir(folder) else [])
+                hint = near or " Set it to a file that exists."
+                message = f"data_files names {name!r}, and there is no such file in {os.path.abspath(folder)!r}."
+                raise ValueError(message + hint)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The leverplus_trl team
 # SPDX-License-Identifier: Apache-2.0
 
-"""Detects queries that are also in the pool under another id, and excludes these copies from their candidates."""
+"""Detects queries that are also in the pool under another id, or rows and queries in two splits."""
 
 import logging
 from collections import defaultdict
@@ -71,6 +71,25 @@ def overlap_facts(overlaps: Mapping[str, Overlap]) -> dict[str, dict]:
             counts = {"queries": len(overlap.copies), "pool_examples": len(copies)}
             facts[split] = {"on_overlap": overlap.on_overlap, **counts}
     return {"overlap": facts} if facts else {}
+
+
+def check_disjoint(examples: Dataset, queries: Dataset, split: str, query_split: str) -> None:
+    """Raises `ValueError` if an id names different rows of the source in two tables of [`load_examples`]; a row may be
+    in both, as in overlapping slices of a split."""
+    shared = sorted(set(examples["id"][:]) & set(queries["id"][:]))
+    odd = [identifier for identifier in shared if examples.source_of[identifier] != queries.source_of[identifier]]
+    if odd:
+        message = f"{len(odd)} ids are in both {split!r} and {query_split!r} for different rows, e.g. {odd[:3]}. Leave"
+        raise ValueError(f"{message} the rows out, make ids unique, or map others: `columns: {{id: THEIR_NAME}}`.")
+
+
+def check_distinct(known: Mapping[str, Dataset], queries: Dataset, split: str) -> None:
+    """Raises `ValueError` if queries of a split are also in another split, or slice, of queries."""
+    for name, others in known.items():
+        shared = sorted(set(others["id"][:]) & set(queries["id"][:]))
+        if shared:
+            message = f"{len(shared)} queries are in both {name!r} and {split!r}, e.g. {shared[:3]}"
+            raise ValueError(f"{message}. Name splits or slices that share no example.")
 
 
 def find_copies(pool: Dataset, queries: Dataset, task: BaseTask) -> dict[str, list[str]]:
