@@ -153,7 +153,6 @@ def _rows(files: tuple[tuple, ...], columns: tuple[str, ...], code: str) -> Iter
 
 @contextmanager
 def _opened(file: TextFile) -> Iterator[TextIO]:
-    """Opens a file as UTF-8 text, or as UTF-16 if it begins with that byte order mark."""
     with open(file.path, "rb") as handle:
         head = handle.read(4096)
     is_utf_16 = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and b"\0\0" not in head[:4]
@@ -198,14 +197,12 @@ def _csv_rows(file: TextFile) -> Iterator[dict[str, Any]]:
 
 
 def _with_image(file: TextFile, row: dict[str, Any]) -> dict[str, Any]:
-    """Replaces `file_name` in the metadata of an image folder by `image`, the path of the file."""
     if file.image_dir is not None and isinstance(row.get("file_name"), str):
         row["image"] = str(Path(file.image_dir, row.pop("file_name")))
     return row
 
 
 def _json_rows(file: TextFile) -> Iterator[dict[str, Any]]:
-    """The records of a JSON file; scalar values become text."""
     for where, record in _json_records(file):
         if not isinstance(record, dict):
             kind = "a list" if isinstance(record, list) else repr(record)[:40]

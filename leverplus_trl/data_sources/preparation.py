@@ -132,9 +132,8 @@ def _rows(table: Dataset, columns: list[str]) -> Iterator[tuple]:
 
 
 def _is_image(file: str | io.BytesIO) -> bool:
-    """Whether PIL recognises the format; it reads only the header."""
     try:
-        with PIL.Image.open(file):
+        with PIL.Image.open(file):  # reads only the header
             return True
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):  # plugins raise all of these
         return False

@@ -33,7 +33,6 @@ class Metric:
 
     @property
     def heading(self) -> str:
-        """Heading of its scores: `accuracy in %`."""
         return f"{self.title} {'in %' if self.in_percent else 'times 100'}"
 
     def score(

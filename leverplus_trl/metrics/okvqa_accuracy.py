@@ -4,12 +4,10 @@
 """
 VQA accuracy of stemmed words, for OK-VQA.
 
-OK-VQA's annotations hold each answer as it was typed (`raw_answer`) and stemmed (`answer`); published accuracies are
-computed on the stemmed answers of five annotators, each counted twice. The dataset has no code for its stemmer.
-
-This metric normalises prediction and answers as [`vqa_accuracy`] does, stems the words of *both* with Porter's
-algorithm until they no longer change, and computes VQA accuracy. If all annotators gave the same text, words are only
-stemmed, and lose case and a possessive "'s".
+Published accuracies are computed on the stemmed answers of five annotators, each counted twice; the dataset has no
+code for its stemmer. This metric normalises prediction and answers as [`vqa_accuracy`] does, stems the words of *both*
+with Porter's algorithm until they no longer change, and computes VQA accuracy. If all annotators gave the same text,
+words are only stemmed, and lose case and a possessive "'s".
 
 Source: Marino et al., "OK-VQA: A Visual Question Answering Benchmark Requiring External Knowledge", CVPR 2019,
 https://okvqa.allenai.org/; Porter, "An algorithm for suffix stripping", Program 14(3), 1980
@@ -32,7 +30,6 @@ def okvqa_accuracy(prediction: str, answers: list[str]) -> float:
 
 
 def stem_words(answer: str) -> str:
-    """The stems of an answer's words."""
     stems = []
     for word in answer.lower().split():
         word = word.removesuffix("'s").removesuffix("'") or word

@@ -68,7 +68,6 @@ def named_option(reply: str, choices: list[str]) -> str | None:
 
 
 def _only_one(right: list[bool]) -> str | None:
-    """The letter of the only option that is right, or None."""
     return LETTERS[right.index(True)] if right.count(True) == 1 else None
 
 

@@ -11,9 +11,9 @@ VQA accuracy, as the evaluation code of the VQA dataset computes it. Published n
 - The prediction is compared with every set of annotators that leaves one out. It scores min(1, matches / 3) there, and
   the accuracy is the mean: with ten annotators 1, 2, 3 and 4 matches give 0.3, 0.6, 0.9 and 1. With fewer than four
   annotators no answer reaches 1: use `exact_match`.
-- An empty answer, or one that becomes empty ("the"), is an answer like any other: an empty prediction matches it.
+- An answer that is or becomes empty ("the") is an answer like any other: an empty prediction matches it.
 
-The official code is written for Python 2. On Python 3, as here, digits and white space are those of Unicode.
+The official code is written for Python 2; here digits and white space are those of Unicode.
 
 Source: Antol et al., "VQA: Visual Question Answering", ICCV 2015, https://visualqa.org/evaluation.html
 """

@@ -99,10 +99,9 @@ class BaseTask(ABC):
                 lost.append(row)
         if not lost:
             return
-        message = f"metric {self.metric} gives 0 to the right answer of {len(lost)} of {len(examples)} examples of "
-        first = lost[0]
-        message += f"split {split!r}, e.g. to {self.target(first)!r} for {first['id']!r}, whose answers are "
-        message += str(first["answers"])
+        message, first = f"metric {self.metric} gives 0 to the right answer of {len(lost)} of {len(examples)}", lost[0]
+        message += f" examples of split {split!r}, e.g. to {self.target(first)!r} for {first['id']!r}, whose answers"
+        message += f" are {first['answers']}"
         remedy = "Compare `answer`, `answers`, `answer_template` and `stop_strings`, or set another `metric`."
         if METRICS[self.metric].min_answers > 1 and all(len(row["answers"]) == 1 for row in lost):
             remedy = "It compares the answers of several annotators; for one answer set `metric: exact_match`."

@@ -50,7 +50,8 @@ def convert_columns(dataset: Dataset, image_dir: str | None, split: str, rows: r
     kinds = {}
     for name, feature in dataset.features.items():
         kind = KINDS.get(name) or ("text" if _has_several_spellings(feature) else None)
-        if kind is not None and (feature != FEATURES[kind] or (kind == "image" and _lacks_bytes(dataset, image_dir))):
+        resolves_paths = kind == "image" and image_dir is not None
+        if kind is not None and (feature != FEATURES[kind] or (resolves_paths and _lacks_bytes(dataset))):
             kinds[name] = kind
     if not kinds:
         return dataset
@@ -109,12 +110,11 @@ def _is_list(type: pa.DataType) -> bool:
     return types.is_list(type) or types.is_large_list(type) or types.is_fixed_size_list(type)
 
 
-def _lacks_bytes(dataset: Dataset, image_dir: str | None) -> bool:
-    """Whether a table has an image without bytes, to whose path `image_dir` applies."""
-    return image_dir is not None and any(
-        pc.any(pc.and_(pc.is_null(pc.struct_field(images, "bytes")), pc.is_valid(images))).as_py()
-        for images in image_batches(dataset)
-    )
+def _lacks_bytes(dataset: Dataset) -> bool:
+    for images in image_batches(dataset):
+        if pc.any(pc.and_(pc.is_null(pc.struct_field(images, "bytes")), pc.is_valid(images))).as_py():
+            return True
+    return False
 
 
 def _only_dates(dataset: Dataset, name: str) -> bool:
@@ -197,7 +197,6 @@ def _lists_of_text(array: pa.Array, feature: Any, where: str, only_dates: bool) 
 
 
 def _answers(array: pa.Array, where: str) -> pa.Array:
-    """The values of the key "answer" of annotators' objects, as in VQAv2."""
     names = [field.name for field in array.type]
     if "answer" not in names:
         message = f"{where} holds objects with the keys {', '.join(names)}, which has no key 'answer'. Expected lists"
@@ -257,9 +256,8 @@ def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | Non
         lengths = pc.list_value_length(array).to_pylist()
         most = max((length or 0 for length in lengths), default=0)
         if most > 1:
-            raise ValueError(
-                f"{where} holds lists of up to {most} images; expected a single image. Map another column."
-            )
+            message = f"{where} holds lists of up to {most} images"
+            raise ValueError(f"{message}; expected a single image. Map another column.")
         values, place = pc.list_flatten(array), iter(range(len(array)))
         taken = pa.array([next(place) if length else None for length in lengths], pa.int64())
         return _image_array(values.take(taken), feature.feature, where, image_dir)
@@ -287,7 +285,6 @@ def _image_array(array: pa.Array, feature: Any, where: str, image_dir: str | Non
 
 
 def _image_of_cell(cell: Any, where: str) -> str | None:
-    """The path of an image in a JSON cell: a path, `{"path": path}`, or a list of one of them."""
     if isinstance(cell, list) and len(cell) > 1:
         raise ValueError(f"{where} holds a list of {len(cell)} images; expected a single image. Map another column.")
     if isinstance(cell, list):

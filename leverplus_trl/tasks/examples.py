@@ -78,7 +78,6 @@ def load_examples(
 
 
 def _joined(tables: list[Dataset], split: str, key: str) -> Dataset:
-    """All rows of several tables; a column that a table lacks is null in its rows."""
     try:
         return joined(tables, axis=0)
     except ValueError as error:
@@ -87,14 +86,12 @@ def _joined(tables: list[Dataset], split: str, key: str) -> Dataset:
             for name, feature in table.features.items():
                 types[name].add(str(feature))
         name = next((name for name, own in types.items() if len(own) > 1), "")
-        message = (
-            f"{key} is {split!r}, and the column {name!r} of its splits holds {' and '.join(sorted(types[name]))}"
-        )
-        raise ValueError(f"{message}; expected a single type. Convert it, or name a single split.") from error
+        kinds = " and ".join(sorted(types[name]))
+        message = f"{key} is {split!r}, and the column {name!r} of its splits holds {kinds}; expected a single type"
+        raise ValueError(f"{message}. Convert it, or name a single split.") from error
 
 
 def _parts(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:
-    """The named parts of the dataset, as the recipe's `split` defines them."""
     unknown = next((name for name in names if name not in data_args.split), None)
     if unknown is not None:
         _refuse_split(key, split, unknown, data_args.split, "the mapping `split` makes no part")
@@ -140,7 +137,11 @@ def to_examples(dataset: Dataset, data_args: DataArguments, split: str, rows: ra
         logger.info("No id column in split %r: ids are '%s-<row>'.", split, split)
         dataset = _with_column(dataset, "id", [f"{split}-{row}" for row in rows], split)
     if "answer" not in present:
-        dataset = _with_column(dataset, "answer", [_most_frequent(answers) for answers in dataset["answers"][:]])
+        targets = []
+        for answers in dataset["answers"][:]:
+            counts = Counter(answer for answer in answers or [] if answer and answer.strip())
+            targets.append(max(counts, key=counts.get, default=None))
+        dataset = _with_column(dataset, "answer", targets)
     if "answers" not in present:
         lists = [[] if answer is None else [answer] for answer in dataset["answer"][:]]
         dataset = _with_column(dataset, "answers", lists)
@@ -171,13 +172,7 @@ def _rename_columns(dataset: Dataset, columns: dict[str, str], split: str) -> Da
     return joined([rest, *mapped][not rest.column_names :], axis=1) if mapped else dataset
 
 
-def _most_frequent(answers: list[str | None] | None) -> str | None:
-    words = Counter(answer for answer in answers or [] if answer and answer.strip())
-    return words.most_common(1)[0][0] if words else None
-
-
 def _problem(row: dict, needed: list[str], files: str, code: str) -> dict:
-    """The reason why an example can't be used, or an empty string."""
     empty = [name for name in ("id", "question", "answer") if not (row[name] or "").strip()]
     gaps = [name for name in needed if row[name] is None]
     problem = ""
@@ -237,8 +232,7 @@ def first_queries(examples: Dataset, num_queries: int | None) -> Dataset:
 
 
 def _read_splits(data_args: DataArguments, names: list[str], split: str, key: str) -> dict[str, Dataset]:
-    """Loads whole splits of the dataset, by name; raises `ValueError`, which names the recipe key `key` and its value
-    `split`, if the dataset, a file or a split does not exist or can't be read."""
+    """Loads whole splits by name; errors name the recipe key `key` and its value `split`."""
     _check_files(data_args)
     dataset, tables = data_args.dataset, {}
     for name in names:
@@ -257,7 +251,6 @@ def _read_splits(data_args: DataArguments, names: list[str], split: str, key: st
 
 
 def _source_split_names(data_args: DataArguments) -> list[str]:
-    """The names of the dataset's splits."""
     _check_files(data_args)
     try:
         return [str(name) for name in _on_disk(data_args) or split_names(**_source(data_args))]
@@ -267,7 +260,6 @@ def _source_split_names(data_args: DataArguments) -> list[str]:
 
 
 def _refuse_split(key: str, split: str, name: str, known: Iterable[str], lacks: str, hint: str = "") -> NoReturn:
-    """Raises `ValueError` for an unknown split `name`."""
     known = list(known)
     remedy = hint or _did_you_mean(name, known) or f" Use one of these, or a slice such as {known[0]}[:60%]."
     raise ValueError(f"{key} is {split!r}, but {lacks} {name!r}, only {', '.join(known)}.{remedy}") from None
@@ -316,7 +308,6 @@ def _source(data_args: DataArguments) -> dict[str, Any]:
 
 
 def _check_files(data_args: DataArguments) -> None:
-    """Raises `ValueError` for a local folder or local files that do not exist."""
     dataset, files = data_args.dataset, data_args.data_files
     if dataset.startswith(("/", "~", ".")) and not os.path.exists(os.path.expanduser(dataset)):
         remedy = "Set it to a folder, or to a dataset of the hub."

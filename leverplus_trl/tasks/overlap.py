@@ -35,11 +35,9 @@ class Overlap:
         for query_id, candidates in candidate_ids.items():
             wrong = {query_id, *self.excluded.get(query_id, ())} & set(candidates)
             if wrong:
-                message = (
-                    f"{beams!r} offers the query {query_id!r} the candidate {min(wrong)!r}, which has its content"
-                )
+                message = f"{beams!r} offers the query {query_id!r} the candidate {min(wrong)!r}, which has its"
                 raise ValueError(
-                    f"{message}. Search the beams again with this on_overlap, or set it to allow here, too."
+                    f"{message} content. Search again with this on_overlap, or set it to allow here, too."
                 )
 
 
