@@ -28,9 +28,8 @@ DATASETS = tuple(MODULES)
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "data_source": ("DataSource", "example", "image_file"),
+        "data_source": ("DataSource", "RawFiles", "example", "image_file"),
         "preparation": ("PreparedSplit", "cut_splits", "find_problems", "finish"),
-        "raw_files": ("RawFiles",),
         "reading": ("DATA_SOURCES", "read_files", "read_hub"),
     },
 )

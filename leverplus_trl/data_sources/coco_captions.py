@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..tasks.columns import TEXT
-from .data_source import DataSource, Row, example, expect, file_name, first_text, image_file
-from .raw_files import RawFiles
+from .data_source import DataSource, RawFiles, Row, example, expect, file_name, first_text, image_file
 
 
 logger = logging.getLogger(__name__)

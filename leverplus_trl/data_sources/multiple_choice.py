@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 
 from ..tasks.columns import TEXT, TEXTS
-from .data_source import DataSource, Row, example, expect, image_file
-from .raw_files import RawFiles
+from .data_source import DataSource, RawFiles, Row, example, expect, image_file
 
 
 #: Of 12,726, 4,241 and 4,241 questions.

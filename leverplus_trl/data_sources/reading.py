@@ -20,8 +20,7 @@ from datasets import Dataset, DatasetInfo, Features, Image, concatenate_datasets
 from ..log import doing
 from ..tables import load_split
 from . import MODULES
-from .data_source import DataSource, Row, shown
-from .raw_files import RawFiles
+from .data_source import DataSource, RawFiles, Row, shown
 
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ import json
 from collections.abc import Iterator
 from functools import partial
 
-from .data_source import DataSource, Row, example, expect
-from .raw_files import RawFiles
+from .data_source import DataSource, RawFiles, Row, example, expect
 
 
 GSM8K_COUNTS = {"train": 7473, "test": 1319}

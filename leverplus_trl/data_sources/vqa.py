@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from ..tasks.columns import TEXT, TEXTS
-from .data_source import DataSource, Row, example, expect, first_text, image_file
-from .raw_files import RawFiles
+from .data_source import DataSource, RawFiles, Row, example, expect, first_text, image_file
 
 
 COCO_SPLITS = {"train": "train2014", "validation": "val2014"}
