@@ -87,29 +87,26 @@ def beam_search(
     """
     Searches the best sequences of `num_shots` demonstrations for several queries together.
 
-    Every step extends each kept sequence by every candidate it does not hold, scores all extensions in one call, and
-    keeps the `beam_size` best. Ties go to the earlier beam, then to the earlier candidate.
+    Every step extends each kept sequence by every candidate it does not hold, scores all extensions of all queries in
+    one call, and keeps the `beam_size` best. Ties go to the earlier beam, then to the earlier candidate. `insertion`
+    is the position of a new demonstration: `"left"`, at the far left (as in Lever-LM), or `"right"`, at the query.
+    The objective `"cumulative"` ranks a sequence by its own InfoScore, `"marginal"` by the gain of its last choice, as
+    the reference implementation of Lever-LM does. `candidate_ids` are the candidates of each query.
 
-    Args:
-        score (`Callable`):
-            Returns the InfoScores of sequences; called once for each step, with the sequences of all queries.
-        candidate_ids (`Sequence[Sequence[str]]`):
-            The candidates of each query.
-        insertion (`str`, *optional*, defaults to `"left"`):
-            Position of a new demonstration: `"left"`, at the far left (as in Lever-LM), or `"right"`, next to the
-            query.
-        objective (`str`, *optional*, defaults to `"cumulative"`):
-            `"cumulative"` ranks a sequence by its own InfoScore, `"marginal"` by the gain of its last choice, as the
-            reference implementation of Lever-LM does.
-
-    Returns:
-        `list[Beams]`: the beams of each query, with fewer than `beam_size` sequences if there are no more.
-
-    Raises:
-        `ValueError`: an unknown insertion or objective, a size below 1, a candidate that is listed twice, or a query
-            with fewer candidates than shots.
+    Returns the beams of each query, with fewer than `beam_size` sequences if there are no more. Raises `ValueError`
+    for an unknown insertion or objective, a size below 1, a candidate that is listed twice, and a query with fewer
+    candidates than shots.
     """
-    _check(candidate_ids, num_shots, beam_size, insertion, objective)
+    for name, value, choices in (("insertion", insertion, INSERTIONS), ("objective", objective, OBJECTIVES)):
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
+    if num_shots < 1 or beam_size < 1:
+        raise ValueError(f"num_shots is {num_shots} and beam_size {beam_size}; both must be at least 1.")
+    for query, candidates in enumerate(candidate_ids):
+        if len(set(candidates)) != len(candidates):
+            raise ValueError(f"The candidates of query {query} hold an id twice.")
+        if len(candidates) < num_shots:
+            raise ValueError(f"Query {query} has {len(candidates)} candidates; {num_shots} shots need as many.")
     beams = [Beams([()], [0.0], [[]]) for _ in candidate_ids]
     for _ in range(num_shots):
         sequences, parents = [], []
@@ -127,18 +124,3 @@ def beam_search(
             best = sorted(extensions, key=lambda extension: -extension[1])[:beam_size]
             beams[query] = Beams(*map(list, zip(*best, strict=True)))
     return beams
-
-
-def _check(
-    candidate_ids: Sequence[Sequence[str]], num_shots: int, beam_size: int, insertion: str, objective: str
-) -> None:
-    for name, value, choices in (("insertion", insertion, INSERTIONS), ("objective", objective, OBJECTIVES)):
-        if value not in choices:
-            raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}.")
-    if num_shots < 1 or beam_size < 1:
-        raise ValueError(f"num_shots is {num_shots} and beam_size {beam_size}; both must be at least 1.")
-    for query, candidates in enumerate(candidate_ids):
-        if len(set(candidates)) != len(candidates):
-            raise ValueError(f"The candidates of query {query} hold an id twice.")
-        if len(candidates) < num_shots:
-            raise ValueError(f"Query {query} has {len(candidates)} candidates; {num_shots} shots need as many.")

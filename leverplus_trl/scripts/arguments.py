@@ -31,23 +31,17 @@ class PrepareArguments:
     hub_id: str | None = option("Hub dataset to read instead of official files.", None)
     hub_config: str | None = option("Its configuration.", None)
     hub_revision: str | None = option("Its revision.", None)
-    splits: list[str] | None = option(
-        "Splits to prepare; default: all with answers.", None, not_empty=True, unique=True
-    )
-    num: dict[str, int] | int | None = option(
-        "Examples of each split, or a mapping such as {train: 5000}; default: all.", None, min=1
-    )
-    seed: int = option("Decides about the order of the rows, and which ones num takes.", 0, min=0)
+    splits: list[str] | None = option("Splits; default: all with answers.", None, not_empty=True, unique=True)
+    num: dict[str, int] | int | None = option("Examples of each split, or {SPLIT: number}; default: all.", None, min=1)
+    seed: int = option("Seed of the order of the rows, of which num takes the first.", 0, min=0)
     holdout: int | None = option(
-        "Cut so many examples off the first split, sharing no image with it. They become the split `holdout`,"
-        " which may be a little larger.",
+        "Move at least so many examples, sharing no image with the rest, from the first split to `holdout`.",
         None,
         min=1,
     )
     embed_images: bool = option("Take image files into the table. Otherwise the table refers to them.", False)
     on_bad_example: str = option(
-        "skip | raise: what to do with unusable examples. skip counts them; image files are opened only with "
-        "`embed_images` or `holdout`.",
+        "skip (and count) | raise: for unusable examples. Images are opened only for `embed_images` or `holdout`.",
         "skip",
         choices=("skip", "raise"),
     )
@@ -80,28 +74,17 @@ class SFTArguments(as_recipe_keys("SelectorKeys", "Selector: what is set here di
     beams_revision: str | None = option("Hub revision of the beams.", None)
     train_split: str = option("Split of the beams to learn from. Slices such as train[:100] work.", "train")
     eval_split: str | None = option(
-        "Split of the beams that chooses the best checkpoint; null for none. Without one, the last checkpoint"
-        " is kept.",
-        "validation",
+        "Split of the beams that chooses the best checkpoint; null: none, the last is kept.", "validation"
     )
     selector: str = option(f"Preset of the selector: {' | '.join(PRESETS)}.", "v2", choices=tuple(PRESETS))
     encoder: str | None = option("Frozen encoder; that of the beams if not given.", None, path="folder")
     encoder_revision: str | None = option("Its hub revision.", None)
     embeddings_dir: str | None = option("Where embeddings are kept.", None, path="folder")
     encoding: str | None = option(
-        "What describes query and demonstration, by a name of Lever-LM.", None, choices=tuple(ENCODINGS)
+        "Query and candidate features, by their name in Lever-LM.", None, choices=tuple(ENCODINGS)
     )
-    copy_encoder: bool = option(
-        "Whether the encoder is copied to the output folder. The selector then uses the copy; otherwise its "
-        "config only names the encoder.",
-        False,
-    )
-    cache_mb: int = option(
-        "Memory for prepared images, for v2_lora. Images beyond it are prepared again for each batch, by "
-        "`dataloader_num_workers` processes.",
-        4096,
-        min=0,
-    )
+    copy_encoder: bool = option("Copy the encoder to the selector, whose config otherwise only names it.", False)
+    cache_mb: int = option("Memory for prepared images, for v2_lora. Others are prepared for each batch.", 4096, min=0)
 
     def __post_init__(self):
         check_fields(self)
@@ -155,14 +138,9 @@ class GRPOArguments:
     rollouts_revision: str | None = option("Hub revision of the rollouts.", None)
     train_split: str = option("Split of the rollouts to learn from. Slices such as train[:100] work.", "train")
     eval_split: str | None = option(
-        "Split of the rollouts that chooses the best weights; null for none. Without one, the last weights are kept.",
-        "validation",
+        "Split of the rollouts that chooses the best weights; null: none, the last are kept.", "validation"
     )
-    encoder: str | None = option(
-        "Where the selector's encoder lies by now. If not given, where it was when the selector was trained.",
-        None,
-        path="folder",
-    )
+    encoder: str | None = option("New place of the selector's encoder, if it was moved.", None, path="folder")
     encoder_revision: str | None = option("Its hub revision.", None)
     encoder_batch_size: int = option("Examples embedded at once.", 64, min=1)
     embeddings_dir: str | None = option("Where embeddings are kept.", None, path="folder")

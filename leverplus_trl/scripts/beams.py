@@ -4,7 +4,6 @@
 """Stage `beams`: a frozen VLM scores ordered demonstrations; the best sequences and all scores are stored."""
 
 import logging
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ from datasets import Dataset
 from ..beams import BeamArguments, generate_beams, num_scored_sequences, search_unit, write_beam_dataset
 from ..beams.beam_analysis import describe, write_analysis
 from ..beams.info_score import METRIC
-from ..launch import run_stage_here
 from ..provenance import model_revision
 from ..retrieval import CandidateSampler, SamplerArguments, sample_candidates
 from ..run_folder import RunFolder
@@ -47,8 +45,12 @@ def main(
     stage.load_data(beam_args.query_splits, beam_args.num_queries)
     if beam_args.score == METRIC:  # over all examples: a trial on a few queries is on the scale of the whole job
         stage.use_references(stage.examples)
-    else:
-        warn_of_metric(stage)
+    else:  # later stages would refuse the metric, which this search does not use
+        for split, examples in stage.queries.items():
+            try:
+                stage.task.check_metric(examples, split)
+            except ValueError as error:
+                logger.warning("Beams do not use the metric, but `rollouts` and `evaluate` will refuse it: %s", error)
     pool, queries = stage.pool, stage.queries
     job = job_to_estimate(queries, pool, sampler_args, beam_args, stage_args.num_shards)
     logger.info(
@@ -89,15 +91,6 @@ def main(
     stage.finish(run, vlm, partial(finish, run, files))
 
 
-def warn_of_metric(stage: Stage) -> None:
-    """Warns of a metric that later stages would refuse, before the search, which does not use it."""
-    for split, examples in stage.queries.items():
-        try:
-            stage.task.check_metric(examples, split)
-        except ValueError as error:
-            logger.warning("Beams do not use the metric, but `rollouts` and `evaluate` will refuse it: %s", error)
-
-
 def finish(run: RunFolder, files: dict[str, list[Path]]) -> None:
     """Writes the analysis, then the tables, from the results of all units, by split in query order."""
     recipe = run.provenance["recipe"]
@@ -129,4 +122,4 @@ def job_to_estimate(
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage_here("beams", sys.argv[1:]))
+    parsers.run_script("beams")

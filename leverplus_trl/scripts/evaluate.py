@@ -6,7 +6,6 @@
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -18,20 +17,7 @@ from datasets import Dataset
 from ..evaluation.evaluation import read_results, summarize, write_results
 from ..evaluation.evaluation_arguments import EvaluationArguments
 from ..evaluation.inference import Plan, answer_queries, read_predictions
-from ..evaluation.methods import (
-    HEURISTICS,
-    METHODS,
-    ORACLE,
-    RANDOM_METHODS,
-    SELECTOR,
-    SHUFFLED_SUFFIX,
-    ZERO_SHOT,
-    Choices,
-    default_methods,
-    method_scope,
-    reordered,
-)
-from ..launch import run_stage_here
+from ..evaluation.methods import METHODS, ORACLE, SHUFFLED_SUFFIX, ZERO_SHOT, Choices, default_methods, reordered
 from ..output_files import write_json
 from ..provenance import dataset_hash, model_revision, overlap_sentence
 from ..report.tables import findings, terminal_table
@@ -231,8 +217,8 @@ def prompts_of_a_query(eval_args: EvaluationArguments, searched_shots: int | Non
     `searched_shots` of the beams, if they are known."""
     shots, count = sorted(set(eval_args.shots)), len(eval_args.selectors)
     for method in eval_args.methods:
-        if method in HEURISTICS:
-            count += len(eval_args.method_seeds) if method in RANDOM_METHODS else 1
+        if METHODS[method].sampler:
+            count += len(eval_args.method_seeds) if METHODS[method].is_random else 1
     of_oracle = [number for number in shots if searched_shots is None or number <= searched_shots]
     return [0, *(shots * count), *(of_oracle if ORACLE in eval_args.methods else ())]
 
@@ -276,7 +262,7 @@ def check_oracle(beams: str, searched: Mapping, provenance: Mapping) -> None:
 def check_room(candidate_ids: list[list[str]], eval_args: EvaluationArguments) -> None:
     """Raises `ValueError` if a query has fewer candidates than the most shots."""
     fewest, most = min(map(len, candidate_ids)), max(eval_args.shots)
-    if fewest < most and any(method_scope(method) == "candidates" for method in eval_args.methods):
+    if fewest < most and any(METHODS[method].scope == "candidates" for method in eval_args.methods):
         raise ValueError(
             f"shots holds {most}, but a query has {fewest} candidates. Lower shots, or "
             + ("search beams with more (num_candidates)." if eval_args.beams else "take a larger pool.")
@@ -302,9 +288,9 @@ def make_plan(
     plan: dict[tuple[str, int, int], list[list[str] | None]] = {(ZERO_SHOT, 0, first_seed): [[] for _ in queries]}
     collapse: list[dict] = []
     for method, row in METHODS.items():
-        if method == SELECTOR and method in eval_args.methods:
+        if method in eval_args.methods and row.needs == "selectors":
             collapse = plan_selectors(plan, queries, pool, candidate_ids, sampler_args, eval_args)
-        elif row.choose is not None and method in eval_args.methods:
+        elif method in eval_args.methods and row.choose is not None:
             longest = searched.num_shots if method == ORACLE else max(eval_args.shots)
             for shots in (shots for shots in sorted(eval_args.shots) if shots <= longest):
                 for seed in eval_args.method_seeds if row.is_random else [first_seed]:
@@ -364,4 +350,4 @@ def embed_choices(
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage_here("evaluate", sys.argv[1:]))
+    parsers.run_script("evaluate")

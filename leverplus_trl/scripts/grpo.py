@@ -4,12 +4,10 @@
 """Stage `grpo`: a selector goes on from SFT by reward, on stored rollouts; no VLM is loaded."""
 
 import logging
-import sys
 from functools import partial
 
 from transformers import AutoModel, AutoProcessor, set_seed
 
-from ..launch import run_stage_here
 from ..provenance import json_hash, model_revision
 from ..rollouts import compute_rewards
 from ..schema import ROLLOUTS
@@ -118,4 +116,4 @@ def announce(split: str, groups: RolloutGroups, reward_funcs: list[str]) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage_here("grpo", sys.argv[1:]))
+    parsers.run_script("grpo")

@@ -100,16 +100,10 @@ def read_searched(
     overlaps: Mapping[str, Overlap],
 ) -> dict[str, SearchedBeams]:
     """
-    Beams and ledger of the queries, by split of the tables.
-
-    Args:
-        beams (`str`):
-            Folder or hub id of the tables, which were made with `recipe`.
-        key (`str`):
-            The recipe key that names `splits`, the splits or slices of the queries.
+    Beams and ledger of the queries, by split; `beams` were made with `recipe`, and `key` names their `splits`.
 
     Raises:
-        `ValueError`: a query without beams, candidates that are not in the pool, or that `overlaps` exclude.
+        `ValueError`: a query without beams, or candidates that are not in the pool, or that `overlaps` exclude.
     """
     searched = {}
     for name in splits:

@@ -9,14 +9,12 @@ leverplus merge --output_dir outputs/demo/beams                                 
 leverplus merge --output_dir outputs/demo/beams --shards node0/beams node1/beams # shards with a folder each
 ```
 
-Nothing is loaded but what the shards left, and for `evaluate` the examples, which predictions are judged by: no VLM,
-so any machine that has the dataset will do.
+It reads the folders of the shards and, for `evaluate`, the examples, and loads no VLM: any machine with the dataset
+will do.
 """
 
 import json
-import logging
 import shlex
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,7 +23,6 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ..hub import check_writable
-from ..launch import run_stage_here
 from ..log import set_up_log
 from ..run_folder import RECORD, RunFolder, differences, read_record
 from ..tables import push_tables, table_split
@@ -34,11 +31,8 @@ from . import beams, evaluate, parsers, rollouts
 from .arguments import MergeArguments
 
 
-logger = logging.getLogger("leverplus_trl.scripts.merge")  # as a module that is run, __name__ is "__main__"
-
 #: Stages that can be cut into shards; each has `LAST_FILE` and `finish`.
 SCRIPTS = {"beams": beams, "rollouts": rollouts, "evaluate": evaluate}
-
 
 make_parser = partial(parsers.make_parser, "merge")
 
@@ -59,58 +53,46 @@ def main(merge_args: MergeArguments) -> None:
     if share:
         check_writable(share, "dataset", recipe["hub_private_repo"])
     run = RunFolder.of_record(merge_args.output_dir, provenance)
-    if run.is_complete(script.LAST_FILE):
-        pass
-    elif script is evaluate and (run.path / evaluate.ANSWERED).exists():
-        evaluate.write_summary(run)
-    else:
-        files = find_units(folders, provenance)
-        splits = recipe["query_splits"] if "query_splits" in recipe else [recipe["eval_split"]]
-        script.finish(run, files_by_split(map(table_split, splits), files.values()))
+    if not run.is_complete(script.LAST_FILE):
+        if script is evaluate and (run.path / evaluate.ANSWERED).exists():
+            evaluate.write_summary(run)
+        else:
+            files = find_units(folders, provenance)
+            splits = recipe["query_splits"] if "query_splits" in recipe else [recipe["eval_split"]]
+            script.finish(run, files_by_split(map(table_split, splits), files))
     if share:
         push_tables(run.path, share, recipe["hub_private_repo"])
 
 
 def read_provenance(folders: Sequence[Path]) -> dict:
-    """
-    What all the folders were made by.
-
-    Raises:
-        `ValueError`: a folder without a record, of a stage that has no shards, or made by another recipe than the
-            first one.
-    """
-    found = []
+    """The provenance of the first folder; raises `ValueError` if a folder has none, if its stage has no shards, or if
+    folders were made by different recipes."""
+    records = []
     for folder in folders:
         try:
-            provenance = read_record(folder)
+            records.append(read_record(folder))
         except FileNotFoundError as error:
             raise ValueError(
                 f"{str(folder)!r} has no {RECORD}: no stage has begun to write there. Name the `output_dir` of "
                 "the shards, or with `--shards` the folder of each."
             ) from error
-        if provenance["stage"] not in SCRIPTS:
+        if records[-1]["stage"] not in SCRIPTS:
             raise ValueError(
-                f"{str(folder)!r} was written by the stage {provenance['stage']!r}; only {', '.join(SCRIPTS)} can be "
+                f"{str(folder)!r} was written by the stage {records[-1]['stage']!r}; only {', '.join(SCRIPTS)} can be "
                 "cut into shards and merged."
             )
-        found.append(provenance)
-        different = differences(found[0], provenance)
+        different = differences(records[0], records[-1])
         if different:
             raise ValueError(
                 f"{str(folder)!r} was made by another recipe than {str(folders[0])!r} ({different}). Merge shards of "
                 "one recipe; outputs of different recipes are never mixed."
             )
-    return found[0]
+    return records[0]
 
 
-def find_units(folders: Sequence[Path], provenance: Mapping) -> dict[str, Path]:
-    """
-    The result file of every unit of the job, in order.
-
-    Raises:
-        `ValueError`: nobody has begun, what stands beside the units differs between the folders, or units are missing;
-            the message names the shards that lack them and the command that does them.
-    """
+def find_units(folders: Sequence[Path], provenance: Mapping) -> list[Path]:
+    """The result file of every unit of the job, in order; raises `ValueError` if no unit was begun, if other files of
+    the shards differ, or if units are missing, with the shards that lack them and the command that does them."""
     begun = [folder / "units" for folder in folders if (folder / "units" / MANIFEST).exists()]
     if not begun:
         raise ValueError(f"No shard of {str(folders[0])!r} has begun with its units; there is nothing to merge.")
@@ -119,17 +101,17 @@ def find_units(folders: Sequence[Path], provenance: Mapping) -> dict[str, Path]:
         if odd:
             raise ValueError(
                 f"{str(odd[0] / name)!r} says something else than {str(begun[0] / name)!r}, though the recipe is the "
-                "same: the machines don't agree. Delete the folder of one and run its shard again on the other."
+                "same: the machines don't agree. Delete a folder and run its shard again on the other machine."
             )
-    units = json.loads((begun[0] / MANIFEST).read_text(encoding="utf-8"))
-    files = {
-        name: next((file for folder in begun if (file := folder / f"{name}.parquet").exists()), None) for name in units
-    }
-    missing = [number for number, file in enumerate(files.values()) if file is None]
+    files, missing = [], []
+    for number, name in enumerate(json.loads((begun[0] / MANIFEST).read_text(encoding="utf-8"))):
+        results = [units / f"{name}.parquet" for units in begun if (units / f"{name}.parquet").exists()]
+        files += results[:1]
+        missing += [] if results else [number]
     if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(files)} units are missing: " + what_to_run(folders, provenance["stage"], missing)
-        )
+        total = len(files) + len(missing)
+        advice = what_to_run(folders, provenance["stage"], missing)
+        raise ValueError(f"{len(missing)} of {total} units are missing: {advice}")
     return files
 
 
@@ -141,12 +123,12 @@ def what_to_run(folders: Sequence[Path], stage: str, missing: Sequence[int]) -> 
         return f"run `{command}` again, which also writes the tables."
     count = int(max(logs, key=lambda log: log.stat().st_mtime).stem.rpartition("-")[2])
     lacking = Counter(number % count for number in missing)
-    named = ", ".join(f"shard {index} of {count} lacks {lacking[index]}" for index in sorted(lacking))
+    shards = ", ".join(f"shard {index} of {count} lacks {lacking[index]}" for index in sorted(lacking))
     command += f" --num_shards {count} --shard_index {min(lacking)}"
     if folders[0].resolve() != folders[-1].resolve():
         command += " --output_dir FOLDER_OF_THE_SHARD"
-    return f"{named} (counted from 0). Run each of them (again), e.g. `{command}`, then merge."
+    return f"{shards} (counted from 0). Run each of them (again), e.g. `{command}`, then merge."
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage_here("merge", sys.argv[1:]))
+    parsers.run_script("merge")

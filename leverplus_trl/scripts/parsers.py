@@ -3,16 +3,18 @@
 
 """The arguments of every stage and how they fit together: cheap to import, and read before the stage's script is."""
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..beams.beam_search import BeamArguments
 from ..evaluation.evaluation_arguments import EvaluationArguments
 from ..evaluation.methods import METHODS
 from ..fields import keys_of
+from ..launch import run_stage_here
 from ..recipe import named_folder
 from ..recipe_parser import RecipeParser, TrainingArgumentsClass
 from ..report.report_arguments import ReportArguments
@@ -44,10 +46,7 @@ _GRPO = TrainingArgumentsClass(OfflineGRPOFields, transformers_fields, "leverplu
 
 #: For each stage what it does, and its arguments in the order in which its `main` takes them.
 PARSERS = {
-    "prepare": (
-        "Make an examples table of a published dataset, from its official files or from the hub.",
-        (StageArguments, PrepareArguments),
-    ),
+    "prepare": ("Make an examples table of a published dataset.", (StageArguments, PrepareArguments)),
     "beams": (
         "Score ordered demonstrations with a frozen VLM; store the best sequences and the whole ledger.",
         (ShardedStageArguments, *_OF_A_VLM, SamplerArguments, BeamArguments, HubArguments),
@@ -57,20 +56,19 @@ PARSERS = {
         "Answer each query after sequences from many sources with a frozen VLM; store every measure.",
         (ShardedStageArguments, *_OF_A_VLM, RolloutArguments, HubArguments),
     ),
-    "grpo": (
-        "Train a selector by reward on stored rollouts.",
-        (StageArguments, DataArguments, GRPOArguments, _GRPO),
-    ),
+    "grpo": ("Train a selector by reward on rollouts.", (StageArguments, DataArguments, GRPOArguments, _GRPO)),
     "evaluate": (
         "Answer test queries with what the selector, every baseline and the oracle choose.",
         (ShardedStageArguments, *_OF_A_VLM, SamplerArguments, EvaluationArguments),
     ),
-    "report": (
-        "Tables, charts and one self-contained page from one evaluation or several.",
-        (StageArguments, DataArguments, ReportArguments),
-    ),
+    "report": ("Tables, charts and a page of evaluations.", (StageArguments, DataArguments, ReportArguments)),
     "merge": ("Write the tables of a job whose shards (--num_shards) are all done.", (MergeArguments,)),
 }
+
+
+def run_script(stage: str) -> NoReturn:
+    """Runs a stage with the words of this process's command line."""
+    sys.exit(run_stage_here(stage, sys.argv[1:]))
 
 
 def make_parser(stage: str) -> RecipeParser:

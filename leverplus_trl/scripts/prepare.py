@@ -4,35 +4,20 @@
 """
 Stage `prepare`: a published dataset as an examples table, from its official files or from the hub.
 
-```bash
-leverplus prepare --dataset okvqa --root /data/okvqa --image_root /data/coco --output_dir outputs/okvqa/examples
-```
-
 Writes a dataset folder, and `missing_images.txt` or `broken_images.txt` if image files were not there or no images.
 A recipe of this stage that has a `script` runs that script instead.
 """
 
 import logging
-import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 
-from datasets import Dataset
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..data_sources import (
-    DATA_SOURCES,
-    DataSource,
-    PreparedSplit,
-    RawFiles,
-    cut_splits,
-    find_problems,
-    finish,
-    read_files,
-    read_hub,
-)
-from ..launch import run_stage_here, start_stage
+from ..data_sources import DATA_SOURCES, RawFiles
+from ..data_sources.preparation import cut_splits, find_problems, finish
+from ..data_sources.reading import read_files, read_hub
+from ..launch import start_stage
 from ..output_files import UNFINISHED, delete, naming, write_atomically
 from ..provenance import dataset_hash
 from ..recipe import UsageError
@@ -43,8 +28,7 @@ from . import parsers
 from .arguments import PrepareArguments
 
 
-logger = logging.getLogger("leverplus_trl.scripts.prepare")  # as a module that is run, __name__ is "__main__"
-
+logger = logging.getLogger(__name__)
 
 make_parser = partial(parsers.make_parser, "prepare")
 
@@ -60,31 +44,19 @@ def main(stage_args: StageArguments, args: PrepareArguments) -> None:
         raw = RawFiles(args.root, args.image_root, args.allow_other_counts)
         rows, facts = read_files(source, raw, splits), {"files": raw.hashes}
     else:
-        hub = (args.hub_id, args.hub_config, args.hub_revision)
+        hub = args.hub_id, args.hub_config, args.hub_revision
         rows = read_hub(source, *hub, splits, args.allow_other_counts)
         facts = {"rows": {split: dataset_hash(table, ["id", "answer"]) for split, table in rows.items()}}
     # Where files are read anyway, a look into them costs little.
     prepared = find_problems(source, rows, args.on_bad_example, args.embed_images or args.holdout is not None)
-    usable = {split: one.table for split, one in prepared.items()}
+    usable = {split: of_split.table for split, of_split in prepared.items()}
     tables = cut_splits(usable, args.seed, args.holdout, args.num)
     logger.info("%s: %s.", source.title, ", ".join(f"{len(table)} {split}" for split, table in tables.items()))
     if stage_args.dry_run:
         return
     run = RunFolder(args.output_dir, "prepare", asdict(stage_args) | asdict(args), facts)
-    write(run, source, prepared, tables, args)
-    logger.info("The examples are in %s.", run.path)
-
-
-def write(
-    run: RunFolder,
-    source: DataSource,
-    prepared: Mapping[str, PreparedSplit],
-    tables: Mapping[str, Dataset],
-    args: PrepareArguments,
-) -> None:
-    """Writes the dataset folder and the lists of missing and broken images."""
     for name in ("missing_images", "broken_images"):
-        images = [(split, *image) for split, one in prepared.items() for image in getattr(one, name)]
+        images = [(split, *image) for split, of_split in prepared.items() for image in getattr(of_split, name)]
         listing = run.path / f"{name}.txt"
         if images:
             write_atomically(listing, "".join("\t".join(image) + "\n" for image in images).encode())
@@ -95,9 +67,7 @@ def write(
     scratch.mkdir()
     with naming(scratch):
         finished = {split: finish(table, scratch / f"{split}.arrow", embed) for split, table in tables.items()}
-    environment = Environment(
-        loader=PackageLoader("leverplus_trl"), undefined=StrictUndefined, keep_trailing_newline=False
-    )
+    environment = Environment(loader=PackageLoader("leverplus_trl"), undefined=StrictUndefined)
     text = environment.get_template("prepared_dataset.md.jinja").render(
         source=source,
         prepared=prepared,
@@ -108,7 +78,8 @@ def write(
     )
     write_tables(run.path, {"default": finished}, source.title, text, run.provenance)
     delete(scratch)
+    logger.info("The examples are in %s.", run.path)
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage_here("prepare", sys.argv[1:]))
+    parsers.run_script("prepare")

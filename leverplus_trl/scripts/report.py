@@ -4,22 +4,17 @@
 """
 Stage `report`: tables, charts and one self-contained page from one evaluation or several.
 
-```bash
-leverplus report --config recipes/demo/60_report.yaml
-```
-
 Writes `index.html`, `report.md`, `results.csv` (every row), `comparison.csv` (the tables of the papers, published
 figures included) and the charts.
 """
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from ..launch import run_stage_here, start_stage
+from ..launch import start_stage
 from ..output_files import write_atomically
 from ..recipe import named_folder
 from ..report.comparison import comparison_csv, comparison_section, read_published, results_csv
@@ -37,8 +32,7 @@ from ..tasks import DataArguments, load_examples
 from . import parsers
 
 
-logger = logging.getLogger("leverplus_trl.scripts.report")  # as a module that is run, __name__ is "__main__"
-
+logger = logging.getLogger(__name__)
 
 make_parser = partial(parsers.make_parser, "report")
 
@@ -48,15 +42,12 @@ def main(stage_args: StageArguments, data_args: DataArguments, report_args: Repo
     evaluations = read_evaluations(report_args.evaluation)
     published = read_published(report_args.published) if report_args.published else None
     if stage_args.dry_run:
-        logger.info(
-            "%d rows of results would be reported in %s, without a VLM.",
-            sum(len(one.results["rows"]) for one in evaluations),
-            report_args.output_dir,
-        )
+        count = sum(len(evaluation.results["rows"]) for evaluation in evaluations)
+        logger.info("%d rows of results would be reported in %s, without a VLM.", count, report_args.output_dir)
         return
     run = RunFolder(report_args.output_dir, "report", asdict(stage_args) | asdict(data_args) | asdict(report_args))
     beams = read_splits(report_args.beams, "beams", BEAMS) if report_args.beams else None
-    found = [
+    every_section = [
         comparison_section(evaluations, published),
         selectors_section(evaluations),
         shots_section(evaluations, published),
@@ -65,7 +56,7 @@ def main(stage_args: StageArguments, data_args: DataArguments, report_args: Repo
         beams_section(beams, read_analysis(report_args.beams, beams)) if report_args.beams else None,
         training_section(training_folders(report_args.training, evaluations)),
     ]
-    sections: list[Section] = [section for section in found if section]
+    sections: list[Section] = [section for section in every_section if section]
     evaluated = evaluations[0].results
     queries = load_examples(data_args, evaluated["provenance"].get("recipe", {}).get("eval_split", evaluated["split"]))
     check_examples(evaluations, queries)
@@ -79,9 +70,10 @@ def main(stage_args: StageArguments, data_args: DataArguments, report_args: Repo
         files["index.html"] = render_page(evaluations, sections, gallery, report_args.title).encode()
         for name, content in files.items():
             write_atomically(run.path / name, content)
-        for one in evaluations:
-            print(*([one.label] if one.label else []), terminal_table(one.results), sep="\n", flush=True)
-            for verdict in findings(one.results)[:1]:
+        for evaluation in evaluations:
+            label = [evaluation.label] if evaluation.label else []
+            print(*label, terminal_table(evaluation.results), sep="\n", flush=True)
+            for verdict in findings(evaluation.results)[:1]:
                 logger.info("%s", verdict)
         logger.info("The report is %s.", run.path / "index.html")
 
@@ -91,14 +83,14 @@ def training_folders(named: Sequence[str] | None, evaluations: Sequence[Evaluati
     left a log here."""
     if named is not None:
         return {label or folder: Path(folder) for label, folder in map(named_folder, named)}
-    recipes = [one.results["provenance"].get("recipe", {}) for one in evaluations]
-    found: dict[str, Path] = {}
+    recipes = [evaluation.results["provenance"].get("recipe", {}) for evaluation in evaluations]
+    folders: dict[str, Path] = {}
     for entry in dict.fromkeys(entry for recipe in recipes for entry in recipe.get("selectors") or []):
         label, folder = named_folder(entry)
-        if (Path(folder) / STATE).is_file() and Path(folder) not in found.values():
-            found[f"{label} ({folder})" if label else folder] = Path(folder)
-    return found
+        if (Path(folder) / STATE).is_file() and Path(folder) not in folders.values():
+            folders[f"{label} ({folder})" if label else folder] = Path(folder)
+    return folders
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage_here("report", sys.argv[1:]))
+    parsers.run_script("report")

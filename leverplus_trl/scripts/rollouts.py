@@ -4,7 +4,6 @@
 """Stage `rollouts`: the VLM answers each query after sequences from many sources, and every answer is measured."""
 
 import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,6 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from ..beams.info_score import METRIC
-from ..launch import run_stage_here
 from ..provenance import dataset_hash, model_revision
 from ..retrieval import SIMILARITIES, usable_modalities
 from ..rollouts.rollout_arguments import RolloutArguments
@@ -234,4 +232,4 @@ def make_sources(
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage_here("rollouts", sys.argv[1:]))
+    parsers.run_script("rollouts")

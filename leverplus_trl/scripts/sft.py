@@ -4,14 +4,12 @@
 """Stage `sft`: a selector learns what a frozen VLM prefers, from the beams and the ledger."""
 
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 from transformers import AutoConfig, AutoModel, set_seed
 
 from ..evaluation.methods import method_label
-from ..launch import run_stage_here
 from ..provenance import model_revision
 from ..retrieval import usable_modalities
 from ..schema import BEAMS, LEDGER
@@ -114,4 +112,4 @@ def make_config(sft_args: SFTArguments, **values) -> BaseSelectorConfig:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage_here("sft", sys.argv[1:]))
+    parsers.run_script("sft")

@@ -66,13 +66,8 @@ class TableSplit(NamedTuple):
 
 @dataclass
 class TrainingStage:
-    """
-    A stage that trains a selector on the table of an earlier stage: `table`, `"beams"` or `"rollouts"`, with the
-    columns `features`. `own_args` name the table (by a key of that name), its splits and the encoder.
-
-    Raises:
-        `ValueError`: a recipe of another stage, or a table that is not there or lacks a split.
-    """
+    """A stage that trains a selector on the table of an earlier stage: `table`, `"beams"` or `"rollouts"`, with the
+    columns `features`. `own_args` name the table (by a key of that name), its splits and the encoder."""
 
     name: str
     table: str
