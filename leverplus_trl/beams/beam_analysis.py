@@ -117,7 +117,7 @@ def analyze_queries(rows: Iterable[Mapping], insertion: str, score: str) -> dict
 
 
 class _Totals:
-    """What the queries of a split add up to, in few bytes for a query and a candidate."""
+    """Sums over the queries of a split, in few bytes for a query and a candidate."""
 
     def __init__(self, scale: str, insertion: str):
         self.scale, self.insertion = scale, insertion
@@ -125,8 +125,7 @@ class _Totals:
         self.beam_scores: dict[int, array] = defaultdict(lambda: array("d"))  # by position
         self.steps: dict[int, list[array]] = defaultdict(lambda: [array("d") for _ in STEP_MEASURES])  # by shots
         self.orders, self.chosen, self.offered = Counter(), Counter(), Counter()
-        # Sequences of a single candidate: its number, its value relative to the mean of its query, and how many a
-        # query has.
+        # Sequences of one candidate: its number, its value relative to the query's mean, and their count in a query.
         self.row_of: dict[str, int] = {}
         self.rows, self.values, self.counts = array("i"), array("d"), array("i")
 

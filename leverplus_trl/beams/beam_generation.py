@@ -46,13 +46,8 @@ def search_unit(
     vlm: VLM,
     args: BeamArguments,
 ) -> list[dict]:
-    """
-    Searches the beams of some queries together; `pool` holds at least the candidates, by id.
-
-    Returns:
-        `list[dict]`: a row for each query, with the columns of `schema.BEAMS` (without `split`) and all scored
-        sequences under `ledger`.
-    """
+    """Searches the beams of some queries together; `pool` holds at least the candidates, by id. Returns a row for each
+    query, with the columns of `schema.BEAMS` (without `split`) and all scored sequences under `ledger`."""
     ledgers: list[list[dict]] = [[] for _ in queries]
     zero_shot: list[ScoredPrompt] = []
 

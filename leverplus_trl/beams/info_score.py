@@ -28,10 +28,8 @@ class ScoredPrompt(NamedTuple):
 def answer_score(prompt: ScoredPrompt, score: str = "prob") -> float:
     """
     The score of a prompt on a scale: `"prob"`, the length-normalised probability exp(logprob / tokens) of the right
-    answer; `"logprob"`, its logarithm; `"metric"`, the task's metric of the generated answer.
-
-    Raises:
-        `ValueError`: the scale is `"metric"`, and the prompt has no accuracy.
+    answer; `"logprob"`, its logarithm; `"metric"`, the task's metric of the generated answer. Raises `ValueError` if
+    the scale is `"metric"` and the prompt has no accuracy.
     """
     if score == METRIC:
         if prompt.accuracy is None:

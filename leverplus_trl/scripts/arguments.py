@@ -100,9 +100,7 @@ class SFTArguments(as_recipe_keys("SelectorKeys", "Selector: what is set here di
                     f"{name} is set, but the selector {self.selector} has no such field; leave it out, or take "
                     f"{', '.join(presets)}."
                 )
-        self._check_architecture(*PRESETS[self.selector])
-
-    def _check_architecture(self, model_type: str, preset: dict) -> None:
+        model_type, preset = PRESETS[self.selector]
         width, heads = SIZES[model_type]
         width, heads = self.hidden_size or width, self.num_heads or heads
         blocks = self.num_cross_attention_layers

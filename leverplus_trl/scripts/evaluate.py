@@ -152,12 +152,8 @@ def finish(
 
 
 def write_summary(run: RunFolder, queries: Dataset | None = None, pool: Dataset | None = None) -> None:
-    """
-    Writes `results.json`, last of all, from the tables; loads the examples if not given.
-
-    Raises:
-        `ValueError`: the tables are not there.
-    """
+    """Writes `results.json`, last of all, from the tables; loads the examples if not given. Raises `ValueError` if a
+    table is missing."""
     logger.info("All is answered: %s is made from the predictions.", LAST_FILE)
     # As it was recorded, with the values that were pinned when the VLM was loaded.
     run.provenance = read_record(run.path)
@@ -176,13 +172,11 @@ def write_summary(run: RunFolder, queries: Dataset | None = None, pool: Dataset 
     if queries is None or pool is None:
         splits = data_args.pool_split, eval_args.eval_split
         pool, queries = (load_examples(data_args, split, task) for split in splits)
+    labels = {"dataset": data_args.dataset, "vlm": vlm_args.vlm, "task": task_args.task, "metric": task.metric}
     results = summarize(
         tables["predictions"],
         name=Path(eval_args.output_dir).parent.name or eval_args.output_dir,
-        dataset=data_args.dataset,
-        vlm=vlm_args.vlm,
-        task=task_args.task,
-        metric=task.metric,
+        **labels,
         provenance=run.provenance,
         collapse=answered["collapse"],
         # Not from the recipe: the meaning of `NAME=PATH` depends on folders that may not be here.
@@ -283,7 +277,15 @@ def make_plan(
     choices = Choices(list(queries["id"]), candidate_ids, list(pool["id"]), excluded=overlap.excluded)
     if searched:
         choices.ledger, choices.score = searched.ledger, searched.score
-    embed_choices(choices, queries, pool, sampler_args, eval_args.methods)
+    modalities = sorted({modality for method in eval_args.methods for modality in METHODS[method].modalities})
+    if modalities:
+        if not sampler_args.encoder:
+            comparing = sorted({METHODS[name].sampler for name in eval_args.methods if METHODS[name].modalities})
+            methods = ", ".join(comparing)
+            raise ValueError(f"The methods {methods} compare embeddings: set `encoder`, or leave them out.")
+        encoder = sampler_args.encoder, sampler_args.encoder_revision, modalities
+        where = {"batch_size": sampler_args.encoder_batch_size, "embeddings_dir": sampler_args.embeddings_dir}
+        choices.pool, choices.queries = (embed_examples(table, *encoder, **where) for table in (pool, queries))
     first_seed = eval_args.method_seeds[0]  # also that of methods that do not draw at random
     plan: dict[tuple[str, int, int], list[list[str] | None]] = {(ZERO_SHOT, 0, first_seed): [[] for _ in queries]}
     collapse: list[dict] = []
@@ -307,7 +309,7 @@ def make_plan(
 
 
 def plan_selectors(
-    plan: dict[tuple[str, int, int], list[list[str] | None]],
+    plan: dict[tuple[str, int, int], list],
     queries: Dataset,
     pool: Dataset,
     candidate_ids: list[list[str]],
@@ -327,26 +329,11 @@ def plan_selectors(
                     selector.select_batch(examples, num_shots=shots, candidate_ids=candidate_ids)
                     for examples in (queries, next_queries)
                 )
-                ids, swapped_ids = ([one.demonstration_ids for one in chosen] for chosen in (own, swapped))
+                ids, swapped_ids = ([row.demonstration_ids for row in chosen] for chosen in (own, swapped))
                 plan[name, shots, number] = ids
-                measures = measure_collapse(ids, [one.demonstration_positions for one in own], swapped_ids)
+                measures = measure_collapse(ids, [row.demonstration_positions for row in own], swapped_ids)
                 collapse.append({"method": name, "shots": shots, "seed": number} | asdict(measures))
     return collapse
-
-
-def embed_choices(
-    choices: Choices, queries: Dataset, pool: Dataset, sampler_args: SamplerArguments, methods: list[str]
-) -> None:
-    """Adds the embeddings that the methods compare, and no others."""
-    comparing = sorted({METHODS[method].sampler for method in methods if METHODS[method].modalities})
-    modalities = sorted({modality for method in methods for modality in METHODS[method].modalities})
-    if not modalities:
-        return
-    if not sampler_args.encoder:
-        raise ValueError(f"The methods {', '.join(comparing)} compare embeddings: set `encoder`, or leave them out.")
-    encoder = sampler_args.encoder, sampler_args.encoder_revision
-    where = {"batch_size": sampler_args.encoder_batch_size, "embeddings_dir": sampler_args.embeddings_dir}
-    choices.pool, choices.queries = (embed_examples(table, *encoder, modalities, **where) for table in (pool, queries))
 
 
 if __name__ == "__main__":

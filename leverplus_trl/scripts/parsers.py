@@ -106,7 +106,15 @@ def check_recipe(stage: str, values: Mapping[str, Any]) -> None:
     if stage == "beams":
         _check_candidates("num_shots is", values["num_shots"], values["num_candidates"], "num_shots")
     if stage == "evaluate" and not values["beams"]:  # else candidates and encoder are those of the beams
-        _check_methods(values)
+        methods = values["methods"]
+        if methods is None or any(METHODS[method].scope == "candidates" for method in methods):
+            _check_candidates("shots holds", max(values["shots"]), values["num_candidates"], "shots")
+        comparing = [name for name in methods or () if METHODS[name].modalities]
+        if comparing and not values["encoder"]:
+            raise ValueError(
+                f"methods holds {comparing[0]!r}, which compares embeddings, but encoder is not set; set encoder, or "
+                f"take {comparing[0]!r} out of methods."
+            )
 
 
 def _check_candidates(start: str, shots: int, num_candidates: int, key: str) -> None:
@@ -133,15 +141,3 @@ def _check_splits(values: Mapping[str, Any]) -> None:
                     f"{name} names {split!r}, but split makes the parts {', '.join(values['split'])}; name one of "
                     "these."
                 )
-
-
-def _check_methods(values: Mapping[str, Any]) -> None:
-    methods = values["methods"]
-    if methods is None or any(METHODS[method].scope == "candidates" for method in methods):
-        _check_candidates("shots holds", max(values["shots"]), values["num_candidates"], "shots")
-    comparing = [name for name in methods or () if METHODS[name].modalities]
-    if comparing and not values["encoder"]:
-        raise ValueError(
-            f"methods holds {comparing[0]!r}, which compares embeddings, but encoder is not set; set encoder, or take "
-            f"{comparing[0]!r} out of methods."
-        )

@@ -70,7 +70,14 @@ def main(
         rollout_args.similarities = ["image_text_sim"] if "image" in usable else ["text_sim"] if usable else []
         logger.info("similarities: %s.", ", ".join(rollout_args.similarities) or "none, without an encoder")
     counts = num_prompts(rollout_args, queries, stage.task, search["score"])
-    announce(rollout_args, queries, counts)
+    logger.info(
+        "%d queries (%s), up to %d sequences each of up to %d demonstrations: at most %s prompts to answer and %s "
+        "answers to score, less what the ledger and earlier rollouts hold, on %d processes.",
+        sum(map(len, queries.values())),
+        ", ".join(f"{split} {len(of_split)}" for split, of_split in queries.items()),
+        *(rollout_args.num_rollouts, rollout_args.num_shots, f"{counts[1]:,}", f"{counts[0]:,}"),
+        stage.state.num_processes,
+    )
     if stage_args.dry_run:
         job = job_to_estimate(rollout_args, searched, queries, pool, counts, stage_args.num_shards)
         dry_run(job, vlm_args, stage.task)
@@ -162,17 +169,6 @@ def num_prompts(
         for row in examples.select_columns([name for name in examples.column_names if name != "image"]):
             scored += 1 + rollout_args.num_rollouts * len({task.target(row), *answer_weights(task, row)})
     return scored, answered
-
-
-def announce(rollout_args: RolloutArguments, queries: dict[str, Dataset], counts: tuple[int, int]) -> None:
-    logger.info(
-        "%d queries (%s), up to %d sequences each of up to %d demonstrations: at most %s prompts to answer and %s "
-        "answers to score, less what the ledger and earlier rollouts hold, on %d processes.",
-        sum(map(len, queries.values())),
-        ", ".join(f"{split} {len(examples)}" for split, examples in queries.items()),
-        *(rollout_args.num_rollouts, rollout_args.num_shots, f"{counts[1]:,}", f"{counts[0]:,}"),
-        PartialState().num_processes,
-    )
 
 
 def job_to_estimate(
