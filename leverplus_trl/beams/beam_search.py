@@ -37,9 +37,7 @@ class BeamArguments:
         choices=SCORES,
     )
     unit_size: int = option(
-        "Queries in a unit of work. They are scored together, and are what an interrupted process can lose.",
-        8,
-        min=1,
+        "Queries in a unit of work. They are scored together, and are what an interrupted process can lose.", 8, min=1
     )
     preflight_seed: int = option("Seed of the preflight's random sequences.", 0, min=0)
 

@@ -14,14 +14,7 @@ from ..schema import ROLLOUTS
 from ..selectors import BaseSelectorConfig, read_selector_config
 from ..stage_arguments import StageArguments
 from ..tasks import DataArguments
-from ..trainer import (
-    OfflineGRPOConfig,
-    OfflineGRPOTrainer,
-    RolloutDataset,
-    RolloutGroups,
-    rollout_groups,
-    with_pixels,
-)
+from ..trainer import OfflineGRPOConfig, OfflineGRPOTrainer, RolloutDataset, RolloutGroups, rollout_groups, with_pixels
 from ..trainer.model_card import grpo_verdict
 from ..trainer.offline_grpo_losses import has_spread
 from . import parsers

@@ -70,14 +70,6 @@ def main(
         rollout_args.similarities = ["image_text_sim"] if "image" in usable else ["text_sim"] if usable else []
         logger.info("similarities: %s.", ", ".join(rollout_args.similarities) or "none, without an encoder")
     counts = num_prompts(rollout_args, queries, stage.task, search["score"])
-    logger.info(
-        "%d queries (%s), up to %d sequences each of up to %d demonstrations: at most %s prompts to answer and %s "
-        "answers to score, less what the ledger and earlier rollouts hold, on %d processes.",
-        sum(map(len, queries.values())),
-        ", ".join(f"{split} {len(of_split)}" for split, of_split in queries.items()),
-        *(rollout_args.num_rollouts, rollout_args.num_shots, f"{counts[1]:,}", f"{counts[0]:,}"),
-        stage.state.num_processes,
-    )
     if stage_args.dry_run:
         job = job_to_estimate(rollout_args, searched, queries, pool, counts, stage_args.num_shards)
         dry_run(job, vlm_args, stage.task)
@@ -161,13 +153,22 @@ def encoder_of(
 def num_prompts(
     rollout_args: RolloutArguments, queries: dict[str, Dataset], task: BaseTask, score: str
 ) -> tuple[int, int]:
-    """Prompts to score and to answer, if each query gets `num_rollouts` sequences and nothing is known yet."""
+    """Logs and returns the prompts to score and to answer, if each query gets `num_rollouts` sequences and nothing is
+    known yet."""
     scored, answered = 0, 0
     for examples in queries.values():
         # On the scale of the metric, the prompt without demonstrations is answered, too.
         answered += len(examples) * (rollout_args.num_rollouts + (score == METRIC))
         for row in examples.select_columns([name for name in examples.column_names if name != "image"]):
             scored += 1 + rollout_args.num_rollouts * len({task.target(row), *answer_weights(task, row)})
+    logger.info(
+        "%d queries (%s), up to %d sequences each of up to %d demonstrations: at most %s prompts to answer and %s "
+        "answers to score, less what the ledger and earlier rollouts hold, on %d processes.",
+        sum(map(len, queries.values())),
+        ", ".join(f"{split} {len(of_split)}" for split, of_split in queries.items()),
+        *(rollout_args.num_rollouts, rollout_args.num_shots, f"{answered:,}", f"{scored:,}"),
+        PartialState().num_processes,
+    )
     return scored, answered
 
 
