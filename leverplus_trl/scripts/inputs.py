@@ -41,13 +41,9 @@ def find_encoder(
     search: Mapping,
     batch_size: int,
 ) -> NamedEncoder | None:
-    """
-    The encoder that a recipe names, which also replaces that of the selector's config, else that of its selector (the
-    copy in its folder, if there is one), else that of the search; `None` if none of them names an encoder.
-
-    Raises:
-        `ValueError`: it does not exist, or is not the encoder that the selector was trained with.
-    """
+    """The encoder of the recipe, which also replaces that of the selector's config, else that of the selector (the
+    copy in its folder, if there is one), else that of the search; `None` if there is none. Raises `ValueError` if it
+    does not exist, or if the selector was trained with another."""
     copied = None
     if args.encoder:
         name, revision = args.encoder, args.encoder_revision
@@ -99,12 +95,8 @@ def read_searched(
     recipe: Mapping,
     overlaps: Mapping[str, Overlap],
 ) -> dict[str, SearchedBeams]:
-    """
-    Beams and ledger of the queries, by split; `beams` were made with `recipe`, and `key` names their `splits`.
-
-    Raises:
-        `ValueError`: a query without beams, or candidates that are not in the pool, or that `overlaps` exclude.
-    """
+    """Beams and ledger of the queries, by split; `beams` were made with `recipe`, and `key` names the `splits`. Raises
+    `ValueError` for a query without beams, and for candidates that are not in the pool or that `overlaps` exclude."""
     searched = {}
     for name in splits:
         split, stored = table_split(name), stored_split(key, name, "beams", beams)

@@ -186,7 +186,9 @@ def refuses(world, tmp_path, monkeypatch):
 
 
 def test_a_missing_column_is_named(refuses):
-    refuses("needs `question` and `answer`", lambda t: {name: u.remove_columns("question") for name, u in t.items()})
+    refuses(
+        "expected `question` and `answer`", lambda t: {name: u.remove_columns("question") for name, u in t.items()}
+    )
     refuses("no column 'prompt'", columns={"question": "prompt"})
 
 
