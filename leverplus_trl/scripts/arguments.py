@@ -41,7 +41,7 @@ class PrepareArguments:
     )
     embed_images: bool = option("Take image files into the table. Otherwise the table refers to them.", False)
     on_bad_example: str = option(
-        "skip (and count) | raise: for unusable examples. Images are opened only for `embed_images` or `holdout`.",
+        "skip | raise: unusable examples; skip counts them. Images are opened only for `embed_images` or `holdout`.",
         "skip",
         choices=("skip", "raise"),
     )
