@@ -31,6 +31,7 @@ from ..stage import Stage
 from ..stage_arguments import ShardedStageArguments
 from ..tables import read_table, table_provenance, table_split, write_tables
 from ..tasks import NO_OVERLAP, DataArguments, Example, Overlap, TaskArguments, load_examples, make_task
+from ..tasks.examples import first_queries
 from ..tasks.images import undecoded
 from ..vlms import VLM, Request, VLMArguments
 from ..vlms.dry_run import Job, dry_run
@@ -172,6 +173,7 @@ def write_summary(run: RunFolder, queries: Dataset | None = None, pool: Dataset 
     if queries is None or pool is None:
         splits = data_args.pool_split, eval_args.eval_split
         pool, queries = (load_examples(data_args, split, task) for split in splits)
+        queries = first_queries(queries, max(eval_args.num_queries or [0]))
     labels = {"dataset": data_args.dataset, "vlm": vlm_args.vlm, "task": task_args.task, "metric": task.metric}
     results = summarize(
         tables["predictions"],
