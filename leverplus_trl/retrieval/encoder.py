@@ -24,7 +24,7 @@ from transformers.utils import cached_file
 
 from ..provenance import model_revision
 from ..tasks.images import decode_image
-from ..weights import first_line, load_safetensors
+from ..weights import align, first_line, load_safetensors
 
 
 #: The column of each modality.
@@ -189,7 +189,7 @@ class Encoder:
         model_class = CLIPModel if self.model_type == "clip" else AutoModel
         options = {"dtype": torch.float32, **self._source}
         model = load_safetensors(model_class.from_pretrained, self.name_or_path, "encoder", **options)
-        return model.eval().to(self.device)
+        return align(model.eval()).to(self.device)
 
     @cached_property
     def tokenizer(self):

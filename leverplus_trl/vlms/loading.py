@@ -28,7 +28,7 @@ from transformers.utils.import_utils import BITSANDBYTES_MIN_VERSION
 from ..log import doing
 from ..provenance import json_hash, refuse_missing_folder
 from ..tasks import BaseTask
-from ..weights import check_folder, first_line, refuse_pickles
+from ..weights import align, check_folder, first_line, refuse_pickles
 from .causal_lm import CausalLMFamily
 from .chat_vlm import ChatFamily
 from .family import VLMFamily
@@ -154,7 +154,7 @@ def _load_weights(loader: type, config: PreTrainedConfig, args: VLMArguments) ->
             "of it would be fetched from main memory or disk in every batch. Use more GPUs, `quantization`, or a "
             "smaller `dtype`."
         )
-    return model.eval()
+    return align(model.eval())
 
 
 def _quantization_config(config: PreTrainedConfig, args: VLMArguments) -> BitsAndBytesConfig:

@@ -150,3 +150,9 @@ def test_a_clip_model_may_be_listed_as_one_and_no_more(tiny_clip, tmp_path):
     (folder / "modules.json").write_text(json.dumps([clip, *modules("Transformer", "Pooling", "Dense")[2:]]))
     with pytest.raises(ValueError, match="the module Dense"):
         Encoder(str(folder))
+
+
+def test_weights_are_aligned_so_that_launches_agree_to_the_last_bit(tiny_bert, tiny_clip):
+    # Memory of torch begins at multiples of 64 bytes; a float32 file is mapped to wherever it lies.
+    for encoder in (tiny_bert, tiny_clip):
+        assert not any(weight.data_ptr() % 64 for weight in Encoder(str(encoder)).model.parameters())

@@ -72,6 +72,12 @@ def test_a_model_over_all_devices_is_refused_where_processes_share_them(language
     load_vlm(VLMArguments(vlm=str(language_model), device_map="auto"), WORDS)
 
 
+def test_weights_are_aligned_so_that_launches_agree_to_the_last_bit(language_model):
+    # Memory of torch begins at multiples of 64 bytes; a float32 file is mapped to wherever it lies.
+    model = load_vlm(VLMArguments(vlm=str(language_model), dtype="float32"), WORDS).model
+    assert not any(weight.data_ptr() % 64 for weight in model.parameters())
+
+
 def test_a_model_that_does_not_fit_is_refused_instead_of_crawling(language_model, monkeypatch):
     model = tiny_causal_lm(byte_tokenizer()).to("meta")  # where accelerate leaves what it fetches in every batch
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", lambda *_, **__: model)
