@@ -63,7 +63,8 @@ def render_markdown(evaluations: Sequence[Evaluation], sections: Sequence[Sectio
 def _render(
     template: str, evaluations: Sequence[Evaluation], sections: Sequence[Section], title: str | None, **further
 ) -> str:
-    settings = {"autoescape": select_autoescape(["html.jinja"]), "trim_blocks": True, "lstrip_blocks": True}
+    escaping = select_autoescape(disabled_extensions=["md.jinja"], default=True)
+    settings = {"autoescape": escaping, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=PackageLoader("leverplus_trl"), undefined=StrictUndefined, **settings)
     environment.filters |= {"percent": tables.percent, "capital": tables.capital, "marked": _marked, "pretty": _pretty}
     environment.filters |= {"escape_markdown": tables.escape_markdown, "about": about}
