@@ -51,7 +51,7 @@ LAUNCH_KEYS = ("accelerate_config", "num_shards", "shard_index", "overwrite", "q
 RECORD = "provenance.json"
 #: Values that the first launch finds out, if the recipe does not set them; see [`RunFolder.pin`].
 PINNED_KEYS = ("memory_mb",)
-#: Packages and facts that change the last bits of what a model computes. Only `prepare` computes nothing with models.
+#: Packages and facts that change the last bits of what a model computes. `prepare` is not compared by them.
 NUMERIC_PACKAGES = ("torch", "transformers")
 NUMERIC_FACTS = ("num_threads", "device")
 

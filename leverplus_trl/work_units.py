@@ -194,4 +194,5 @@ def join_units(
         for unit in map(read_unit, files):
             table = rows(unit) if rows else unit
             out.write_table(table.select(list(features)).cast(features.arrow_schema))
+            del unit, table  # before the next is read
     return Dataset.from_file(str(joined))

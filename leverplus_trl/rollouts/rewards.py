@@ -176,7 +176,8 @@ def compute_rewards(
         values = np.asarray(function(**columns, score=score), dtype=np.float64)
         if values.shape != total.shape:
             shape = list(values.shape)
-            raise ValueError(f"The reward {name!r} gave values of shape {shape} for {len(total)} sequences.")
+            expected = f"expected one number for each of {len(total)} sequences"
+            raise ValueError(f"The reward {name!r} gave values of shape {shape}; {expected}.")
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise ValueError(

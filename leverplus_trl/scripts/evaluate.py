@@ -106,6 +106,7 @@ def main(
     if (run.path / ANSWERED).exists():
         state.wait_for_everyone()  # until all have seen that there are no results
         if state.is_main_process:
+            logger.info("All is answered: %s is made from the predictions.", LAST_FILE)
             write_summary(run, queries, pool)
         state.wait_for_everyone()
         return
@@ -155,7 +156,6 @@ def finish(
 def write_summary(run: RunFolder, queries: Dataset | None = None, pool: Dataset | None = None) -> None:
     """Writes `results.json`, last of all, from the tables; loads the examples if not given. Raises `ValueError` if a
     table is missing."""
-    logger.info("All is answered: %s is made from the predictions.", LAST_FILE)
     # As it was recorded, with the values that were pinned when the VLM was loaded.
     run.provenance = read_record(run.path)
     recipe = run.provenance["recipe"]

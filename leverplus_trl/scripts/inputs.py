@@ -60,7 +60,9 @@ def find_encoder(
     return NamedEncoder(name, revision, commit, batch_size, args.embeddings_dir, copied is not None)
 
 
-def stored_split(key: str, split: str, table: str, path_or_id: str, revision: str | None = None) -> str:
+def stored_split(
+    key: str, split: str, table: str, path_or_id: str, revision: str | None = None, optional: bool = False
+) -> str:
     """The split of a table with the queries of `split`, a split or slice that the recipe key `key` names; raises
     `ValueError` if there is none."""
     known = splits_of(path_or_id, table, revision)
@@ -68,7 +70,7 @@ def stored_split(key: str, split: str, table: str, path_or_id: str, revision: st
     if stored not in known:
         raise ValueError(
             f"{key} names {split!r}, but the {table} {path_or_id!r} have the splits {', '.join(known)}. Make that "
-            f"split with the stage `{table}` (`query_splits`), or name another."
+            f"split with the stage `{table}` (`query_splits`), or name another{' (null for none)' * optional}."
         )
     return stored
 
@@ -105,9 +107,10 @@ def read_searched(
         query_ids = queries[split]["id"]
         absent = [query_id for query_id in query_ids if query_id not in searched[split]]
         if absent:
+            leave_out = ", or leave `beams` out (candidates are then sampled, without an oracle)"
             raise ValueError(
                 f"{beams!r} holds no beams for {len(absent)} of {len(query_ids)} queries of {split!r}, e.g. "
-                f"{absent[0]!r}. Search them, or lower `num_queries`."
+                f"{absent[0]!r}. Search them, or lower `num_queries`{leave_out * (key == 'eval_split')}."
             )
         candidate_ids = {query_id: searched[split].candidate_ids(query_id) for query_id in query_ids}
         overlaps[split].check(candidate_ids, beams)

@@ -86,7 +86,7 @@ class TrainingStage:
         for key in ("train_split", "eval_split"):
             split = getattr(self.own_args, key)
             if split is not None:
-                stored = stored_split(key, split, self.table, self.source, self.revision)
+                stored = stored_split(key, split, self.table, self.source, self.revision, key == "eval_split")
                 # A slice may have a split of its own in the table, or be a slice of the table's split.
                 whole = stored == table_split(split)
                 self.splits[split] = TableSplit(stored, stored if whole else split, split if whole else stored)

@@ -148,11 +148,13 @@ class BaseSelectorTrainer(Trainer):
     @torch.no_grad()
     def prediction_step(
         self, model, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
-    ) -> tuple[None, Batch, torch.Tensor]:
+    ) -> tuple[torch.Tensor | None, Batch | None, torch.Tensor | None]:
         """The measures of each query, SFT's loss included; that of GRPO does not measure progress."""
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
             measures = self.query_measures(model, embed_inputs(model, inputs))
+        if prediction_loss_only and "loss" in measures:
+            return measures["loss"].mean(), None, None
         # The loop computes metrics only if there are labels; these are not read.
         return None, measures, inputs["candidate_rows"]
 

@@ -92,7 +92,8 @@ def _check_group(
 ) -> None:
     if len(group) < 2:
         raise ValueError(
-            f"The query {query_id!r} has {len(group)} rollout(s); expected at least 2. Raise num_rollouts."
+            f"The query {query_id!r} has {len(group)} rollout(s); expected at least 2, to "
+            "compare their rewards. Run the stage `rollouts` again with a higher num_rollouts."
         )
     if rewards.shape != (len(group),):
         raise ValueError(f"The query {query_id!r} has {len(group)} rollouts, but rewards of shape {rewards.shape}.")

@@ -65,7 +65,9 @@ class TrainingFields:
                 f"metric_for_best_model is {best!r}, which no evaluation measures; expected one of {names}."
             )
         if self.label_smoothing_factor:
-            raise ValueError("label_smoothing_factor has no effect on selectors (in `sft`, set label_smoothing).")
+            raise ValueError(
+                "label_smoothing_factor has no effect on selectors: leave it out (in `sft`, set label_smoothing)."
+            )
         if self.hub_strategy != "end":
             raise ValueError(f"hub_strategy is {self.hub_strategy!r}, but a selector is pushed at the end: set end.")
 
@@ -187,10 +189,13 @@ class OfflineGRPOFields(TrainingFields):
         if self.reward_weights is not None and len(self.reward_weights) != len(self.reward_funcs):
             raise ValueError(
                 f"reward_weights has {len(self.reward_weights)} values for the {len(self.reward_funcs)} rewards "
-                f"{', '.join(self.reward_funcs)}; expected one for each."
+                f"{', '.join(self.reward_funcs)}; expected one for each, or none at all."
             )
         if self.importance_sampling_level == "sequence" and self.loss_type == "dr_grpo":
-            raise ValueError("importance_sampling_level 'sequence' excludes loss_type 'dr_grpo'; set loss_type: grpo.")
+            raise ValueError(
+                "loss_type 'dr_grpo' sums over steps, and importance_sampling_level 'sequence' has one term for each "
+                "sequence: set loss_type: grpo, or importance_sampling_level: step."
+            )
         if self.epsilon_high is not None and self.epsilon_high < self.epsilon:
             raise ValueError(f"epsilon_high is {self.epsilon_high}, below epsilon {self.epsilon}: raise it.")
         if self.rce_tau_end > self.rce_tau_start:
@@ -207,7 +212,8 @@ class OfflineGRPOFields(TrainingFields):
         left = self.num_train_epochs - self.rce_epochs
         if left < 0.0:
             raise ValueError(
-                f"rce_epochs is {self.rce_epochs}, but there are only {self.num_train_epochs} epochs: lower it."
+                f"rce_epochs is {self.rce_epochs}, but there are only {self.num_train_epochs} epochs "
+                "(num_train_epochs): lower it, or raise these."
             )
         if 0.0 < left <= self.curriculum_epochs:
             raise ValueError(

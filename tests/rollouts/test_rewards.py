@@ -176,7 +176,7 @@ def test_a_damaged_table_is_refused():
 
 def test_a_reward_of_the_wrong_length_is_refused(monkeypatch):
     monkeypatch.setitem(REWARDS, "short", lambda **columns: np.zeros(2))
-    with pytest.raises(ValueError, match=r"'short' gave values of shape \[2\] for 5 sequences"):
+    with pytest.raises(ValueError, match=r"'short' gave values of shape \[2\]; expected one number for each of 5"):
         compute_rewards(table(), ANSWERS, ["short"])
 
 
