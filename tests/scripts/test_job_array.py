@@ -327,10 +327,15 @@ def test_the_commands_of_a_job_array(recipes, alone, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_search_under_torchrun_that_loses_processes_ends_with_the_same_bytes(recipes, alone, tmp_path):
+def test_a_search_under_torchrun_that_loses_processes_ends_with_the_same_bytes(recipes, tmp_path):
     """Two processes, one of them killed; two, and their launcher killed; one, killed; three finish."""
+    # Units that take long enough for a killed rank to be noticed while some are left, on a fast machine too.
+    recipe = recipes["beams"] | {"num_candidates": 11, "beam_size": 9, "num_shots": 6}
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    assert Launch(1, run_shard, "beams", recipe, undisturbed).wait() == [0]
     file = tmp_path / "recipe.yaml"
-    file.write_text(yaml.safe_dump(recipes["beams"], sort_keys=False))
+    file.write_text(yaml.safe_dump(recipe, sort_keys=False))
     units = tmp_path / "outputs" / "beams" / "units"
     generator = random.Random(0)
 
@@ -358,4 +363,4 @@ def test_a_search_under_torchrun_that_loses_processes_ends_with_the_same_bytes(r
                 os.kill(child, signal.SIGKILL)
         assert not (units.parent / "README.md").exists()
     assert launch(3).wait(600) == 0, (tmp_path / "log").read_text()
-    assert contents(units.parent) == alone["beams"]
+    assert contents(units.parent) == contents(undisturbed / "outputs" / "beams")
