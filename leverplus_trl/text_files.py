@@ -171,8 +171,9 @@ def _csv_rows(file: TextFile) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(LONGEST_CELL)
     with _opened(file) as handle:
         unquoted = QUOTED.sub("x", handle.read(HEADER_SIZE)).lstrip()
+        empty = f"{file.name!r} is empty. Expected a line with the names of the columns, then the rows."
         if not unquoted:
-            raise ValueError(f"{file.name!r} is empty. Expected a line with the names of the columns, then the rows.")
+            raise ValueError(empty)
         is_tsv = ".tsv" in Path(file.name).suffixes[-2:]  # also a.tsv.gz
         guess = "\t" if is_tsv else max(SEPARATORS, key=unquoted.splitlines()[0].count)
         handle.seek(0)
@@ -180,7 +181,9 @@ def _csv_rows(file: TextFile) -> Iterator[dict[str, Any]]:
         rows = (row for row in reader if len(row) > 1 or "".join(row).strip())
         try:
             # An index that pandas wrote has no name; pandas names it like this.
-            names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(next(rows))]
+            names = [name.strip() or f"Unnamed: {place}" for place, name in enumerate(next(rows, []))]
+            if not names:
+                raise ValueError(empty)
             twice = _first_repeated(names)
             if twice is not None:
                 raise ValueError(f"The header of {file.name!r} names the column {twice!r} twice. Rename one of them.")

@@ -131,6 +131,7 @@ BAD_FILES = {
     "UTF-32": ("csv", "a\nx\n".encode("utf-32"), "is not a text file: it holds zero bytes"),
     "binary": ("csv", b"PAR1\0\0\0" + bytes(range(256)), "is not a text file"),
     "empty": ("csv", b"", "is empty. Expected a line with the names"),
+    "an empty cell alone": ("csv", b'""\n', "is empty. Expected a line with the names"),
     "empty json": ("json", b"\n", "is empty. Expected an object on each line"),
     "header": ("csv", "a,b\n", "holds no rows"),
     "no records": ("json", "[]", "holds no rows"),

@@ -7,7 +7,6 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from ..tasks.columns import TEXT
 from .data_source import DataSource, RawFiles, Row, example, expect, file_name, first_text, image_file
@@ -54,13 +53,12 @@ def _read_karpathy(raw: RawFiles, split: str) -> Iterator[Row]:
         if name not in known:
             logger.warning(message, file, count, name)
     raw.check_count(file, sum(counts[name] for name in own), KARPATHY_COUNTS[split], f"images of the split {split}")
-    folders: dict[str, Path] = {}
+    names = {file_name(image["filepath"]) for image in raw.each(file, records) if image["split"] in own}
+    folders = {name: raw.image_folder(name) for name in sorted(names)}
     for image in raw.each(file, records):
         if image["split"] in own:
-            name = file_name(image["filepath"])
-            folders[name] = folders.get(name) or raw.image_folder(name)
             captions = [sentence["raw"] for sentence in image["sentences"]]
-            path = image_file(folders[name], image["filename"])
+            path = image_file(folders[image["filepath"]], image["filename"])
             yield _caption_example(image["cocoid"], captions, image=path)
 
 

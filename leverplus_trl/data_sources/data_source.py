@@ -72,10 +72,10 @@ class RawFiles:
             if paths:
                 return paths[0]
         what = f"{kind}{' or '.join(names)}{' with images' if kind else ''}"
-        remedy = (
-            f"Point `{argument}` at the folder of the unpacked official files, or name in `splits` only the splits"
-        )
-        raise ValueError(f"There is no {what} in {str(root)!r} or up to two levels below it. {remedy} that you have.")
+        remedy = f"Point `{argument}` at the folder that holds it"
+        if not kind:
+            remedy += ", unpacked, or name in `splits` only the splits that you have"
+        raise ValueError(f"There is no {what} in {str(root)!r} or up to two levels below it. {remedy}.")
 
     def read_text(self, file: Path) -> str:
         """The text of a UTF-8 file, without a byte order mark."""

@@ -126,7 +126,7 @@ def _usable(source: DataSource, table: Dataset, open_files: bool) -> PreparedSpl
 
 
 def _rows(table: Dataset, columns: list[str]) -> Iterator[tuple]:
-    """The values of some columns by row, much faster than by iterating over a table."""
+    """The values of some columns by row, in batches, which hold copies of the images of 64 rows."""
     for batch in table.select_columns(columns).iter(batch_size=EMBEDDED_AT_ONCE):
         yield from zip(*(batch[name] for name in columns), strict=True)
 
@@ -160,7 +160,7 @@ def cut_splits(
         raise ValueError(f"num names the split {unknown[0]!r}; there are {', '.join(cut)}.")
     for split, table in cut.items():
         size = sizes.get(split, len(table))
-        if isinstance(num, int):
+        if isinstance(num, int) and num:
             size = min(num, len(table))
         if size > len(table):
             raise ValueError(f"num asks for {size} examples of split {split!r}, which has {len(table)} to use.")

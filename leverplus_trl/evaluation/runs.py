@@ -148,7 +148,8 @@ def metric_scores(
     not finite."""
     distinct = list(dict.fromkeys(pair for run in runs.values() for pair in run.predictions.items()))
     scores = {}
-    for name, values in all_metrics(names, *map(list, zip(*distinct, strict=True)), examples).items():
+    query_ids, predictions = [pair[0] for pair in distinct], [pair[1] for pair in distinct]
+    for name, values in all_metrics(names, query_ids, predictions, examples).items():
         by_answer = dict(zip(distinct, values, strict=True))
         for (query_id, prediction), value in by_answer.items():
             if not math.isfinite(value):

@@ -34,9 +34,7 @@ class CandidateSampler:
     def __init__(
         self, pool: ExampleEmbeddings | Sequence[str], sampler: str, num_candidates: int, seed: int = 0
     ) -> None:
-        sampler_modalities(sampler)  # refuses an unknown sampler
-        if isinstance(num_candidates, bool) or not isinstance(num_candidates, int) or num_candidates < 1:
-            raise ValueError(f"num_candidates is {num_candidates!r}; expected a whole number of at least 1.")
+        check_sampler(sampler, num_candidates)
         self.pool = pool if isinstance(pool, ExampleEmbeddings) else ExampleEmbeddings(list(pool))
         self.sampler, self.num_candidates, self.seed = sampler, num_candidates, seed
         if num_candidates > len(self.pool.ids):
@@ -44,6 +42,7 @@ class CandidateSampler:
                 f"num_candidates is {num_candidates}, but the pool holds {len(self.pool.ids)} examples; lower "
                 "num_candidates or take a larger pool."
             )
+        self._check_embeddings(self.pool, "the pool has")
         self.indexes = {kind: SimilarityIndex(self.pool, kind) for kind in SAMPLERS[sampler] if kind in SIMILARITIES}
 
     def sample(
@@ -95,6 +94,7 @@ class CandidateSampler:
             return {}
         if queries is None:
             raise ValueError(f"The sampler {self.sampler!r} needs embeddings of the queries.")
+        self._check_embeddings(queries, "the queries have")
         ranked = {kind: [np.empty(0)] * len(query_ids) for kind in self.indexes}
         for kind, index in self.indexes.items():
             vectors = query_vectors(queries, query_ids, self.pool, kind)  # [Q, D]
@@ -115,6 +115,14 @@ class CandidateSampler:
             drawn = drawn + (drawn >= position)
         return drawn.tolist()
 
+    def _check_embeddings(self, embeddings: ExampleEmbeddings, owner: str) -> None:
+        for modality in sampler_modalities(self.sampler):
+            if getattr(embeddings, modality) is None:
+                raise ValueError(
+                    f"The sampler {self.sampler!r} compares {modality} embeddings, but {owner} none; embed the "
+                    f"{modality}s, or take {'text_sim' if modality == 'image' else 'image_sim'!r} or 'random'."
+                )
+
     def _check_available(self, query_ids: Sequence[str], counts: Sequence[int]) -> None:
         fewer = {name: count for name, count in zip(query_ids, counts, strict=True) if count < self.num_candidates}
         for query_id, count in fewer.items():
@@ -123,12 +131,19 @@ class CandidateSampler:
                     f"The query {query_id!r} has no candidates: the pool holds only the query itself, or copies of it."
                 )
         if fewer:
-            first = next(iter(fewer))
+            first, num_fewer = next(iter(fewer)), sum(count < self.num_candidates for count in counts)
             logger.warning(
-                f"num_candidates is {self.num_candidates}, but {len(fewer)} of {len(counts)} queries have fewer "
+                f"num_candidates is {self.num_candidates}, but {num_fewer} of {len(counts)} queries have fewer "
                 f"candidates, e.g. {first!r} has {fewer[first]}: the pool of {len(self.pool.ids)} holds the query "
                 "itself, or copies of it. Such a query gets all others."
             )
+
+
+def check_sampler(sampler: str, num_candidates: int) -> None:
+    """Raises `ValueError` for an unknown sampler, or a number of candidates (K) that is no whole number above 0."""
+    sampler_modalities(sampler)
+    if isinstance(num_candidates, bool) or not isinstance(num_candidates, int) or num_candidates < 1:
+        raise ValueError(f"num_candidates is {num_candidates!r}; expected a whole number of at least 1.")
 
 
 def sample_candidates(

@@ -47,8 +47,6 @@ def find_encoder(
     copied = None
     if args.encoder:
         name, revision = args.encoder, args.encoder_revision
-        if config is not None:
-            config.encoder, config.encoder_revision = name, revision
     elif config is not None and config.encoder:
         copied = copied_encoder(args.selector, getattr(args, "selector_revision", None))
         name, revision = (copied, None) if copied else (config.encoder, config.encoder_revision)
@@ -57,6 +55,8 @@ def find_encoder(
     if name is None:
         return None
     commit = encoder_commit(name, revision) if config is None else config.check_encoder(name, revision)
+    if args.encoder and config is not None:
+        config.encoder, config.encoder_revision = name, revision
     return NamedEncoder(name, revision, commit, batch_size, args.embeddings_dir, copied is not None)
 
 

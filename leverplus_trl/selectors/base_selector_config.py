@@ -38,6 +38,7 @@ class BaseSelectorConfig(SelectorFields, TrainingFields, PreTrainedConfig):
     """
 
     lora = None  # adapters on the encoder: a field of the selectors that support them
+    candidates_may_have_no_features = False
 
     encoder: str | None = option("Frozen encoder of the embeddings: hub id or folder. It is named, not copied.", None)
     encoder_revision: str | None = option("Revision of the encoder.", None)
@@ -49,11 +50,15 @@ class BaseSelectorConfig(SelectorFields, TrainingFields, PreTrainedConfig):
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
-        own = ARCHITECTURES[self.model_type]
-        for fields in (SelectorFields, TrainingFields, own):
+        # A subclass of a user has fields that only it can check.
+        own = [ARCHITECTURES[self.model_type]] if self.model_type in ARCHITECTURES else []
+        for fields in (SelectorFields, TrainingFields, *own):
             check_fields(self, fields)
-        if not self.candidate_features and not own.candidates_may_have_no_features:
-            raise ValueError(f"candidate_features is an empty list; expected some of {', '.join(FEATURES)}.")
+        if not self.candidate_features and not self.candidates_may_have_no_features:
+            raise ValueError(
+                f"candidate_features is an empty list; expected some of {', '.join(FEATURES)}. Examples without "
+                'images have the features ["text"].'
+            )
 
     def check_heads(self) -> None:
         """Raises `ValueError` if the attention heads can't have equal widths."""
@@ -69,12 +74,16 @@ class BaseSelectorConfig(SelectorFields, TrainingFields, PreTrainedConfig):
         commit = encoder_commit(name_or_path, revision)
         if self.encoder_commit in (None, commit):
             return commit
+        trained = f"{self.encoder_commit}, {self.encoder!r}" if self.encoder else self.encoder_commit
         problem = (
-            f"The encoder {name_or_path!r} ({commit}) is not the encoder that the selector was trained with "
-            f"({self.encoder_commit}), so the selector can't read its embeddings."
+            f"The encoder {name_or_path!r} ({commit}) is not the encoder that the selector "
+            f"{self.name_or_path!r} was trained with ({trained}), so the selector can't read its embeddings."
         )
         if strict:
-            raise ValueError(f"{problem} Name that encoder: `encoder: PATH` in a recipe, encoder=PATH in Python.")
+            raise ValueError(
+                f"{problem} Name that encoder (`encoder: PATH` in a recipe, encoder=PATH in Python), or take a "
+                "selector that was trained with this encoder."
+            )
         logger.warning(problem)
         return commit
 

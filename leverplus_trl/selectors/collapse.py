@@ -72,8 +72,8 @@ def measure_collapse(
     numbers = {len(ids), len(positions), len(ids if swapped_ids is None else swapped_ids)}
     if len(numbers) > 1 or not len(ids):
         raise ValueError(
-            f"Got {len(ids)} selections, the positions of {len(positions)} and {len(swapped_ids or ())} with swapped "
-            "queries; expected the same number above 0 of each."
+            f"Got {len(ids)} selections, the positions of {len(positions)} and, with swapped queries, "
+            f"{'none' if swapped_ids is None else len(swapped_ids)}; expected the same number above 0 of each."
         )
     changed = None
     if swapped_ids is not None:

@@ -21,7 +21,7 @@ from transformers.utils import cached_file
 from ..hub import PLACEHOLDER, push_selector
 from ..log import doing
 from ..provenance import json_hash
-from ..retrieval.candidate_sampler import CandidateSampler
+from ..retrieval.candidate_sampler import CandidateSampler, check_sampler
 from ..retrieval.embeddings import (
     COLUMNS,
     MODALITIES,
@@ -67,6 +67,7 @@ class DemonstrationSelector:
             Examples to choose from, with the columns `id`, `question`, and `image` if images are read.
         encoder, encoder_revision (`str`, *optional*, default to those in the config):
             The frozen encoder, if it is not where it was in training. (Only samplers use it without its adapters.)
+            A different encoder gives a warning.
         sampler, num_candidates, sampler_seed (*optional*, default to those in the config):
             How candidates are drawn.
         batch_size (`int`, *optional*, defaults to 64):
@@ -118,6 +119,7 @@ class DemonstrationSelector:
         self.num_candidates = config.num_candidates if num_candidates is None else num_candidates
         self.sampler_seed = config.sampler_seed if sampler_seed is None else sampler_seed
         self.batch_size, self.embeddings_dir = batch_size, embeddings_dir
+        check_sampler(self.sampler, self.num_candidates)  # before the pool is embedded
         config.check_pool(pool)
         config.check_encoder(self.encoder, self.encoder_revision, strict=encoder is None)
         self._adapted = model.encoder and SelectorEncoder(model.encoder, str(model.device))
@@ -277,13 +279,15 @@ class DemonstrationSelector:
         """The embeddings that the selector reads, and those that the sampler compares, which differ with adapters."""
         own, compared = set(features), set(sampler_modalities(sampler))
         if self._adapted is None:
-            return (self._embed_by(self._frozen, examples, own | compared),) * 2
-        return self._embed_by(self._adapted, examples, own), self._embed_by(self._frozen, examples, compared)
+            return (self._embed_by(None, examples, own | compared),) * 2
+        return self._embed_by(self._adapted, examples, own), self._embed_by(None, examples, compared)
 
-    def _embed_by(self, encoder: Encoder, examples: Dataset | list[dict], needed: set[str]) -> ExampleEmbeddings:
+    def _embed_by(
+        self, adapted: Encoder | None, examples: Dataset | list[dict], needed: set[str]
+    ) -> ExampleEmbeddings:
         """The embeddings of a dataset from a table on disk, or of a list with a single query."""
         if isinstance(examples, list):
-            (query,), image, text = examples, None, None
+            (query,), image, text, encoder = examples, None, None, adapted or self._frozen
             if "image" in needed:
                 if query["image"] is None:
                     raise ValueError("This selector looks at the query's image: select(image=..., question=...).")
@@ -293,9 +297,11 @@ class DemonstrationSelector:
             return ExampleEmbeddings([query["id"]], image, text)
         if not needed:  # v0 may read the ids of the pool alone
             return ExampleEmbeddings(list(examples["id"]))
+        # By name: an encoder in memory for a table alone would leave less of it to the VLM.
         return embed_examples(
             examples,
-            encoder,
+            adapted or self.encoder,
+            revision=None if adapted else self.encoder_revision,
             modalities=tuple(name for name in MODALITIES if name in needed),
             batch_size=self.batch_size,
             embeddings_dir=self.embeddings_dir,

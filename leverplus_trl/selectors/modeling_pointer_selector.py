@@ -222,8 +222,9 @@ class PointerSelectorModel(BaseSelectorModel):
     def merge_and_unload(self, save_directory: str | None = None) -> tuple[CLIPModel, "PointerSelectorModel"]:
         """
         Merges the adapters into the encoder. Returns a CLIP model and a selector without `lora` that selects in the
-        same way, and saves both in the folder `save_directory`; this selector does not change. (A sampler by
-        similarity draws other candidates, since the encoder has changed.) Raises `ValueError` without `lora`.
+        same way, and saves both in the folder `save_directory`, if it is given; this selector does not change.
+        Samplers by similarity draw other candidates, since the encoder has changed. Raises `ValueError` without
+        `lora`.
         """
         if self.encoder is None:
             raise ValueError("This selector has no adapters (lora), so there is nothing to merge.")

@@ -46,7 +46,12 @@ class VQATask(BaseTask):
         super().check_examples(examples, split)
         images = undecoded(examples.select_columns(["id", "image"]))
         missing = [row["id"] for row in images if row["image"] is None]
-        refuse(missing, len(examples), f"examples of split {split!r} have no image", NO_IMAGE)
+        refuse(
+            missing,
+            len(examples),
+            f"examples of split {split!r} have no image, which vqa and captioning need",
+            NO_IMAGE,
+        )
 
     def postprocess(self, generation: str) -> str:
         return generation.strip().split("\n")[0].strip()

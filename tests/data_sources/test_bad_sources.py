@@ -104,6 +104,14 @@ def test_images_of_a_karpathy_split_that_is_not_known_are_named(tmp_path, caplog
     assert "dataset_coco.json: 1 images are skipped: their split is 'restvall', which is none of" in caplog.text
 
 
+def test_a_folder_of_images_that_is_not_there_is_no_fault_of_the_file(tmp_path):
+    root = tmp_path / "official"
+    write_dataset("coco_karpathy", root, sizes_of("coco_karpathy"))
+    (root / "train2014").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"^There is no folder train2014 .* Point `image_root` at the folder"):
+        prepared(tmp_path, "coco_karpathy", splits=["train"])
+
+
 def test_questions_and_annotations_without_each_other_are_counted(tmp_path, caplog):
     root = tmp_path / "official"
     write_dataset("vqav2", root, sizes_of("vqav2"))

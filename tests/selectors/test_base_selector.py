@@ -10,7 +10,7 @@ import pytest
 import torch
 from selector_zoo import ZOO, make_inputs, make_selector
 
-from leverplus_trl.selectors import action_mask, action_step_logprobs
+from leverplus_trl.selectors import BaseSelectorConfig, action_mask, action_step_logprobs
 
 
 every_selector = pytest.mark.parametrize("name", ZOO)
@@ -193,3 +193,12 @@ def test_bad_input_is_named(arguments, message):
     mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2, [True] * 6])
     with pytest.raises(ValueError, match=message):
         make_selector("v2").select(**(make_inputs() | {"candidate_mask": mask} | arguments))
+
+
+def test_a_user_can_have_a_config_of_its_own_type():
+    class OwnConfig(BaseSelectorConfig):
+        model_type = "own_selector"
+
+    assert OwnConfig(num_shots=3).num_shots == 3
+    with pytest.raises(ValueError, match=r'candidate_features is an empty list; .* have the features \["text"\]'):
+        OwnConfig(candidate_features=[])

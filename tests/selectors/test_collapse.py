@@ -25,7 +25,7 @@ def test_shares_of_hand_made_cases():
     positions = [(0, 1), (0, 1)]
     measures = measure_collapse([("a", "b"), ("c", "d")], positions, [("a", "b"), ("d", "c")])
     assert measures.swap_change_share == 0.5
-    with pytest.raises(ValueError, match="2 selections, the positions of 2 and 1 with swapped"):
+    with pytest.raises(ValueError, match="2 selections, the positions of 2 and, with swapped queries, 1;"):
         measure_collapse([("a",), ("b",)], positions, [("a",)])
 
 

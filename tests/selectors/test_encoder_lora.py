@@ -182,7 +182,7 @@ def test_another_encoder_is_refused(tmp_path):
     selector = save(make_selector(**names), tmp_path / "selector")
     with open(clip / "tokenizer_config.json", "a") as file:
         file.write(" ")
-    with pytest.raises(ValueError, match=r"is not the encoder that the selector was trained with \(\w+\)"):
+    with pytest.raises(ValueError, match=r"is not the encoder that the selector .* was trained with \(\w+\b"):
         AutoModel.from_pretrained(selector)
     shutil.rmtree(clip)
     with pytest.raises(ValueError, match=r"The encoder .* is not to be found .*encoder=PATH"):

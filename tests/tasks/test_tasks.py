@@ -107,7 +107,8 @@ def test_examples_a_task_cannot_use_are_named_before_anything_runs():
     table = examples_from(Dataset.from_dict({"question": ["q"], "answer": ["sunny"]}))
     with pytest.raises(
         ValueError,
-        match=r"1 of 1 examples of split 'train' have no image, e\.g\. \['train-0'\].*`task` to one.*text_class",
+        match=r"1 of 1 examples of split 'train' have no image, which vqa and captioning need, e\.g\. \['train-0'\].*"
+        "`task` to one.*text_class",
     ):
         make_task(TaskArguments(task="vqa")).check_examples(table, "train")
     with pytest.raises(ValueError, match="not among `labels`: 'sunny'"):
