@@ -94,7 +94,7 @@ def _value(node: yaml.Node, path: str, parents: tuple[yaml.Node, ...]) -> Raw:
     """The value of a node, whose `parents` an alias must not name again."""
     place = f"{path}, line {node.start_mark.line + 1}"
     if any(node is parent for parent in parents):
-        raise UsageError(f"{place}: an alias (*) names a value that it stands in; write the value out.")
+        raise UsageError(f"{place}: an alias (*) names a value that contains the alias; write the value out.")
     if node.tag not in _KINDS and node.tag not in _OTHERS:
         raise UsageError(f"{place}: the tag {node.tag.replace(_TAG, '!!')} has no meaning in a recipe; leave it out.")
     parents = (*parents, node)

@@ -40,7 +40,7 @@ class OutputArguments:
 @documented
 @dataclass
 class StageArguments(OutputArguments):
-    """Run: what every recipe may say, whatever its stage."""
+    """Run: keys of the recipes of every stage."""
 
     stage: str | None = option("Stage the recipe is for; its first key.", None)
     accelerate_config: str | None = option(

@@ -137,7 +137,7 @@ def test_a_folder_where_a_file_belongs_and_the_reverse_are_refused(tmp_path):
         ("a:\n\t- b\n", "line 2: the recipe is no valid YAML: found character '\\t' that cannot start any token."),
         ("a: 1\n---\nb: 2\n", "line 2: the recipe is no valid YAML"),
         ("a: *b\n", "found undefined alias 'b'"),
-        ("a: &a [*a]\n", "line 1: an alias (*) names a value that it stands in"),
+        ("a: &a [*a]\n", "line 1: an alias (*) names a value that contains the alias"),
         ("? [a]\n: b\n", "line 1: a key is a list or a mapping; expected text."),
         ("a: !!python/object/apply:os.system [ls]\n", "the tag !!python/object/apply:os.system has no meaning"),
         ("a: !path x\n", "line 1: the tag !path has no meaning in a recipe"),

@@ -81,6 +81,7 @@ def diagnose(
         }
         leaks = find_leaks(pairs, queries, pool)
         rows_of_pool = example_rows(pool, {other for _, other in pairs}, "pool")
+        del pairs  # all demonstrations of all queries
         examples = pool.select_columns(["id", "answer"]).select(rows_of_pool)
         texts = {example["id"]: plain_text(example["answer"]) for example in examples}
     zero_shot = next(run for (method, _, _), run in runs.items() if method == ZERO_SHOT)
@@ -139,7 +140,7 @@ def _answers(
         "helped_share": fmean(accuracy > alone for accuracy, alone in pairs),
         "oracle_gate_gain": fmean(max(accuracy, alone) - accuracy for accuracy, alone in pairs),
     }
-    if texts is None or leaks is None:
+    if leaks is None:
         return measures | dict.fromkeys(("copied_share", "copied_accuracy", "other_accuracy", *KINDS))
     accuracies: dict[bool, list[float]] = {True: [], False: []}
     kinds = Counter()
@@ -216,7 +217,7 @@ def _leak_verdict(leaks: Leaks, zero_shot: Run, pool: Dataset, queries: Dataset)
 def _warnings(results: Mapping, rows: Sequence[Mapping], leaks: Leaks) -> list[str]:
     warnings = []
     for method in dict.fromkeys(row["method"] for row in rows if row["collapsed"]):
-        warnings.append(f"{method_label(method)} has collapsed: it selects (nearly) the same whatever the query.")
+        warnings.append(f"{method_label(method)} has collapsed: it selects (nearly) the same for every query.")
     same = defaultdict(list)
     for overlap in results["overlaps"]:
         if overlap["same"]:

@@ -9,7 +9,8 @@ From a predictions table to `results.json`: accuracies with intervals, paired co
   such a row, and for random itself and zero-shot.
 - A method with several seeds has a row a seed and a row with `seed` null, which comparisons use: the average over
   queries and seeds, whose interval is about other queries and other seeds.
-- `clear` and `significant` are the verdicts of the test of `significance.py`, whatever the interval. `diff_p_holm` and
+- `clear` and `significant` are the verdicts of the test of `significance.py`, which does not use the interval.
+  `diff_p_holm` and
   `p_holm` are corrected for the number of tests: over the differences to random that a table shows, and over all
   `comparisons`, where two selectors that are compared in both directions count once. Intervals and `p_value` are not.
 - The best heuristic is the best on the very queries of the table, which favours it.
@@ -190,7 +191,7 @@ def read_results(path: str | Path) -> dict[str, object]:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
-            f"{path} is not whole JSON ({error}): a copy or a full disk has cut it off. Copy it again, or delete it "
+            f"{path} is not whole JSON ({error}): it was cut off or edited. Copy it again, or delete it "
             f"and run `leverplus merge --output_dir {path.parent}`, which makes it from the predictions."
         ) from error
     absent = [key for key in RESULT_KEYS if not isinstance(results, dict) or key not in results]

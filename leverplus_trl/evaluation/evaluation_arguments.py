@@ -22,10 +22,16 @@ class EvaluationArguments:
     output_dir: str = option("Where predictions/ and results.json go.", path="folder")
     eval_split: str = option("Split of the queries.", "test")
     num_queries: list[int] | int | None = option(
-        "The first so many queries; results for each number, if several are given.", None, min=1, not_empty=True
+        "The first so many queries. Several numbers give results for each; only the largest is answered.",
+        None,
+        min=1,
+        not_empty=True,
     )
     methods: list[str] | None = option(
-        "Methods to compare with zero-shot. Default: all that are possible.", None, choices=tuple(METHODS), unique=True
+        "Methods to compare with zero-shot. Default: all that data, encoder, selectors and beams allow.",
+        None,
+        choices=tuple(METHODS),
+        unique=True,
     )
     shots: list[int] = option(
         "Numbers of demonstrations. The oracle has those of the ledger.", [1, 2, 4], min=1, not_empty=True, unique=True

@@ -49,7 +49,7 @@ def choose_by_sampler(sampler: str, whole_pool: bool, choices: Choices, num_shot
     fewest = min(len(ids) for lists in ranked.values() for ids in lists)
     if fewest < num_shots:
         scope = "examples of the pool" if whole_pool else "candidates"
-        raise ValueError(f"num_shots is {num_shots}, but a query has {fewest} {scope}; use {fewest} shots or fewer.")
+        raise ValueError(f"shots holds {num_shots}, but a query has {fewest} {scope}; use {fewest} shots or fewer.")
     chosen = []
     for row, query_id in enumerate(choices.query_ids):
         drawn = [*sources] * num_shots

@@ -100,7 +100,10 @@ def _draw_methods(axis: Axes, results: Mapping, methods: Sequence[str]) -> None:
 
 def scores_by_beam_position(beams: Dataset) -> dict[str, list[Interval]]:
     """Mean score with its interval at each beam position (best first), over the queries of each split that have a beam
-    there; raises `ValueError` for a table without beams."""
+    there; raises `ValueError` for a table without beams or one of the two columns."""
+    missing = sorted({"split", "scores"} - set(beams.column_names))
+    if missing:
+        raise ValueError(f"The beams table lacks the columns {missing}; it has {beams.column_names}.")
     table = beams.with_format(None).select_columns(["split", "scores"])[:]
     gains: dict[str, dict[int, dict[int, float]]] = {}  # split -> position -> row -> score
     for row, (split, scores) in enumerate(zip(table["split"], table["scores"], strict=True)):

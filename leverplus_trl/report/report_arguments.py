@@ -19,7 +19,9 @@ class ReportArguments:
     output_dir: str = option("Folder for index.html, report.md, the CSV files and the charts.", path="folder")
     beams: str | None = option("Beams, for their analysis and to show them.", None, path="folder")
     training: list[str] | str | None = option(
-        "Selectors whose training is shown: FOLDER or LABEL=FOLDER. Default: those evaluated.", None, path="folder"
+        "Selectors whose training is shown: FOLDER or LABEL=FOLDER. Default: those evaluated that have a log here.",
+        None,
+        path="folder",
     )
     published: str | None = option(
         "CSV file of published figures to show, with the columns of those in `recipes/okvqa_*`.", None, path="file"

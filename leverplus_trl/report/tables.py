@@ -202,8 +202,8 @@ def notes(results: Mapping) -> list[str]:
     for method in dict.fromkeys(row["method"] for row in rows if row["collapsed"]):
         at = [row["shots"] for row in rows if row["method"] == method and row["collapsed"]]
         sentences.append(
-            f"{method_label(method)} has collapsed (shots: {_listed(at)}): it chooses (nearly) the same whatever "
-            f"the query, so its {metric.title} says nothing about selection."
+            f"{method_label(method)} has collapsed (shots: {_listed(at)}): it chooses (nearly) the same for every "
+            f"query, so its {metric.title} says nothing about selection."
         )
     averaged = {row["method"] for row in rows if row["seed"] is None}
     if averaged:

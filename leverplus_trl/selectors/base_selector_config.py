@@ -185,7 +185,7 @@ from leverplus_trl.selectors import DemonstrationSelector
 
 selector = DemonstrationSelector.from_pretrained("{PLACEHOLDER}", pool=pool)  # a Dataset: id, image, question, answer
 selection = selector.select(image=image, question="what is it ?", num_shots={config.num_shots})
-demonstrations, query = selection.request  # in the order of the prompt: the last one stands next to the query
+demonstrations, query = selection.request  # in the order of the prompt: the last is next to the query
 ```
 
 ## Trained on
@@ -203,6 +203,6 @@ def is_hub_id(name: str | None) -> bool:
 
 
 def cell(value: object) -> str:
-    """A value as a cell of a Markdown table, whatever it holds."""
+    """Any value as a cell of a Markdown table."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return " ".join(html.escape(text).replace("|", "&#124;").replace("`", "&#96;").split())

@@ -35,7 +35,7 @@ def make_chat_prompt(renderer: Processor, task: BaseTask, args: VLMArguments, ha
     A prompt in the chat template of a processor or tokenizer, which is tried on a conversation: raises `ValueError` if
     the template refuses or hides turns or the system prompt.
 
-    Messages are lists of parts if they may hold images (`has_images`), else whatever the template takes.
+    Messages are lists of parts if they may hold images (`has_images`), else parts or text, as the template expects.
     """
     # Most templates of language models take strings.
     ways = [_renderer(renderer, args, has_images, as_string) for as_string in (not has_images, False)]

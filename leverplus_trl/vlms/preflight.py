@@ -96,7 +96,7 @@ def preflight(
 
 
 def _info_scores(vlm: TransformersVLM, requests: list[Request]) -> np.ndarray:
-    """InfoScore on the probability scale, whatever the job's own."""
+    """InfoScore on the probability scale, for every `score` of the job."""
     scores = vlm.answer_logprobs(requests)
     zero_shot = vlm.answer_logprobs([Request((), request.query) for request in requests])
     return np.array([score.prob - zero.prob for score, zero in zip(scores, zero_shot, strict=True)])

@@ -239,7 +239,7 @@ class PromptTexts:
 
 class ContentKeys:
     """Keys of examples in caches. Two examples have the same key if, and only if, a prompt of the task shows the same
-    content of them, whatever their ids. Each object is read once, until [`forget`] is called."""
+    content of them; ids do not count. Each object is read once, until [`forget`] is called."""
 
     def __init__(self, task: BaseTask):
         self.task = task

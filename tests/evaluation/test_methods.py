@@ -83,10 +83,10 @@ def test_mix_draws_its_sources_in_their_shares():
 
 
 def test_more_shots_than_examples_are_refused(choices):
-    with pytest.raises(ValueError, match="num_shots is 4, but a query has 3 candidates"):
+    with pytest.raises(ValueError, match="shots holds 4, but a query has 3 candidates"):
         choose("random", choices, 4, seed=0)
     assert len(choose("random_pool", choices, 4, seed=0)[0]) == 4  # of the five examples of the pool
-    with pytest.raises(ValueError, match="num_shots is 6, but a query has 5 examples of the pool"):
+    with pytest.raises(ValueError, match="shots holds 6, but a query has 5 examples of the pool"):
         choose("random_pool", choices, 6, seed=0)
 
 

@@ -85,3 +85,5 @@ def test_mean_scores_by_beam_position(beams):
 def test_tables_without_beams_are_refused():
     with pytest.raises(ValueError, match="holds no beams"):
         scores_by_beam_position(Dataset.from_dict({"split": ["train"], "scores": [[]]}))
+    with pytest.raises(ValueError, match=r"lacks the columns \['scores'\]"):
+        scores_by_beam_position(Dataset.from_dict({"split": ["train"]}))

@@ -143,7 +143,7 @@ class OpenFlamingoModel(PreTrainedModel):
         self.vision_encoder, self.perceiver, self.lang_encoder = encoder, flamingo.perceiver, language_model
         object.__setattr__(self, "flamingo", flamingo)  # the same modules, not a second set of parameters
         self.generation_config = GenerationConfig(eos_token_id=config.eoc_token_id)
-        language_model.generation_config = GenerationConfig()  # it would fill whatever `generate` leaves open
+        language_model.generation_config = GenerationConfig()  # it would set what `generate` leaves unset
         self.post_init()
 
     @classmethod

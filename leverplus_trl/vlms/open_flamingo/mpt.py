@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, MptConfig, MptForCausalLM
 
 
-#: The settings that transformers' MPT computes, whatever its config says.
+#: The settings that transformers' MPT computes; it ignores other values in its config.
 GRANTED = {"expansion_ratio": 4, "logit_scale": None, "no_bias": True}
 GRANTED_ATTENTION = {"attn_type": "multihead_attention", "alibi": True, "alibi_bias_max": 8, "prefix_lm": False}
 GRANTED_ATTENTION |= {"attn_uses_sequence_id": False}
