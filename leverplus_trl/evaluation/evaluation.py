@@ -10,9 +10,9 @@ From a predictions table to `results.json`: accuracies with intervals, paired co
 - A method with several seeds has a row a seed and a row with `seed` null, which comparisons use: the average over
   queries and seeds, whose interval is about other queries and other seeds.
 - `clear` and `significant` are the verdicts of the test of `significance.py`, which does not use the interval.
-  `diff_p_holm` and
-  `p_holm` are corrected for the number of tests: over the differences to random that a table shows, and over all
-  `comparisons`, where two selectors that are compared in both directions count once. Intervals and `p_value` are not.
+  `diff_p_holm` and `p_holm` are corrected for the number of tests: over the differences to random that a table shows,
+  and over all `comparisons`, where two selectors that are compared in both directions count once. Intervals and
+  `p_value` are not.
 - The best heuristic is the best on the very queries of the table, which favours it.
 - `oracle` knows the answers, so others are compared with it but it is never called the best. `regret` is its accuracy
   minus the row's. It took the sequence with the best score, so another can answer better: a regret may be negative.
